@@ -1,0 +1,54 @@
+"""What a backbone promises: named stages in order, and where its input stands in colour space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """channels of the stage's map, and the input pixels that one of its cells spans."""
+
+    channels: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a backbone's input means: colour space, per-channel mean and std of images scaled to [0, 1], and the side in
+    pixels it was pretrained at."""
+
+    size: int
+    colour: str = "rgb"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """uint8 (..., 3, H, W) -> float32 of the same shape, standardised."""
+        if images.dtype != torch.uint8:
+            raise TypeError(f"views are uint8 images, got {images.dtype}")
+        mean = torch.tensor(self.mean, device=images.device).view(-1, 1, 1)
+        std = torch.tensor(self.std, device=images.device).view(-1, 1, 1)
+        return (images.float() / 255 - mean) / std
+
+
+class Backbone(nn.Module):
+    """stages: name -> Stage, from input to output. input: what images must look like."""
+
+    stages: dict[str, Stage]
+    input: InputSpec
+
+    def forward_stages(self, x: Tensor, upto: str | None = None) -> dict[str, Tensor]:
+        """x (B, 3, H, W), as `input` says -> name -> (B, channels, H / stride, W / stride), stopping after `upto`."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, 3, H, W) -> (B, channels of the last stage): the last stage, averaged over space."""
+        last = next(reversed(self.stages))
+        return self.forward_stages(x)[last].mean(dim=(2, 3))

@@ -1,0 +1,106 @@
+"""The backbone file: safetensors whose metadata says everything a transfer must know, and its strict loading."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from benchmark.backbones import build_backbone
+from benchmark.backbones.contract import Backbone, InputSpec
+from benchmark.errors import UserError
+from benchmark.recipe import Architecture
+
+FORMAT = "sslbench-backbone-1"
+
+
+def save_backbone(path: Path, backbone: Backbone, architecture: Architecture, origin: dict[str, Any]) -> None:
+    """Write weights, architecture, stages and input spec, and `origin`: where the weights come from (recipe, hash, data
+    fingerprint, seed ...; JSON-ready). The file appears whole or not at all."""
+    facts = {
+        "format": FORMAT,
+        "architecture": dataclasses.asdict(architecture),
+        "stages": {name: dataclasses.asdict(stage) for name, stage in backbone.stages.items()},
+        "input": dataclasses.asdict(backbone.input),
+        "origin": origin,
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.state_dict().items()}
+    write_whole(path, save(tensors, {"sslbench": json.dumps(facts, sort_keys=True)}))
+
+
+def load_backbone(path: Path) -> tuple[Backbone, dict[str, Any]]:
+    """(backbone in evaluation mode, its metadata). Every key and every shape must fit; anything else is a UserError
+    that names the file and the keys."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such backbone file; pretrain first, or give another path")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - safe_open is no dict
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"{path}: not a safetensors file ({error}). Pickled checkpoints are not opened, since opening one can run "
+            "any code; convert it with safetensors first"
+        ) from error
+    if "sslbench" not in metadata:
+        raise UserError(f"{path}: no sslbench metadata, so architecture and input are unknown; write it with save_backbone")
+    facts = json.loads(metadata["sslbench"])
+    if facts.get("format") != FORMAT:
+        raise UserError(f"{path}: format {facts.get('format')!r}, this version reads {FORMAT!r}")
+    spec = facts["input"]
+    input_spec = InputSpec(spec["size"], spec["colour"], tuple(spec["mean"]), tuple(spec["std"]))
+    backbone = build_backbone(Architecture(**facts["architecture"]), input_spec)
+    load_strictly(backbone, tensors, path)
+    return backbone.eval(), facts
+
+
+def load_strictly(module: torch.nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """Every key there, none over, every shape equal; else a UserError naming the keys."""
+    wanted = module.state_dict()
+    missing = sorted(wanted.keys() - tensors.keys())
+    extra = sorted(tensors.keys() - wanted.keys())
+    shapes = [
+        f"{key} is {tuple(tensors[key].shape)}, wanted {tuple(wanted[key].shape)}"
+        for key in sorted(wanted.keys() & tensors.keys())
+        if tensors[key].shape != wanted[key].shape
+    ]
+    faults = [
+        f"{len(keys)} {what}: {', '.join(keys[:5])}{' …' if len(keys) > 5 else ''}"
+        for what, keys in (("missing", missing), ("unexpected", extra), ("of another shape", shapes))
+        if keys
+    ]
+    if faults:
+        raise UserError(f"{path} does not fit {type(module).__name__}: {'; '.join(faults)}")
+    module.load_state_dict(tensors, strict=True)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write under a temporary name in the same folder, flush to disk, then rename: a reader never sees half a file, and
+    a full disk leaves the old file as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise UserError(f"{path}: could not be written ({error.strerror}); free space there and run again") from error
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def file_hash(path: Path) -> str:
+    """Twelve hex digits of the file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]

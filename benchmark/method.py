@@ -1,0 +1,81 @@
+"""The contract between a method and the engine.
+
+A method is a torch module. The engine gives it batches, asks for losses, steps optimizers and writes its state down.
+
+It may: hold anything as parameters or buffers, run the backbone as often as it likes, talk to the other processes
+through benchmark.engine.distributed, and look at every image once an epoch through `on_epoch_start`.
+It may not: keep state outside parameters and buffers (a resumed run would differ), draw random numbers from anything
+but torch's global generator or `benchmark.blocks.positional` (the engine seeds the former before each step), or see
+labels unless its recipe says `labels=True`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.backbones.contract import Backbone
+
+
+@dataclass
+class Batch:
+    """One process's share of a step.
+
+    views: what Settings.views returned, stacked: name -> (B, ...).
+    index: (B,) int64, which image of the pretraining set each row is.
+    seed:  the same on all processes, another at each step: key for random numbers that must not depend on the rank.
+    labels: (B,) int64 only for recipes with labels=True.
+    """
+
+    views: dict[str, Tensor]
+    index: Tensor
+    seed: int
+    labels: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def to(self, device: torch.device) -> Batch:
+        move = {name: view.to(device, non_blocking=True) for name, view in self.views.items()}
+        labels = None if self.labels is None else self.labels.to(device)
+        return Batch(move, self.index.to(device), self.seed, labels)
+
+
+# Runs `embed(batch)` -> (B, D) over every pretraining image once, without gradients and in evaluation mode, and returns
+# the (num_images, D) result in image order on every process.
+EmbedAll = Callable[[Callable[[Batch], Tensor]], Tensor]
+
+
+class Method(nn.Module):
+    """Parameters and buffers are its whole state: banks, queues and assignments are made at full size in __init__."""
+
+    backbone: Backbone
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Mean loss over the batch's rows, a scalar."""
+        raise NotImplementedError(f"{type(self).__name__} needs loss() or losses()")
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        """(player, loss) in the order in which the players step; each is stepped as it is yielded."""
+        yield "main", self.loss(batch)
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        """Which parameters each optimizer of the recipe steps."""
+        return {"main": [p for p in self.parameters() if p.requires_grad]}
+
+    def after_step(self, batch: Batch) -> None:
+        """Called once after every player has stepped: update banks, queues and averaged copies here."""
+
+    def on_epoch_start(self, epoch: int, embed_all: EmbedAll) -> None:
+        """Called before the first step of each epoch, not again when a run resumes inside one."""
+
+    def scalars(self) -> dict[str, float]:
+        """Figures worth a line in the log besides the losses; called at the log's interval only."""
+        return {}
+
+    def sharded_buffers(self) -> set[str]:
+        """Names of buffers of which each process holds another part; all other state is the same on every process."""
+        return set()
