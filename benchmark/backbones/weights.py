@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from safetensors.torch import save
 from benchmark.backbones import build_backbone
 from benchmark.backbones.contract import Backbone, InputSpec
 from benchmark.errors import UserError
+from benchmark.files import write_whole
 from benchmark.recipe import Architecture
 
 FORMAT = "sslbench-backbone-1"
@@ -51,7 +49,9 @@ def load_backbone(path: Path) -> tuple[Backbone, dict[str, Any]]:
             "any code; convert it with safetensors first"
         ) from error
     if "sslbench" not in metadata:
-        raise UserError(f"{path}: no sslbench metadata, so architecture and input are unknown; write it with save_backbone")
+        raise UserError(
+            f"{path}: no sslbench metadata, so architecture and input are unknown; write it with save_backbone"
+        )
     facts = json.loads(metadata["sslbench"])
     if facts.get("format") != FORMAT:
         raise UserError(f"{path}: format {facts.get('format')!r}, this version reads {FORMAT!r}")
@@ -80,27 +80,3 @@ def load_strictly(module: torch.nn.Module, tensors: dict[str, torch.Tensor], pat
     if faults:
         raise UserError(f"{path} does not fit {type(module).__name__}: {'; '.join(faults)}")
     module.load_state_dict(tensors, strict=True)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write under a temporary name in the same folder, flush to disk, then rename: a reader never sees half a file, and
-    a full disk leaves the old file as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
-        raise UserError(f"{path}: could not be written ({error.strerror}); free space there and run again") from error
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def file_hash(path: Path) -> str:
-    """Twelve hex digits of the file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]

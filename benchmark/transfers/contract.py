@@ -1,0 +1,80 @@
+"""What a transfer promises: a protocol, named after who fixed it, that scores a pretrained backbone.
+
+A file in this folder with module-level `Transfer` values is found by scanning; the card's id is the transfer's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmark.backbones.contract import Backbone
+from benchmark.scale import Scale
+
+
+@dataclass(frozen=True)
+class ProtocolCard:
+    """Everything a reader needs to know which number this is.
+
+    id:       e.g. "linear_imagenet_pirl"; never just "linear".
+    version:  raised whenever a change could move a score; two versions never share a table column.
+    metrics:  metric -> unit, the headline first, e.g. {"top1": "%"}.
+    higher_is_better: direction of the headline metric.
+    datasets: (name, split) pairs the transfer reads, as open_dataset takes them.
+    frozen:   what of the backbone does not train.
+    selected: what is chosen (stage, cost, epoch), on which images, at each scale.
+    departures: what the desk scale does otherwise than the paper, one line each.
+    """
+
+    id: str
+    version: int
+    title: str
+    citation: str
+    metrics: dict[str, str]
+    datasets: tuple[tuple[str, str], ...]
+    frozen: str
+    selected: str
+    higher_is_better: bool = True
+    departures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scores:
+    """metrics: metric -> value, for every metric on the card. detail: JSON-ready, e.g. {"per_stage": {"res5": 63.6}}.
+    data: dataset/split -> fingerprint of the images that were read."""
+
+    metrics: dict[str, float]
+    detail: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where and how a transfer runs.
+
+    workspace: a folder of its own for checkpoints and cached features; what lies there may always be deleted.
+    report:    takes (what, done, total, figures) for the progress display.
+    """
+
+    data_root: Path
+    scale: Scale
+    seed: int
+    workspace: Path
+    device: torch.device
+    workers: int
+    report: Callable[[str, int, int, dict[str, float]], None]
+
+
+class Transfer:
+    """Owns all its settings: the method under test cannot change them."""
+
+    card: ProtocolCard
+
+    def run(self, backbone: Backbone, context: Context) -> Scores:
+        """Score `backbone` (evaluation mode, strictly loaded). The same call again gives bitwise the same scores, also
+        with another number of workers and after a kill."""
+        raise NotImplementedError
