@@ -1,0 +1,93 @@
+"""Every dataset by name. A layout is one module in `benchmark/data/layouts/`, found by looking there."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol, cast
+
+import numpy as np
+
+from benchmark.data import layouts
+from benchmark.data.findings import Finding, some
+from benchmark.data.image_set import ImageSet
+from benchmark.data.names import Without, find
+from benchmark.errors import UserError
+
+UNREADABLE = "unreadable.txt"  # beside the images: names below ImageSet.root, one a line, a tab, the reason
+
+
+class Layout(Protocol):
+    """What a module in `benchmark/data/layouts/` defines."""
+
+    NAME: str  # as `open_dataset` takes it
+    HOME: str  # its folder below the data root
+    SPLITS: dict[str, tuple[int, int]]  # split -> (images, classes) of the real, complete dataset
+
+    def read(self, data_root: Path, split: str) -> ImageSet:
+        """The images of one split; UserError naming what is missing or wrong."""
+
+    def check(self, data_root: Path) -> list[Finding]:
+        """What the doctor should say about this layout, besides what it finds by reading every split."""
+
+
+def _scan() -> dict[str, Layout]:
+    names = sorted(module.name for module in pkgutil.iter_modules(layouts.__path__))
+    modules = [importlib.import_module(f"{layouts.__name__}.{name}") for name in names]
+    return {module.NAME: cast(Layout, module) for module in modules}
+
+
+DATASETS: dict[str, Layout] = _scan()
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def open_dataset(data_root: Path, name: str, split: str, report: Callable[[str], None] = _say) -> ImageSet:
+    """The images of one split of one dataset below `data_root`.
+
+    Files listed in the dataset's unreadable.txt (written by `sslbench doctor --deep`) are left out, counted and named
+    through `report`; any other unreadable file raises UnreadableImage when it is met.
+    """
+    layout = DATASETS.get(name)
+    if layout is None:
+        raise UserError(f"There is no dataset {name!r}. Known: {', '.join(DATASETS)}.")
+    if split not in layout.SPLITS:
+        raise UserError(f"{name} has no split {split!r}. It has: {', '.join(layout.SPLITS)}.")
+    home = data_root / layout.HOME
+    if not home.is_dir():
+        raise UserError(
+            f"{home}: there is no such folder, so {name} cannot be read. "
+            f"--data must name the folder that holds {layout.HOME}/; `sslbench doctor` says what is found where."
+        )
+    return without_unreadable(layout.read(data_root, split), report)
+
+
+def without_unreadable(images: ImageSet, report: Callable[[str], None]) -> ImageSet:
+    """`images` less the files named in unreadable.txt. Costs nothing where there is no such list."""
+    listed = read_unreadable(images.root)
+    dropped = find(images.files, listed) if listed else np.empty(0, dtype=np.int64)
+    if not len(dropped):
+        return images
+    named = some([images.files[int(i)] for i in dropped[:6]][:5])
+    rest = f" and {len(dropped) - 5:,} more" if len(dropped) > 5 else ""
+    report(
+        f"{images.name}: left out {len(dropped):,} of {len(images):,} images, "
+        f"listed as unreadable in {images.root / UNREADABLE}: {named}{rest}"
+    )
+    labels = None if images.labels is None else np.delete(images.labels, dropped, axis=0)
+    return replace(images, files=Without(images.files, dropped), labels=labels)
+
+
+def read_unreadable(root: Path) -> list[str]:
+    """The names listed in `root`/unreadable.txt, without the reasons; none if there is no such file."""
+    try:
+        text = (root / UNREADABLE).read_text(encoding="utf-8", errors="surrogateescape")
+    except FileNotFoundError:
+        return []
+    return [line.split("\t")[0] for line in text.splitlines() if line and not line.startswith("#")]

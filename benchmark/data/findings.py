@@ -1,0 +1,55 @@
+"""What is wrong with a dataset on disk: `Finding` for the doctor's report, `bad` for the error that stops a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from benchmark.errors import UserError
+
+Level = Literal["error", "warning", "note"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's report.
+
+    level: "error": runs stop or go wrong; "warning": runs go on, but look at it; "note": worth knowing, maybe meant.
+    fix:   what to do; empty for a note that needs nothing done.
+    """
+
+    level: Level
+    dataset: str
+    path: str
+    message: str
+    fix: str = ""
+
+
+class BadData(UserError):
+    """A dataset that is not laid out as its reader expects; the parts are kept apart for the doctor's report."""
+
+    path = ""
+    what = ""
+    fix = ""
+
+
+def bad(path: Path | str, what: str, fix: str) -> BadData:
+    """The error "path: what. fix." A function and not a constructor: errors that cross process borders are rebuilt from
+    their one message."""
+    error = BadData(f"{path}: {what}. {fix}")
+    error.path, error.what, error.fix = str(path), what, fix
+    return error
+
+
+def from_error(error: UserError, dataset: str) -> Finding:
+    """The finding that says what `error` says."""
+    if isinstance(error, BadData):
+        return Finding("error", dataset, error.path, error.what, error.fix)
+    return Finding("error", dataset, "", str(error))
+
+
+def some(names: list[str], show: int = 5) -> str:
+    """ "a, b, c" or "a, b, c, d, e and 12 more"."""
+    rest = len(names) - show
+    return ", ".join(names[:show]) + (f" and {rest:,} more" if rest > 0 else "")

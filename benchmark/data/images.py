@@ -1,0 +1,151 @@
+"""One image file to 8-bit RGB, the same way for every dataset, or a clear error that names the file.
+
+The oddities here are all real: ImageNet holds CMYK and grey JPEGs, a PNG named .JPEG and broken EXIF blocks; YFCC holds
+empty, truncated, 16-bit and palette files, and comes as zips.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from benchmark.errors import UserError
+
+# A truncated file must fail: filled up with grey it would be trained on without anybody knowing.
+ImageFile.LOAD_TRUNCATED_IMAGES = False
+
+# What image datasets really contain. Pillow's other formats are never guessed at: some start external programs (EPS).
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+MAX_BYTES = 1 << 30  # one image; a larger file or zip member is a mistake or an attack
+OPEN_ZIPS = 32  # per process; a directory of 1,000 members takes about 0.6 MB
+
+
+class UnreadableImage(UserError):
+    """An image that is missing, empty, cut off or not an image at all."""
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file of this name is taken for an image. Hidden files are not: macOS leaves "._x.jpg" beside x.jpg."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
+
+
+def open_rgb(root: Path, file: str) -> Image.Image:
+    """The image `root`/`file` as 8-bit RGB; "x.zip/y.jpg" is the member y.jpg of x.zip.
+
+    EXIF orientation is ignored, as in every published protocol. Alpha is dropped, not blended. The pixels depend on the
+    file and the Pillow build alone.
+    """
+    data = _read(root, file)
+    if not data:
+        raise unreadable(root, file, "the file is empty (0 bytes)")
+    try:
+        return to_rgb(Image.open(io.BytesIO(data), formats=FORMATS))
+    except MemoryError:
+        raise  # says nothing about the file
+    except Image.DecompressionBombError as error:
+        raise unreadable(root, file, "its header claims far too many pixels (a decompression bomb)") from error
+    except Exception as error:  # a broken file can raise nearly anything: OSError, SyntaxError, struct.error, ...
+        raise unreadable(root, file, _reason(error)) from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any Pillow image as a new 8-bit RGB one. Grey of 16 bits is scaled by 255/65535, which `convert` would clip."""
+    if image.mode.startswith("I"):
+        return _from_16_bit(image)
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no defined range")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # the same colours as going straight to RGB, without Pillow's warning
+    return image.convert("RGB")
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    """Modes I;16* and I (which Pillow uses for 16-bit PGM): v -> round(v / 257), so that 65535 becomes 255."""
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError("pixels of more than 16 bits have no defined range")
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+
+
+def unreadable(root: Path, file: str, why: str) -> UnreadableImage:
+    """The error for one bad image, with the mend."""
+    return UnreadableImage(
+        f"{root / file}: not a usable image: {why}. Fetch it again, or run `sslbench doctor --data DIR --deep`: "
+        "it finds every such file and lists them in unreadable.txt, so that runs leave them out and say so."
+    )
+
+
+def file_size(root: Path, file: str) -> int:
+    """Bytes of the file, of the enclosing zip for a member of one, or -1 if there is none."""
+    archive, member = split_zip(file)
+    try:
+        return (root / (archive if member else file)).stat().st_size
+    except OSError:
+        return -1
+
+
+def split_zip(file: str) -> tuple[str, str]:
+    """ "AA/BBB.zip/CCC.jpg" -> ("AA/BBB.zip", "CCC.jpg"); a plain file has no member: ("x.jpg", "")."""
+    archive, separator, member = file.partition(".zip/")
+    return (archive + ".zip", member) if separator else (file, "")
+
+
+def _read(root: Path, file: str) -> bytes:
+    archive, member = split_zip(file)
+    if member:
+        return _read_member(root, file, archive, member)
+    try:
+        with open(root / file, "rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise unreadable(root, file, "there is no such file") from error
+    except OSError as error:  # permissions or a failing disk: the image itself may be sound, so it is not "unreadable"
+        raise UserError(f"{root / file}: cannot be read: {error.strerror}. Check permissions and the disk.") from error
+    if len(data) > MAX_BYTES:
+        raise unreadable(root, file, f"larger than {MAX_BYTES >> 30} GiB")
+    return data
+
+
+def _read_member(root: Path, file: str, archive: str, member: str) -> bytes:
+    try:
+        opened = open_zip(root / archive)
+        info = opened.getinfo(member)
+        if info.file_size > MAX_BYTES:
+            raise unreadable(root, file, f"larger than {MAX_BYTES >> 30} GiB")
+        return opened.read(info)
+    except UserError:
+        raise
+    except KeyError as error:
+        raise unreadable(root, file, f"the zip has no member {member}") from error
+    except Exception as error:  # zlib.error, NotImplementedError, RuntimeError (encrypted), BadZipFile (checksum) ...
+        raise unreadable(root, file, _reason(error)) from error
+
+
+def open_zip(path: Path) -> zipfile.ZipFile:
+    """The zip, its directory parsed; the last few are kept open. UserError if it is not there or not a zip."""
+    try:
+        return _open_zip(path, os.getpid())
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such zip. Fetch it again.") from error
+    except (zipfile.BadZipFile, OSError) as error:
+        raise UserError(f"{path}: cannot be read as a zip: {_reason(error)}. Fetch it again.") from error
+
+
+@lru_cache(maxsize=OPEN_ZIPS)
+def _open_zip(path: Path, pid: int) -> zipfile.ZipFile:
+    """`pid` is in the key because a forked worker must not share the parent's file offset: reads would mix."""
+    return zipfile.ZipFile(path)
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    if "cannot identify image file" in text:  # the rest of the message is the address of a buffer
+        return "not in a known image format"
+    return text[:200]

@@ -1,0 +1,185 @@
+"""Sequences of file names that stay small when there are tens of millions of them.
+
+A Python list costs about 100 bytes a name, in every loader worker again, because reading a string writes its reference
+count and so copies the page. 95 million names (YFCC100M) would be 10 GB a worker. The sequences here hold numbers only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+
+from benchmark.data.findings import bad
+
+LINES_PER_MARK = 16
+
+
+class Names(Sequence[str]):
+    """A read-only sequence of names. Subclasses give `__len__`, `name` and, where they can do better, `positions`."""
+
+    def name(self, index: int) -> str:
+        """The name at `index`, 0 ≤ index < len."""
+        raise NotImplementedError
+
+    def positions(self, wanted: Iterable[str]) -> np.ndarray:
+        """(K,) int64, increasing: where the `wanted` names are, those that occur. Reads every name."""
+        return find(self, wanted)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        if isinstance(index, slice):
+            return Picked(self, np.arange(*index.indices(len(self))))
+        position = int(index) + (len(self) if index < 0 else 0)
+        if not 0 <= position < len(self):
+            raise IndexError(f"{index} of {len(self)} names")
+        return self.name(position)
+
+    def __iter__(self) -> Iterator[str]:
+        return (self.name(i) for i in range(len(self)))
+
+
+class Picked(Names):
+    """The names of `base` at `indices`. Memory: 8 bytes a picked name, on top of `base`."""
+
+    def __init__(self, base: Sequence[str], indices: np.ndarray) -> None:
+        self.base, self.indices = base, np.asarray(indices, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def name(self, index: int) -> str:
+        return self.base[int(self.indices[index])]
+
+
+class Without(Names):
+    """`base` less the names at the increasing positions `dropped`. Memory: 8 bytes a dropped name, on top of `base`."""
+
+    def __init__(self, base: Sequence[str], dropped: np.ndarray) -> None:
+        self.base = base
+        # shifted[k] = how many names are kept before the k-th dropped one
+        self.shifted = np.asarray(dropped, dtype=np.int64) - np.arange(len(dropped))
+
+    def __len__(self) -> int:
+        return len(self.base) - len(self.shifted)
+
+    def name(self, index: int) -> str:
+        return self.base[index + int(np.searchsorted(self.shifted, index, side="right"))]
+
+
+class Lines(Names):
+    """The lines of a text file, one name each, read where they lie.
+
+    Memory: the file is mapped, not read; 8 bytes for every 16th line, 48 MB for the 95 million of YFCC100M. Opening
+    scans the file once (about a second per GB). A name is found by at most 16 steps from the nearest mark.
+    Absolute names and names with ".." are refused here, by line.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._map()
+        self.marks, self.length = self._scan()
+
+    def __len__(self) -> int:
+        return self.length
+
+    def name(self, index: int) -> str:
+        start = int(self.marks[index // LINES_PER_MARK])
+        for _ in range(index % LINES_PER_MARK):
+            start = self._end(start) + 1
+        return self.text[start : self._end(start)].tobytes().decode("utf-8", "surrogateescape").rstrip("\r")
+
+    def __iter__(self) -> Iterator[str]:
+        with open(self.path, encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
+            for line in lines:
+                yield line.rstrip("\r\n")
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"path": self.path, "marks": self.marks, "length": self.length}  # never the text itself
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._map()
+
+    def _map(self) -> None:
+        try:
+            if self.path.stat().st_size == 0:
+                raise bad(self.path, "the list is empty", "Write one image name a line, relative to the list's folder.")
+            self.text = np.memmap(self.path, dtype=np.uint8, mode="r")
+        except OSError as error:
+            raise bad(self.path, f"cannot be read: {error.strerror}", "Check that it is there and readable.") from error
+
+    def _end(self, start: int) -> int:
+        """Where the line that begins at `start` ends (its newline, or the end of the file)."""
+        step = 256
+        while start < len(self.text):
+            found = np.flatnonzero(self.text[start : start + step] == ord("\n"))
+            if len(found):
+                return start + int(found[0])
+            if start + step >= len(self.text):
+                break
+            start, step = start + step, step * 2
+        return len(self.text)
+
+    def _scan(self, chunk: int = 1 << 24) -> tuple[np.ndarray, int]:
+        """Byte offset of every 16th line, and how many lines there are; refuses blank and absolute ones."""
+        marks: list[np.ndarray] = []
+        count, first = 0, np.zeros(1, dtype=np.int64)  # `first`: starts of lines known from the chunk before
+        for begin in range(0, len(self.text), chunk):
+            ends = begin + np.flatnonzero(self.text[begin : begin + chunk] == ord("\n"))
+            starts = np.concatenate([first, ends + 1])
+            starts, first = starts[starts < begin + chunk], starts[starts >= begin + chunk]
+            starts = starts[starts < len(self.text)]
+            self._refuse(starts, count)
+            marks.append(starts[-count % LINES_PER_MARK :: LINES_PER_MARK].astype(np.int64))
+            count += len(starts)
+        self._refuse_parents(chunk)
+        return np.concatenate(marks), count
+
+    def _refuse(self, starts: np.ndarray, count: int) -> None:
+        """Lines that begin with a newline (blank), a slash or a backslash (absolute)."""
+        firsts = self.text[starts]
+        for code, what in ((b"\n", "is blank"), (b"\r", "is blank"), (b"/", "is absolute"), (b"\\", "is absolute")):
+            hits = np.flatnonzero(firsts == code[0])
+            if len(hits):
+                fix = "Every line must be an image name relative to the list's folder."
+                raise bad(f"{self.path}, line {count + int(hits[0]) + 1}", f"the name {what}", fix)
+
+    def _refuse_parents(self, chunk: int) -> None:
+        """Names with a ".." component. `bytes.find` runs at memory speed; only its rare hits are looked at closely."""
+        for begin in range(0, len(self.text), chunk):
+            block = self.text[begin : begin + chunk + 1].tobytes()
+            at = block.find(b"..")
+            while at >= 0:
+                start = self._start(begin + at)
+                name = self.text[start : self._end(start)].tobytes()
+                if b".." in name.rstrip(b"\r").replace(b"\\", b"/").split(b"/"):
+                    line = 1 + int(np.count_nonzero(self.text[:start] == ord("\n")))
+                    fix = "Every line must be an image name inside the list's folder."
+                    raise bad(
+                        f"{self.path}, line {line}", f"{name.decode(errors='replace')} points outside the root", fix
+                    )
+                at = block.find(b"..", at + 2)
+
+    def _start(self, position: int) -> int:
+        while position > 0 and self.text[position - 1] != ord("\n"):
+            position -= 1
+        return position
+
+
+def find(names: Sequence[str], wanted: Iterable[str]) -> np.ndarray:
+    """(K,) int64, increasing: the positions in `names` of the `wanted` ones, by one pass over the names."""
+    if isinstance(names, Names) and type(names).positions is not Names.positions:
+        return names.positions(wanted)
+    asked = frozenset(wanted)
+    return np.array([i for i, name in enumerate(names) if name in asked], dtype=np.int64)
+
+
+def pick(names: Sequence[str], indices: np.ndarray) -> Sequence[str]:
+    """The names at `indices`: a list of a list, a lazy view of a lazy sequence."""
+    return Picked(names, indices) if isinstance(names, Names) else [names[i] for i in indices]
