@@ -1,0 +1,52 @@
+# Every target sets up .venv by itself. SCALE=desk (default), smoke or paper; DATA=/path for real datasets; SEEDS="0 1 2".
+PYTHON ?= python3
+SCALE ?= desk
+SEEDS ?= 0
+WORKERS ?= 2
+
+venv := .venv
+bin := $(venv)/bin
+sslbench := $(bin)/sslbench
+options := --scale $(SCALE) --seeds $(SEEDS) --workers $(WORKERS) $(if $(DATA),--data $(DATA))
+
+.PHONY: help install test lint format world tables
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make test                      lint, types and every test"
+	@echo "make reproduce-<recipe>        one recipe with the reference rows, from nothing to the tables"
+	@echo "make reproduce-pirl-tables     every row of the tables of the PIRL paper"
+	@echo "  SCALE=desk|smoke|paper  DATA=/path/to/datasets (paper)  SEEDS=\"0 1 2\"  WORKERS=2"
+	@echo "make tables                    write leaderboards/*.md again from the published records"
+
+$(venv)/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sslbench needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(venv)
+	$(bin)/python -m pip install -e '.[dev]'
+	touch $@
+
+install: $(venv)/.installed
+
+lint: $(venv)/.installed
+	$(bin)/ruff check
+	$(bin)/ruff format --check
+	$(bin)/mypy
+
+format: $(venv)/.installed
+	$(bin)/ruff check --fix
+	$(bin)/ruff format
+
+test: lint
+	$(bin)/python -m pytest -n 2
+
+world: $(venv)/.installed
+	$(sslbench) world --scale $(SCALE)
+
+tables: $(venv)/.installed
+	$(sslbench) tables --write
+
+reproduce-pirl-tables: $(venv)/.installed
+	$(sslbench) reproduce --tables-of pirl $(options)
+
+reproduce-%: $(venv)/.installed
+	$(sslbench) reproduce $* $(options)

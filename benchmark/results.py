@@ -1,0 +1,209 @@
+"""Records: one score file per (scale, recipe, seed, transfer), with everything needed to tell what the number is.
+
+    runs/<scale>/<recipe>/seed<k>/<transfer>.json                   where a run leaves it
+    leaderboards/measured/<scale>/<recipe>/<transfer>/seed<k>.json  where it goes when published
+
+A record holds nothing that changes from one run to the next of the same thing, so the same run gives the same bytes.
+Seconds, date and machine lie beside it in <transfer>.time.json. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import platform
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from benchmark.errors import UserError
+from benchmark.files import write_whole
+
+FORMAT = "sslbench-record-1"
+REPOSITORY = Path(__file__).resolve().parent.parent
+CODE = ("benchmark", "recipes", "pyproject.toml")  # what a "+dirty" commit is dirty in
+
+
+@dataclass(frozen=True)
+class Record:
+    """One measured result.
+
+    settings:      the recipe as it ran, every value (benchmark.recipe.as_plain).
+    metrics:       metric -> value, in the units of the protocol's card.
+    detail:        whatever else the transfer says, e.g. scores per stage.
+    transfer_data: "dataset/split" -> fingerprint, for what the protocol reads.
+    origin:        what the backbone file says of its pretraining: data fingerprint, device, world size, precision ...
+    backbone_hash: of the backbone file's bytes.
+    commit:        of this repository, "+dirty" when the code had uncommitted changes.
+    device, threads: of the transfer; those of the pretraining are in `origin`.
+    """
+
+    recipe: str
+    recipe_hash: str
+    settings: dict[str, Any]
+    scale: str
+    seed: int
+    transfer: str
+    transfer_version: int
+    metrics: dict[str, float]
+    detail: dict[str, Any]
+    transfer_data: dict[str, str]
+    origin: dict[str, Any]
+    backbone_hash: str
+    commit: str
+    versions: dict[str, str]
+    device: str
+    threads: int
+
+    @property
+    def path(self) -> Path:
+        """Below the folder of runs."""
+        return Path(self.scale, self.recipe, f"seed{self.seed}", f"{self.transfer}.json")
+
+    @property
+    def published_path(self) -> Path:
+        """Below leaderboards/measured."""
+        return Path(self.scale, self.recipe, self.transfer, f"seed{self.seed}.json")
+
+    def to_bytes(self) -> bytes:
+        content = {"format": FORMAT, **dataclasses.asdict(self)}
+        return (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+@dataclass(frozen=True)
+class Target:
+    """What would be run now: a record is current if it is this, whatever the commit."""
+
+    recipe_hash: str
+    scale: str
+    seed: int
+    transfer: str
+    transfer_version: int
+    transfer_data: dict[str, str]
+    backbone_hash: str
+
+    def is_met_by(self, record: Record) -> bool:
+        return all(getattr(record, f.name) == getattr(self, f.name) for f in dataclasses.fields(self))
+
+
+def read_record(path: Path) -> Record:
+    """Read strictly: an unknown or missing key, a number that is not finite, or a value of another type is a UserError
+    naming file and key."""
+    try:
+        content = json.loads(path.read_bytes(), parse_constant=_refuse_number, parse_float=_finite)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or NaN
+        raise UserError(f"{path}: not a record ({error}); delete it and run again") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UserError(f"{path}: not a record of format {FORMAT}; delete it and run again")
+    del content["format"]
+    wanted = {f.name: str(f.type) for f in dataclasses.fields(Record)}
+    faults = [f"{key!r} is missing" for key in wanted.keys() - content.keys()]
+    faults += [f"{key!r} is unknown" for key in content.keys() - wanted.keys()]
+    faults += [
+        f"{key!r} is not {kind}" for key, kind in wanted.items() if key in content and not _fits(content[key], kind)
+    ]
+    if faults:
+        raise UserError(f"{path}: {'; '.join(sorted(faults))}")
+    return Record(**content)
+
+
+def _refuse_number(text: str) -> float:
+    raise ValueError(f"{text} is no score")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _refuse_number(text)
+
+
+def _fits(value: Any, kind: str) -> bool:
+    if kind.startswith("dict["):
+        inner = kind.removesuffix("]").split(", ")[1]
+        return isinstance(value, dict) and (inner == "Any" or all(_fits(one, inner) for one in value.values()))
+    # bool is an int to Python, but never a seed or a score
+    return type(value) in {"str": (str,), "int": (int,), "float": (float, int)}[kind]
+
+
+def write_record(record: Record, runs: Path, seconds: float) -> Path:
+    """Write the record below `runs`, and its seconds, date and machine beside it."""
+    path = runs / record.path
+    clock = {
+        "seconds": round(seconds, 1),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": platform.machine(),
+        "processor": platform.processor() or platform.machine(),
+    }
+    write_whole(path.with_suffix(".time.json"), (json.dumps(clock, indent=1) + "\n").encode())
+    write_whole(path, record.to_bytes())
+    return path
+
+
+def read_runs(runs: Path) -> Iterator[Record]:
+    """Every record below a folder of runs, in path order. Raises UserError if one lies where another belongs."""
+    for path in sorted(runs.glob("*/*/seed*/*.json")):
+        if not path.name.endswith(".time.json"):
+            yield _in_place(read_record(path), path, runs, published=False)
+
+
+def read_published(measured: Path) -> Iterator[Record]:
+    """Every record below leaderboards/measured, in path order."""
+    for path in sorted(measured.glob("*/*/*/*.json")):
+        yield _in_place(read_record(path), path, measured, published=True)
+
+
+def _in_place(record: Record, path: Path, root: Path, published: bool) -> Record:
+    belongs = record.published_path if published else record.path
+    if path.relative_to(root) != belongs:
+        raise UserError(f"{path}: holds the record that belongs at {root / belongs}; move it there or delete it")
+    return record
+
+
+def publish(run: Path, measured: Path, allow_dirty: bool = False) -> list[Path]:
+    """Copy the records of one run folder (runs/<scale>/<recipe>/seed<k>) to where published ones lie.
+
+    Raises UserError for a folder without records and, unless allowed, for one made by code that is in no commit.
+    """
+    files = [path for path in sorted(run.glob("*.json")) if not path.name.endswith(".time.json")]
+    if not files:
+        raise UserError(f"{run}: no records there; give a folder like runs/desk/<recipe>/seed0")
+    records = [read_record(path) for path in files]
+    loose = [record.transfer for record in records if not record.commit or record.commit.endswith("+dirty")]
+    if loose and not allow_dirty:
+        raise UserError(
+            f"{run}: {', '.join(loose)} came from code that is in no commit, so nobody could repeat it; commit, run "
+            "again and publish then, or add --allow-dirty"
+        )
+    for record in records:
+        write_whole(measured / record.published_path, record.to_bytes())
+    return [measured / record.published_path for record in records]
+
+
+def commit() -> str:
+    """The repository's commit with "+dirty" if its code has uncommitted changes; "" outside of git."""
+    try:
+        head = _git("rev-parse", "HEAD").strip()
+        return head + ("+dirty" if _git("status", "--porcelain", "--", *CODE).strip() else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(("git", *arguments), cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout
+
+
+def versions() -> dict[str, str]:
+    """Of python and of every package whose version could move a number."""
+    found = {"python": platform.python_version()}
+    for package in ("torch", "torchvision", "numpy", "scikit-learn", "pillow", "sslbench"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
