@@ -1,0 +1,19 @@
+"""One writer per on-disk layout. A writer says which pictures there are, draws any one of them, and writes the lists last."""
+
+from __future__ import annotations
+
+from benchmark.data.toyland.layouts import imagenet, inat2018, places205, tiny_imagenet, voc, yfcc100m
+from benchmark.data.toyland.layouts.base import Layout
+
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        imagenet.LAYOUT,
+        tiny_imagenet.LAYOUT,
+        voc.LAYOUT_2007,
+        voc.LAYOUT_2012,
+        places205.LAYOUT,
+        inat2018.LAYOUT,
+        yfcc100m.LAYOUT,
+    )
+}
