@@ -59,15 +59,13 @@ class Method(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} needs loss() or losses()")
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
-        """(player, loss) in the order in which the players step; each is stepped as it is yielded."""
+        """(player, loss) in the order in which the players step; each is stepped as it is yielded. What stands after
+        the last yield, such as a bank's update, happens after the last step."""
         yield "main", self.loss(batch)
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         """Which parameters each optimizer of the recipe steps."""
         return {"main": [p for p in self.parameters() if p.requires_grad]}
-
-    def after_step(self, batch: Batch) -> None:
-        """Called once after every player has stepped: update banks, queues and averaged copies here."""
 
     def on_epoch_start(self, epoch: int, embed_all: EmbedAll) -> None:
         """Called before the first step of each epoch, not again when a run resumes inside one."""

@@ -1,0 +1,109 @@
+"""A memory bank: one feature per pretraining image, an exponential moving average (Wu et al., CVPR 2018)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from benchmark.blocks.positional import mix, uniform_integers
+from benchmark.engine import distributed
+
+DENSE_RATIO = 4  # below this many rows per negative, scoring all rows by one product beats gathering them
+ROWS_PER_DRAW = 1 << 14
+GATHERED_ROWS = 1 << 20  # at most this many rows are gathered at once: 512 MiB at 128 dimensions
+
+
+class MemoryBank(nn.Module):
+    """rows: (num_images, dim) float32, each of unit length.
+
+    sharded=True keeps only ceil(num_images / processes) consecutive rows on each process: 95 million rows of 128 are
+    49 GB whole, 6 GB on each of 8. Scores and updates are the same either way; only communication is added.
+    """
+
+    rows: Tensor
+
+    def __init__(self, num_images: int, dim: int = 128, momentum: float = 0.5, sharded: bool = False) -> None:
+        super().__init__()
+        self.num_images, self.momentum, self.sharded = num_images, momentum, sharded
+        self.share = -(-num_images // distributed.world_size()) if sharded else num_images
+        self.start = self.share * distributed.rank() if sharded else 0
+        self.register_buffer("rows", _random_rows(self.start, self.share, dim))
+
+    def negatives(self, index: Tensor, count: int, seed: int) -> Tensor:
+        """(B,) image indices -> (B, count) indices of other images, uniform with repetition, never the image itself."""
+        drawn = uniform_integers(seed, index, count, self.num_images - 1)
+        return drawn + (drawn >= index[:, None])
+
+    def scores(self, v: Tensor, index: Tensor) -> Tensor:
+        """v (B, Q, D), index (B, N) -> (B, Q, N) inner products of each query with its own N rows. No gradient reaches
+        the rows."""
+        if self.sharded and distributed.world_size() > 1:
+            return _ShardedScores.apply(v, index, self)
+        if self.num_images <= DENSE_RATIO * index.shape[1]:
+            every = v @ self.rows.T.detach()  # (B, Q, num_images)
+            return every.gather(2, index[:, None, :].expand(-1, v.shape[1], -1))
+        return v @ self.rows[index].detach().transpose(1, 2)  # (B, Q, D) @ (B, D, N)
+
+    @torch.no_grad()
+    def update(self, index: Tensor, v: Tensor) -> None:
+        """rows[index] <- unit(momentum * rows[index] + (1 - momentum) * v) for the images of all processes.
+        v (B, D) of unit length; when an image stands in a batch twice, either row may win."""
+        index, v = distributed.gather(index), distributed.gather(v.detach().float())
+        mine = (index >= self.start) & (index < self.start + self.share)
+        local = index[mine] - self.start
+        mixed = self.momentum * self.rows[local] + (1 - self.momentum) * v[mine]
+        self.rows[local] = normalize(mixed, dim=1)
+
+    @torch.no_grad()
+    def fill(self, v: Tensor) -> None:
+        """Set every row from (num_images, D) features in image order."""
+        self.rows.copy_(normalize(v[self.start : self.start + self.share], dim=1))
+
+    def local_scores(self, v: Tensor, index: Tensor) -> Tensor:
+        """Like `scores` for the rows that lie here, 0 for those elsewhere."""
+        parts = [(v[k] @ rows.transpose(1, 2)) * mine for k, rows, mine in self._owned(index)]
+        return torch.cat(parts)
+
+    def local_gradient(self, gradient: Tensor, index: Tensor) -> Tensor:
+        """gradient (B, Q, N) of the scores -> (B, Q, D) of the queries, from the rows that lie here."""
+        return torch.cat([(gradient[k] * mine) @ rows for k, rows, mine in self._owned(index)])
+
+    def _owned(self, index: Tensor) -> Any:
+        size = max(GATHERED_ROWS // index.shape[1], 1)
+        for first in range(0, len(index), size):
+            chunk = slice(first, first + size)
+            local = index[chunk] - self.start
+            mine = (local >= 0) & (local < self.share)
+            yield chunk, self.rows[local.clamp(0, self.share - 1)], mine[:, None, :]
+
+
+class _ShardedScores(torch.autograd.Function):
+    """Each process scores every query against the rows it holds; the sum over processes is the score."""
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, index: Tensor, bank: MemoryBank) -> Tensor:
+        ctx.bank, ctx.index = bank, distributed.gather(index)
+        scores = bank.local_scores(distributed.gather(v), ctx.index)
+        return distributed.own_share(distributed.sum_over_processes(scores))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        gradient = ctx.bank.local_gradient(distributed.gather(gradients[0]), ctx.index)
+        return distributed.own_share(distributed.sum_over_processes(gradient)), None, None
+
+
+def _random_rows(start: int, share: int, dim: int) -> Tensor:
+    """Unit rows start … start + share of an endless random matrix that the run's seed fixes, however it is cut."""
+    rows = torch.empty(share, dim)
+    if rows.is_meta:
+        return rows
+    for block in range(start // ROWS_PER_DRAW, -(-(start + share) // ROWS_PER_DRAW)):
+        generator = torch.Generator(rows.device).manual_seed(mix(torch.initial_seed(), block))
+        drawn = torch.empty(ROWS_PER_DRAW, dim).uniform_(-1, 1, generator=generator)
+        first = max(start, block * ROWS_PER_DRAW)
+        last = min(start + share, (block + 1) * ROWS_PER_DRAW)
+        rows[first - start : last - start] = drawn[first - block * ROWS_PER_DRAW : last - block * ROWS_PER_DRAW]
+    return normalize(rows, dim=1)

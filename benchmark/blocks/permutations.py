@@ -1,0 +1,43 @@
+"""Permutation sets of maximal mean Hamming distance (Noroozi & Favaro, ECCV 2016, Algorithm 1)."""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import permutations
+
+import numpy as np
+
+TILES = 9
+
+
+@cache
+def all_permutations() -> np.ndarray:
+    """(9! = 362,880, 9) uint8 in lexicographic order."""
+    return np.array(list(permutations(range(TILES))), dtype=np.uint8)
+
+
+@cache
+def permutation_set(size: int, seed: int = 0) -> np.ndarray:
+    """(size, 9) uint8: from a random first one, greedily the permutation with the largest summed Hamming distance to
+    those chosen; the first in lexicographic order among equals.
+
+    NOTE: the printed algorithm appends P_i where its argmax is j; the argmax is meant and appended here.
+    """
+    candidates = np.ascontiguousarray(all_permutations().T)  # (9, 9!)
+    agreements = np.zeros(candidates.shape[1], dtype=np.int32)  # summed agreements with the chosen; distance = 9 - that
+    taken = int(np.random.default_rng(seed).integers(candidates.shape[1]))
+    chosen = []
+    for _ in range(size):
+        chosen.append(taken)
+        for place in range(TILES):
+            agreements += candidates[place] == candidates[place, taken]
+        agreements[taken] = np.iinfo(np.int32).max // 2  # leaves the pool
+        taken = int(agreements.argmin())
+    return all_permutations()[chosen]
+
+
+def hamming_distances(chosen: np.ndarray) -> tuple[float, int]:
+    """(mean, minimum) Hamming distance over all unordered pairs of different rows of an (N, 9) set."""
+    distance = (chosen[:, None, :] != chosen[None, :, :]).sum(axis=2)  # (N, N)
+    pairs = distance[np.triu_indices(len(chosen), k=1)]
+    return float(pairs.mean()), int(pairs.min())

@@ -1,0 +1,117 @@
+"""Batches as a function of position: which images (seed, epoch), which views of them (seed, epoch, image).
+
+Nothing depends on history, on the number of worker processes, or on how often the run was interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from benchmark.blocks.positional import mix
+from benchmark.data.image_set import ImageSet
+from benchmark.engine import distributed
+from benchmark.errors import UserError
+from benchmark.method import Batch
+
+VIEWS, ORDER, STEP = 1, 2, 3  # which of the run's random streams
+KEPT_DECODED_BYTES = 512 << 20  # sets that fit are decoded once; JPEG decoding is half of a small image's data path
+Position = tuple[int, int]  # (epoch, image index)
+
+
+def step_seed(seed: int, step: int) -> int:
+    """The seed that all processes share at a step."""
+    return mix(seed, STEP, step)
+
+
+class Views(Dataset):
+    """(epoch, index) -> (views, index, label), with torch seeded for just that image in that epoch."""
+
+    def __init__(self, images: ImageSet, views: Callable[[Image.Image], dict[str, Tensor]], seed: int) -> None:
+        self.images, self.views, self.seed = images, views, seed
+        self.decoded = _decode_all(images)
+
+    def __getitem__(self, position: Position) -> tuple[dict[str, Tensor], int, int]:
+        epoch, index = position
+        image = self.decoded[index] if self.decoded else self.images.open(index)
+        torch.manual_seed(mix(self.seed, VIEWS, epoch, index))
+        label = -1 if self.images.labels is None else int(self.images.labels[index])
+        return self.views(image), index, label
+
+
+@dataclass(frozen=True)
+class TrainOrder:
+    """Positions of the batches from `first_step` up to `last_step`: each epoch a permutation, its last incomplete batch
+    dropped; of each batch this process's consecutive share."""
+
+    num_images: int
+    batch_size: int
+    seed: int
+    first_step: int
+    last_step: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.num_images // self.batch_size
+
+    def __iter__(self) -> Iterator[list[Position]]:
+        share = self.batch_size // distributed.world_size()
+        epoch, order = -1, []
+        for step in range(self.first_step, self.last_step):
+            if step // self.steps_per_epoch != epoch:
+                epoch = step // self.steps_per_epoch
+                order = epoch_order(self.num_images, self.seed, epoch)
+            start = (step % self.steps_per_epoch) * self.batch_size + distributed.rank() * share
+            yield [(epoch, index) for index in order[start : start + share]]
+
+    def __len__(self) -> int:
+        return self.last_step - self.first_step
+
+
+def epoch_order(num_images: int, seed: int, epoch: int) -> list[int]:
+    generator = torch.Generator().manual_seed(mix(seed, ORDER, epoch))
+    return torch.randperm(num_images, generator=generator).tolist()
+
+
+def check_batch_size(batch_size: int, num_images: int) -> None:
+    if batch_size > num_images:
+        raise UserError(
+            f"batch_size {batch_size} is more than the {num_images} images there are; set --recipe.batch-size lower"
+        )
+    if batch_size % distributed.world_size():
+        raise UserError(f"batch_size {batch_size} cannot be divided over {distributed.world_size()} processes")
+
+
+def batches(dataset: Views, positions: TrainOrder | list[list[Position]], workers: int, labels: bool) -> DataLoader:
+    """An iterable of Batch in the order of `positions`; seeds are left at 0 for the engine to set."""
+    return DataLoader(
+        dataset,
+        batch_sampler=positions,
+        num_workers=workers,
+        collate_fn=_Collate(labels),
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+@dataclass(frozen=True)
+class _Collate:
+    labels: bool
+
+    def __call__(self, samples: list[tuple[dict[str, Tensor], int, int]]) -> Batch:
+        views = {name: torch.stack([sample[0][name] for sample in samples]) for name in samples[0][0]}
+        index = torch.tensor([sample[1] for sample in samples])
+        labels = torch.tensor([sample[2] for sample in samples]) if self.labels else None
+        return Batch(views, index, seed=0, labels=labels)
+
+
+def _decode_all(images: ImageSet) -> list[Image.Image]:
+    """Every image decoded, in the parent process so that workers share the memory; empty when they would not fit."""
+    first = images.open(0)
+    if len(images) * first.width * first.height * 3 > KEPT_DECODED_BYTES:
+        return []
+    return [images.open(index) for index in range(len(images))]

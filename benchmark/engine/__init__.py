@@ -1,0 +1,1 @@
+"""The only pretraining loop, and what it stands on."""

@@ -1,0 +1,41 @@
+"""From a recipe's optimizer values to torch optimizers."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from benchmark.errors import UserError
+from benchmark.method import Method
+from benchmark.recipe import SGD, Optimizer, Recipe
+
+
+def build_optimizers(method: Method, recipe: Recipe) -> dict[str, torch.optim.Optimizer]:
+    """One per player. Raises UserError when the recipe's players are not the method's."""
+    players = {name: parameters for name, parameters in method.players().items() if parameters}
+    if players.keys() != recipe.optimizers.keys():
+        raise UserError(
+            f"the recipe has optimizers for {list(recipe.optimizers)}, the method has players {list(players)}"
+        )
+    return {name: _build(recipe.optimizers[name], parameters) for name, parameters in players.items()}
+
+
+def _build(values: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": values.weight_decay},
+        {
+            "params": [p for p in parameters if p.ndim <= 1],  # norm scales, norm shifts and biases
+            "weight_decay": values.weight_decay if values.weight_decay_norm_and_bias else 0.0,
+        },
+    ]
+    groups = [group for group in groups if group["params"]]
+    if isinstance(values, SGD):
+        return torch.optim.SGD(groups, values.lr, values.momentum, nesterov=values.nesterov)
+    make = torch.optim.AdamW if values.decoupled else torch.optim.Adam
+    return make(groups, values.lr, values.betas)
+
+
+def set_rates(optimizers: dict[str, torch.optim.Optimizer], recipe: Recipe, factor: float) -> None:
+    for name, optimizer in optimizers.items():
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.optimizers[name].lr * factor

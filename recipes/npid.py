@@ -1,0 +1,105 @@
+"""NPID: non-parametric instance discrimination.
+
+Wu, Xiong, Yu & Lin, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", CVPR 2018,
+arXiv:1805.01978. Settings as in the released ResNet-50 run.
+
+Every image is a class of its own, and its classifier weight is its own feature of the epoch before, kept in a memory
+bank. The softmax over all images is estimated against m noise samples, with the partition function Z fixed after the
+first batch.
+
+Departures: bank momentum in place of the proximal term of equation 8, as in the released code. The noise never holds
+the image itself; the released sampler may draw it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from PIL.Image import Image
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from torchvision.transforms import v2
+
+from benchmark.backbones.contract import Backbone
+from benchmark.blocks.memory_bank import MemoryBank
+from benchmark.blocks.nce import nce_constant_partition
+from benchmark.engine import distributed
+from benchmark.method import Batch, Method
+from benchmark.recipe import SGD, Architecture, Change, Epochs, Milestones, Recipe, Settings
+from benchmark.views.photometric import GreyEach, JitterEach, apply_all
+
+
+@dataclass(frozen=True)
+class NPID(Settings):
+    m: int = 4096  # noise samples
+    tau: float = 0.07
+    dim: int = 128
+    bank_momentum: float = 0.5
+    image_size: int = 224
+    crop_area: tuple[float, float] = (0.2, 1.0)
+    grey: float = 0.2
+    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.4)
+    sharded_bank: bool = False
+
+    def views(self, image: Image) -> dict[str, Tensor]:
+        crop = v2.RandomResizedCrop(self.image_size, scale=self.crop_area)
+        pixels = v2.functional.pil_to_tensor(v2.RandomHorizontalFlip()(crop(image)))
+        return {"image": apply_all(pixels[None], GreyEach(self.grey), JitterEach(*self.jitter))[0]}  # (3, 224, 224)
+
+    def build(self, backbone: Backbone, num_images: int) -> Method:
+        return InstanceDiscrimination(self, backbone, num_images)
+
+
+class InstanceDiscrimination(Method):
+    Z: Tensor
+
+    def __init__(self, settings: NPID, backbone: Backbone, num_images: int) -> None:
+        super().__init__()
+        self.backbone, self.settings = backbone, settings
+        self.fc = nn.Linear(list(backbone.stages.values())[-1].channels, settings.dim)
+        self.bank = MemoryBank(num_images, settings.dim, settings.bank_momentum, settings.sharded_bank)
+        self.register_buffer("Z", torch.zeros(()))  # 0: not estimated yet
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        x = self.backbone.input.normalize(batch.views["image"])  # (B, 3, 224, 224)
+        v = self.fc(self.backbone(x.contiguous(memory_format=torch.channels_last)))  # (B, 128)
+        v = normalize(v.float(), dim=1)
+        noise = self.bank.negatives(batch.index, self.settings.m, batch.seed)  # (B, m)
+        with torch.autocast(v.device.type, enabled=False):
+            s = self.bank.scores(v[:, None], torch.cat([batch.index[:, None], noise], dim=1))[:, 0]  # (B, 1 + m)
+        self._fix_Z(s)
+        yield "main", nce_constant_partition(s[:, 0], s[:, 1:], self.settings.tau, self.Z, self.bank.num_images)
+        self.bank.update(batch.index, v)
+
+    @torch.no_grad()
+    def _fix_Z(self, s: Tensor) -> None:
+        if self.Z == 0:
+            mean = distributed.mean_over_processes((s.detach() / self.settings.tau).exp().mean())
+            self.Z.copy_(self.bank.num_images * mean)
+
+    def sharded_buffers(self) -> set[str]:
+        return {"bank.rows"} if self.settings.sharded_bank else set()
+
+
+npid = Recipe(
+    title="Instance discrimination (NPID)",
+    method=NPID(),
+    backbone=Architecture("resnet50"),
+    data="imagenet",
+    length=Epochs(200),
+    batch_size=256,
+    optimizers={"main": SGD(lr=0.03, momentum=0.9, weight_decay=1e-4)},
+    schedule=Milestones(at=(Epochs(120), Epochs(160)), gamma=0.1),
+    reported="54.0 % ImageNet top-1 linear at res5 (PIRL, Table 7)",
+    desk=(
+        Change("backbone.width", 0.25, "the width of every desk recipe"),
+        Change("image_size", 64, "the size of every desk recipe"),
+        Change("method.image_size", 64, "the size of every desk recipe"),
+        Change("method.m", 1024, "half of the 2,000 images"),
+        Change("batch_size", 64, "31 steps an epoch over 2,000 images"),
+        Change("length", Epochs(60), "minutes"),
+        Change("schedule", Milestones(at=(Epochs(36), Epochs(48))), "in proportion"),
+    ),
+)

@@ -1,0 +1,103 @@
+"""NPID++: instance discrimination with PIRL's training set-up, and so PIRL at lambda = 0.
+
+Misra & van der Maaten, "Self-Supervised Learning of Pretext-Invariant Representations", CVPR 2020, arXiv:1912.01991,
+section 3 and supplement A; the method itself is Wu et al., CVPR 2018, arXiv:1805.01978 (recipes/npid.py).
+
+The same network, bank, loss, number of negatives and schedule as PIRL; only the transformed image is missing. What PIRL
+gains over this row it gains from the pretext.
+
+Departures: equations 3 and 4 of the paper with their own normaliser; the released code fixes the partition function
+after the first batch instead, as NPID does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from PIL.Image import Image
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from torchvision.transforms import v2
+
+from benchmark.backbones.contract import Backbone
+from benchmark.blocks.memory_bank import MemoryBank
+from benchmark.blocks.nce import info_nce, nce
+from benchmark.method import Batch, EmbedAll, Method
+from benchmark.recipe import SGD, Architecture, Change, Cosine, Epochs, Recipe, Settings
+from benchmark.views.photometric import JitterEach
+
+
+@dataclass(frozen=True)
+class NPIDpp(Settings):
+    N: int = 32_000  # negatives
+    tau: float = 0.07
+    dim: int = 128
+    bank_momentum: float = 0.5
+    loss: Literal["nce", "info_nce"] = "nce"
+    bank_init: Literal["random", "features"] = "random"
+    image_size: int = 224
+    crop_area: tuple[float, float] = (0.08, 1.0)
+    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.4)
+    sharded_bank: bool = False
+
+    def views(self, image: Image) -> dict[str, Tensor]:
+        crop = v2.RandomResizedCrop(self.image_size, scale=self.crop_area)
+        pixels = v2.functional.pil_to_tensor(v2.RandomHorizontalFlip()(crop(image)))
+        return {"image": JitterEach(*self.jitter)(pixels[None])[0]}  # (3, 224, 224)
+
+    def build(self, backbone: Backbone, num_images: int) -> Method:
+        return InstanceDiscriminationPP(self, backbone, num_images)
+
+
+class InstanceDiscriminationPP(Method):
+    def __init__(self, settings: NPIDpp, backbone: Backbone, num_images: int) -> None:
+        super().__init__()
+        self.backbone, self.settings = backbone, settings
+        self.f = nn.Linear(list(backbone.stages.values())[-1].channels, settings.dim)
+        self.bank = MemoryBank(num_images, settings.dim, settings.bank_momentum, settings.sharded_bank)
+
+    def embed(self, batch: Batch) -> Tensor:
+        x = self.backbone.input.normalize(batch.views["image"])  # (B, 3, 224, 224)
+        return normalize(
+            self.f(self.backbone(x.contiguous(memory_format=torch.channels_last))).float(), dim=1
+        )  # (B, 128)
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        v = self.embed(batch)  # f(v_I), unit length
+        negatives = self.bank.negatives(batch.index, self.settings.N, batch.seed)  # (B, N)
+        with torch.autocast(v.device.type, enabled=False):
+            s = self.bank.scores(v[:, None], torch.cat([batch.index[:, None], negatives], dim=1))[:, 0]  # (B, 1 + N)
+        contrast = nce if self.settings.loss == "nce" else info_nce
+        yield "main", contrast(s[:, 0], s[:, 1:], self.settings.tau)
+        self.bank.update(batch.index, v)
+
+    def on_epoch_start(self, epoch: int, embed_all: EmbedAll) -> None:
+        if epoch == 0 and self.settings.bank_init == "features":
+            self.bank.fill(embed_all(self.embed))
+
+    def sharded_buffers(self) -> set[str]:
+        return {"bank.rows"} if self.settings.sharded_bank else set()
+
+
+npid_pp = Recipe(
+    title="NPID++",
+    method=NPIDpp(),
+    backbone=Architecture("resnet50"),
+    data="imagenet",
+    length=Epochs(800),
+    batch_size=1024,
+    optimizers={"main": SGD(lr=0.12, momentum=0.9, weight_decay=1e-4)},
+    schedule=Cosine(final_factor=1e-3),  # to 1.2e-4
+    reported="59.0 % ImageNet top-1 linear at res5 (PIRL, Tables 2 and 7)",
+    desk=(
+        Change("backbone.width", 0.25, "the width of every desk recipe"),
+        Change("image_size", 64, "the size of every desk recipe"),
+        Change("method.image_size", 64, "the size of every desk recipe"),
+        Change("method.N", 1024, "half of the 2,000 images"),
+        Change("batch_size", 64, "31 steps an epoch over 2,000 images"),
+        Change("length", Epochs(60), "minutes"),
+    ),
+)

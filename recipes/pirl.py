@@ -1,0 +1,161 @@
+"""PIRL: self-supervised learning of pretext-invariant representations, with its three pretexts.
+
+Misra & van der Maaten, "Self-Supervised Learning of Pretext-Invariant Representations", CVPR 2020, arXiv:1912.01991.
+
+A pretext such as a jigsaw puzzle changes an image; earlier methods make the network tell the change, PIRL makes it not
+care. The feature g of the changed image I^t must agree with the image's own entry m_I in a memory bank and with no
+other image's, and so must the feature f of the image itself (which keeps the bank from drifting, and which alone
+updates it):
+
+    L = lambda NCE(m_I, g(v_It)) + (1 - lambda) NCE(m_I, f(v_I))            (5)
+
+Departures: equations 3 and 4 as printed in the paper, while the released code fixes their partition function after the
+first batch. Both terms use the same N negatives. The cosine falls by the step; the released code's falls by the epoch.
+The colours of an image's nine patches are changed independently, but in one random order of operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from PIL.Image import Image
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from torchvision.transforms import v2
+
+from benchmark.backbones.contract import Backbone
+from benchmark.blocks.memory_bank import MemoryBank
+from benchmark.blocks.nce import info_nce, nce
+from benchmark.blocks.permutations import TILES
+from benchmark.method import Batch, EmbedAll, Method
+from benchmark.recipe import SGD, Architecture, Change, Cosine, Epochs, Recipe, Settings
+from benchmark.views.patches import grid_patches
+from benchmark.views.photometric import FlipEach, GreyEach, JitterEach, apply_all
+
+QUARTERS = 4  # 0, 90, 180 and 270 degrees
+
+
+@dataclass(frozen=True)
+class PIRL(Settings):
+    pretext: Literal["jigsaw", "rotation", "rotation_jigsaw"] = "jigsaw"
+    lambda_: float = 0.5
+    tau: float = 0.07
+    N: int = 32_000  # negatives
+    dim: int = 128
+    bank_momentum: float = 0.5
+    loss: Literal["nce", "info_nce"] = "nce"
+    bank_init: Literal["random", "features"] = "random"
+    image_size: int = 224
+    crop_area: tuple[float, float] = (0.08, 1.0)
+    puzzle_area: tuple[float, float] = (0.6, 1.0)
+    puzzle_size: int = 255  # 3 x 3 cells of 85
+    patch_size: int = 64
+    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.2)
+    grey: float = 0.2
+    sharded_bank: bool = False
+
+    def views(self, image: Image) -> dict[str, Tensor]:
+        pixels = v2.RandomResizedCrop(self.image_size, scale=self.crop_area)(image)
+        whole = self._augment(v2.functional.pil_to_tensor(pixels)[None])[0]
+        return {"I": whole, "I_t": self._transform(image)}  # (3, 224, 224), (9, 3, 64, 64) or (3, 224, 224)
+
+    def _transform(self, image: Image) -> Tensor:
+        turns = 0 if self.pretext == "jigsaw" else int(torch.randint(QUARTERS, ()))
+        if self.pretext == "rotation":
+            pixels = v2.RandomResizedCrop(self.image_size, scale=self.crop_area)(image)
+            return torch.rot90(self._augment(v2.functional.pil_to_tensor(pixels)[None])[0], turns, dims=(1, 2))
+        pixels = v2.RandomResizedCrop(self.puzzle_size, scale=self.puzzle_area)(image)
+        puzzle = torch.rot90(v2.functional.pil_to_tensor(pixels), turns, dims=(1, 2))  # (3, 255, 255)
+        patches = self._augment(grid_patches(puzzle, 3, self.patch_size))  # each patch on its own
+        return patches[torch.randperm(TILES)]  # any of 9! orders
+
+    def _augment(self, stack: Tensor) -> Tensor:
+        return apply_all(stack, JitterEach(*self.jitter), GreyEach(self.grey), FlipEach())
+
+    def build(self, backbone: Backbone, num_images: int) -> Method:
+        return PretextInvariant(self, backbone, num_images)
+
+
+class PretextInvariant(Method):
+    def __init__(self, settings: PIRL, backbone: Backbone, num_images: int) -> None:
+        super().__init__()
+        self.backbone, self.settings = backbone, settings
+        channels = list(backbone.stages.values())[-1].channels
+        self.f = nn.Linear(channels, settings.dim)
+        self.g_patch = nn.Linear(channels, settings.dim)
+        self.g = nn.Identity() if settings.pretext == "rotation" else nn.Linear(TILES * settings.dim, settings.dim)
+        self.bank = MemoryBank(num_images, settings.dim, settings.bank_momentum, settings.sharded_bank)
+
+    def embed(self, batch: Batch) -> Tensor:
+        """f(v_I), unit length."""
+        x = self.backbone.input.normalize(batch.views["I"])  # (B, 3, 224, 224)
+        return normalize(
+            self.f(self.backbone(x.contiguous(memory_format=torch.channels_last))).float(), dim=1
+        )  # (B, 128)
+
+    def embed_transformed(self, batch: Batch) -> Tensor:
+        """g(v_It), unit length. Its own pass: patches and images must not share BatchNorm's statistics."""
+        patches = batch.views["I_t"].flatten(0, -4)  # (9 B, 3, 64, 64), or (B, 3, 224, 224) when only rotated
+        x = self.backbone.input.normalize(patches).contiguous(memory_format=torch.channels_last)
+        codes = self.g_patch(self.backbone(x)).unflatten(0, (len(batch), -1))  # (B, 9 or 1, 128)
+        return normalize(self.g(codes.flatten(1)).float(), dim=1)  # (B, 128)
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        v = torch.stack([self.embed_transformed(batch), self.embed(batch)], dim=1)  # (B, 2, 128)
+        negatives = self.bank.negatives(batch.index, self.settings.N, batch.seed)  # (B, N)
+        with torch.autocast(v.device.type, enabled=False):
+            s = self.bank.scores(v, torch.cat([batch.index[:, None], negatives], dim=1))  # (B, 2, 1 + N)
+        contrast = nce if self.settings.loss == "nce" else info_nce
+        g_term, f_term = (contrast(s[:, view, 0], s[:, view, 1:], self.settings.tau) for view in (0, 1))
+        yield "main", self.settings.lambda_ * g_term + (1 - self.settings.lambda_) * f_term  # equation 5
+        self.bank.update(batch.index, v[:, 1])  # from the untransformed image alone
+
+    def on_epoch_start(self, epoch: int, embed_all: EmbedAll) -> None:
+        if epoch == 0 and self.settings.bank_init == "features":
+            self.bank.fill(embed_all(self.embed))
+
+    def sharded_buffers(self) -> set[str]:
+        return {"bank.rows"} if self.settings.sharded_bank else set()
+
+
+pirl = Recipe(
+    title="PIRL (jigsaw)",
+    method=PIRL(),
+    backbone=Architecture("resnet50"),
+    data="imagenet",
+    length=Epochs(800),
+    batch_size=1024,
+    optimizers={"main": SGD(lr=0.12, momentum=0.9, weight_decay=1e-4, weight_decay_norm_and_bias=False)},
+    schedule=Cosine(final_factor=1e-3),  # to 1.2e-4
+    reported="63.6 % ImageNet top-1 linear, 81.1 mAP VOC07 (PIRL, Table 2)",
+    desk=(
+        Change("backbone.width", 0.25, "the width of every desk recipe"),
+        Change("image_size", 64, "the size of every desk recipe"),
+        Change("method.image_size", 64, "the size of every desk recipe"),
+        Change("method.puzzle_size", 72, "3 x 3 cells of 24"),
+        Change("method.patch_size", 18, "64 / 85 of a cell"),
+        Change("method.N", 1024, "half of the 2,000 images"),
+        Change("batch_size", 64, "31 steps an epoch over 2,000 images"),
+        Change("length", Epochs(60), "minutes"),
+    ),
+)
+
+# Section 4's analysis recipe: half the epochs, 4,096 negatives; Table 5 compares the pretexts under it.
+_analysis = replace(pirl, method=replace(PIRL(), N=4096), length=Epochs(400))
+
+pirl_rotation = replace(
+    _analysis,
+    title="PIRL (rotation)",
+    method=replace(PIRL(), pretext="rotation", N=4096),
+    reported="60.2 % ImageNet top-1 linear (PIRL, Table 5)",
+)
+
+pirl_rotation_jigsaw = replace(
+    _analysis,
+    title="PIRL (rotation + jigsaw)",
+    method=replace(PIRL(), pretext="rotation_jigsaw", N=4096),
+    reported="63.1 % ImageNet top-1 linear (PIRL, Table 5)",
+)

@@ -1,0 +1,75 @@
+"""RotNet: unsupervised representation learning by predicting image rotations, ResNet-50 variant.
+
+Gidaris, Singh & Komodakis, ICLR 2018, arXiv:1803.07728; with ResNet-50 in Kolesnikov et al., CVPR 2019,
+arXiv:1901.09005 and Goyal et al., ICCV 2019, arXiv:1905.01235, whose pipeline and schedule these are.
+
+A network that can tell by how many quarter turns a photograph was rotated must know which way up its objects stand. The
+turn is a transpose and a flip of the array: interpolation would leave traces that give the angle away.
+
+Departures: the original AlexNet run shows all four rotations of an image in one batch; the ResNet-50 runs draw one
+angle an image, and so does this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from PIL.Image import Image
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torchvision.transforms import v2
+
+from benchmark.backbones.contract import Backbone
+from benchmark.method import Batch, Method
+from benchmark.recipe import SGD, Architecture, Change, Epochs, Milestones, Recipe, Settings
+
+QUARTERS = 4  # 0, 90, 180 and 270 degrees
+
+
+@dataclass(frozen=True)
+class Rotation(Settings):
+    image_size: int = 224
+    crop_area: tuple[float, float] = (0.08, 1.0)
+
+    def views(self, image: Image) -> dict[str, Tensor]:
+        y = torch.randint(QUARTERS, ())
+        pixels = torch.rot90(v2.functional.pil_to_tensor(image), int(y), dims=(1, 2))  # g(X | y), before any cropping
+        crop = v2.RandomResizedCrop(self.image_size, scale=self.crop_area)
+        return {"rotated": v2.RandomHorizontalFlip()(crop(pixels)), "y": y}  # (3, 224, 224), ()
+
+    def build(self, backbone: Backbone, num_images: int) -> Method:
+        return RotNet(backbone)
+
+
+class RotNet(Method):
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.fc = nn.Linear(list(backbone.stages.values())[-1].channels, QUARTERS)
+
+    def loss(self, batch: Batch) -> Tensor:
+        x = self.backbone.input.normalize(batch.views["rotated"])  # (B, 3, 224, 224)
+        logits = self.fc(self.backbone(x.contiguous(memory_format=torch.channels_last)))  # F(g(X | y)): (B, 4)
+        return cross_entropy(logits.float(), batch.views["y"])
+
+
+rotation = Recipe(
+    title="Rotation prediction (RotNet)",
+    method=Rotation(),
+    backbone=Architecture("resnet50"),
+    data="imagenet",
+    length=Epochs(105),
+    batch_size=256,
+    optimizers={"main": SGD(lr=0.1, momentum=0.9, weight_decay=1e-4, weight_decay_norm_and_bias=False)},
+    schedule=Milestones(at=(Epochs(30), Epochs(60), Epochs(90), Epochs(100)), gamma=0.1),
+    reported="48.9 % ImageNet top-1 linear (PIRL, Table 2)",
+    desk=(
+        Change("backbone.width", 0.25, "the width of every desk recipe"),
+        Change("image_size", 64, "the size of every desk recipe"),
+        Change("method.image_size", 64, "the size of every desk recipe"),
+        Change("batch_size", 64, "31 steps an epoch over 2,000 images"),
+        Change("length", Epochs(40), "minutes"),
+        Change("schedule", Milestones(at=(Epochs(24), Epochs(34))), "in proportion"),
+    ),
+)

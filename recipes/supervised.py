@@ -1,0 +1,70 @@
+"""Supervised ImageNet classification: the ceiling that self-supervised methods are held against.
+
+He et al., "Deep Residual Learning", CVPR 2016, arXiv:1512.03385; the schedule is that of the tables' reference models
+(Goyal et al., "Scaling and Benchmarking", ICCV 2019, arXiv:1905.01235: 90 epochs, SGD, drops at 30, 60 and 80).
+The only recipe here whose batches carry labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from PIL.Image import Image
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torchvision.transforms import v2
+
+from benchmark.backbones.contract import Backbone
+from benchmark.method import Batch, Method
+from benchmark.recipe import SGD, Architecture, Change, Epochs, Milestones, Recipe, Settings, Warmup
+
+
+@dataclass(frozen=True)
+class Supervised(Settings):
+    classes: int = 1000
+    image_size: int = 224
+    crop_area: tuple[float, float] = (0.08, 1.0)
+
+    def views(self, image: Image) -> dict[str, Tensor]:
+        crop = v2.RandomResizedCrop(self.image_size, scale=self.crop_area)
+        return {"image": v2.functional.pil_to_tensor(v2.RandomHorizontalFlip()(crop(image)))}  # (3, 224, 224)
+
+    def build(self, backbone: Backbone, num_images: int) -> Method:
+        return Classifier(self, backbone)
+
+
+class Classifier(Method):
+    def __init__(self, settings: Supervised, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.fc = nn.Linear(list(backbone.stages.values())[-1].channels, settings.classes)
+
+    def loss(self, batch: Batch) -> Tensor:
+        assert batch.labels is not None
+        x = self.backbone.input.normalize(batch.views["image"])  # (B, 3, 224, 224)
+        logits = self.fc(self.backbone(x.contiguous(memory_format=torch.channels_last)))  # (B, classes)
+        return cross_entropy(logits.float(), batch.labels)
+
+
+supervised = Recipe(
+    title="Supervised ImageNet classification",
+    method=Supervised(),
+    backbone=Architecture("resnet50"),
+    data="imagenet",
+    length=Epochs(90),
+    batch_size=256,
+    optimizers={"main": SGD(lr=0.1, momentum=0.9, weight_decay=1e-4, nesterov=True)},
+    schedule=Milestones(at=(Epochs(30), Epochs(60), Epochs(80)), gamma=0.1, warmup=Warmup(Epochs(5), 0.1)),
+    labels=True,
+    reported="75.9 % ImageNet top-1 in the linear evaluation of PIRL's Table 2",
+    desk=(
+        Change("backbone.width", 0.25, "the width of every desk recipe"),
+        Change("image_size", 64, "the size of every desk recipe"),
+        Change("method.image_size", 64, "the size of every desk recipe"),
+        Change("method.classes", 20, "the drawn world has 20 classes"),
+        Change("batch_size", 64, "31 steps an epoch over 2,000 images"),
+        Change("length", Epochs(30), "it has converged by then"),
+        Change("schedule", Milestones(at=(Epochs(18), Epochs(26)), warmup=Warmup(Epochs(1), 0.1)), "in proportion"),
+    ),
+)
