@@ -15,7 +15,7 @@ import numpy as np
 from benchmark.data import layouts
 from benchmark.data.findings import Finding, some
 from benchmark.data.image_set import ImageSet
-from benchmark.data.names import Without, find
+from benchmark.data.names import drop, find
 from benchmark.errors import UserError
 
 UNREADABLE = "unreadable.txt"  # beside the images: names below ImageSet.root, one a line, a tab, the reason
@@ -32,7 +32,8 @@ class Layout(Protocol):
         """The images of one split; UserError naming what is missing or wrong."""
 
     def check(self, data_root: Path) -> list[Finding]:
-        """What the doctor should say about this layout, besides what it finds by reading every split."""
+        """What the doctor should say about this layout, besides what it finds by reading every split.
+        May raise UserError; what reading a split reports too is shown once."""
 
 
 def _scan() -> dict[str, Layout]:
@@ -81,7 +82,7 @@ def without_unreadable(images: ImageSet, report: Callable[[str], None]) -> Image
         f"listed as unreadable in {images.root / UNREADABLE}: {named}{rest}"
     )
     labels = None if images.labels is None else np.delete(images.labels, dropped, axis=0)
-    return replace(images, files=Without(images.files, dropped), labels=labels)
+    return replace(images, files=drop(images.files, dropped), labels=labels)
 
 
 def read_unreadable(root: Path) -> list[str]:

@@ -28,7 +28,9 @@ OPEN_ZIPS = 32  # per process; a directory of 1,000 members takes about 0.6 MB
 
 
 class UnreadableImage(UserError):
-    """An image that is missing, empty, cut off or not an image at all."""
+    """An image that is missing, empty, cut off or not an image at all; `reason` says which."""
+
+    reason = ""
 
 
 def is_image_name(name: str) -> bool:
@@ -76,10 +78,12 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
 
 def unreadable(root: Path, file: str, why: str) -> UnreadableImage:
     """The error for one bad image, with the mend."""
-    return UnreadableImage(
+    error = UnreadableImage(
         f"{root / file}: not a usable image: {why}. Fetch it again, or run `sslbench doctor --data DIR --deep`: "
         "it finds every such file and lists them in unreadable.txt, so that runs leave them out and say so."
     )
+    error.reason = why
+    return error
 
 
 def file_size(root: Path, file: str) -> int:
@@ -106,11 +110,16 @@ def _read(root: Path, file: str) -> bytes:
             data = stream.read(MAX_BYTES + 1)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise unreadable(root, file, "there is no such file") from error
-    except OSError as error:  # permissions or a failing disk: the image itself may be sound, so it is not "unreadable"
-        raise UserError(f"{root / file}: cannot be read: {error.strerror}. Check permissions and the disk.") from error
+    except OSError as error:
+        raise _denied(root / file, error) from error
     if len(data) > MAX_BYTES:
         raise unreadable(root, file, f"larger than {MAX_BYTES >> 30} GiB")
     return data
+
+
+def _denied(path: Path, error: OSError) -> UserError:
+    """Permissions or a failing disk: the image may be sound, so it is not "unreadable" and no run may skip it."""
+    return UserError(f"{path}: cannot be read: {error.strerror}. Check its permissions and the disk.")
 
 
 def _read_member(root: Path, file: str, archive: str, member: str) -> bytes:
@@ -129,13 +138,15 @@ def _read_member(root: Path, file: str, archive: str, member: str) -> bytes:
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:
-    """The zip, its directory parsed; the last few are kept open. UserError if it is not there or not a zip."""
+    """The zip, its directory parsed; the last few are kept open. UnreadableImage if it is not there or not a zip."""
     try:
         return _open_zip(path, os.getpid())
     except FileNotFoundError as error:
-        raise UserError(f"{path}: there is no such zip. Fetch it again.") from error
-    except (zipfile.BadZipFile, OSError) as error:
-        raise UserError(f"{path}: cannot be read as a zip: {_reason(error)}. Fetch it again.") from error
+        raise unreadable(path.parent, path.name, "there is no such zip") from error
+    except zipfile.BadZipFile as error:
+        raise unreadable(path.parent, path.name, f"not a zip ({_reason(error)})") from error
+    except OSError as error:
+        raise _denied(path, error) from error
 
 
 @lru_cache(maxsize=OPEN_ZIPS)

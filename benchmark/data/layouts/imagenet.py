@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data.findings import BadData, Finding, bad, from_error, some
+from benchmark.data.findings import BadData, Finding, bad, some
 from benchmark.data.image_set import ImageSet
 from benchmark.data.images import is_image_name
 
@@ -119,13 +119,21 @@ def _same_images(folder: Path, names: list[str], expected: int) -> None:
         raise bad(folder, f"{len(names):,} images but only {expected:,} labels", "Use the devkit of the same release.")
 
 
+def devkit_places(data_root: Path) -> list[Path]:
+    """Where the devkit's data folder may be: inside imagenet/, or beside it."""
+    return [data_root / HOME / DEVKIT, data_root / DEVKIT]
+
+
 def devkit(data_root: Path) -> Path:
-    """The devkit's data folder, inside imagenet/ or beside it."""
-    places = [data_root / HOME / DEVKIT, data_root / DEVKIT]
-    for place in places:
+    """The devkit's data folder."""
+    for place in devkit_places(data_root):
         if place.is_dir():
             return place
-    raise bad(places[0], "a flat val/ needs the devkit for its labels", "Unpack ILSVRC2012_devkit_t12.tar.gz there.")
+    raise bad(
+        data_root / HOME / DEVKIT,
+        "a flat val/ needs the devkit for its labels",
+        "Unpack ILSVRC2012_devkit_t12.tar.gz there.",
+    )
 
 
 def _val_wnids(folder: Path) -> list[str]:
@@ -170,12 +178,9 @@ def check(data_root: Path) -> list[Finding]:
 def _check_devkit(data_root: Path) -> list[Finding]:
     """Where both are there, the devkit's labels must agree with the class folders of val/."""
     root = data_root / HOME
-    try:
-        wnids = _val_wnids(devkit(data_root))
-    except BadData as error:
-        flat_val = (root / "val").is_dir() and not class_folders(root / "val")
-        is_there = (root / DEVKIT).is_dir() or (data_root / DEVKIT).is_dir()
-        return [from_error(error, NAME)] if is_there and not flat_val else []  # reading a flat val reports it itself
+    if not any(place.is_dir() for place in devkit_places(data_root)):
+        return []
+    wnids = _val_wnids(devkit(data_root))
     wrong = []
     for wnid in class_folders(root / "val"):
         for name in os.listdir(root / "val" / wnid):

@@ -1,0 +1,21 @@
+"""PASCAL VOC 2012; its test labels are not public. `benchmark/data/voc.py` reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmark.data import voc
+from benchmark.data.findings import Finding
+from benchmark.data.image_set import ImageSet
+
+NAME = "voc2012"
+HOME = "VOCdevkit/VOC2012"
+SPLITS = {"train": (5_717, 20), "val": (5_823, 20), "trainval": (11_540, 20)}
+
+
+def read(data_root: Path, split: str) -> ImageSet:
+    return voc.read_classification(data_root, "2012", split)
+
+
+def check(data_root: Path) -> list[Finding]:
+    return voc.check_year(data_root, "2012")

@@ -1,0 +1,129 @@
+"""Parts of a training set, drawn by seed: the same on every machine, whatever was drawn before.
+
+Each draw is a function of (seed, class name, number of images in the class) and of nothing else, so a class keeps its
+draw when other classes are removed.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.data.entries import read_lines
+from benchmark.data.findings import bad
+from benchmark.data.image_set import ImageSet
+from benchmark.errors import UserError
+
+# One number per purpose, mixed into the seed: what is held out must not be what a labelled fraction draws first.
+LABELLED, HELD_OUT, SAMPLE = 1, 2, 3
+
+
+def labelled_fraction(images: ImageSet, fraction: float, seed: int) -> ImageSet:
+    """A class-balanced part: round(fraction · n) of each class's n images, at least one. In the order of `images`.
+
+    Nested: of one seed, a smaller fraction is inside a larger one (as SimCLR's 1 % list is inside its 10 % list).
+    """
+    _check_fraction(fraction)
+    chosen = []
+    for name, members in _by_class(images):
+        count = max(1, _round(fraction * len(members)))
+        chosen.append(members[_permutation(len(members), seed, LABELLED, name)[:count]])
+    return images.subset(np.sort(np.concatenate(chosen)), f"{100 * fraction:g}%, seed {seed}")
+
+
+def held_out(images: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
+    """(fit, held): a training set in two, for choosing stages and regularisation without looking at the test set.
+
+    Single labels: round(fraction · n) of each class's n images are held out, at least one, never a class's only image.
+    Several labels an image, or none: a plain draw, at least one.
+    """
+    _check_fraction(fraction)
+    groups = _by_class(images) if _single_label(images) else [("", np.arange(len(images)))]
+    held = []
+    for name, members in groups:
+        count = min(max(1, _round(fraction * len(members))), len(members) - 1)
+        held.append(members[_permutation(len(members), seed, HELD_OUT, name)[:count]])
+    is_held = np.zeros(len(images), dtype=bool)
+    is_held[np.concatenate(held)] = True
+    if not is_held.any():
+        raise UserError(f"{images.name} has a single image a class, so none can be held out.")
+    suffix = f"{100 * fraction:g}%, seed {seed}"
+    return (
+        images.subset(np.flatnonzero(~is_held), f"without held out {suffix}"),
+        images.subset(np.flatnonzero(is_held), f"held out {suffix}"),
+    )
+
+
+def sample(images: ImageSet, count: int, seed: int) -> ImageSet:
+    """`count` images drawn without regard to labels, e.g. one million of YFCC100M. In the order of `images`."""
+    if not 0 < count <= len(images):
+        raise UserError(f"{images.name} has {len(images):,} images; {count:,} cannot be drawn from them.")
+    generator = np.random.default_rng([seed, SAMPLE])
+    chosen = generator.choice(len(images), count, replace=False, shuffle=False)
+    return images.subset(np.sort(chosen), f"{count} images, seed {seed}")
+
+
+def from_list_file(images: ImageSet, path: Path) -> ImageSet:
+    """The images a list names, one a line, by file name (as SimCLR's 1percent.txt does) or by path below `images.root`.
+
+    In the order of `images`. A name that is unknown, ambiguous or repeated is an error, by line.
+    """
+    fix = "Use a list made for this dataset and split."
+    lines = [line.strip() for line in read_lines(path, "Check the path of the list.")]
+    place_of = _places(images, {line for line in lines if line})
+    line_of: dict[int, int] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        places = place_of.get(line, [])
+        if len(places) != 1:
+            what = f"{line!r} is the name of {len(places)} images" if places else f"{line!r} is not in {images.name}"
+            raise bad(f"{path}, line {number}", what, fix)
+        if places[0] in line_of:
+            raise bad(f"{path}, line {number}", f"{line!r} stands in line {line_of[places[0]]} already", fix)
+        line_of[places[0]] = number
+    if not line_of:
+        raise bad(path, "names no image", fix)
+    return images.subset(np.array(sorted(line_of)), path.stem)
+
+
+def _places(images: ImageSet, wanted: set[str]) -> dict[str, list[int]]:
+    """Where in `images` each wanted name or path is."""
+    places: dict[str, list[int]] = {}
+    for i, file in enumerate(images.files):
+        for name in {file, file.rpartition("/")[2]} & wanted:
+            places.setdefault(name, []).append(i)
+    return places
+
+
+def _single_label(images: ImageSet) -> bool:
+    return images.labels is not None and images.labels.ndim == 1
+
+
+def _by_class(images: ImageSet) -> list[tuple[str, np.ndarray]]:
+    """(class name, positions of its images) of every class that has any."""
+    if images.labels is None or images.labels.ndim != 1:
+        raise UserError(f"{images.name} has no single label for each image, so no part can be balanced over classes.")
+    order = np.argsort(images.labels, kind="stable")
+    ends = np.cumsum(np.bincount(images.labels, minlength=len(images.classes)))
+    members = np.split(order, ends[:-1])
+    return [(name, part) for name, part in zip(images.classes, members, strict=True) if len(part)]
+
+
+def _permutation(count: int, seed: int, purpose: int, name: str) -> np.ndarray:
+    """Argsort of uniform numbers: of all of NumPy's streams the least likely ever to change."""
+    generator = np.random.default_rng([seed, purpose, zlib.crc32(name.encode())])
+    return np.argsort(generator.random(count), kind="stable")
+
+
+def _round(value: float) -> int:
+    """Half up; Python's own rounds half to even, which would give classes of 50 and of 150 images 1 % differently."""
+    return math.floor(value + 0.5)
+
+
+def _check_fraction(fraction: float) -> None:
+    if not 0 < fraction < 1:
+        raise UserError(f"The fraction {fraction} is not between 0 and 1.")

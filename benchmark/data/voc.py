@@ -1,0 +1,223 @@
+"""PASCAL VOC 2007 and 2012 (Everingham et al. 2010, "The PASCAL Visual Object Classes Challenge", IJCV): one layout.
+
+    VOCdevkit/VOC2007/JPEGImages/000005.jpg …
+    VOCdevkit/VOC2007/Annotations/000005.xml …                   boxes
+    VOCdevkit/VOC2007/ImageSets/Main/{trainval,…}.txt            ids
+    VOCdevkit/VOC2007/ImageSets/Main/aeroplane_trainval.txt …    id and 1 present, -1 absent, 0 only "difficult" ones
+    VOCdevkit/VOC2007/ImageSets/Segmentation/{train,val,…}.txt   ids of the images that have masks
+    VOCdevkit/VOC2007/SegmentationClass/000032.png …             palette images: 0 background, 1…20 classes, 255 border
+
+VOCdevkit/VOC2012 is the same with ids such as 2008_000008. `devkit` below is the folder VOCdevkit.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
+
+import numpy as np
+from defusedxml import DefusedXmlException
+from defusedxml import ElementTree as SafeElementTree
+from PIL import Image
+
+from benchmark.data.entries import check_entries, read_lines
+from benchmark.data.findings import BadData, Finding, bad, some
+from benchmark.data.image_set import ImageSet
+
+HOME = "VOCdevkit"
+CLASSES = ("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+           "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")  # fmt: skip
+PRESENCE = {"1": 1, "-1": 0, "0": -1}  # VOC's code -> ours: 1 present, 0 absent, -1 ignored
+IGNORED = 255  # in masks: the border between objects
+ID = re.compile(r"\w+")
+UNPACK = "Unpack the year's trainval and test archives again."
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """The objects of one image.
+
+    boxes:     (M, 4) float32 x1, y1, x2, y2: 0-based and half-open, so a width is x2 - x1. The xml counts pixels from 1
+               and includes the last, hence xmin - 1, ymin - 1, xmax, ymax. VOC2012 has fractions.
+    labels:    (M,) int64 places in CLASSES.
+    difficult: (M,) bool; detection neither rewards nor punishes finding these.
+    size:      width, height.
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    difficult: np.ndarray
+    size: tuple[int, int]
+
+
+def read_classification(data_root: Path, year: str, split: str) -> ImageSet:
+    """Labels (N, 20) from ImageSets/Main, not from the xml: only there are difficult-only images marked."""
+    root = data_root / HOME / f"VOC{year}"
+    ids = image_ids(data_root / HOME, year, split, "Main")
+    columns = [_presence(root / "ImageSets" / "Main" / f"{name}_{split}.txt", ids) for name in CLASSES]
+    files = [f"JPEGImages/{image_id}.jpg" for image_id in ids]
+    return ImageSet(f"voc{year}/{split}", root, files, np.stack(columns, axis=1), CLASSES)
+
+
+def image_ids(devkit: Path, year: str, split: str, task: str) -> list[str]:
+    """The ids of a split of task "Main" (classification, detection) or "Segmentation", each with its image there."""
+    root = devkit / f"VOC{year}"
+    path = root / "ImageSets" / task / f"{split}.txt"
+    ids = [fields[0] for fields in _fields(path, 1)]
+    check_entries([f"{i}.jpg" for i in ids], root / "JPEGImages", lambda i: f"{path}, line {i + 1}")
+    return ids
+
+
+def _fields(path: Path, count: int) -> list[list[str]]:
+    """The fields of every line, the first an image id. Two spaces may stand between them: split at any white space."""
+    rows = []
+    for number, line in enumerate(read_lines(path, UNPACK), start=1):
+        fields = line.split()
+        if len(fields) != count or not ID.fullmatch(fields[0]):
+            what = f"{line!r} is not an image id" + (" and a label" if count == 2 else "")
+            raise bad(f"{path}, line {number}", what, UNPACK)
+        rows.append(fields)
+    if not rows:
+        raise bad(path, "the list is empty", UNPACK)
+    return rows
+
+
+def _presence(path: Path, ids: list[str]) -> np.ndarray:
+    """(N,) int64 codes of one class for the images `ids`."""
+    rows = _fields(path, 2)
+    if [row[0] for row in rows] != ids:
+        raise bad(path, f"does not list the same {len(ids):,} images as the split", UNPACK)
+    for number, row in enumerate(rows, start=1):
+        if row[1] not in PRESENCE:
+            raise bad(f"{path}, line {number}", f"the label {row[1]!r} is not 1, 0 or -1", UNPACK)
+    return np.array([PRESENCE[row[1]] for row in rows], dtype=np.int64)
+
+
+def annotation(devkit: Path, year: str, image_id: str) -> Annotation:
+    """The objects in VOC<year>/Annotations/<image_id>.xml, in the order of the file."""
+    path = devkit / f"VOC{year}" / "Annotations" / f"{image_id}.xml"
+    tree = _parse(path)
+    objects = tree.findall("object")  # children only: a person's head and hands are boxes of a "part" further down
+    boxes = np.array([_box(path, item) for item in objects], dtype=np.float32).reshape(-1, 4)
+    labels = np.array([_label(path, item) for item in objects], dtype=np.int64)
+    difficult = np.array([(item.findtext("difficult") or "0").strip() == "1" for item in objects], dtype=bool)
+    width, height = (int(_number(path, tree, f"size/{side}")) for side in ("width", "height"))
+    return Annotation(boxes, labels, difficult, (width, height))
+
+
+def _parse(path: Path) -> Element:
+    """The xml's root element. Entities are refused: a few hundred bytes of them can expand to gigabytes."""
+    try:
+        root: Element = SafeElementTree.fromstring(path.read_bytes(), forbid_dtd=False)
+    except FileNotFoundError as error:
+        raise bad(path, "there is no such file", UNPACK) from error
+    except DefusedXmlException as error:
+        what = "defines entities, which no VOC annotation does and which can fill the memory"
+        raise bad(path, what, "Do not trust this copy: fetch the archive again.") from error
+    except (ParseError, ValueError, LookupError) as error:  # LookupError: an unknown encoding
+        raise bad(path, f"is not well-formed xml ({error})", UNPACK) from error
+    return root
+
+
+def _number(path: Path, element: Element, tag: str) -> float:
+    try:
+        value = float(element.findtext(tag) or "")
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise bad(path, f"{element.tag} has no number {tag}", UNPACK)
+    return value
+
+
+def _box(path: Path, item: Element) -> tuple[float, float, float, float]:
+    xmin, ymin, xmax, ymax = (_number(path, item, f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax"))
+    if not (xmin - 1 < xmax and ymin - 1 < ymax):
+        raise bad(path, f"the box {xmin:g}, {ymin:g}, {xmax:g}, {ymax:g} holds no pixel", UNPACK)
+    return xmin - 1, ymin - 1, xmax, ymax
+
+
+def _label(path: Path, item: Element) -> int:
+    name = (item.findtext("name") or "").strip()
+    if name not in CLASSES:
+        raise bad(path, f"the object {name!r} is none of the 20 classes", UNPACK)
+    return CLASSES.index(name)
+
+
+def mask(devkit: Path, year: str, image_id: str) -> np.ndarray:
+    """(H, W) uint8 from SegmentationClass: 0 background, 1…20 is CLASSES[value - 1], 255 ignored."""
+    path = devkit / f"VOC{year}" / "SegmentationClass" / f"{image_id}.png"
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            mode, values = image.mode, np.array(image)
+    except FileNotFoundError as error:
+        raise bad(path, "there is no such mask", UNPACK) from error
+    except Exception as error:  # a broken PNG can raise nearly anything
+        raise bad(path, f"cannot be decoded ({error})", UNPACK) from error
+    if mode not in ("P", "L"):
+        what = f"is an image of colours (mode {mode}), not of palette indices"
+        raise bad(path, what, "The mask was converted to RGB on its way: unpack it again.")
+    strange = sorted(set(np.unique(values).tolist()) - {*range(len(CLASSES) + 1), IGNORED})
+    if strange:
+        raise bad(path, f"has values that are no class: {some([str(value) for value in strange])}", UNPACK)
+    return values
+
+
+def check_year(data_root: Path, year: str) -> list[Finding]:
+    """Every annotation must parse, and every image of a segmentation list must have its mask, of the image's size."""
+    devkit = data_root / HOME
+    root = devkit / f"VOC{year}"
+    errors = [_error_of(annotation, devkit, year, path.stem) for path in sorted((root / "Annotations").glob("*.xml"))]
+    for split in _lists(root / "ImageSets" / "Segmentation"):
+        errors += [
+            _error_of(_check_mask, devkit, year, image_id)
+            for image_id in image_ids(devkit, year, split, "Segmentation")
+        ]
+    found = {str(error): Finding("error", f"voc{year}", error.path, error.what, error.fix) for error in errors if error}
+    return _first(list(found.values()), f"voc{year}", root) + _missing_annotations(devkit, year)
+
+
+def _lists(folder: Path) -> list[str]:
+    """The splits that have a list of ids in an ImageSets folder."""
+    return [split for split in ("train", "val", "trainval", "test") if (folder / f"{split}.txt").is_file()]
+
+
+def _error_of(reader: Callable[[Path, str, str], object], devkit: Path, year: str, image_id: str) -> BadData | None:
+    try:
+        reader(devkit, year, image_id)
+    except BadData as error:
+        return error
+    return None
+
+
+def _check_mask(devkit: Path, year: str, image_id: str) -> None:
+    values = mask(devkit, year, image_id)
+    try:
+        with Image.open(devkit / f"VOC{year}" / "JPEGImages" / f"{image_id}.jpg") as image:
+            size = image.size
+    except OSError:
+        return  # the image is at fault, which is found elsewhere
+    if size != values.shape[::-1]:
+        path = devkit / f"VOC{year}" / "SegmentationClass" / f"{image_id}.png"
+        raise bad(path, f"is {values.shape[1]} × {values.shape[0]}, its image {size[0]} × {size[1]}", UNPACK)
+
+
+def _first(findings: list[Finding], dataset: str, root: Path, show: int = 20) -> list[Finding]:
+    if len(findings) <= show:
+        return findings
+    more = f"and {len(findings) - show:,} more annotations or masks like these"
+    return [*findings[:show], Finding("error", dataset, str(root), more, UNPACK)]
+
+
+def _missing_annotations(devkit: Path, year: str) -> list[Finding]:
+    root = devkit / f"VOC{year}"
+    there = {path.stem for path in (root / "Annotations").glob("*.xml")}
+    listed = {i for split in _lists(root / "ImageSets" / "Main") for i in image_ids(devkit, year, split, "Main")}
+    missing = sorted(listed - there)
+    if not missing:
+        return []
+    what = f"{len(missing):,} of {len(listed):,} images have no annotation, which detection needs: {some(missing)}"
+    return [Finding("error", f"voc{year}", str(root / "Annotations"), what, UNPACK)]
