@@ -13,7 +13,7 @@ from typing import Protocol, cast
 import numpy as np
 
 from benchmark.data import layouts
-from benchmark.data.findings import Finding, some
+from benchmark.data.findings import Finding, denied, some
 from benchmark.data.image_set import ImageSet
 from benchmark.data.names import drop, find
 from benchmark.errors import UserError
@@ -66,7 +66,15 @@ def open_dataset(data_root: Path, name: str, split: str, report: Callable[[str],
             f"{home}: there is no such folder, so {name} cannot be read. "
             f"--data must name the folder that holds {layout.HOME}/; `sslbench doctor` says what is found where."
         )
-    return without_unreadable(layout.read(data_root, split), report)
+    return without_unreadable(read_split(layout, data_root, split), report)
+
+
+def read_split(layout: Layout, data_root: Path, split: str) -> ImageSet:
+    """One split as it lies there, unreadable images and all; a folder that may not be read is a UserError too."""
+    try:
+        return layout.read(data_root, split)
+    except OSError as error:
+        raise denied(error.filename or data_root / layout.HOME, error) from error
 
 
 def without_unreadable(images: ImageSet, report: Callable[[str], None]) -> ImageSet:
@@ -91,4 +99,6 @@ def read_unreadable(root: Path) -> list[str]:
         text = (root / UNREADABLE).read_text(encoding="utf-8", errors="surrogateescape")
     except FileNotFoundError:
         return []
-    return [line.split("\t")[0] for line in text.splitlines() if line and not line.startswith("#")]
+    except OSError as error:
+        raise denied(root / UNREADABLE, error) from error
+    return [line.split("\t")[0] for line in text.split("\n") if line and not line.startswith("#")]

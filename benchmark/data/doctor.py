@@ -19,14 +19,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from benchmark.data.datasets import DATASETS, UNREADABLE, Layout, read_unreadable
-from benchmark.data.findings import Finding, from_error, some
+from benchmark.data.datasets import DATASETS, UNREADABLE, Layout, read_split, read_unreadable
+from benchmark.data.findings import Finding, denied, from_error, some
 from benchmark.data.image_set import ImageSet
 from benchmark.data.images import UnreadableImage, file_size, open_rgb, split_zip
+from benchmark.data.names import find
 from benchmark.errors import UserError
 from benchmark.files import write_whole
 
 MAX_STATS = 5_000_000  # beyond this, empty files are looked for in an even sample
+FEW = 200  # images that are decoded sooner than worker processes start
 COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
@@ -54,19 +56,25 @@ def _examine_layout(layout: Layout, data_root: Path, deep: bool, bars: Progress)
     splits: list[ImageSet] = []
     for split in layout.SPLITS:
         try:
-            splits.append(layout.read(data_root, split))
+            splits.append(read_split(layout, data_root, split))
         except UserError as error:
             findings.append(from_error(error, f"{layout.NAME}/{split}"))
         else:
             findings.append(_size_note(splits[-1], *layout.SPLITS[split]))
-    try:
-        findings += layout.check(data_root)
-    except UserError as error:
-        known = {(finding.path, finding.message) for finding in findings}
-        finding = from_error(error, layout.NAME)
-        findings += [finding] if (finding.path, finding.message) not in known else []
+    findings += _check(layout, data_root, {(finding.path, finding.message) for finding in findings})
     findings += _class_order(layout.NAME, splits)
     return findings + (_decode_all(splits, bars) if deep else _empty_files(splits, bars))
+
+
+def _check(layout: Layout, data_root: Path, known: set[tuple[str, str]]) -> list[Finding]:
+    """The layout's own checks. What stops them is `known` if it stopped the reading of a split too."""
+    try:
+        return layout.check(data_root)
+    except UserError as error:
+        finding = from_error(error, layout.NAME)
+    except OSError as error:
+        finding = from_error(denied(error.filename or data_root / layout.HOME, error), layout.NAME)
+    return [] if (finding.path, finding.message) in known else [finding]
 
 
 def _size_note(images: ImageSet, count: int, classes: int) -> Finding:
@@ -99,7 +107,7 @@ def _empty_files(splits: list[ImageSet], bars: Progress) -> list[Finding]:
         sizes = ((i, images.files[i]) for i in bars.track(positions, description=f"{images.name}: sizes"))
         bad = [(file, size) for _, file in sizes if (size := _own_size(images, file)) <= 0 and file not in listed]
         if step > 1:
-            message = f"looked for empty files among every {step}th of {len(images):,} names"
+            message = f"looked for empty files among one in {step} of {len(images):,} names"
             findings.append(Finding("note", images.name, str(images.root), message, "--deep looks at all of them."))
         fix = "Fetch them again, or run with --deep, which lists them so that runs leave them out."
         for what, names in (
@@ -131,7 +139,7 @@ def _decode_all(splits: list[ImageSet], bars: Progress) -> list[Finding]:
         broken |= dict(_decode(images, todo, bars))
         if len(splits) > 1:
             done.update(images.files)
-        names = [file for file in images.files if file in broken] if broken else []
+        names = [images.files[i] for i in find(images.files, broken).tolist()] if broken else []
         if names:
             message = f"{len(names):,} of {len(images):,} images cannot be decoded: {some(names)}"
             fix = (
@@ -145,7 +153,8 @@ def _decode_all(splits: list[ImageSet], bars: Progress) -> list[Finding]:
 
 def _decode(images: ImageSet, positions: np.ndarray, bars: Progress) -> Iterator[tuple[str, str]]:
     """(file, reason) of each image at `positions` that cannot be decoded."""
-    if not len(positions):
+    if len(positions) <= FEW:
+        yield from _broken(images, positions)
         return
     chunks = np.array_split(positions, max(1, len(positions) // min(4096, max(16, len(positions) // 1000))))
     task = bars.add_task(f"{images.name}: decoding", total=len(positions))
@@ -167,11 +176,15 @@ def _take(images: ImageSet) -> None:
 
 
 def _decode_chunk(positions: np.ndarray) -> list[tuple[str, str]]:
+    return _broken(_images, positions)
+
+
+def _broken(images: ImageSet, positions: np.ndarray) -> list[tuple[str, str]]:
     broken = []
     for i in positions.tolist():
-        file = _images.files[i]
+        file = images.files[i]
         try:
-            open_rgb(_images.root, file)
+            open_rgb(images.root, file)
         except UnreadableImage as error:
             broken.append((file, error.reason))
     return broken

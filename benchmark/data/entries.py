@@ -42,11 +42,12 @@ def check_entries(names: Sequence[str], base: Path, where: Callable[[int], str])
 def read_lines(path: Path, fix: str) -> list[str]:
     """The lines of a text file; BadData if it is not there or not text."""
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        content = path.read_text(encoding="utf-8").removesuffix("\n")
     except FileNotFoundError as error:
         raise bad(path, "there is no such file", fix) from error
     except UnicodeDecodeError as error:
         raise bad(path, "is not a text file", fix) from error
+    return content.split("\n") if content else []  # not splitlines, which also breaks at characters a name may hold
 
 
 def _listing(folder: Path) -> tuple[set[str], set[str]]:

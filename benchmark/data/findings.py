@@ -42,6 +42,11 @@ def bad(path: Path | str, what: str, fix: str) -> BadData:
     return error
 
 
+def denied(path: Path | str, error: OSError) -> BadData:
+    """Permissions or a failing disk. The data may be sound, so no run may skip it."""
+    return bad(path, f"cannot be read: {error.strerror}", "Check its permissions and the disk.")
+
+
 def from_error(error: UserError, dataset: str) -> Finding:
     """The finding that says what `error` says."""
     if isinstance(error, BadData):

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFile
 
+from benchmark.data.findings import denied
 from benchmark.errors import UserError
 
 # A truncated file must fail: filled up with grey it would be trained on without anybody knowing.
@@ -111,15 +112,10 @@ def _read(root: Path, file: str) -> bytes:
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise unreadable(root, file, "there is no such file") from error
     except OSError as error:
-        raise _denied(root / file, error) from error
+        raise denied(root / file, error) from error
     if len(data) > MAX_BYTES:
         raise unreadable(root, file, f"larger than {MAX_BYTES >> 30} GiB")
     return data
-
-
-def _denied(path: Path, error: OSError) -> UserError:
-    """Permissions or a failing disk: the image may be sound, so it is not "unreadable" and no run may skip it."""
-    return UserError(f"{path}: cannot be read: {error.strerror}. Check its permissions and the disk.")
 
 
 def _read_member(root: Path, file: str, archive: str, member: str) -> bytes:
@@ -146,7 +142,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     except zipfile.BadZipFile as error:
         raise unreadable(path.parent, path.name, f"not a zip ({_reason(error)})") from error
     except OSError as error:
-        raise _denied(path, error) from error
+        raise denied(path, error) from error
 
 
 @lru_cache(maxsize=OPEN_ZIPS)

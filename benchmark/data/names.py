@@ -76,7 +76,7 @@ class Lines(Names):
     """The lines of a text file, one name each, read where they lie.
 
     Memory: the file is mapped, not read; 8 bytes for every 16th line, 48 MB for the 95 million of YFCC100M. Opening
-    scans the file once (about a second per GB). A name is found by at most 16 steps from the nearest mark.
+    scans the file once (a few seconds per GB). A name is found by at most 16 steps from the nearest mark.
     Absolute names and names with ".." are refused here, by line.
     """
 

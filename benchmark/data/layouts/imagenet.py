@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data.findings import BadData, Finding, bad, some
+from benchmark.data.findings import BadData, Finding, Level, bad, some
 from benchmark.data.image_set import ImageSet
 from benchmark.data.images import is_image_name
 
@@ -176,11 +176,27 @@ def check(data_root: Path) -> list[Finding]:
 
 
 def _check_devkit(data_root: Path) -> list[Finding]:
-    """Where both are there, the devkit's labels must agree with the class folders of val/."""
+    """Where the devkit is there, the class folders must agree with it."""
     root = data_root / HOME
     if not any(place.is_dir() for place in devkit_places(data_root)):
         return []
     wnids = _val_wnids(devkit(data_root))
+    return _missing_classes(root, wnids) + _misplaced(root, wnids)
+
+
+def _missing_classes(root: Path, wnids: list[str]) -> list[Finding]:
+    """Classes of the devkit without a training folder: a few are an accident, most are a subset."""
+    expected = set(wnids)
+    missing = sorted(expected - set(class_folders(root / "train")))
+    if not missing:
+        return []
+    level: Level = "warning" if len(missing) < len(expected) / 2 else "note"
+    what = f"{len(missing):,} of the devkit's {len(expected):,} classes have no folder: {some(missing)}"
+    return [Finding(level, NAME, str(root / "train"), what, "Unpack them, unless a subset is meant.")]
+
+
+def _misplaced(root: Path, wnids: list[str]) -> list[Finding]:
+    """Images in another class's folder of val/."""
     wrong = []
     for wnid in class_folders(root / "val"):
         for name in os.listdir(root / "val" / wnid):

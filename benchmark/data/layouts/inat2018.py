@@ -35,14 +35,11 @@ def read(data_root: Path, split: str) -> ImageSet:
     category_of = _category_of_image(path, content, index)
     files, labels = [], []
     for i, image in enumerate(content["images"]):
-        if (
-            not isinstance(image, dict)
-            or not isinstance(image.get("file_name"), str)
-            or image.get("id") not in category_of
-        ):
-            raise _bad(f"{path}, images[{i}]", "no file_name, or no annotation has its id", split)
-        files.append(image["file_name"])
-        labels.append(index[category_of[image["id"]]])
+        try:
+            files.append(str(image["file_name"]))
+            labels.append(index[category_of[image["id"]]])
+        except (KeyError, TypeError) as error:
+            raise _bad(f"{path}, images[{i}]", "no file_name, or no annotation has its id", split) from error
     _check_files(root, path, files)
     return ImageSet(f"{NAME}/{split}", root, files, np.array(labels, dtype=np.int64), tuple(categories.values()))
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmark.data.findings import Finding, bad, some
 from benchmark.data.image_set import ImageSet
-from benchmark.data.images import is_image_name, open_zip
+from benchmark.data.images import UnreadableImage, is_image_name, open_zip
 from benchmark.data.names import Names
 
 NAME = "yfcc100m_zips"
@@ -131,7 +131,10 @@ def _member_count(path: Path) -> int:
         record = b""  # let open_zip say what is wrong
     if record[:4] == b"PK\x05\x06" and record[10:12] != b"\xff\xff":
         return int.from_bytes(record[10:12], "little")
-    return len(open_zip(path).infolist())
+    try:
+        return len(open_zip(path).infolist())
+    except UnreadableImage as error:
+        raise bad(path, error.reason, FETCH) from error
 
 
 @lru_cache(maxsize=32)

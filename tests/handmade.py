@@ -1,0 +1,166 @@
+"""The real on-disk layouts in miniature, written by hand, for the tests of the readers; nothing here uses a reader."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy.io import savemat
+
+WNIDS = ("n01440764", "n02105855", "n03018349")
+# ILSVRC2012_ID of each WNID: not in WNID order, as in the real devkit.
+IDS = {"n01440764": 3, "n02105855": 1, "n03018349": 2}
+VAL_IDS = (1, 3, 2, 2, 1, 3)  # the devkit's ground truth: one id for each validation image
+VAL_LABELS = (1, 0, 2, 2, 1, 0)  # the same as places in WNIDS
+
+VOC_CLASSES = ["aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
+               "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"]  # fmt: skip
+
+
+def image(path: Path, colour: tuple[int, int, int] = (200, 100, 50), size: tuple[int, int] = (10, 8)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path, "JPEG")
+    return path
+
+
+def text(path: Path, content: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return path
+
+
+def imagenet(root: Path, flat: bool) -> Path:
+    home = root / "imagenet"
+    for wnid in reversed(WNIDS):
+        for number in (10026, 4, 293):  # not padded: as text, 10026 comes before 293
+            image(home / "train" / wnid / f"{wnid}_{number}.JPEG")
+    for number, label in enumerate(VAL_LABELS, start=1):
+        folder = home / "val" if flat else home / "val" / WNIDS[label]
+        image(folder / f"ILSVRC2012_val_{number:08d}.JPEG")
+    if flat:
+        devkit(home)
+    return home
+
+
+def devkit(home: Path) -> None:
+    data = home / "ILSVRC2012_devkit_t12" / "data"
+    text(data / "ILSVRC2012_validation_ground_truth.txt", "".join(f"{i}\n" for i in VAL_IDS))
+    rows = [(IDS[wnid], wnid, f"words of {wnid}", 0) for wnid in sorted(WNIDS, key=IDS.__getitem__)]
+    rows.append((4, "n00001740", "the parent of them all", 3))
+    fields = ("ILSVRC2012_ID", "WNID", "words", "num_children")
+    synsets = np.empty((len(rows), 1), dtype=[(field, object) for field in fields])
+    for i, row in enumerate(rows):
+        synsets[i, 0] = row
+    savemat(data / "meta.mat", {"synsets": synsets})
+
+
+def tiny_imagenet(root: Path) -> Path:
+    home = root / "tiny-imagenet-200"
+    text(home / "wnids.txt", "n03018349\nn01440764\n")
+    for wnid in ("n03018349", "n01440764"):
+        for number in range(2):
+            image(home / "train" / wnid / "images" / f"{wnid}_{number}.JPEG", size=(64, 64))
+        text(home / "train" / wnid / f"{wnid}_boxes.txt", f"{wnid}_0.JPEG\t0\t10\t63\t58\n")
+    rows = (("val_0.JPEG", "n03018349"), ("val_1.JPEG", "n01440764"), ("val_2.JPEG", "n03018349"))
+    for name, _ in rows:
+        image(home / "val" / "images" / name, size=(64, 64))
+    text(home / "val" / "val_annotations.txt", "".join(f"{name}\t{wnid}\t0\t32\t44\t62\n" for name, wnid in rows))
+    return home
+
+
+def places205(root: Path) -> Path:
+    home = root / "places205"
+    images = home / "data" / "vision" / "torralba" / "deeplearning" / "images256"
+    names = {
+        "a/abbey/gsun_1.jpg": 0,
+        "m/mountain/snowy/gsun_2.jpg": 2,
+        "a/airport/gsun 3.jpg": 1,
+        "a/abbey/gsun_4.jpg": 0,
+    }
+    for name in names:
+        image(images / name)
+    lines = "".join(f"{name} {label}\n" for name, label in names.items())
+    for split in ("train", "val"):
+        text(home / "trainvalsplit_places205" / f"{split}_places205.csv", lines)
+    return home
+
+
+def inat2018(root: Path) -> Path:
+    home = root / "inat2018"
+    names = {11: "train_val2018/Plantae/7/b.jpg", 5: "train_val2018/Aves/3/a.jpg", 8: "train_val2018/Aves/3/c.jpg"}
+    category_of = {11: 7, 5: 3, 8: 3}
+    for name in names.values():
+        image(home / name)
+    content = {
+        "info": {"year": 2018},
+        "images": [{"id": i, "file_name": name, "width": 10, "height": 8} for i, name in names.items()],
+        "annotations": [{"id": 90 - i, "image_id": i, "category_id": category_of[i]} for i in (5, 8, 11)],
+        "categories": [{"id": i, "name": f"species {i}", "supercategory": "x"} for i in (7, 3, 5)],
+    }
+    for split in ("train", "val"):
+        text(home / f"{split}2018.json", json.dumps(content))
+    return home
+
+
+XML = """<annotation>
+  <folder>VOC2007</folder><filename>{id}.jpg</filename>
+  <size><width>10</width><height>8</height><depth>3</depth></size>
+  <object>
+    <name>person</name><pose>Left</pose><truncated>0</truncated><difficult>0</difficult>
+    <bndbox><xmin>2</xmin><ymin>1</ymin><xmax>9</xmax><ymax>8</ymax></bndbox>
+    <part><name>head</name><bndbox><xmin>4</xmin><ymin>1</ymin><xmax>6</xmax><ymax>3</ymax></bndbox></part>
+  </object>
+  <object>
+    <name>dog</name><pose>Left</pose><truncated>1</truncated><difficult>1</difficult>
+    <bndbox><xmin>1</xmin><ymin>2.5</ymin><xmax>10</xmax><ymax>7.5</ymax></bndbox>
+  </object>
+</annotation>
+"""
+
+
+def voc(root: Path, year: str = "2007") -> Path:
+    """Three images: of a person and a difficult dog, of a dog, of nothing. All are in every split."""
+    home = root / "VOCdevkit" / f"VOC{year}"
+    ids = ("000005", "000032", "000007")
+    codes = {"person": (1, -1, -1), "dog": (0, 1, -1)}
+    for image_id in ids:
+        image(home / "JPEGImages" / f"{image_id}.jpg")
+        text(home / "Annotations" / f"{image_id}.xml", XML.format(id=image_id))
+    splits = ("train", "val", "trainval", "test") if year == "2007" else ("train", "val", "trainval")
+    for split in splits:
+        text(home / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{i}\n" for i in ids))
+        for name in VOC_CLASSES:
+            rows = zip(ids, codes.get(name, (-1, -1, -1)), strict=True)
+            lines = "".join(f"{image_id} {code:2d}\n" for image_id, code in rows)  # two spaces before a 0 or 1
+            text(home / "ImageSets" / "Main" / f"{name}_{split}.txt", lines)
+    text(home / "ImageSets" / "Segmentation" / "val.txt", "000032\n")
+    palette(home / "SegmentationClass" / "000032.png", np.pad(np.full((6, 8), 12, np.uint8), 1, constant_values=255))
+    return home
+
+
+def palette(path: Path, values: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mask = Image.frombytes("P", values.shape[::-1], values.tobytes())
+    mask.putpalette([(7 * i) % 256 for i in range(768)])  # colours that have nothing to do with the indices
+    mask.save(path)
+
+
+def yfcc(root: Path) -> Path:
+    home = root / "yfcc100m"
+    for name in ("0/b.jpg", "0/a.jpg", "1/0/c.png.jpg", "1/notes.txt", "z.jpg"):
+        image(home / name)
+    return home
+
+
+def yfcc_zips(root: Path, zips: dict[str, list[str]]) -> Path:
+    home = root / "yfcc100m_zips"
+    jpeg = image(root / "one.jpg").read_bytes()
+    for name, members in zips.items():
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(home / name, "w") as archive:
+            for member in members:
+                archive.writestr(member, jpeg)
+    return home
