@@ -1,0 +1,40 @@
+"""Transfers: one protocol family, one file. Its module-level `Transfer` values are found by looking; none registers."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+from benchmark.errors import UserError
+from benchmark.transfers.contract import Transfer
+
+
+def find_transfers(extra: Path | None = None) -> dict[str, Transfer]:
+    """Card id -> transfer, in alphabetical order: all in this folder, and in the Python files of `extra`."""
+    found: dict[str, Transfer] = {}
+    for module in (*_own(), *_files(extra)):
+        for value in vars(module).values():
+            if not isinstance(value, Transfer):
+                continue
+            if found.setdefault(value.card.id, value) is not value:
+                raise UserError(f"{module.__name__}: the transfer id {value.card.id!r} is taken; give it another")
+    return dict(sorted(found.items()))
+
+
+def _own() -> Iterator[ModuleType]:
+    for info in pkgutil.iter_modules(__path__):
+        yield importlib.import_module(f"{__name__}.{info.name}")
+
+
+def _files(folder: Path | None) -> Iterator[ModuleType]:
+    for path in sorted(folder.glob("*.py")) if folder else ():
+        spec = importlib.util.spec_from_file_location(f"extra_transfers.{path.stem}", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        yield module

@@ -1,0 +1,69 @@
+"""Weighted nearest neighbours on a frozen backbone.
+
+Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", CVPR 2018 (arXiv:1805.01978),
+section 3.4, as in zhirongw/lemniscate.pytorch, test.py [LEM]. A ResNet-50 reaches 42.5 top-1 with that paper's method.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmark.backbones.contract import Backbone
+from benchmark.data.datasets import open_dataset
+from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
+from benchmark.transfers.features import extract, frozen, last_average
+from benchmark.transfers.metrics import topk_accuracy
+from benchmark.transfers.preprocessing import centre_crop
+
+K = 200  # section 4
+TAU = 0.07  # section 4
+QUERIES_AT_ONCE = 256
+
+
+class NearestNeighbours(Transfer):
+    def __init__(self, card: ProtocolCard) -> None:
+        self.card = card
+
+    def run(self, backbone: Backbone, context: Context) -> Scores:
+        train, test = (open_dataset(context.data_root, *dataset) for dataset in self.card.datasets)
+        view, tap = centre_crop(backbone.input.size), last_average(backbone)
+        with frozen(backbone):
+            database, queries = (
+                torch.from_numpy(extract(backbone, images, view, (tap,), context)[tap.name]) for images in (train, test)
+            )
+        labels = torch.as_tensor(train.labels, device=context.device)
+        scores = vote(queries.to(context.device), database.to(context.device), labels, len(train.classes))
+        truth = torch.as_tensor(test.labels, device=context.device)
+        metrics = {"top1": topk_accuracy(scores, truth, 1), "top5": topk_accuracy(scores, truth, 5)}
+        return Scores(metrics, {}, {images.name: images.fingerprint() for images in (train, test)})
+
+
+def vote(queries: Tensor, database: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """queries (M, D), database (N, D), labels (N,) -> (M, classes): of each query's K nearest by cosine, every
+    one votes for its class with exp(cosine / TAU)."""
+    database = F.normalize(database)
+    scores = torch.zeros(len(queries), num_classes, device=queries.device)
+    for rows, part in zip(scores.split(QUERIES_AT_ONCE), F.normalize(queries).split(QUERIES_AT_ONCE), strict=True):
+        cosine, nearest = (part @ database.T).topk(min(K, len(database)))  # (B, K)
+        rows.scatter_add_(1, labels[nearest], (cosine / TAU).exp())
+    return scores
+
+
+knn_imagenet_wu = NearestNeighbours(
+    ProtocolCard(
+        id="knn_imagenet_wu",
+        version=1,
+        title="ImageNet, 200 weighted nearest neighbours",
+        citation="Wu et al., CVPR 2018, arXiv:1805.01978, section 3.4",
+        metrics={"top1": "%", "top5": "%"},
+        datasets=(("imagenet", "train"), ("imagenet", "val")),
+        frozen="everything, BatchNorm's running statistics too",
+        selected="nothing",
+        departures=(
+            "every scale: the backbone's averaged last stage; its file has no 128-d head",
+            "every scale: training features computed anew, without augmentation, instead of a memory bank",
+        ),
+    )
+)

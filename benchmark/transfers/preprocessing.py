@@ -1,0 +1,62 @@
+"""From a decoded image to what a frozen backbone sees: the test-time views and the training augmentations of the
+protocols. `side` is the backbone's input side; 256 / 224 of it is what the shorter side is first resized to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+
+# Principal components of ImageNet's RGB values in [0, 1]: AlexNet's lighting noise, with fb.resnet.torch's numbers.
+LIGHTING_VALUES = torch.tensor([0.2175, 0.0188, 0.0045])
+LIGHTING_VECTORS = torch.tensor([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """PIL RGB -> {"image": uint8 (3, side, side)}. `name` says all that decides the pixels: caches rely on it."""
+
+    name: str
+    transform: Callable[[Image.Image], Tensor]
+
+    def __call__(self, image: Image.Image) -> dict[str, Tensor]:
+        return {"image": self.transform(image)}
+
+
+def centre_crop(side: int) -> Preprocessing:
+    """Shorter side to 256/224 of `side`, centre crop: the test view of most protocols."""
+    steps = [v2.Resize(_short(side)), v2.CenterCrop(side), v2.PILToTensor()]
+    return Preprocessing(f"centre-{side}", v2.Compose(steps))
+
+
+def squash(side: int) -> Preprocessing:
+    """Shorter side to 256/224 of `side`, then squashed to a square: nothing is cropped, the aspect ratio is lost."""
+    steps = [v2.Resize(_short(side)), v2.Resize((side, side)), v2.PILToTensor()]
+    return Preprocessing(f"squash-{side}", v2.Compose(steps))
+
+
+def crop_and_flip(side: int) -> Preprocessing:
+    """Random area of 8 to 100 % at an aspect ratio of 3/4 to 4/3, resized; mirrored half the time."""
+    steps = [v2.RandomResizedCrop(side, scale=(0.08, 1.0)), v2.RandomHorizontalFlip(), v2.PILToTensor()]
+    return Preprocessing(f"crop-flip-{side}", v2.Compose(steps))
+
+
+def crop_flip_and_colour(side: int) -> Preprocessing:
+    """`crop_and_flip`, then brightness, contrast and saturation by up to 40 %, then lighting noise of 0.1."""
+    crop = [v2.RandomResizedCrop(side, scale=(0.08, 1.0)), v2.RandomHorizontalFlip()]
+    colour = [v2.ColorJitter(0.4, 0.4, 0.4), v2.PILToTensor(), lighting]
+    return Preprocessing(f"crop-flip-colour-{side}", v2.Compose(crop + colour))
+
+
+def lighting(image: Tensor) -> Tensor:
+    """uint8 (3, H, W) -> the same, each pixel shifted along the principal components by N(0, 0.1)."""
+    shift = LIGHTING_VECTORS @ (LIGHTING_VALUES * torch.randn(3) * 0.1)
+    return (image + 255 * shift.view(3, 1, 1)).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _short(side: int) -> int:
+    return round(side * 256 / 224)

@@ -1,0 +1,122 @@
+"""The one loop in which a protocol trains: heads on a frozen backbone, or a whole network. Killed and started again it
+ends with the same bits, since everything in it follows from the step."""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.data.loader import TrainOrder, Views, batches
+from benchmark.errors import UserError
+from benchmark.files import write_whole
+from benchmark.recipe import SGD, Schedule, Span
+from benchmark.transfers.contract import Context
+
+CHECKPOINT_SECONDS = 120.0
+REPORT_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Course:
+    """How long a protocol trains, on batches of what size, and how its rates fall."""
+
+    length: Span
+    batch_size: int
+    schedule: Schedule
+
+    def batch(self, num_images: int) -> int:
+        return min(self.batch_size, num_images)
+
+    def steps_per_epoch(self, num_images: int) -> int:
+        return num_images // self.batch(num_images)
+
+    def steps_total(self, num_images: int) -> int:
+        return self.length.steps(self.steps_per_epoch(num_images))
+
+    def factor(self, step: int, num_images: int) -> float:
+        """Multiplier of the learning rate at `step` (0-based)."""
+        return self.schedule.factor(step, self.steps_total(num_images), self.steps_per_epoch(num_images))
+
+
+def sgd(groups: Iterable[tuple[Iterable[nn.Parameter], SGD]]) -> torch.optim.SGD:
+    """One optimizer whose parameter groups each have their own values."""
+    return torch.optim.SGD(
+        [
+            {
+                "params": list(parameters),
+                "lr": values.lr,
+                "initial_lr": values.lr,
+                "momentum": values.momentum,
+                "weight_decay": values.weight_decay,
+                "nesterov": values.nesterov,
+            }
+            for parameters, values in groups
+        ],
+        lr=0.0,
+    )
+
+
+def fit(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss_of: Callable[[Tensor, Tensor], Tensor],
+    course: Course,
+    views: Views,
+    checkpoint: Path,
+    context: Context,
+    after_step: Callable[[int], None] = lambda steps_done: None,
+) -> None:
+    """Train `model`, whose parameters and buffers are the whole state, on `loss_of(uint8 images, labels)`."""
+    num_images = len(views.images)
+    total = course.steps_total(num_images)
+    done, written = _restore(checkpoint, model, optimizer, context.device), time.monotonic()
+    order = TrainOrder(num_images, course.batch(num_images), context.seed, done, total)
+    for batch in batches(views, order, context.workers, labels=True):
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * course.factor(done, num_images)
+        assert batch.labels is not None
+        loss = loss_of(batch.views["image"], batch.labels.to(context.device))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        done += 1
+        after_step(done)
+        if done % REPORT_STEPS == 0 or done == total:
+            context.report(f"training on {views.images.name}", done, total, {"loss": _finite(loss, done)})
+        if time.monotonic() - written > CHECKPOINT_SECONDS:
+            _save(checkpoint, model, optimizer, done)
+            written = time.monotonic()
+
+
+def _finite(loss: Tensor, step: int) -> float:
+    value = loss.item()
+    if not math.isfinite(value):
+        raise UserError(f"the transfer's loss is {value} at step {step}: are the backbone's features finite?")
+    return value
+
+
+def _save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, done: int) -> None:
+    content = io.BytesIO()
+    torch.save({"done": done, "model": model.state_dict(), "optimizer": optimizer.state_dict()}, content)
+    write_whole(path, content.getvalue())
+
+
+def _restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> int:
+    """Steps already done. The path names everything that decides the run, so what is there belongs to it."""
+    if not path.is_file():
+        return 0
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        model.load_state_dict(state["model"], strict=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+        raise UserError(f"{path}: not a checkpoint of this transfer; delete it to start over") from error
+    optimizer.load_state_dict(state["optimizer"])
+    return state["done"]
