@@ -41,6 +41,7 @@ class NPIDpp(Settings):
     image_size: int = 224
     crop_area: tuple[float, float] = (0.08, 1.0)
     jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.4)
+    head_norm: bool = False  # an affine-free BatchNorm after f
     sharded_bank: bool = False
 
     def views(self, image: Image) -> dict[str, Tensor]:
@@ -57,13 +58,13 @@ class InstanceDiscriminationPP(Method):
         super().__init__()
         self.backbone, self.settings = backbone, settings
         self.f = nn.Linear(list(backbone.stages.values())[-1].channels, settings.dim)
+        self.f_norm = nn.BatchNorm1d(settings.dim, affine=False) if settings.head_norm else nn.Identity()
         self.bank = MemoryBank(num_images, settings.dim, settings.bank_momentum, settings.sharded_bank)
 
     def embed(self, batch: Batch) -> Tensor:
         x = self.backbone.input.normalize(batch.views["image"])  # (B, 3, 224, 224)
-        return normalize(
-            self.f(self.backbone(x.contiguous(memory_format=torch.channels_last))).float(), dim=1
-        )  # (B, 128)
+        v = self.f(self.backbone(x.contiguous(memory_format=torch.channels_last)))  # (B, 128)
+        return normalize(self.f_norm(v.float()), dim=1)
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         v = self.embed(batch)  # f(v_I), unit length

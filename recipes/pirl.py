@@ -30,6 +30,7 @@ from benchmark.backbones.contract import Backbone
 from benchmark.blocks.memory_bank import MemoryBank
 from benchmark.blocks.nce import info_nce, nce
 from benchmark.blocks.permutations import TILES
+from benchmark.blocks.running_statistics import running_statistics_kept
 from benchmark.method import Batch, EmbedAll, Method
 from benchmark.recipe import SGD, Architecture, Change, Cosine, Epochs, Recipe, Settings
 from benchmark.views.patches import grid_patches
@@ -55,6 +56,8 @@ class PIRL(Settings):
     patch_size: int = 64
     jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.2)
     grey: float = 0.2
+    running_statistics: Literal["both", "images"] = "both"  # which passes BatchNorm's running statistics follow
+    head_norm: bool = False  # an affine-free BatchNorm after f and g
     sharded_bank: bool = False
 
     def views(self, image: Image) -> dict[str, Tensor]:
@@ -87,21 +90,22 @@ class PretextInvariant(Method):
         self.f = nn.Linear(channels, settings.dim)
         self.g_patch = nn.Linear(channels, settings.dim)
         self.g = nn.Identity() if settings.pretext == "rotation" else nn.Linear(TILES * settings.dim, settings.dim)
+        self.f_norm, self.g_norm = (_norm(settings) for _ in range(2))
         self.bank = MemoryBank(num_images, settings.dim, settings.bank_momentum, settings.sharded_bank)
 
     def embed(self, batch: Batch) -> Tensor:
         """f(v_I), unit length."""
         x = self.backbone.input.normalize(batch.views["I"])  # (B, 3, 224, 224)
-        return normalize(
-            self.f(self.backbone(x.contiguous(memory_format=torch.channels_last))).float(), dim=1
-        )  # (B, 128)
+        v = self.f(self.backbone(x.contiguous(memory_format=torch.channels_last)))  # (B, 128)
+        return normalize(self.f_norm(v.float()), dim=1)
 
     def embed_transformed(self, batch: Batch) -> Tensor:
         """g(v_It), unit length. Its own pass: patches and images must not share BatchNorm's statistics."""
         patches = batch.views["I_t"].flatten(0, -4)  # (9 B, 3, 64, 64), or (B, 3, 224, 224) when only rotated
         x = self.backbone.input.normalize(patches).contiguous(memory_format=torch.channels_last)
-        codes = self.g_patch(self.backbone(x)).unflatten(0, (len(batch), -1))  # (B, 9 or 1, 128)
-        return normalize(self.g(codes.flatten(1)).float(), dim=1)  # (B, 128)
+        with running_statistics_kept(self.backbone, self.settings.running_statistics == "images"):
+            codes = self.g_patch(self.backbone(x)).unflatten(0, (len(batch), -1))  # (B, 9 or 1, 128)
+        return normalize(self.g_norm(self.g(codes.flatten(1)).float()), dim=1)  # (B, 128)
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         v = torch.stack([self.embed_transformed(batch), self.embed(batch)], dim=1)  # (B, 2, 128)
@@ -119,6 +123,10 @@ class PretextInvariant(Method):
 
     def sharded_buffers(self) -> set[str]:
         return {"bank.rows"} if self.settings.sharded_bank else set()
+
+
+def _norm(settings: PIRL) -> nn.Module:
+    return nn.BatchNorm1d(settings.dim, affine=False) if settings.head_norm else nn.Identity()
 
 
 pirl = Recipe(

@@ -77,10 +77,10 @@ def shift_hue(x: Tensor, turn: Tensor) -> Tensor:
     sector = torch.where(
         highest == r, (g - b) / safe, torch.where(highest == g, 2 + (b - r) / safe, 4 + (r - g) / safe)
     )  # in sixths of a turn, from red
-    sector = torch.remainder(sector + 6 * turn, 6)
     # one formula for the three channels: a channel is the highest value less its share of the chroma
     offset = torch.tensor([5.0, 3.0, 1.0]).view(3, 1, 1)
-    k = torch.remainder(sector[:, None] + offset, 6)  # (K, 3, H, W)
+    k = (sector + 6 * turn)[:, None] + offset  # (K, 3, H, W)
+    k = k - 6 * (k / 6).floor_()  # cheaper than torch.remainder
     return highest[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp_(0, 1)
 
 
