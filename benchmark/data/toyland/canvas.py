@@ -1,4 +1,4 @@
-"""A canvas of numbered regions: polygons are filled with region numbers first, colours and textures are looked up at the end.
+"""A canvas of numbered regions: polygons are filled with numbers first, colours and textures are looked up at the end.
 
 Filling numbers instead of colours gives every object its exact visible mask for free, and turns a texture into one more
 bit of the number, so that a whole picture costs about two milliseconds.
@@ -17,7 +17,8 @@ Colour = tuple[int, int, int]
 
 OVERSAMPLING = 2  # drawn this much larger, then averaged down: smooth edges
 MAX_REGIONS = 128  # the eighth bit of a pixel says which of a region's two colours its texture picks
-TILE = 256  # pixels of a texture tile; canvases are smaller than this after subtracting the random offset
+TILE = 256  # oversampled pixels of a texture tile
+MAX_SIDE = 200  # pixels of a canvas: two tiles in a row cover it, with room for a random offset
 NOISE_SIGMA = 4.0  # of 255
 
 
@@ -59,22 +60,22 @@ def _texture_tiles() -> dict[str, np.ndarray]:
     tiles["bricks"] = (y % 16 < 3) | ((x + y // 16 % 2 * 16) % 32 < 3)
     tiles["planks"] = x % 32 < 3
     tiles["ripples"] = (y + np.rint(3 * np.sin(2 * np.pi * x / 64)).astype(int)) % 16 < 5
-    speckle = np.random.default_rng(0).random((TILE // 2, TILE // 4)) < 0.12
-    tiles["grass"] = speckle.repeat(4, axis=0)[:TILE].repeat(2, axis=1)[:, :TILE]
-    tiles["grass"] = np.resize(tiles["grass"], (TILE, TILE))
+    blades = np.random.default_rng(0).random((TILE // 4, TILE // 2)) < 0.12
+    tiles["grass"] = blades.repeat(4, axis=0).repeat(2, axis=1)
     return {name: tile.astype(np.uint8) for name, tile in tiles.items()}
 
 
 # Twice as wide and high as a tile, so that any offset leaves a whole canvas to cut out.
 _TILES = {name: np.tile(tile, (2, 2)) for name, tile in _texture_tiles().items()}
 _NOISE = np.tile(np.random.default_rng(1).normal(0, NOISE_SIGMA, (TILE, TILE, 3)).astype(np.float32), (2, 2, 1))
-OBJECT_TEXTURES = tuple(f"{kind}_{size}" for kind in ("stripes", "checks", "dots") for size in ("fine", "wide"))
 
 
 class Canvas:
     """Filled in painter's order; coordinates are pixels of the finished picture, x right, y down."""
 
     def __init__(self, width: int, height: int) -> None:
+        if max(width, height) > MAX_SIDE:
+            raise ValueError(f"a canvas has at most {MAX_SIDE} pixels a side")
         self.width, self.height = width, height
         self._image = Image.new("L", (width * OVERSAMPLING, height * OVERSAMPLING), 0)
         self._draw = ImageDraw.Draw(self._image)
@@ -112,7 +113,7 @@ class Canvas:
         numbers = np.array(self._image)
         height, width = numbers.shape
         for name in dict.fromkeys(texture for texture in self._textures if texture):
-            x, y = rng.integers(TILE, size=2)
+            x, y = rng.integers(2 * TILE - width), rng.integers(2 * TILE - height)
             marked = np.array([texture == name for texture in self._textures], dtype=np.uint8)
             region_bit = np.zeros(256, dtype=np.uint8)
             region_bit[: len(marked)] = marked * MAX_REGIONS
@@ -132,5 +133,5 @@ def _light_and_noise(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray
     sideways, downwards = rng.uniform(-0.25, 0.25), rng.uniform(0.0, 0.3)
     light = 1.05 + sideways * np.linspace(-0.5, 0.5, width, dtype=np.float32)[None, :, None]
     light = light - downwards * np.linspace(-0.5, 0.5, height, dtype=np.float32)[:, None, None]
-    x, y = rng.integers(TILE, size=2)
+    x, y = rng.integers(2 * TILE - width), rng.integers(2 * TILE - height)
     return np.clip(pixels * light + _NOISE[y : y + height, x : x + width], 0, 255).astype(np.uint8)

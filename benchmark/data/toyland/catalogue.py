@@ -361,10 +361,10 @@ _PARTS: dict[str, tuple[str, Sequence[Part]]] = {
         (
             *_legs(-0.9, 0.1, 0.06, 0.08, 0.86),
             poly(-0.1, 0.1, 0.2, 0.12, 0.62, 0.88, 0.62, 0.9, 0.2),
-            box(0.3, 0.14, 0.24, 0.495, 0.36),
-            box(0.3, 0.505, 0.24, 0.86, 0.36),
+            box(0.7, 0.15, 0.24, 0.49, 0.36),
+            box(0.7, 0.51, 0.24, 0.85, 0.36),
             box(0, 0.04, 0.08, 0.96, 0.25),
-            *_mirrored([box(-0.3, 0, 0.08, 0.16, 0.38), disc(-0.3, 0.08, 0.38, 0.085)]),
+            *_mirrored([box(-0.5, 0, 0.08, 0.16, 0.38), disc(-0.5, 0.08, 0.38, 0.085)]),
         ),
     ),
     "train": (
@@ -392,11 +392,10 @@ _PARTS: dict[str, tuple[str, Sequence[Part]]] = {
 
 OBJECTS: dict[str, Shape] = {name: normalised(name, parts, texture) for name, (texture, parts) in _PARTS.items()}
 
-IMAGENET_OBJECTS = (
-    "car truck house castle tree pine fish bird dog giraffe person boat rocket mushroom flower cup chair lamp snowman table"
-).split()
+IMAGENET_OBJECTS = tuple(OBJECTS)[:20]  # car … table
 
-VOC_OBJECTS = (
-    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep "
-    "sofa train tvmonitor"
-).split()
+_VOC_NAMES = (
+    "aeroplane bicycle bird boat bottle bus car cat chair cow "
+    "diningtable dog horse motorbike person pottedplant sheep sofa train tvmonitor"
+)
+VOC_OBJECTS = tuple(_VOC_NAMES.split())

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from PIL import Image
 
 from benchmark.data.toyland.canvas import Canvas, Palette
 from benchmark.data.toyland.catalogue import OBJECTS
 from benchmark.data.toyland.scene import Scene, buildings, clutter, ridge, stand
+
+WIDEST = 1.4  # a view is up to this much wider and higher than the picture cut out of it
 
 
 def _scene(
@@ -226,11 +229,18 @@ PLACES: dict[str, Callable[[np.random.Generator, tuple[int, int]], Scene]] = {
 }
 
 
-def place(rng: np.random.Generator, name: str, width: int, height: int) -> Scene:
-    """A place, with a little clutter and sometimes somebody or something in it that could be anywhere."""
-    scene = PLACES[name](rng, (width, height))
-    clutter(scene, int(rng.integers(0, 3)), 0.08, 0.2)
-    if rng.random() < 0.4:
+def place(rng: np.random.Generator, name: str, width: int, height: int) -> Image.Image:
+    """A window cut out of a wider view of a place, with a little clutter and often somebody or something in it that
+    could be anywhere."""
+    zoom = rng.uniform(1.0, WIDEST)
+    wide, high = int(zoom * width), int(zoom * height)
+    scene = PLACES[name](rng, (wide, high))
+    clutter(scene, int(rng.integers(0, 5)), 0.08, 0.25)
+    if rng.random() < 0.6:
         visitor = OBJECTS[str(rng.choice(["person", "dog", "chair", "bird", "cat"]))]
-        stand(scene, visitor, rng.uniform(0.1, 0.9) * width, rng.uniform(0.85, 0.98) * height, 0.25 * height)
-    return scene
+        size = rng.uniform(0.2, 0.4) * high
+        stand(scene, visitor, rng.uniform(0.1, 0.9) * wide, rng.uniform(0.8, 0.98) * high, size)
+    picture = scene.canvas.finish(rng)
+    x, y = int(rng.integers(wide - width + 1)), int(rng.integers(high - height + 1))
+    picture = picture.crop((x, y, x + width, y + height))
+    return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else picture

@@ -6,6 +6,10 @@ import sys
 import time
 from types import TracebackType
 
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
 _LINE_SECONDS = 5.0
 
 
@@ -14,19 +18,19 @@ class Progress:
 
     def __init__(self, total: int, show: bool) -> None:
         self._total, self._done = total, 0
-        self._bar = _bar() if show and total and sys.stderr.isatty() else None
+        self._bar = _terminal_bar() if show and total and sys.stderr.isatty() else None
+        self._task = self._bar.add_task("Toyland", total=total) if self._bar else None
         self._lines = show and self._bar is None
         self._start = self._last = time.monotonic()
 
     def __enter__(self) -> Progress:
         if self._bar is not None:
             self._bar.start()
-            self._task = self._bar.add_task("Toyland", total=self._total)
         return self
 
     def advance(self, name: str, count: int) -> None:
         self._done += count
-        if self._bar is not None:
+        if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=count, description=f"Toyland: {name}")
         now = time.monotonic()
         if self._lines and (now - self._last > _LINE_SECONDS or self._done == self._total):
@@ -41,10 +45,6 @@ class Progress:
             self._bar.stop()
 
 
-def _bar():  # type: ignore[no-untyped-def]
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
+def _terminal_bar() -> Bar:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Bar(*columns, console=Console(stderr=True))

@@ -61,7 +61,7 @@ _ALOFT = {"aeroplane", "bird"}
 def crowd(
     rng: np.random.Generator, main: str, width: int, height: int, most: int = 4
 ) -> tuple[Image.Image, list[Instance]]:
-    """One to `most` objects in a background where they belong, nearer ones larger and in front; `main` is among them."""
+    """One to `most` objects in a background where they belong, nearer ones larger, `main` among them."""
     context = str(rng.choice([name for name, members in CONTEXTS.items() if main in members]))
     scene = BACKGROUNDS[context](rng, width, height)
     clutter(scene, int(rng.integers(1, 5)), 0.1, 0.3)
@@ -86,7 +86,7 @@ def _crowding(most: int) -> np.ndarray:
 def _place_in_depth(rng: np.random.Generator, scene: Scene, name: str, depth: float, alone: bool) -> range:
     """Stand an object at a depth, small when far; one that is alone comes closer."""
     width, height = scene.canvas.width, scene.canvas.height
-    size = height * (0.28 + 0.4 * depth) * rng.uniform(0.85, 1.2) * _SMALL.get(name, 1.0) * (1.3 if alone else 1.0)
+    size = height * (0.34 + 0.42 * depth) * rng.uniform(0.85, 1.2) * _SMALL.get(name, 1.0) * (1.3 if alone else 1.0)
     foot = scene.horizon + (0.08 + 0.85 * depth) * (height - scene.horizon)
     aloft = name in _ALOFT and rng.random() < 0.6
     if aloft:
@@ -99,7 +99,7 @@ def anything(rng: np.random.Generator, width: int, height: int) -> Image.Image:
     """What people upload: a place, one thing, or several things that need not belong together, seldom centred."""
     kind = rng.random()
     if kind < 0.2:
-        return place(rng, str(rng.choice(list(PLACES))), width, height).canvas.finish(rng)
+        return place(rng, str(rng.choice(list(PLACES))), width, height)
     scene = BACKGROUNDS[str(rng.choice(list(BACKGROUNDS)))](rng, width, height)
     clutter(scene, int(rng.integers(1, 7)), 0.1, 0.4)
     for depth in np.sort(rng.uniform(0, 1, int(rng.integers(1, 5)))):

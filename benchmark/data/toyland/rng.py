@@ -8,7 +8,7 @@ import numpy as np
 
 
 def generator(seed: int, *place: str | int) -> np.random.Generator:
-    """The generator of e.g. `(seed, "imagenet", "train", 17)`: the same on every machine, in every process, in any order.
+    """The generator of e.g. `(seed, "imagenet", "train", 17)`: the same on every machine, in any process and order.
 
     Python's own `hash` differs between processes, so the place is hashed with SHA-256.
     """

@@ -101,7 +101,7 @@ def buildings(scene: Scene, height: float) -> None:
 
 def room(rng: np.random.Generator, width: int, height: int) -> Scene:
     """A papered wall, a skirting board, floor boards; perhaps a window or a picture."""
-    scene = _begin(rng, width, height, rng.choice([None, "planks", "dots_wide"]), "planks")
+    scene = _begin(rng, width, height, (None, "planks", "dots_wide")[int(rng.integers(3))], "planks")
     scene.canvas.box(scene.region(scene.backdrop - 0.2), -1, scene.horizon - 0.03 * height, width + 1, scene.horizon)
     if rng.random() < 0.7:
         x, y = rng.uniform(0.05, 0.7) * width, rng.uniform(0.05, 0.15) * height
@@ -141,7 +141,7 @@ def clutter(scene: Scene, count: int, low: float, high: float) -> None:
 def stand(scene: Scene, shape: Shape, x: float, y: float, size: float, shadow: bool = True) -> range:
     """Paint an object with its feet at (x, y), its longer side `size` pixels; returns the region numbers it took.
 
-    Every part's proportions, the whole's, the tilt, the side it faces and the light and dark of its parts are drawn anew.
+    The proportions of every part and of the whole, the tilt, the side it faces and its light and dark are drawn anew.
     """
     rng = scene.rng
     if shadow:

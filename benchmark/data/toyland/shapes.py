@@ -1,8 +1,8 @@
 """What things look like: every object is a few polygons with tones, in a frame of its own.
 
-Objects differ by outline, parts and texture and never by colour: a picture has one tint whatever it shows. The frame has x
-to the right and y up, feet at y = 0; the catalogue normalises every object so that the longer side of its box is 1.
-A tone says how much lighter (up to 1) or darker (down to -1) than the object a part is; strong tones are plain, the rest of
+Objects differ by outline, parts and texture and never by colour: a picture has one tint whatever it shows. The frame
+has x to the right and y up, feet at y = 0; every object is normalised so that the longer side of its box is 1. A tone
+says how much lighter (up to 1) or darker (down to -1) than the object a part is; strong tones are plain, the rest of
 the object wears its texture.
 """
 
@@ -72,7 +72,7 @@ def ring(tone: float, x: float, y: float, radius: float, width: float) -> Part:
     """A hoop that one can look through: outer circle, then inner circle backwards, as one outline."""
     angles = np.linspace(0, 2 * np.pi, 19)
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    points = np.concatenate([circle * radius, circle[::-1] * (radius - width)]) + (x, y)
+    points = np.array([x, y]) + np.concatenate([circle * radius, circle[::-1] * (radius - width)])
     return Part(points.astype(np.float32), tone)
 
 
@@ -82,7 +82,7 @@ def petals(tone: float, x: float, y: float, count: int, length: float, width: fl
     for angle in np.linspace(0, 2 * np.pi, count, endpoint=False) + np.pi / 2:
         out, side = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
         outline = [0 * out, 0.6 * length * out + width * side, length * out, 0.6 * length * out - width * side]
-        parts.append(Part((np.stack(outline) + (x, y)).astype(np.float32), tone))
+        parts.append(Part((np.array([x, y]) + np.stack(outline)).astype(np.float32), tone))
     return tuple(parts)
 
 

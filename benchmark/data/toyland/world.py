@@ -1,7 +1,7 @@
 """Writes the world: every dataset drawn by worker processes into a temporary folder, then renamed into place.
 
-A dataset that is there is complete. Its first folder holds a small stamp, by which a later run knows it as Toyland's own, and
-`toyland.json` at the root gathers what was built. A folder without a stamp is somebody's data and is never touched.
+A dataset that is there is complete. Its folders hold a small stamp each, by which a later run knows them as Toyland's
+own, and `toyland.json` at the root says what was built. A folder without a stamp is somebody's data, never touched.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,9 +26,10 @@ from benchmark.data.toyland.layouts import LAYOUTS
 from benchmark.data.toyland.layouts.base import Layout, Picture, ScaleName
 from benchmark.data.toyland.progress import Progress
 from benchmark.errors import UserError
+from benchmark.files import write_whole
 
 WORLD_DATASETS = tuple(LAYOUTS)
-VERSION = 1  # raise it whenever a drawing changes: worlds of other versions are drawn anew
+VERSION = 3  # raise it whenever a drawing changes: worlds of other versions are drawn anew
 MANIFEST = "toyland.json"
 STAMP = ".toyland.json"
 _TEMPORARY = ".toyland-"
@@ -41,10 +45,11 @@ def build_world(
     workers: int | None = None,
     progress: bool = True,
 ) -> Path:
-    """Make sure that `root` holds the world of this scale and seed, or those of its datasets that are named; returns `root`.
+    """Make sure that `root` holds the world of this scale and seed, or the datasets named of it; returns `root`.
 
-    Every file depends on (seed, dataset, split, index) alone, byte for byte, whatever the number of workers. What is there
-    already is left alone; an interrupted run leaves nothing half-written; two runs at once take turns.
+    Every file depends on (seed, dataset, split, index) alone, byte for byte, whatever the number of workers (by default
+    one per core). What is there already is left alone; an interrupted run leaves nothing half-written; two runs at once
+    take turns. Progress goes to stderr.
     Raises UserError if a dataset's folder exists and was not made here.
     """
     root = Path(root)
@@ -52,12 +57,18 @@ def build_world(
     stamps = {name: {"scale": scale, "seed": seed, "version": VERSION, "dataset": name} for name in wanted}
     if all(_is_built(root, name, stamps[name]) for name in wanted):
         return root
-    root.mkdir(parents=True, exist_ok=True)
-    with _alone(root):
-        missing = [name for name in wanted if not _is_built(root, name, stamps[name])]
-        for name in missing:
-            _refuse_foreign(root, LAYOUTS[name])
-        _draw_all(root, scale, seed, {name: stamps[name] for name in missing}, workers, progress)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with _alone(root):
+            missing = [name for name in wanted if not _is_built(root, name, stamps[name])]
+            for name in missing:
+                _refuse_foreign(root, LAYOUTS[name])
+            _draw_all(root, scale, seed, {name: stamps[name] for name in missing}, workers, progress)
+    except OSError as error:
+        what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
+        raise UserError(f"{root}: the world could not be written ({what}); mend that and run again.") from error
+    except BrokenProcessPool as error:
+        raise UserError(f"{root}: a process drawing the world was killed; run again, with fewer workers.") from error
     return root
 
 
@@ -88,14 +99,14 @@ def _refuse_foreign(root: Path, layout: Layout) -> None:
     for folder in layout.folders:
         if (root / folder).exists() and not (root / folder / STAMP).is_file():
             raise UserError(
-                f"{root / folder} exists and was not drawn by Toyland, so it is left alone. Choose another folder for the "
-                f"world, or move that one away."
+                f"{root / folder} exists and was not drawn by Toyland, so it is left alone. "
+                f"Choose another folder for the world, or move that one away."
             )
 
 
 @contextmanager
 def _alone(root: Path) -> Iterator[None]:
-    """One builder at a time; the lock goes when its process does. Then what killed builders left can be cleared away."""
+    """One builder at a time; the lock goes when its process does, so what lies about then was left by a killed one."""
     with open(root / f"{_TEMPORARY}lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for leftover in root.glob(f"{_TEMPORARY}*"):
@@ -121,17 +132,31 @@ def _draw_all(
 
 @contextmanager
 def _executor(workers: int) -> Iterator[Executor | None]:
-    """Worker processes; None for one worker, which is this process. They start from a fresh interpreter because this one
-    may hold torch and its threads, which do not survive a fork."""
+    """Worker processes; None for one worker, which is this process. They start from a fresh interpreter because this
+    one may hold torch and its threads, which do not survive a fork."""
     if workers <= 1:
         yield None
         return
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    executor = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(method))
+    executor = ProcessPoolExecutor(workers, multiprocessing.get_context(method), initializer=_obey_parent)
     try:
         yield executor
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _obey_parent() -> None:
+    """Ctrl-C reaches every process of a terminal: the one that started the workers deals with it. When that one is
+    killed, its workers go too; by themselves they would wait for more work forever."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_exit_after_parent, daemon=True).start()
+
+
+def _exit_after_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 @contextmanager
@@ -190,6 +215,4 @@ def _put_in_place(root: Path, folder: Path, layout: Layout, entry: dict[str, Any
         os.replace(folder / owned, target)
     manifest = {"about": "Drawn by Toyland; delete a dataset's folder to have it drawn anew.", "datasets": {}}
     manifest["datasets"] = {**read_manifest(root), entry["dataset"]: entry}
-    temporary = root / f"{_TEMPORARY}{os.getpid()}.json"
-    temporary.write_text(json.dumps(manifest, indent=2) + "\n")
-    os.replace(temporary, root / MANIFEST)
+    write_whole(root / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())

@@ -1,4 +1,4 @@
-"""One writer per on-disk layout. A writer says which pictures there are, draws any one of them, and writes the lists last."""
+"""One writer per on-disk layout: it says which pictures there are, draws any one of them, and writes the lists last."""
 
 from __future__ import annotations
 

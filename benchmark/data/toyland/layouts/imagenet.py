@@ -92,7 +92,7 @@ def finish(root: Path, scale: ScaleName, seed: int, pictures: Sequence[Picture],
 
 
 def _meta_mat(names: Sequence[str], ids: dict[str, int], images_each: int) -> bytes:
-    """The devkit's `synsets` struct: leaves by ILSVRC2012_ID, then the synsets above them, whose ids go on from there."""
+    """The devkit's `synsets` struct: leaves by ILSVRC2012_ID, then the synsets above them with the ids that follow."""
     from scipy.io import savemat  # slow to import, and needed for this one file
 
     leaves = sorted(names, key=ids.__getitem__)

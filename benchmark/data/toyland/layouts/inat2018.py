@@ -29,7 +29,7 @@ def tail_counts(total: int, categories: int) -> list[int]:
 
 
 def pictures(scale: ScaleName, seed: int) -> list[Picture]:
-    """Which category is common and which rare is drawn from the seed; val has them (almost) equally, as the real one."""
+    """Which category is common and which rare is drawn from the seed; val has all of them (almost) equally often."""
     categories, train, val = SIZES[scale]
     ranks = generator(seed, "inat2018", "ranks").permutation(categories).tolist()
     shown = {

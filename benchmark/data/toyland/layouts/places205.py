@@ -29,7 +29,7 @@ def pictures(scale: ScaleName, seed: int) -> list[Picture]:
 
 def draw(root: Path, picture: Picture, seed: int) -> None:
     rng = generator(seed, "places205", picture.split, picture.index)
-    save_jpeg(place(rng, picture.shows, PIXELS, PIXELS).canvas.finish(rng), root / picture.path)
+    save_jpeg(place(rng, picture.shows, PIXELS, PIXELS), root / picture.path)
 
 
 def finish(root: Path, scale: ScaleName, seed: int, pictures: Sequence[Picture], notes: Sequence[Any]) -> None:

@@ -22,7 +22,7 @@ Box = tuple[int, int, int, int]
 
 def pictures(scale: ScaleName, seed: int) -> list[Picture]:
     classes, train, val = SIZES[scale]
-    found = []
+    found: list[Picture] = []
     for name in class_names(classes):
         for _ in range(train):
             path = f"{ROOT}/train/{WNIDS[name]}/images/{WNIDS[name]}_{len(found) % train}.JPEG"

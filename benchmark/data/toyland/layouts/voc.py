@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ SIZES: dict[int, dict[ScaleName, dict[str, int]]] = {
 }
 FORMATS = ((128, 96), (128, 96), (128, 84), (96, 128), (112, 112))  # pixels, mostly landscape
 VOID = 255
+_FIRST = {"val": 10}  # val starts with another class than train: trainval shows all twenty at every scale
 SEGMENTED_EVERY = {2007: 3, 2012: 1}  # 2007 has masks for some pictures only
 DIFFICULT_VISIBLE = 0.4  # an object less visible than this is marked difficult …
 DIFFICULT_PIXELS = 60  # … and so is one that shows fewer pixels
@@ -45,8 +46,8 @@ def pictures(year: int, scale: ScaleName, seed: int) -> list[Picture]:
         split = splits[place]
         index, counts[split] = counts[split], counts[split] + 1
         name = f"{number + 1:06d}" if year == 2007 else f"{2008 + number % 5}_{number + 1:06d}"
-        path = f"VOCdevkit/VOC{year}/JPEGImages/{name}.jpg"
-        found.append(Picture(split, index, VOC_OBJECTS[index % len(VOC_OBJECTS)], path))
+        main = VOC_OBJECTS[(index + _FIRST.get(split, 0)) % len(VOC_OBJECTS)]
+        found.append(Picture(split, index, main, f"VOCdevkit/VOC{year}/JPEGImages/{name}.jpg"))
     return found
 
 
@@ -95,7 +96,7 @@ def annotation(year: int, name: str, size: tuple[int, int], instances: Sequence[
     return ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def _add(parent: ElementTree.Element, values: dict[str, str | int | float]) -> None:
+def _add(parent: ElementTree.Element, values: Mapping[str, str | float]) -> None:
     for tag, value in values.items():
         ElementTree.SubElement(parent, tag).text = str(value)
 
@@ -106,8 +107,8 @@ def _add_box(parent: ElementTree.Element, box: Sequence[float]) -> None:
 
 
 def _add_head(person: ElementTree.Element, box: Sequence[float]) -> None:
-    """VOC2012 marks parts of some persons with boxes of their own, some not in whole pixels: a trap for readers that take
-    every bndbox below an object."""
+    """VOC2012 marks parts of some persons with boxes of their own, some not in whole pixels: a trap for readers that
+    take every bndbox below an object."""
     part = ElementTree.SubElement(person, "part")
     _add(part, {"name": "head"})
     xmin, ymin, xmax, ymax = box
@@ -116,8 +117,8 @@ def _add_head(person: ElementTree.Element, box: Sequence[float]) -> None:
 
 
 def masks(instances: Sequence[Instance], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """(H, W) uint8 twice: class numbers 1 … 20 and object numbers 1 …, 0 background, 255 along every outline and wherever
-    an object is difficult."""
+    """(H, W) uint8 twice: class numbers 1 … 20 and object numbers 1 …, 0 background, 255 along every outline and
+    wherever an object is difficult."""
     by_class, by_object = np.zeros((2, *size), dtype=np.uint8)
     for number, instance in enumerate(instances, start=1):
         by_class[instance.mask] = VOC_OBJECTS.index(instance.name) + 1

@@ -1,4 +1,4 @@
-"""YFCC100M, without labels: a tree of photos named by their hash with a list of files, and the form of zips of photos."""
+"""YFCC100M, without labels: a tree of photos named by their hash with a list of files, and zips of photos."""
 
 from __future__ import annotations
 
