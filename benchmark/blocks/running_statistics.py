@@ -1,0 +1,23 @@
+"""Which passes through a network its BatchNorm layers remember."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+
+@contextmanager
+def running_statistics_kept(module: nn.Module, keep: bool = True) -> Iterator[None]:
+    """While the block runs, BatchNorm layers normalise by the batch as always but leave their running statistics alone,
+    so that evaluation later uses the statistics of the other passes."""
+    layers = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)] if keep else []
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
