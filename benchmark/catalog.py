@@ -53,7 +53,7 @@ def get_recipe(name: str, folder: Path | None = None) -> Recipe:
 def nearest(name: str, known: Iterable[str]) -> str:
     """The tail of an error about a name that does not exist: near ones that do, or nothing."""
     close = get_close_matches(name, list(known), n=3, cutoff=0.5)
-    return f"; did you mean {', '.join(close)}?" if close else ""
+    return f" (did you mean {', '.join(close)}?)" if close else ""
 
 
 def _imported(path: Path, own: bool) -> ModuleType:

@@ -1,0 +1,366 @@
+"""The one door: every command of `sslbench`.
+
+Commands import what they need when they run, so that help and an up-to-date `reproduce` answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+from tyro.extras import SubcommandApp
+
+from benchmark.catalog import nearest
+from benchmark.errors import UserError
+from benchmark.overrides import FLAG, override, renamed, split_flags
+from benchmark.scale import Scale
+
+if TYPE_CHECKING:
+    from benchmark.engine.train import Machine
+    from benchmark.recipe import Recipe
+    from benchmark.transfers.contract import Transfer
+
+ScaleFlag = Annotated[Scale, arg(help="paper: real datasets; desk: drawn data, minutes on two cores; smoke: seconds.")]
+DataFlag = Annotated[
+    Path | None, arg(help="Folder that holds the datasets. Without it, desk and smoke draw their own in data/<scale>.")
+]
+RunsFlag = Annotated[Path, arg(help="Folder for everything that runs write.")]
+SeedFlag = Annotated[int, arg(help="Seed of every random number of the run.")]
+WorkersFlag = Annotated[int, arg(help="Processes that load images; changes no result.")]
+DeviceFlag = Annotated[str, arg(help="auto (a GPU if there is one), cpu or cuda.")]
+RecipesFlag = Annotated[Path | None, arg(help="A folder of your own recipe files, instead of the benchmark's.")]
+TransfersFlag = Annotated[Path | None, arg(help="A folder of your own transfer files, besides the benchmark's.")]
+SetFlag = Annotated[
+    tuple[str, ...],
+    arg(
+        name="set",
+        metavar="KEY=VALUE",
+        help="Settings of the recipe, KEY=VALUE; also --recipe.KEY VALUE, e.g. --recipe.batch-size 64",
+    ),
+]
+RecipeName = Annotated[Positional[str], arg(metavar="RECIPE", help="A recipe's name; `sslbench list` shows them.")]
+
+app = SubcommandApp()
+ABOUT = """Self-supervised visual representation learning, with every table reproducible by one command.
+
+Start with `sslbench list`, then `sslbench reproduce RECIPE`: minutes on two cores, nothing to download."""
+
+
+@app.command(name="list")
+def list_(recipes_dir: RecipesFlag = None, transfers_dir: TransfersFlag = None) -> int:
+    """Show every recipe and every transfer."""
+    from tabulate import tabulate
+
+    from benchmark.catalog import find_recipes
+    from benchmark.transfers import find_transfers
+
+    recipes = [(name, r.title, f"{r.data}, batch {r.batch_size}") for name, r in find_recipes(recipes_dir).items()]
+    cards = [transfer.card for transfer in find_transfers(transfers_dir).values()]
+    transfers = [(card.id, f"v{card.version}", card.title, ", ".join(card.metrics)) for card in cards]
+    print(tabulate(recipes, headers=("recipe", "what", "pretraining"), tablefmt="simple"))
+    print()
+    print(tabulate(transfers, headers=("transfer", "", "what", "scores"), tablefmt="simple"))
+    return 0
+
+
+@app.command
+def plan(
+    recipe: RecipeName,
+    scale: ScaleFlag = "paper",
+    processes: Annotated[int, arg(help="How many GPUs share the batch.")] = 1,
+    data: DataFlag = None,
+    num_images: Annotated[int | None, arg(help="Pretraining images, if other than the dataset's own number.")] = None,
+    settings: SetFlag = (),
+    recipes_dir: RecipesFlag = None,
+) -> int:
+    """Say what a run would be, without running it: steps, rates, memory, FLOPs, GPU-hours, and desk against paper."""
+    from benchmark.plan import plan as text_of_plan
+
+    _, chosen = _chosen(recipe, settings, recipes_dir)
+    print(text_of_plan(chosen, scale, processes, num_images, data))
+    return 0
+
+
+@app.command
+def world(
+    scale: ScaleFlag = "desk",
+    data: DataFlag = None,
+    seed: SeedFlag = 0,
+    sheets: Annotated[Path | None, arg(help="Also write a contact sheet of each dataset to this folder.")] = None,
+) -> int:
+    """Draw Toyland, the stand-in for the real datasets, in their own layouts. What is there is kept."""
+    from benchmark.data.toyland import WORLD_DATASETS, build_world, contact_sheet
+
+    if scale == "paper":
+        raise UserError("the paper scale reads real datasets; only desk and smoke have a drawn world")
+    root = build_world(_data_root(scale, data), scale, seed)
+    print(f"Toyland lies in {root}")
+    if sheets:
+        for name in WORLD_DATASETS:
+            print(contact_sheet(root, name, sheets / f"{name}.png"))
+    return 0
+
+
+@app.command
+def doctor(
+    data: Annotated[Path, arg(help="Folder that holds the datasets.")],
+    deep: Annotated[bool, arg(help="Decode every image too; runs will skip the unreadable ones.")] = False,
+) -> int:
+    """Check every dataset below a folder and say what to fix."""
+    from benchmark.data.doctor import examine, print_report
+
+    return print_report(examine(data, deep, progress=sys.stderr.isatty()))
+
+
+@app.command
+def pretrain(
+    recipe: RecipeName,
+    scale: ScaleFlag = "desk",
+    seed: SeedFlag = 0,
+    data: DataFlag = None,
+    runs: RunsFlag = Path("runs"),
+    settings: SetFlag = (),
+    workers: WorkersFlag = 2,
+    device: DeviceFlag = "auto",
+    recipes_dir: RecipesFlag = None,
+) -> int:
+    """Pretrain one recipe; a killed run goes on where it was. For several GPUs: torchrun -m benchmark pretrain ...
+
+    Changed settings give the run a name of its own, e.g. NAME@batch_size=64 for --recipe.batch-size 64.
+    """
+    from benchmark.engine import distributed
+    from benchmark.engine.train import pretrain as train
+    from benchmark.scoring import Run, is_pretrained, pretraining_images
+
+    name, chosen = _chosen(recipe, settings, recipes_dir)
+    machine = _machine(device, workers)
+    if distributed.rank() == 0:
+        _draw_world(scale, data)
+    distributed.barrier()
+    run = Run(name, scale, seed, _data_root(scale, data), runs)
+    resolved = run.resolved(chosen)
+    if not is_pretrained(run, resolved):
+        train(resolved, name, pretraining_images(resolved, run.data_root), run.folder, machine)
+    if distributed.rank() == 0:
+        print(f"backbone: {run.backbone}")
+    distributed.stop()
+    return 0
+
+
+@app.command
+def transfer(
+    recipe: RecipeName,
+    transfers: Annotated[Positional[tuple[str, ...]], arg(metavar="TRANSFER", help="`sslbench list` shows them.")],
+    scale: ScaleFlag = "desk",
+    seed: SeedFlag = 0,
+    data: DataFlag = None,
+    runs: RunsFlag = Path("runs"),
+    workers: WorkersFlag = 2,
+    device: DeviceFlag = "auto",
+    transfers_dir: TransfersFlag = None,
+) -> int:
+    """Score a pretrained backbone under one or more protocols."""
+    from benchmark.scoring import Run, is_scored, score
+    from benchmark.transfers import find_transfers
+
+    known = find_transfers(transfers_dir)
+    chosen = [_named(name, known) for name in transfers]
+    _draw_world(scale, data)
+    run = Run(recipe, scale, seed, _data_root(scale, data), runs)
+    if not run.backbone.is_file():
+        mend = f"`sslbench pretrain {recipe} --scale {scale} --seed {seed}` makes it"
+        raise UserError(f"{run.backbone}: not there yet; {mend}")
+    for one in chosen:
+        if not is_scored(one, run):
+            record = score(one, run, _machine(device, workers))
+            print("  ".join(f"{metric} {value:.2f}" for metric, value in record.metrics.items()))
+        print(f"record: {run.folder / one.card.id}.json")
+    return 0
+
+
+@app.command
+def reproduce(
+    recipes: Annotated[Positional[tuple[str, ...]], arg(metavar="RECIPE", help="Besides the reference rows.")] = (),
+    tables_of: Annotated[str | None, arg(metavar="PAPER", help="Run every row of this paper's tables.")] = None,
+    scale: ScaleFlag = "desk",
+    seeds: Annotated[tuple[int, ...], arg(help="Seeds to run each recipe with.")] = (0,),
+    data: DataFlag = None,
+    runs: RunsFlag = Path("runs"),
+    workers: WorkersFlag = 2,
+    device: DeviceFlag = "auto",
+    recipes_dir: RecipesFlag = None,
+    transfers_dir: TransfersFlag = None,
+) -> int:
+    """From nothing to the tables: draw the data, pretrain, transfer, print. What is current is not run again."""
+    from benchmark.catalog import OWN
+    from benchmark.leaderboards import read_layouts, recipes_of, select, transfers_of
+    from benchmark.unchanged import Stamp
+
+    layouts = read_layouts()
+    chosen = select(layouts, recipes, tables_of)
+    names = list(dict.fromkeys([*layouts[0].references, *(recipes_of(chosen) if tables_of else ()), *recipes]))
+    root, tables_file = _data_root(scale, data), runs / scale / "tables.md"
+    outputs = [runs / scale / name / f"seed{seed}" for name in names for seed in seeds]
+    sources = [recipes_dir or OWN, *([transfers_dir] if transfers_dir else [])]
+    stamp = Stamp((str(root), *map(str, outputs)), sources, (root, *outputs, tables_file), runs / scale)
+    if scale != "paper" and stamp.holds():  # real datasets have too many files to look at for a moment's answer
+        print(tables_file.read_text())
+        print(f"Nothing has changed since these tables were written to {tables_file}.")
+        return 0
+
+    from benchmark.catalog import get_recipe
+    from benchmark.reproduce import reproduce as run_all
+    from benchmark.scoring import Run
+    from benchmark.transfers import find_transfers
+
+    resolved = {name: get_recipe(name, recipes_dir) for name in names}
+    known = find_transfers(transfers_dir)
+    steps = run_all(
+        resolved,
+        [_named(name, known) for name in transfers_of(chosen)],
+        [Run(name, scale, seed, root, runs) for seed in seeds for name in names],
+        _machine(device, workers),
+        None if data else lambda: _draw_world(scale, data),
+    )
+    print(f"\n{_write_tables(resolved, known, root, runs, scale)}\n{steps.summary()}\n\nTables: {tables_file}")
+    if steps.failures:
+        return 1
+    stamp.write()
+    return 0
+
+
+@app.command
+def tables(
+    write: Annotated[bool, arg(help="Write leaderboards/*.md again, from published records alone.")] = False,
+    scale: ScaleFlag = "desk",
+    data: DataFlag = None,
+    runs: RunsFlag = Path("runs"),
+    recipes_dir: RecipesFlag = None,
+    transfers_dir: TransfersFlag = None,
+) -> int:
+    """Show reported and measured numbers side by side: current runs, and published records where there is no run."""
+    if write:
+        from benchmark.files import write_whole
+        from benchmark.tables import leaderboard_files
+
+        for path, text in leaderboard_files().items():
+            write_whole(path, text.encode())
+            print(path)
+        return 0
+
+    from benchmark.catalog import find_recipes
+    from benchmark.transfers import find_transfers
+
+    known = find_transfers(transfers_dir)
+    print(_write_tables(find_recipes(recipes_dir), known, _data_root(scale, data), runs, scale))
+    return 0
+
+
+@app.command
+def speed(
+    recipe: RecipeName,
+    scale: ScaleFlag = "desk",
+    data: DataFlag = None,
+    settings: SetFlag = (),
+    workers: WorkersFlag = 2,
+    device: DeviceFlag = "auto",
+    recipes_dir: RecipesFlag = None,
+) -> int:
+    """Measure images per second: the data path, the whole step, and the bare backbone on the same tensors."""
+    from benchmark.engine.speed import speed as measure
+    from benchmark.scoring import Run, pretraining_images
+
+    name, chosen = _chosen(recipe, settings, recipes_dir)
+    _draw_world(scale, data)
+    root = _data_root(scale, data)
+    resolved = Run(name, scale, 0, root, Path("runs")).resolved(chosen)
+    print(measure(resolved, pretraining_images(resolved, root), _machine(device, workers)))
+    return 0
+
+
+@app.command
+def publish(
+    runs: Annotated[Positional[tuple[Path, ...]], arg(help="Run folders, like runs/desk/<recipe>/seed0.")],
+    allow_dirty: Annotated[bool, arg(help="Publish records of code that is in no commit too.")] = False,
+) -> int:
+    """Copy the records of runs to leaderboards/measured, to be committed, and write the leaderboards again."""
+    from benchmark.leaderboards import LEADERBOARDS
+    from benchmark.results import publish as publish_run
+
+    for folder in runs:
+        for path in publish_run(folder, LEADERBOARDS / "measured", allow_dirty):
+            print(path)
+    return tables(write=True)
+
+
+def _chosen(name: str, settings: Sequence[str], folder: Path | None) -> tuple[str, Recipe]:
+    """(what the run is called, the recipe with its changes)."""
+    from benchmark.catalog import get_recipe
+
+    _, changes = split_flags([f"{FLAG}{setting}" for setting in settings])
+    return renamed(name, changes), override(get_recipe(name, folder), changes)
+
+
+def _named(name: str, known: dict[str, Transfer]) -> Transfer:
+    if name not in known:
+        raise UserError(f"no transfer {name!r}{nearest(name, known)}; `sslbench list` shows all {len(known)}")
+    return known[name]
+
+
+def _machine(device: str, workers: int) -> Machine:
+    import torch
+
+    from benchmark.engine import distributed
+    from benchmark.engine.train import Machine
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Machine(distributed.start(device), workers)
+
+
+def _data_root(scale: Scale, data: Path | None) -> Path:
+    if data is None and scale == "paper":
+        raise UserError("--scale paper reads real datasets: give --data DIR, the folder that holds them")
+    return data or Path("data", scale)
+
+
+def _draw_world(scale: Scale, data: Path | None) -> None:
+    """Make sure that the drawn data is there, unless the user brought data."""
+    if data is None and scale != "paper":
+        from benchmark.data.toyland import build_world
+
+        build_world(_data_root(scale, data), scale)
+
+
+def _write_tables(
+    recipes: dict[str, Recipe], transfers: dict[str, Transfer], root: Path, runs: Path, scale: Scale
+) -> str:
+    from benchmark.reproduce import current_check, write_tables
+
+    return write_tables(runs, scale, current_check(recipes, transfers, root, runs))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Exit status of one command: 0 done, 1 something failed, 2 bad input, 130 interrupted."""
+    try:
+        others, changes = split_flags(arguments)
+        flags = ["--set", *(f"{key}={text}" for key, text in changes)] if changes else []
+        return app.cli(prog="sslbench", description=ABOUT, args=[*others, *flags])
+    except UserError as error:
+        print(f"sslbench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("sslbench: stopped; the same command goes on where this one was", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, e.g. `sslbench list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def main() -> None:
+    """Entry point of the command."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,189 @@
+"""From a pretrained backbone to a record: runs one transfer, and says what a current record would be."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmark.backbones.weights import load_backbone
+from benchmark.data.datasets import open_dataset
+from benchmark.data.image_set import ImageSet
+from benchmark.engine.checkpoint import locked
+from benchmark.engine.progress import Display
+from benchmark.engine.train import Machine
+from benchmark.errors import UserError
+from benchmark.files import file_hash
+from benchmark.recipe import Recipe, recipe_hash
+from benchmark.results import Record, Target, commit, read_record, versions, write_record
+from benchmark.scale import Scale, at_scale
+from benchmark.transfers.contract import Context, Transfer
+
+
+@dataclass(frozen=True)
+class Run:
+    """One pretraining run: which recipe, at which scale and seed, on whose data, and where its files lie."""
+
+    name: str
+    scale: Scale
+    seed: int
+    data_root: Path
+    runs: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.runs / self.scale / self.name / f"seed{self.seed}"
+
+    @property
+    def backbone(self) -> Path:
+        return self.folder / "backbone.safetensors"
+
+    def resolved(self, recipe: Recipe) -> Recipe:
+        """The recipe as this run runs it."""
+        return dataclasses.replace(at_scale(recipe, self.scale), seed=self.seed)
+
+
+def pretraining_images(recipe: Recipe, data_root: Path) -> ImageSet:
+    return open_dataset(data_root, recipe.data, "train")
+
+
+@functools.cache
+def fingerprint(data_root: Path, name: str, split: str) -> str:
+    """Computed once per process: data that changes while a benchmark runs is beyond repair."""
+    return open_dataset(data_root, name, split).fingerprint()
+
+
+def is_pretrained(run: Run, recipe: Recipe) -> bool:
+    """Whether the run's backbone file is what pretraining `recipe` (as resolved) would make now."""
+    if not run.backbone.is_file():
+        return False
+    origin = read_facts(run.backbone)["origin"]
+    wanted = {
+        "recipe_hash": recipe_hash(recipe),
+        "seed": run.seed,
+        "data_fingerprint": _pretraining_fingerprint(run.data_root, recipe.data, recipe.labels),
+    }
+    return all(origin.get(key) == value for key, value in wanted.items())
+
+
+@functools.cache
+def _pretraining_fingerprint(data_root: Path, name: str, labels: bool) -> str:
+    images = open_dataset(data_root, name, "train")
+    return (images if labels else images.without_labels()).fingerprint()
+
+
+def read_facts(backbone: Path) -> dict[str, Any]:
+    """What a backbone file says of itself, without reading its weights."""
+    try:
+        with backbone.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        return json.loads(header["__metadata__"]["sslbench"])
+    except (OSError, ValueError, KeyError, MemoryError, OverflowError) as error:
+        raise UserError(f"{backbone}: not a backbone file of this program; delete it and pretrain again") from error
+
+
+def target(transfer: Transfer, run: Run) -> Target:
+    """What a current record of this transfer on this run's backbone file is."""
+    card = transfer.card
+    return Target(
+        recipe_hash=read_facts(run.backbone)["origin"]["recipe_hash"],
+        scale=run.scale,
+        seed=run.seed,
+        transfer=card.id,
+        transfer_version=card.version,
+        transfer_data={f"{name}/{split}": fingerprint(run.data_root, name, split) for name, split in card.datasets},
+        backbone_hash=_backbone_hash(run.backbone, run.backbone.stat().st_mtime_ns),
+    )
+
+
+@functools.cache
+def _backbone_hash(path: Path, changed_ns: int) -> str:
+    return file_hash(path)
+
+
+def is_scored(transfer: Transfer, run: Run) -> bool:
+    """Whether the record that lies there is what running the transfer would give now. An unreadable one is not."""
+    path = run.folder / f"{transfer.card.id}.json"
+    if not path.is_file() or not run.backbone.is_file():
+        return False
+    try:
+        return target(transfer, run).is_met_by(read_record(path))
+    except UserError:
+        return False
+
+
+def score(transfer: Transfer, run: Run, machine: Machine) -> Record:
+    """Run the transfer on the run's backbone and write its record.
+
+    Raises UserError for a folder in use, a backbone that does not load strictly, data that is missing, or a metric that
+    is not on the card or not finite.
+    """
+    started = time.monotonic()
+    card = transfer.card
+    with locked(run.folder), _display(f"{run.name} seed {run.seed}  {card.id}") as report:
+        backbone, facts = load_backbone(run.backbone)
+        wanted = target(transfer, run)
+        context = Context(
+            data_root=run.data_root,
+            scale=run.scale,
+            seed=run.seed,
+            workspace=run.folder / "workspace",
+            device=machine.device,
+            workers=machine.workers,
+            report=report,
+        )
+        context.workspace.mkdir(exist_ok=True)
+        scores = transfer.run(backbone, context)
+        if scores.metrics.keys() != card.metrics.keys():
+            raise UserError(f"{card.id}: gave {sorted(scores.metrics)}, its card promises {sorted(card.metrics)}")
+        origin = facts["origin"]
+        record = Record(
+            recipe=run.name,
+            settings=origin["resolved"],
+            metrics=scores.metrics,
+            detail={**scores.detail, "data_read": scores.data},
+            origin={key: value for key, value in origin.items() if key != "resolved"},
+            commit=commit(),
+            versions=versions(),
+            device=_device_name(machine.device),
+            threads=torch.get_num_threads(),
+            **dataclasses.asdict(wanted),
+        )
+        try:
+            write_record(record, run.runs, time.monotonic() - started)
+        except ValueError as error:
+            raise UserError(f"{card.id}: a score of {run.name} is not finite, so there is no result") from error
+    return record
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+@contextmanager
+def _display(title: str) -> Iterator[Any]:
+    """A Context.report that shows one bar, or one series of log lines, per thing that the transfer reports on."""
+    shown: list[tuple[str, int, Display]] = []
+
+    def report(what: str, done: int, total: int, figures: dict[str, float]) -> None:
+        if not shown or shown[-1][:2] != (what, total):
+            close()
+            shown.append((what, total, Display(f"{title}  {what}", total).__enter__()))
+        shown[-1][2].update(done, figures)
+
+    def close() -> None:
+        if shown:
+            shown[-1][2].__exit__(None, None, None)
+
+    try:
+        yield report
+    finally:
+        close()
