@@ -38,10 +38,16 @@ class Batch:
     def __len__(self) -> int:
         return len(self.index)
 
+    def pin_memory(self) -> Batch:
+        """What the loader calls for a GPU, so that `to` need not wait for the copy."""
+        labels = None if self.labels is None else self.labels.pin_memory()
+        views = {name: view.pin_memory() for name, view in self.views.items()}
+        return Batch(views, self.index.pin_memory(), self.seed, labels)
+
     def to(self, device: torch.device) -> Batch:
         move = {name: view.to(device, non_blocking=True) for name, view in self.views.items()}
-        labels = None if self.labels is None else self.labels.to(device)
-        return Batch(move, self.index.to(device), self.seed, labels)
+        labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
+        return Batch(move, self.index.to(device, non_blocking=True), self.seed, labels)
 
 
 # Runs `embed(batch)` -> (B, D) over every pretraining image once, without gradients and in evaluation mode, and returns

@@ -34,15 +34,29 @@ def save_backbone(path: Path, backbone: Backbone, architecture: Architecture, or
     write_whole(path, save(tensors, {"sslbench": json.dumps(facts, sort_keys=True)}))
 
 
+def read_facts(path: Path) -> dict[str, Any]:
+    """What a backbone file says of itself, without its weights. Raises UserError for a file that is none."""
+    return _read(path, weights=False)[1]
+
+
 def load_backbone(path: Path) -> tuple[Backbone, dict[str, Any]]:
     """(backbone in evaluation mode, its metadata). Every key and every shape must fit; anything else is a UserError
     that names the file and the keys."""
     if not path.is_file():
         raise UserError(f"{path}: no such backbone file; pretrain first, or give another path")
+    tensors, facts = _read(path, weights=True)
+    spec = facts["input"]
+    input_spec = InputSpec(spec["size"], spec["colour"], tuple(spec["mean"]), tuple(spec["std"]))
+    backbone = build_backbone(Architecture(**facts["architecture"]), input_spec)
+    load_strictly(backbone, tensors, path)
+    return backbone.eval(), facts
+
+
+def _read(path: Path, weights: bool) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - safe_open is no dict
+            tensors = {key: file.get_tensor(key) for key in file.keys()} if weights else {}  # noqa: SIM118 - no dict
     except (SafetensorError, OSError) as error:
         raise UserError(
             f"{path}: not a safetensors file ({error}). Pickled checkpoints are not opened, since opening one can run "
@@ -55,11 +69,7 @@ def load_backbone(path: Path) -> tuple[Backbone, dict[str, Any]]:
     facts = json.loads(metadata["sslbench"])
     if facts.get("format") != FORMAT:
         raise UserError(f"{path}: format {facts.get('format')!r}, this version reads {FORMAT!r}")
-    spec = facts["input"]
-    input_spec = InputSpec(spec["size"], spec["colour"], tuple(spec["mean"]), tuple(spec["std"]))
-    backbone = build_backbone(Architecture(**facts["architecture"]), input_spec)
-    load_strictly(backbone, tensors, path)
-    return backbone.eval(), facts
+    return tensors, facts
 
 
 def load_strictly(module: torch.nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:

@@ -5,6 +5,7 @@ Nothing depends on history, on the number of worker processes, or on how often t
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from benchmark.method import Batch
 VIEWS, ORDER, STEP = 1, 2, 3  # which of the run's random streams
 KEPT_DECODED_BYTES = 512 << 20  # sets that fit are decoded once; JPEG decoding is half of a small image's data path
 Position = tuple[int, int]  # (epoch, image index)
+Sample = tuple[dict[str, Tensor], int, int]  # (views, image index, label or -1)
 
 
 def step_seed(seed: int, step: int) -> int:
@@ -36,9 +38,12 @@ class Views(Dataset):
         self.images, self.views, self.seed = images, views, seed
         self.decoded = _decode_all(images)
 
-    def __getitem__(self, position: Position) -> tuple[dict[str, Tensor], int, int]:
+    def __getitem__(self, position: Position) -> Sample | UserError:
         epoch, index = position
-        image = self.decoded[index] if self.decoded else self.images.open(index)
+        try:
+            image = self.decoded[index] if self.decoded else self.images.open(index)
+        except UserError as error:
+            return UserError(str(error))  # raised in a loader process, it would arrive as a traceback
         # the CPU generator alone: torch.manual_seed also queues a seed for every accelerator, at 20 times the cost
         torch.default_generator.manual_seed(mix(self.seed, VIEWS, epoch, index))
         label = -1 if self.images.labels is None else int(self.images.labels[index])
@@ -88,26 +93,43 @@ def check_batch_size(batch_size: int, num_images: int) -> None:
         raise UserError(f"batch_size {batch_size} cannot be divided over {distributed.world_size()} processes")
 
 
-def batches(dataset: Views, positions: TrainOrder | list[list[Position]], workers: int, labels: bool) -> DataLoader:
-    """An iterable of Batch in the order of `positions`; seeds are left at 0 for the engine to set."""
-    return DataLoader(
+def batches(
+    dataset: Views, positions: TrainOrder | list[list[Position]], workers: int, labels: bool
+) -> Iterator[Batch]:
+    """Batches in the order of `positions`; seeds are left at 0 for the engine to set. Raises UserError for an image
+    that cannot be read, from a loader process too."""
+    loader = DataLoader(
         dataset,
         batch_sampler=positions,
         num_workers=workers,
         collate_fn=_Collate(labels),
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_leave_interrupts_to_parent,
     )
+    for batch in loader:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch
 
 
 @dataclass(frozen=True)
 class _Collate:
     labels: bool
 
-    def __call__(self, samples: list[tuple[dict[str, Tensor], int, int]]) -> Batch:
-        views = {name: torch.stack([sample[0][name] for sample in samples]) for name in samples[0][0]}
-        index = torch.tensor([sample[1] for sample in samples])
-        labels = torch.tensor([sample[2] for sample in samples]) if self.labels else None
-        return Batch(views, index, seed=0, labels=labels)
+    def __call__(self, samples: list[Sample | UserError]) -> Batch | UserError:
+        read: list[Sample] = []
+        for sample in samples:
+            if isinstance(sample, UserError):
+                return sample
+            read.append(sample)
+        views = {name: torch.stack([sample[0][name] for sample in read]) for name in read[0][0]}
+        index = torch.tensor([sample[1] for sample in read])
+        given = torch.tensor([sample[2] for sample in read]) if self.labels else None
+        return Batch(views, index, seed=0, labels=given)
+
+
+def _leave_interrupts_to_parent(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _decode_all(images: ImageSet) -> list[Image.Image]:

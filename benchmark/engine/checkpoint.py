@@ -5,67 +5,106 @@ from __future__ import annotations
 import fcntl
 import io
 import pickle
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmark.engine import distributed
+from benchmark.engine.players import Player
 from benchmark.errors import UserError
 from benchmark.files import write_whole
 from benchmark.method import Method
+from benchmark.recipe import flat
 
-Optimizers = dict[str, torch.optim.Optimizer]
+Players = Mapping[str, Player]
+CONTENT = {"step", "identity", "method", "optimizers"}
 
 
-def save_checkpoint(run: Path, step: int, identity: dict[str, Any], method: Method, optimizers: Optimizers) -> None:
+def save_checkpoint(run: Path, step: int, identity: dict[str, Any], method: Method, players: Players) -> None:
     """Write run/checkpoint.pt (process 0) and, for buffers of which each process holds a part,
     run/checkpoint.shard<r>.step<s>.pt. The main file is written last and names the step: a kill in between leaves the
     old set whole."""
-    sharded = method.sharded_buffers()
     state = method.state_dict()
-    if sharded:
-        part = {"step": step, "state": {name: state.pop(name) for name in sorted(sharded)}}
-        write_whole(_shard(run, step), _bytes(part))
-        distributed.barrier()
-    if distributed.rank() == 0:
-        optimizer_states = {name: optimizer.state_dict() for name, optimizer in optimizers.items()}
-        whole = {"step": step, "identity": identity, "method": state, "optimizers": optimizer_states}
-        write_whole(run / "checkpoint.pt", _bytes(whole))
-    distributed.barrier()
-    if sharded:
-        for old in run.glob(f"checkpoint.shard{distributed.rank()}.step*.pt"):
-            if old != _shard(run, step):
-                old.unlink()
+    shard = {name: state.pop(name) for name in sorted(method.sharded_buffers())}
+    with distributed.together():
+        if shard:
+            _write(_shard(run, step), {"step": step, "state": shard})
+    with distributed.together():
+        if distributed.rank() == 0:
+            optimizers = {name: player.optimizer.state_dict() for name, player in players.items()}
+            whole = {"step": step, "identity": identity, "method": state, "optimizers": optimizers}
+            _write(run / "checkpoint.pt", whole)
+    for old in run.glob(f"checkpoint.shard{distributed.rank()}.step*.pt"):
+        if old != _shard(run, step):
+            old.unlink()
 
 
-def load_checkpoint(run: Path, identity: dict[str, Any], method: Method, optimizers: Optimizers) -> int:
+def load_checkpoint(run: Path, identity: dict[str, Any], method: Method, players: Players) -> int:
     """Restore method and optimizers and return the step to go on from: 0 when there is no checkpoint. Raises UserError
     when the checkpoint is another recipe's, or does not fit."""
     path = run / "checkpoint.pt"
     if not path.is_file():
         return 0
-    whole = _read(path)
-    if whole["identity"] != identity:
-        raise UserError(_identity_fault(path, whole["identity"], identity))
+    whole = _read(path, CONTENT)
+    check_identity(path, whole["identity"], identity)
     state = whole["method"]
     if method.sharded_buffers():
-        state |= _read(_shard(run, whole["step"]))["state"]
-    _fit(path, state, method)
-    for name, optimizer in optimizers.items():
-        optimizer.load_state_dict(whole["optimizers"][name])
+        state |= _read(_shard(run, whole["step"]), {"step", "state"})["state"]
+    try:
+        method.load_state_dict(state, strict=True)
+        for name, player in players.items():
+            player.optimizer.load_state_dict(whole["optimizers"][name])
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise UserError(f"{path} does not fit the method: {error}; delete it to start over") from error
     return whole["step"]
+
+
+def check_identity(path: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+    """Raises UserError naming what differs between the run that wrote `path` and this one. Of the recipe its hash
+    decides; the resolved settings say in words what the hash cannot."""
+    if {**theirs, "resolved": None} == {**ours, "resolved": None}:
+        return
+    old, new = dict(flat(theirs)), dict(flat(ours))
+    keys = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key) and key != "recipe_hash"]
+    changes = {f"{key.removeprefix('resolved.')} was {old.get(key)!r}, now {new.get(key)!r}" for key in keys}
+    raise UserError(
+        f"{path} belongs to another run ({'; '.join(sorted(changes))}). Give the old values to go on, another --runs "
+        f"to start beside it, or delete {path.parent} to start over"
+    )
+
+
+def clear_checkpoints(run: Path) -> None:
+    """Remove what a finished run needs no more, and what a kill in the middle of a write left behind."""
+    for pattern in ("checkpoint*.pt", ".checkpoint*", ".backbone*"):
+        for path in run.glob(pattern):
+            path.unlink()
 
 
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Hold run/.lock for as long as the block runs; the kernel lets go of it when the process dies, however it dies."""
-    run.mkdir(parents=True, exist_ok=True)
-    with (run / ".lock").open("w") as file:
+    """Process 0 holds run/.lock for as long as the block runs; the kernel lets go of it when that process dies, however
+    it dies. Raises UserError, on all processes, while another run holds it."""
+    with ExitStack() as stack:
+        with distributed.together():
+            if distributed.rank() == 0:
+                stack.enter_context(_lock(run))
+        yield
+
+
+@contextmanager
+def _lock(run: Path) -> Iterator[None]:
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        file = (run / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"{run}: cannot be written to ({error.strerror}); give another --runs") from error
+    with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # lockf, not flock: a loader process must not inherit the lock and outlive a killed run with it
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise UserError(f"{run}: another process is working there; wait for it, or give another --runs") from error
         yield
@@ -75,34 +114,23 @@ def _shard(run: Path, step: int) -> Path:
     return run / f"checkpoint.shard{distributed.rank()}.step{step}.pt"
 
 
-def _bytes(content: dict[str, Any]) -> bytes:
+def _write(path: Path, content: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    return buffer.getvalue()
+    write_whole(path, buffer.getbuffer())
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, content: set[str]) -> dict[str, Any]:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        whole = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(
-            f"{path}: missing; the checkpoint was made with other processes, start it with as many"
+            f"{path}: missing; the checkpoint was made by more processes than there are now, start as many again"
         ) from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise UserError(f"{path}: not a checkpoint of this program; delete it to start over") from error
-
-
-def _fit(path: Path, state: dict[str, Any], method: Method) -> None:
-    try:
-        method.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise UserError(f"{path} does not fit the method: {error}; delete it to start over") from error
-
-
-def _identity_fault(path: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> str:
-    keys = sorted(key for key in {*theirs, *ours} if theirs.get(key) != ours.get(key))
-    changes = "; ".join(f"{key} was {theirs.get(key)!r}, now {ours.get(key)!r}" for key in keys)
-    return (
-        f"{path} belongs to another run ({changes}). Give the old values to go on, another --runs to start beside it, "
-        f"or delete {path.parent} to start over"
-    )
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: not a checkpoint of this program, or damaged; delete it to start over. Nothing in it was run"
+        ) from error
+    if not isinstance(whole, dict) or whole.keys() != content:
+        raise UserError(f"{path}: not a checkpoint of this version of the program; delete it to start over")
+    return whole

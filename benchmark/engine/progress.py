@@ -7,18 +7,37 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from benchmark.engine import distributed
+from benchmark.errors import UserError
+from benchmark.files import write_whole
 
 LOG_SECONDS = 10.0
 
 
+class Timer:
+    """Due every `seconds`, by process 0's clock, on all processes at the same step."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.last = seconds, time.monotonic()
+
+    def due(self) -> bool:
+        if not distributed.agree(time.monotonic() - self.last >= self.seconds):
+            return False
+        self.last = time.monotonic()
+        return True
+
+
 class Display:
-    """A rich bar when standard output is a terminal, else one printed line every LOG_SECONDS."""
+    """A rich bar when standard output is a terminal, else the first line at once and then one every LOG_SECONDS."""
 
     def __init__(self, title: str, total: int, done: int = 0) -> None:
         self.title, self.total, self.first = title, total, done
-        self.started = self.last = time.monotonic()
+        self.started = time.monotonic()
+        self.last = -float("inf")
         self.bar = _bar() if sys.stdout.isatty() else None
         self.task = self.bar.add_task(title, total=total, completed=done, figures="") if self.bar else None
 
@@ -33,36 +52,73 @@ class Display:
         if self.bar:
             self.bar.stop()
 
-    def update(self, done: int, figures: dict[str, float]) -> None:
-        text = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+    def update(self, done: int, figures: dict[str, float] | None = None) -> None:
+        """`figures` stay on the bar until there are others."""
+        text = "  ".join(f"{name} {value:.4g}" for name, value in (figures or {}).items())
         if self.bar and self.task is not None:
-            self.bar.update(self.task, completed=done, figures=text)
+            self.bar.update(self.task, completed=done, **(dict[str, Any](figures=text) if text else {}))
             return
         now = time.monotonic()
         if now - self.last >= LOG_SECONDS or done == self.total:
             self.last = now
             rate = (done - self.first) / max(now - self.started, 1e-9)
-            left = (self.total - done) / rate if rate > 0 else float("inf")
-            print(f"{self.title}  {done}/{self.total}  {text}  {left:.0f} s left", flush=True)
+            left = f"{(self.total - done) / rate:.0f} s left" if rate > 0 else ""
+            print(f"{self.title}  {done}/{self.total}  {text}  {left}".rstrip(), flush=True)
+
+
+class Report:
+    """Everything that a run says: the display, and the journal. Process 0 speaks, the others are silent."""
+
+    def __init__(self, run: Path, title: str, total: int, first: int) -> None:
+        self.display: Display | None = None
+        if distributed.rank() == 0:
+            self.journal = Journal(run, first)
+            self.display = Display(title, total, first)
+
+    def __enter__(self) -> Report:
+        if self.display:
+            self.display.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.display:
+            self.display.__exit__(kind, error, trace)
+            self.journal.close()
+
+    def stepped(self, done: int) -> None:
+        if self.display and self.display.bar:
+            self.display.update(done)
+
+    def write(self, step: int, shown: dict[str, float], also_logged: dict[str, float]) -> None:
+        if self.display:
+            self.journal.write(step, shown | also_logged)
+            self.display.update(step + 1, shown)
 
 
 class Journal:
     """run/log.jsonl, one line per interval, and TensorBoard events in run/tensorboard. Lines past the step that a
-    killed run goes on from are dropped, so that every step stands there once."""
+    killed run goes on from are dropped, so that no step stands there twice."""
 
     def __init__(self, run: Path, first_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import, and only training needs it
 
         self.path = run / "log.jsonl"
         kept = [line for line in _lines(self.path) if json.loads(line)["step"] < first_step]
-        self.path.write_text("".join(line + "\n" for line in kept))
+        write_whole(self.path, "".join(line + "\n" for line in kept).encode())
         self.writer = SummaryWriter(str(run / "tensorboard"), purge_step=first_step)
 
     def write(self, step: int, figures: dict[str, float]) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps({"step": step, **figures}) + "\n")
-        for name, value in figures.items():
-            self.writer.add_scalar(name, value, step)
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps({"step": step, **figures}) + "\n")
+            for name, value in figures.items():
+                self.writer.add_scalar(name, value, step)
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: could not be written ({error.strerror}); free space and run again"
+            ) from error
 
     def close(self) -> None:
         self.writer.close()

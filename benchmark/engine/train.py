@@ -7,9 +7,6 @@ goes on from there and ends with the same bits.
 
 from __future__ import annotations
 
-import contextlib
-import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,24 +17,27 @@ from torch import Tensor
 
 from benchmark.backbones import build_backbone
 from benchmark.backbones.contract import InputSpec
-from benchmark.backbones.weights import save_backbone
+from benchmark.backbones.weights import read_facts, save_backbone
 from benchmark.blocks.positional import mix
 from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import TrainOrder, Views, batches, check_batch_size, step_seed
 from benchmark.engine import distributed
-from benchmark.engine.checkpoint import load_checkpoint, locked, save_checkpoint
-from benchmark.engine.optimizers import build_optimizers, set_rates
-from benchmark.engine.progress import LOG_SECONDS, Display, Journal
-from benchmark.errors import UserError
+from benchmark.engine.checkpoint import check_identity, clear_checkpoints, load_checkpoint, locked, save_checkpoint
+from benchmark.engine.players import Player, build_players, set_rates
+from benchmark.engine.progress import LOG_SECONDS, Report, Timer
+from benchmark.engine.watch import Watch
 from benchmark.method import Batch, Method
 from benchmark.recipe import Recipe, as_plain, recipe_hash
 
 CHECKPOINT_SECONDS = 60.0
+EPOCH_START, IN_STEP = 4, 5  # random streams beside the loader's
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a run runs; none of it may change the result on a CPU, except how many processes there are."""
+    """Where a run runs. On a CPU the number of loader workers changes no bit of the result; the number of processes
+    does where BatchNorm sees their shares apart (it is in the backbone file), and the number of threads may, in the
+    last bits, by the order of sums."""
 
     device: torch.device
     workers: int = 2
@@ -47,29 +47,30 @@ class Machine:
 def pretrain(recipe: Recipe, name: str, images: ImageSet, run: Path, machine: Machine) -> Path:
     """Train `recipe` on `images` in the folder `run` and return run/backbone.safetensors, which appears last and whole.
 
-    Goes on from run/checkpoint.pt if there is one. Raises UserError for a folder in use, another recipe's checkpoint, a
-    batch that does not fit, an unreadable image, a full disk, or a loss that is not finite (named by its step).
+    Goes on from run/checkpoint.pt if there is one, and returns at once if the backbone is there. Raises UserError for a
+    folder in use or another recipe's, a batch that does not fit, an unreadable image, a full disk, or a loss that is
+    not finite (named by its step).
     """
     if not recipe.labels:
         images = images.without_labels()
-    with locked(run) if distributed.rank() == 0 else contextlib.nullcontext():
-        identity = run_identity(recipe, name, images)
-        method = build_method(recipe, len(images)).to(machine.device)
-        method = method.to(memory_format=torch.channels_last)
-        total = train_steps(recipe, len(images))
-        if total:
-            _train(recipe, images, run, machine, method, identity, total)
-        path = run / "backbone.safetensors"
-        if distributed.rank() == 0:
-            save_backbone(path, method.backbone, recipe.backbone, {**identity, "resolved": as_plain(recipe)})
-            for leftover in run.glob("checkpoint*.pt"):
-                leftover.unlink()
-        distributed.barrier()
-        return path
+    identity = run_identity(recipe, name, images)
+    path = run / "backbone.safetensors"
+    with distributed.lost_process_told(), locked(run):
+        with distributed.together():
+            is_done = _is_done(path, identity)
+        if not is_done:
+            method = build_method(recipe, len(images)).to(machine.device).to(memory_format=torch.channels_last)
+            if total := train_steps(recipe, len(images)):
+                _train(recipe, images, run, machine, method, identity, total)
+            with distributed.together():
+                if distributed.rank() == 0:
+                    save_backbone(path, method.backbone, recipe.backbone, identity)
+                    clear_checkpoints(run)
+    return path
 
 
 def run_identity(recipe: Recipe, name: str, images: ImageSet) -> dict[str, Any]:
-    """What a run is: the same identity, on the same number of processes, ends with the same backbone."""
+    """What a run is: the same identity ends with the same backbone."""
     return {
         "recipe": name,
         "recipe_hash": recipe_hash(recipe),
@@ -78,6 +79,7 @@ def run_identity(recipe: Recipe, name: str, images: ImageSet) -> dict[str, Any]:
         "data_fingerprint": images.fingerprint(),
         "num_images": len(images),
         "world_size": distributed.world_size(),
+        "resolved": as_plain(recipe),
     }
 
 
@@ -95,79 +97,68 @@ def train_steps(recipe: Recipe, num_images: int) -> int:
     return steps
 
 
+def _is_done(path: Path, identity: dict[str, Any]) -> bool:
+    """Whether the run's backbone is there, from whatever number of processes. Another run's is never written over."""
+    if not path.is_file():
+        return False
+    origin = read_facts(path)["origin"]
+    check_identity(path, origin, {**identity, "world_size": origin.get("world_size")})
+    return True
+
+
 def _train(
-    recipe: Recipe,
-    images: ImageSet,
-    run: Path,
-    machine: Machine,
-    method: Method,
-    identity: dict[str, Any],
-    total: int,
+    recipe: Recipe, images: ImageSet, run: Path, machine: Machine, method: Method, identity: dict[str, Any], total: int
 ) -> None:
-    optimizers = build_optimizers(method, recipe)
-    first = load_checkpoint(run, identity, method, optimizers)
+    """Leaves `method` as it is after `total` steps."""
+    players = build_players(method, recipe)
+    with distributed.together():
+        first = load_checkpoint(run, identity, method, players)
     order = TrainOrder(len(images), recipe.batch_size, recipe.seed, first, total)
     dataset = Views(images, recipe.method.views, recipe.seed)
-    embed_all = _embed_all(method, dataset, recipe, machine)
-    journal = Journal(run, first) if distributed.rank() == 0 else None
-    logged = saved = time.monotonic()
-    with Display(f"{identity['recipe']} seed {recipe.seed}", total, first) as display:
-        loader = iter(batches(dataset, order, machine.workers, recipe.labels))
-        for step in range(first, total):
-            epoch, within = divmod(step, order.steps_per_epoch)
-            if within == 0:
-                _seed(recipe.seed, step)
-                method.on_epoch_start(epoch, embed_all)
-            batch = next(loader).to(machine.device)
+    watch = Watch(run, machine.device)
+    look, save = Timer(min(LOG_SECONDS, machine.checkpoint_seconds)), Timer(machine.checkpoint_seconds)
+    with Report(run, f"{identity['recipe']} seed {recipe.seed}", total, first) as report:
+        for step, batch in enumerate(batches(dataset, order, machine.workers, recipe.labels), first):
+            epoch, step_of_epoch = divmod(step, order.steps_per_epoch)
+            if step_of_epoch == 0:
+                watch.check(step, method)
+                torch.manual_seed(mix(recipe.seed, EPOCH_START, epoch))  # not by rank: state stays equal
+                method.on_epoch_start(epoch, _embed_all(method, dataset, recipe, machine))
+            batch = batch.to(machine.device)
             batch.seed = step_seed(recipe.seed, step)
-            _seed(recipe.seed, step)
             factor = recipe.schedule.factor(step, total, order.steps_per_epoch)
-            set_rates(optimizers, recipe, factor)
-            figures = train_step(method, batch, optimizers, recipe.precision)
-            done = step + 1
-            now = time.monotonic()
-            # processes must agree on when to save, and their clocks need not
-            if distributed.agree(now - saved >= machine.checkpoint_seconds) and done < total:
-                saved = now
-                save_checkpoint(run, done, identity, method, optimizers)
-            if journal and (now - logged >= LOG_SECONDS or done == total or step == first):
-                logged = now
-                rates = {f"lr/{name}": recipe.optimizers[name].lr * factor for name in optimizers}
-                values = {name: float(value) for name, value in figures.items()} | method.scalars()
-                journal.write(step, {"epoch": epoch, **values, **rates})
-                display.update(done, values)
-            elif journal and step % 10 == 0:
-                display.update(done, {})
-            if not all(math.isfinite(float(value)) for value in figures.values()):
-                raise UserError(_not_finite(run, step, figures))
-    if journal:
-        journal.close()
+            set_rates(players, recipe, factor)
+            torch.manual_seed(mix(recipe.seed, IN_STEP, step, distributed.rank()))
+            figures = train_step(method, batch, players, recipe.precision)
+            watch.note(step, figures)
+            report.stepped(step + 1)
+            if look.due() or step in (first, total - 1):
+                watch.check(step, method)
+                losses = {name: float(value) for name, value in figures.items()}
+                rates = {f"lr/{name}": recipe.optimizers[name].lr * factor for name in players}
+                report.write(step, losses | method.scalars(), {"epoch": epoch, **rates})
+                if step + 1 < total and save.due():
+                    save_checkpoint(run, step + 1, identity, method, players)
 
 
-def train_step(
-    method: Method, batch: Batch, optimizers: dict[str, torch.optim.Optimizer], precision: str
-) -> dict[str, Tensor]:
-    """One step of every player; its losses by name, detached."""
+def train_step(method: Method, batch: Batch, players: dict[str, Player], precision: str) -> dict[str, Tensor]:
+    """One step of every player; its losses by name, detached, the mean over processes."""
     method.train()
     figures: dict[str, Tensor] = {}
     losses = method.losses(batch)
-    players = method.players()
     while True:
         with torch.autocast(batch.index.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            player, loss = next(losses, (None, None))
-        if player is None or loss is None:
+            name, loss = next(losses, (None, None))
+        if name is None or loss is None:
             break
-        optimizers[player].zero_grad(set_to_none=True)
-        loss.backward(inputs=players[player])
-        distributed.average_gradients(players[player])
-        optimizers[player].step()
-        figures[f"loss/{player}"] = distributed.mean_over_processes(loss.detach().float())
-    distributed.average_running_statistics(method)
+        player = players[name]
+        player.optimizer.zero_grad(set_to_none=True)
+        loss.backward(inputs=player.parameters)
+        player.averager.finish()
+        player.optimizer.step()
+        figures[f"loss/{name}"] = loss.detach().float()
+    distributed.average([*distributed.running_statistics(method), *figures.values()])
     return figures
-
-
-def _seed(seed: int, step: int) -> None:
-    torch.manual_seed(mix(seed, step, distributed.rank()))
 
 
 def _embed_all(method: Method, dataset: Views, recipe: Recipe, machine: Machine) -> Callable[..., Tensor]:
@@ -184,11 +175,3 @@ def _embed_all(method: Method, dataset: Views, recipe: Recipe, machine: Machine)
         return distributed.gather(torch.cat(parts))[: len(dataset.images)]
 
     return run
-
-
-def _not_finite(run: Path, step: int, figures: dict[str, Tensor]) -> str:
-    values = ", ".join(f"{name} = {float(value)}" for name, value in figures.items())
-    return (
-        f"{run}: the loss is not finite at step {step} ({values}). The last checkpoint is kept; lower the lr, lengthen "
-        "the warm-up, or use --recipe.precision fp32"
-    )

@@ -1,26 +1,41 @@
-"""From a recipe's optimizer values to torch optimizers."""
+"""Players: which parameters step together, by which optimizer, and how their gradients are averaged."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from benchmark.engine.distributed import GradientAverager
 from benchmark.errors import UserError
 from benchmark.method import Method
 from benchmark.recipe import SGD, Optimizer, Recipe
 
 
-def build_optimizers(method: Method, recipe: Recipe) -> dict[str, torch.optim.Optimizer]:
-    """One per player. Raises UserError when the recipe's players are not the method's."""
+@dataclass(frozen=True)
+class Player:
+    """Most methods have one, "main"; adversaries are two."""
+
+    parameters: list[nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    averager: GradientAverager
+
+
+def build_players(method: Method, recipe: Recipe) -> dict[str, Player]:
+    """One for each optimizer of the recipe. Raises UserError when the recipe's players are not the method's."""
     players = {name: parameters for name, parameters in method.players().items() if parameters}
     if players.keys() != recipe.optimizers.keys():
         raise UserError(
             f"the recipe has optimizers for {list(recipe.optimizers)}, the method has players {list(players)}"
         )
-    return {name: _build(recipe.optimizers[name], parameters) for name, parameters in players.items()}
+    return {
+        name: Player(parameters, _optimizer(recipe.optimizers[name], parameters), GradientAverager(parameters))
+        for name, parameters in players.items()
+    }
 
 
-def _build(values: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+def _optimizer(values: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": values.weight_decay},
         {
@@ -35,7 +50,7 @@ def _build(values: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Opt
     return make(groups, values.lr, values.betas)
 
 
-def set_rates(optimizers: dict[str, torch.optim.Optimizer], recipe: Recipe, factor: float) -> None:
-    for name, optimizer in optimizers.items():
-        for group in optimizer.param_groups:
+def set_rates(players: dict[str, Player], recipe: Recipe, factor: float) -> None:
+    for name, player in players.items():
+        for group in player.optimizer.param_groups:
             group["lr"] = recipe.optimizers[name].lr * factor
