@@ -20,7 +20,7 @@ from benchmark.backbones.contract import InputSpec
 from benchmark.backbones.weights import read_facts, save_backbone
 from benchmark.blocks.positional import mix
 from benchmark.data.image_set import ImageSet
-from benchmark.data.loader import TrainOrder, Views, batches, check_batch_size, step_seed
+from benchmark.data.loader import TrainOrder, Views, batches, check_batch_size, epoch_order, step_seed
 from benchmark.engine import distributed
 from benchmark.engine.checkpoint import check_identity, clear_checkpoints, load_checkpoint, locked, save_checkpoint
 from benchmark.engine.players import Player, build_players, set_rates
@@ -31,6 +31,7 @@ from benchmark.recipe import Recipe, as_plain, recipe_hash
 
 CHECKPOINT_SECONDS = 60.0
 EPOCH_START, IN_STEP = 4, 5  # random streams beside the loader's
+BEFORE_TRAINING = -1  # the "epoch" of views that no training step sees
 
 
 @dataclass(frozen=True)
@@ -164,14 +165,17 @@ def train_step(method: Method, batch: Batch, players: dict[str, Player], precisi
 def _embed_all(method: Method, dataset: Views, recipe: Recipe, machine: Machine) -> Callable[..., Tensor]:
     def run(embed: Callable[[Batch], Tensor]) -> Tensor:
         method.eval()
-        share = -(-len(dataset.images) // distributed.world_size())
+        # a random order, since a method may use the batch's statistics and files often lie class by class
+        order = epoch_order(len(dataset.images), recipe.seed, BEFORE_TRAINING)
+        share = -(-len(order) // distributed.world_size())
         mine = range(distributed.rank() * share, (distributed.rank() + 1) * share)
         # the last process's share may run past the end: it wraps, and the surplus is cut off below
-        wanted = [(-1, index % len(dataset.images)) for index in mine]
+        wanted = [(BEFORE_TRAINING, order[place % len(order)]) for place in mine]
         size = max(recipe.batch_size // distributed.world_size(), 1)
         positions = [wanted[start : start + size] for start in range(0, len(wanted), size)]
         with torch.no_grad(), torch.autocast(machine.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
             parts = [embed(b.to(machine.device)).float() for b in batches(dataset, positions, machine.workers, False)]
-        return distributed.gather(torch.cat(parts))[: len(dataset.images)]
+        features = distributed.gather(torch.cat(parts))[: len(order)]
+        return torch.empty_like(features).index_copy_(0, torch.tensor(order, device=features.device), features)
 
     return run
