@@ -1,0 +1,139 @@
+"""The pages in docs/ are held to the code: their examples run, their links and commands exist, nothing is left out."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmark.catalog import find_recipes
+from benchmark.cli import run
+from benchmark.data.toyland import build_world
+from benchmark.results import read_record
+from benchmark.transfers import find_transfers
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+PAGES = [*sorted(DOCS.glob("*.md")), *(page for page in [ROOT / "README.md"] if page.is_file())]
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+CODE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+RUNNABLE = re.compile(r"<!-- runnable: (\S+) -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_world(tmp_path_factory.mktemp("world"), "smoke", datasets=["imagenet"], workers=1, progress=False)
+
+
+def runnable(page: str, folder: Path) -> Path:
+    """Write the page's one runnable block below `folder`, as the file that the page says it is."""
+    ((path, code),) = RUNNABLE.findall((DOCS / page).read_text())
+    target = folder / path
+    target.parent.mkdir()
+    target.write_text(code)
+    return target.parent
+
+
+def test_the_method_of_the_page_is_pretrained(tmp_path: Path, world: Path) -> None:
+    recipes = runnable("adding-a-method.md", tmp_path)
+    assert list(find_recipes(recipes)) == ["simsiam"]
+    flags = ["--scale", "smoke", "--data", str(world), "--runs", str(tmp_path / "runs"), "--workers", "0"]
+    assert run(["pretrain", "simsiam", "--recipes-dir", str(recipes), "--device", "cpu", *flags]) == 0
+    assert (tmp_path / "runs/smoke/simsiam/seed0/backbone.safetensors").is_file()
+
+
+def test_the_transfer_of_the_page_scores(tmp_path: Path, world: Path) -> None:
+    transfers = runnable("adding-a-transfer.md", tmp_path)
+    runs, name = tmp_path / "runs", "nearest_mean_imagenet_mensink"
+    assert name in find_transfers(transfers)
+    flags = ["--scale", "smoke", "--data", str(world), "--runs", str(runs), "--workers", "0", "--device", "cpu"]
+    assert run(["pretrain", "random_init", *flags]) == 0
+    assert run(["transfer", "random_init", name, "--transfers-dir", str(transfers), *flags]) == 0
+    metrics = read_record(runs / "smoke/random_init/seed0" / f"{name}.json").metrics
+    assert 0 <= metrics["top1"] <= metrics["top5"] == 100  # the smoke world has four classes
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in LINK.findall(CODE.sub("", page.read_text())):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{page.name} links to {target}"
+        assert not anchor or anchor in set(anchors(file)), f"{page.name} links to {target}"
+
+
+def anchors(page: Path) -> Iterator[str]:
+    """As GitHub makes them of headings."""
+    for heading in re.findall(r"^#+ (.+)$", CODE.sub("", page.read_text()), re.MULTILINE):
+        yield re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_exist(page: Path) -> None:
+    known, targets = subcommands(), set(re.findall(r"^([\w-]+)%?:", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for words in commands(page.read_text()):
+        if words[0] == "make":
+            target = next((word for word in words[1:] if "=" not in word), "help")
+            known_recipe = target.removeprefix("reproduce-") in {*find_recipes(), "<recipe>"}
+            assert target in targets or (target.startswith("reproduce-") and known_recipe), f"{page.name}: {words}"
+            continue
+        assert words[1] in known, f"{page.name}: {words}"
+        flags = {word.partition("=")[0] for word in words if word.startswith("--") and not word.startswith("--recipe.")}
+        assert flags <= known[words[1]], f"{page.name}: {words}"
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """Every `sslbench …` and `make …` in fenced shell code and in inline code, without comments, split at spaces."""
+    fenced = [line for language, code in CODE.findall(text) if language in ("sh", "bash") for line in code.split("\n")]
+    for line in [*fenced, *re.findall(r"`([^`\n]+)`", CODE.sub("", text))]:
+        words = line.partition(" #")[0].removeprefix("$ ").split()
+        if len(words) > 1 and words[0] in ("sslbench", "make"):
+            yield words
+
+
+def subcommands() -> dict[str, set[str]]:
+    """Command -> its flags, read from the source of the command line."""
+    found = {}
+    for node in ast.parse((ROOT / "benchmark/cli.py").read_text()).body:
+        if isinstance(node, ast.FunctionDef) and any("app.command" in ast.unparse(d) for d in node.decorator_list):
+            name = node.name.rstrip("_").replace("_", "-")
+            flags = {f"--{argument.arg.replace('_', '-')}" for argument in node.args.args}
+            found[name] = flags | {"--set", "--help"} if "--settings" in flags else flags | {"--help"}
+    return found
+
+
+def test_the_excerpts_of_a_recipe_are_its_own() -> None:
+    lines = {line.strip() for line in (ROOT / "recipes/pirl.py").read_text().split("\n")}
+    for language, code in CODE.findall((DOCS / "reading-a-recipe.md").read_text()):
+        if language == "python":
+            assert {line.strip() for line in code.strip().split("\n")} <= lines
+
+
+def sections(page: str) -> dict[str, str]:
+    """Heading, without its marks -> what stands below it, for headings of levels 2 and 3."""
+    parts = re.split(r"^###? (.+)$", (DOCS / page).read_text(), flags=re.MULTILINE)
+    return dict(zip((heading.strip("`") for heading in parts[1::2]), parts[2::2], strict=True))
+
+
+def test_every_transfer_is_described_as_it_is() -> None:
+    described = sections("protocols.md")
+    for name, transfer in find_transfers().items():
+        assert name in described, f"docs/protocols.md has no section {name!r}"
+        assert f"Version {transfer.card.version}." in described[name], f"docs/protocols.md: {name} has another version"
+    assert {name for name in described if "_" in name} == set(find_transfers())
+
+
+def test_every_departure_is_told() -> None:
+    text = (DOCS / "departures.md").read_text()
+    told = {name for heading in sections("departures.md") for name in heading.split(", ")}
+    assert set(find_recipes()) <= told
+    assert all(f"`{name}`" in text for name in find_transfers())
+    for folder in ("benchmark/blocks", "benchmark/transfers", "benchmark/views", "recipes"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            noted = path.stem if folder == "recipes" else f"{folder}/{path.name}"
+            assert "NOTE:" not in path.read_text() or noted in text, f"{path} has a NOTE: that departures.md lacks"
