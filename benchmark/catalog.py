@@ -42,9 +42,17 @@ def find_recipes(folder: Path | None = None) -> dict[str, Recipe]:
     return found
 
 
-def get_recipe(name: str, folder: Path | None = None) -> Recipe:
+def all_recipes(extra: Path | None = None) -> dict[str, Recipe]:
+    """The benchmark's recipes, and those of a user's folder. Raises UserError if a name is in both."""
+    own, users = find_recipes(), find_recipes(extra) if extra else {}
+    if twice := own.keys() & users.keys():
+        raise UserError(f"{extra}: the benchmark has recipes called {', '.join(sorted(twice))} already; rename yours")
+    return own | users
+
+
+def get_recipe(name: str, extra: Path | None = None) -> Recipe:
     """The recipe of that name. Raises UserError with the nearest names there are."""
-    found = find_recipes(folder)
+    found = all_recipes(extra)
     if name not in found:
         raise UserError(f"no recipe {name!r}{nearest(name, found)}; `sslbench list` shows all {len(found)}")
     return found[name]

@@ -32,7 +32,7 @@ RunsFlag = Annotated[Path, arg(help="Folder for everything that runs write.")]
 SeedFlag = Annotated[int, arg(help="Seed of every random number of the run.")]
 WorkersFlag = Annotated[int, arg(help="Processes that load images; changes no result.")]
 DeviceFlag = Annotated[str, arg(help="auto (a GPU if there is one), cpu or cuda.")]
-RecipesFlag = Annotated[Path | None, arg(help="A folder of your own recipe files, instead of the benchmark's.")]
+RecipesFlag = Annotated[Path | None, arg(help="A folder of your own recipe files, besides the benchmark's.")]
 TransfersFlag = Annotated[Path | None, arg(help="A folder of your own transfer files, besides the benchmark's.")]
 SetFlag = Annotated[
     tuple[str, ...],
@@ -55,10 +55,10 @@ def list_(recipes_dir: RecipesFlag = None, transfers_dir: TransfersFlag = None) 
     """Show every recipe and every transfer."""
     from tabulate import tabulate
 
-    from benchmark.catalog import find_recipes
+    from benchmark.catalog import all_recipes
     from benchmark.transfers import find_transfers
 
-    recipes = [(name, r.title, f"{r.data}, batch {r.batch_size}") for name, r in find_recipes(recipes_dir).items()]
+    recipes = [(name, r.title, f"{r.data}, batch {r.batch_size}") for name, r in all_recipes(recipes_dir).items()]
     cards = [transfer.card for transfer in find_transfers(transfers_dir).values()]
     transfers = [(card.id, f"v{card.version}", card.title, ", ".join(card.metrics)) for card in cards]
     print(tabulate(recipes, headers=("recipe", "what", "pretraining"), tablefmt="simple"))
@@ -71,17 +71,22 @@ def list_(recipes_dir: RecipesFlag = None, transfers_dir: TransfersFlag = None) 
 def plan(
     recipe: RecipeName,
     scale: ScaleFlag = "paper",
-    processes: Annotated[int, arg(help="How many GPUs share the batch.")] = 1,
+    processes: Annotated[int, arg(help="How many GPUs share the batch.")] = 8,
     data: DataFlag = None,
     num_images: Annotated[int | None, arg(help="Pretraining images, if other than the dataset's own number.")] = None,
+    peak_tflops: Annotated[float, arg(help="Of one GPU; 156 is an A100's in TF32, by its data sheet.")] = 156.0,
+    utilisation: Annotated[
+        float, arg(help="Share of the peak that training reaches; `sslbench speed` measures.")
+    ] = 0.13,
     settings: SetFlag = (),
     recipes_dir: RecipesFlag = None,
 ) -> int:
     """Say what a run would be, without running it: steps, rates, memory, FLOPs, GPU-hours, and desk against paper."""
+    from benchmark.plan import Gpu
     from benchmark.plan import plan as text_of_plan
 
     _, chosen = _chosen(recipe, settings, recipes_dir)
-    print(text_of_plan(chosen, scale, processes, num_images, data))
+    print(text_of_plan(chosen, scale, processes, num_images, data, Gpu(peak_tflops, utilisation)))
     return 0
 
 
@@ -196,7 +201,7 @@ def reproduce(
     transfers_dir: TransfersFlag = None,
 ) -> int:
     """From nothing to the tables: draw the data, pretrain, transfer, print. What is current is not run again."""
-    from benchmark.catalog import OWN
+    from benchmark.catalog import OWN, get_recipe
     from benchmark.leaderboards import read_layouts, recipes_of, select, transfers_of
     from benchmark.unchanged import Stamp
 
@@ -205,14 +210,13 @@ def reproduce(
     names = list(dict.fromkeys([*layouts[0].references, *(recipes_of(chosen) if tables_of else ()), *recipes]))
     root, tables_file = _data_root(scale, data), runs / scale / "tables.md"
     outputs = [runs / scale / name / f"seed{seed}" for name in names for seed in seeds]
-    sources = [recipes_dir or OWN, *([transfers_dir] if transfers_dir else [])]
+    sources = [OWN, *(folder for folder in (recipes_dir, transfers_dir) if folder)]
     stamp = Stamp((str(root), *map(str, outputs)), sources, (root, *outputs, tables_file), runs / scale)
     if scale != "paper" and stamp.holds():  # real datasets have too many files to look at for a moment's answer
         print(tables_file.read_text())
         print(f"Nothing has changed since these tables were written to {tables_file}.")
         return 0
 
-    from benchmark.catalog import get_recipe
     from benchmark.reproduce import reproduce as run_all
     from benchmark.scoring import Run
     from benchmark.transfers import find_transfers
@@ -252,11 +256,11 @@ def tables(
             print(path)
         return 0
 
-    from benchmark.catalog import find_recipes
+    from benchmark.catalog import all_recipes
     from benchmark.transfers import find_transfers
 
     known = find_transfers(transfers_dir)
-    print(_write_tables(find_recipes(recipes_dir), known, _data_root(scale, data), runs, scale))
+    print(_write_tables(all_recipes(recipes_dir), known, _data_root(scale, data), runs, scale))
     return 0
 
 

@@ -119,3 +119,10 @@ def test_a_flag_without_a_value_is_named():
     for arguments in (["--recipe.method.tau"], ["--recipe.method.tau", "--scale"], ["--recipe.method.tau="]):
         with pytest.raises(UserError, match=r"--recipe\.method\.tau needs a value"):
             split_flags(arguments)
+
+
+def test_a_users_recipe_may_not_take_a_name(tmp_path: Path):
+    taken = next(iter(find_recipes()))
+    (tmp_path / "mine.py").write_text(RECIPE_FILE.format(names=taken))
+    with pytest.raises(UserError, match=f"recipes called {taken} already"):
+        get_recipe(taken, tmp_path)

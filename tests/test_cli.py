@@ -1,0 +1,105 @@
+"""Commands: help that comes at once, bad input told in one line with status 2, interruption without a traceback."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmark import cli
+from benchmark.recipe import recipe_hash
+
+COMMANDS = ("list", "plan", "world", "doctor", "pretrain", "transfer", "reproduce", "tables", "speed", "publish")
+
+
+def run(*arguments: str) -> int:
+    try:
+        return cli.run(arguments)
+    except SystemExit as stop:  # how the parser itself ends
+        return int(stop.code or 0)
+
+
+def test_help_names_every_command_and_needs_no_torch(capsys: pytest.CaptureFixture[str]):
+    code = "import sys, benchmark.cli as c\ntry: c.run(['--help'])\nexcept SystemExit: sys.exit('torch' in sys.modules)"
+    started = time.process_time()
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+    assert time.process_time() - started < 1
+    run("--help")
+    shown = capsys.readouterr().out
+    assert all(command in shown for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_of_every_command_is_explained(command: str, capsys: pytest.CaptureFixture[str]):
+    assert run(command, "--help") == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for option in (word for word in text.split() if word.startswith("--") and word[2:3].isalpha()):
+        assert f"{option} (default" not in text, f"{option} has no help"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("pretrain supervized", "no recipe 'supervized' (did you mean supervised?)"),
+        ("plan supervised --recipe.batch-sise 3", "did you mean batch_size"),
+        ("plan supervised --recipe.batch-size", "needs a value"),
+        ("transfer supervised linear_imagenet_prl", "no transfer 'linear_imagenet_prl' (did you mean"),
+        ("transfer supervised voc07_svm_goyal --data nowhere", "`sslbench pretrain supervised --scale desk --seed 0`"),
+        ("pretrain supervised --scale paper", "give --data DIR"),
+        ("world --scale paper", "only desk and smoke have a drawn world"),
+        ("reproduce", "name a recipe, or --tables-of a paper"),
+        ("reproduce --tables-of nobody", "no tables of 'nobody'"),
+        ("publish nowhere", "no records there"),
+        ("list --recipes-dir nowhere", "no such folder of recipes"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(line: str, said: str, capsys: pytest.CaptureFixture[str]):
+    assert run(*line.split()) == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("line", ["frobnicate", "plan supervised --scale big", "plan supervised --no-such", "plan"])
+def test_the_parser_refuses_with_status_2(line: str, capsys: pytest.CaptureFixture[str]):
+    assert run(*line.split()) == 2
+    assert "Traceback" not in "".join(capsys.readouterr())
+
+
+def test_an_interruption_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.app, "cli", interrupted)
+    assert run("list") == 130
+    assert capsys.readouterr().err == "sslbench: stopped; the same command goes on where this one was\n"
+
+
+def test_changed_settings_make_a_run_of_their_own():
+    name, recipe = cli._chosen("supervised", ("batch-size=64", "method.crop_area=(0.5,1.0)"), None)
+    plain, original = cli._chosen("supervised", (), None)
+    assert (name, plain) == ("supervised@batch_size=64,method.crop_area=-0.5-1.0-", "supervised")
+    assert recipe_hash(recipe) != recipe_hash(original)
+
+
+def test_list_shows_recipes_and_transfers(capsys: pytest.CaptureFixture[str]):
+    assert run("list") == 0
+    shown = capsys.readouterr().out
+    assert "supervised" in shown
+    assert "voc07_svm_goyal" in shown
+
+
+def test_plan_of_changed_settings(capsys: pytest.CaptureFixture[str]):
+    line = ["plan", "supervised", "--num-images", "100", "--scale", "smoke", "--recipe.method.classes", "7"]
+    assert run(*line) == 0
+    assert "method.classes     7" in capsys.readouterr().out
+
+
+def test_no_traceback_for_a_reader_that_goes_away():
+    command = f"{sys.executable} -m benchmark tables --write --help | head -1; exit ${{PIPESTATUS[0]}}"
+    root = Path(__file__).parents[1]
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=root, check=False)
+    assert "Traceback" not in done.stderr
