@@ -268,6 +268,7 @@ def tables(
 def speed(
     recipe: RecipeName,
     scale: ScaleFlag = "desk",
+    rounds: Annotated[int, arg(help="Steps to time; the median counts.")] = 20,
     data: DataFlag = None,
     settings: SetFlag = (),
     workers: WorkersFlag = 2,
@@ -275,14 +276,14 @@ def speed(
     recipes_dir: RecipesFlag = None,
 ) -> int:
     """Measure images per second: the data path, the whole step, and the bare backbone on the same tensors."""
-    from benchmark.engine.speed import speed as measure
     from benchmark.scoring import Run, pretraining_images
+    from benchmark.speed import speed as measure
 
     name, chosen = _chosen(recipe, settings, recipes_dir)
     _draw_world(scale, data)
-    root = _data_root(scale, data)
-    resolved = Run(name, scale, 0, root, Path("runs")).resolved(chosen)
-    print(measure(resolved, pretraining_images(resolved, root), _machine(device, workers)))
+    run = Run(name, scale, 0, _data_root(scale, data), Path("runs"))
+    resolved = run.resolved(chosen)
+    print(measure(resolved, pretraining_images(resolved, run.data_root), _machine(device, workers), rounds))
     return 0
 
 

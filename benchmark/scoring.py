@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from typing import Any
 
 import torch
 
-from benchmark.backbones.weights import load_backbone
+from benchmark.backbones.weights import load_backbone, read_facts
 from benchmark.data.datasets import open_dataset
 from benchmark.data.image_set import ImageSet
 from benchmark.engine.checkpoint import locked
@@ -78,16 +77,6 @@ def is_pretrained(run: Run, recipe: Recipe) -> bool:
 def _pretraining_fingerprint(data_root: Path, name: str, labels: bool) -> str:
     images = open_dataset(data_root, name, "train")
     return (images if labels else images.without_labels()).fingerprint()
-
-
-def read_facts(backbone: Path) -> dict[str, Any]:
-    """What a backbone file says of itself, without reading its weights."""
-    try:
-        with backbone.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        return json.loads(header["__metadata__"]["sslbench"])
-    except (OSError, ValueError, KeyError, MemoryError, OverflowError) as error:
-        raise UserError(f"{backbone}: not a backbone file of this program; delete it and pretrain again") from error
 
 
 def target(transfer: Transfer, run: Run) -> Target:

@@ -98,6 +98,17 @@ def test_plan_of_changed_settings(capsys: pytest.CaptureFixture[str]):
     assert "method.classes     7" in capsys.readouterr().out
 
 
+def test_speed_times_data_step_and_backbone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    assert run("speed", "supervised", "--scale", "smoke", "--rounds", "2", "--workers", "0", "--device", "cpu") == 0
+    shown = capsys.readouterr().out
+    assert all(what in shown for what in ("data path", "step", "bare backbone", "images/s"))
+    assert run("speed", "random_init", "--scale", "smoke") == 2
+    assert "nothing is trained" in capsys.readouterr().err
+
+
 def test_no_traceback_for_a_reader_that_goes_away():
     command = f"{sys.executable} -m benchmark tables --write --help | head -1; exit ${{PIPESTATUS[0]}}"
     root = Path(__file__).parents[1]

@@ -1,0 +1,109 @@
+"""From nothing to the tables at smoke scale: what is current is skipped, what fails is told and loses nothing else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from benchmark import cli, scoring
+from benchmark.errors import UserError
+from benchmark.transfers.contract import Scores, Transfer
+
+COMMAND = ["reproduce", "--scale", "smoke", "--workers", "0", "--device", "cpu"]
+
+
+@pytest.fixture
+def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """An empty folder, and transfers that answer at once; the list of ids they were asked for."""
+    from benchmark.transfers import find_transfers
+
+    asked: list[str] = []
+
+    def answer(transfer: Transfer, *_: object) -> Scores:
+        asked.append(transfer.card.id)
+        stages = dict.fromkeys(("conv1", "res2", "res3", "res4", "res5"), 10.0)
+        return Scores(dict.fromkeys(transfer.card.metrics, 50.0), {"per_stage": stages})
+
+    for transfer in find_transfers().values():
+        monkeypatch.setattr(type(transfer), "run", answer)
+    monkeypatch.chdir(tmp_path)
+    scoring.fingerprint.cache_clear()
+    scoring._pretraining_fingerprint.cache_clear()
+    return asked
+
+
+def test_reference_rows_come_along_and_the_second_time_nothing_runs(
+    quick: list[str], capsys: pytest.CaptureFixture[str]
+):
+    assert cli.run([*COMMAND, "supervised"]) == 0
+    shown = capsys.readouterr().out
+    assert {path.name for path in Path("runs/smoke").iterdir() if path.is_dir()} == {
+        "random_init",
+        "supervised",
+        "tables",
+    }
+    assert "[1/15]" in shown
+    assert "50.0 (1)" in shown
+    assert "Tables: runs/smoke/tables.md" in shown
+    tables, ran = Path("runs/smoke/tables.md").read_text(), len(quick)
+    assert tables.strip() in shown
+
+    assert cli.run([*COMMAND, "supervised"]) == 0
+    assert "Nothing has changed" in capsys.readouterr().out
+    os.utime("runs/smoke/tables.md", (0, 0))  # a change that changes no result: the records' own rules decide
+    assert cli.run([*COMMAND, "supervised"]) == 0
+    assert "transfer supervised seed 0 to voc07_svm_goyal: current" in capsys.readouterr().out
+    assert len(quick) == ran
+    assert Path("runs/smoke/tables.md").read_text() == tables
+
+
+def test_a_changed_data_set_makes_records_stale(quick: list[str], capsys: pytest.CaptureFixture[str]):
+    assert cli.run([*COMMAND, "supervised"]) == 0
+    ran = len(quick)
+    entry = next(Path("data/smoke").rglob("val2018.json"))
+    entry.write_text(entry.read_text() + " ")
+    image = next(path for path in sorted(Path("data/smoke").rglob("*.jpg")) if "VOC2007" in str(path))
+    image.write_bytes(image.read_bytes() + b"\0")
+    scoring.fingerprint.cache_clear()
+    assert cli.run([*COMMAND, "supervised"]) == 0
+    assert set(quick[ran:]) == {"voc07_svm_goyal"}, "only the data set whose images changed is scored again"
+    assert len(quick) == ran + 2
+
+
+def test_one_failure_is_told_and_loses_nothing_else(
+    quick: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    whole = scoring.score
+
+    def fails_once(transfer: Transfer, run: scoring.Run, machine: object) -> object:
+        if transfer.card.id == "voc07_svm_goyal" and run.name == "supervised":
+            raise UserError("a planted fault")
+        if transfer.card.id == "linear_inat18_pirl" and run.name == "supervised":
+            raise ZeroDivisionError("a planted bug")
+        return whole(transfer, run, machine)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("benchmark.reproduce.score", fails_once)
+    assert cli.run([*COMMAND, "supervised"]) == 1
+    shown = capsys.readouterr().out
+    assert "FAILED     transfer supervised seed 0 to voc07_svm_goyal: a planted fault" in shown
+    assert "FAILED     transfer supervised seed 0 to linear_inat18_pirl: ZeroDivisionError: a planted bug" in shown
+    assert len(quick) == 10
+    monkeypatch.setattr("benchmark.reproduce.score", whole)
+    assert cli.run([*COMMAND, "supervised"]) == 0
+    assert len(quick) == 12
+
+
+def test_without_a_backbone_its_transfers_are_left_out(
+    quick: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def fails(run: scoring.Run, *_: object) -> None:
+        raise UserError(f"no {run.name} today")
+
+    monkeypatch.setattr("benchmark.reproduce._pretrain", fails)
+    assert cli.run([*COMMAND, "supervised"]) == 1
+    shown = capsys.readouterr().out
+    assert "no random_init today" in shown
+    assert shown.count("left out, there is no backbone") == 12
+    assert quick == []
