@@ -15,7 +15,7 @@ options := --scale $(SCALE) --seeds $(SEEDS) --workers $(WORKERS) $(if $(DATA),-
 help:
 	@echo "make test                      lint, types and every test"
 	@echo "make reproduce-<recipe>        one recipe with the reference rows, from nothing to the tables"
-	@echo "make reproduce-pirl-tables     every row of the tables of the PIRL paper"
+	@echo "make reproduce-<paper>-tables  every row of a paper's tables, e.g. pirl"
 	@echo "  SCALE=desk|smoke|paper  DATA=/path/to/datasets (paper)  SEEDS=\"0 1 2\"  WORKERS=2"
 	@echo "make tables                    write leaderboards/*.md again from the published records"
 
@@ -45,8 +45,8 @@ world: $(venv)/.installed
 tables: $(venv)/.installed
 	$(sslbench) tables --write
 
-reproduce-pirl-tables: $(venv)/.installed
-	$(sslbench) reproduce --tables-of pirl $(options)
+reproduce-%-tables: $(venv)/.installed
+	$(sslbench) reproduce --tables-of $* $(options)
 
 reproduce-%: $(venv)/.installed
 	$(sslbench) reproduce $* $(options)
