@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from benchmark.errors import UserError
 
-# Gradients are sent in pieces of this size while the backward pass goes on. With two gloo processes, one piece for all
-# took twice the time of 25 MB pieces on a whole ResNet-50, and 4 MB pieces up to a third less (compare_ddp.py).
-BUCKET_BYTES = 4 << 20
+# Gradients are sent in pieces of this size while the backward pass goes on, DistributedDataParallel's default. On two gloo
+# processes a single piece made a whole ResNet-50's step take twice as long; 4 and 12 MB do as well as 25.
+BUCKET_BYTES = 25 << 20
 
 
 def start(device: str) -> torch.device:
@@ -125,7 +125,9 @@ def average(tensors: Sequence[Tensor]) -> None:
 
 
 def running_statistics(module: nn.Module) -> list[Tensor]:
-    """Of every BatchNorm layer below. Each process's follow its own share of the batch, until they are averaged."""
+    """Of every BatchNorm layer below: each process's follow its own share of the batch, until they are averaged."""
+    if world_size() == 1:
+        return []
     layers = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     return [t for layer in layers for t in (layer.running_mean, layer.running_var) if t is not None]
 
@@ -136,8 +138,8 @@ class GradientAverager:
         loss.backward()        # meanwhile, gradients leave in buckets, the last layers' first
         averager.finish()
 
-    The sums are those of DistributedDataParallel, bit for bit on two processes (on more, the order of summation within
-    a bucket is the library's). A parameter must get a gradient on all processes or on none.
+    The means are those of DistributedDataParallel, bit for bit on two processes. (It divides before it sums, which is
+    the same where the division is exact; and on more processes the order of the sums is the library's.) A parameter must get a gradient on all processes or on none.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
@@ -148,13 +150,13 @@ class GradientAverager:
         for part in _parts(list(reversed(parameters))):
             bucket = _Bucket(part)
             self.buckets.append(bucket)
-            for number, parameter in enumerate(part):
-                parameter.register_post_accumulate_grad_hook(partial(self._take, bucket, number))
+            for parameter in part:
+                parameter.register_post_accumulate_grad_hook(partial(self._arrived, bucket))
 
-    def _take(self, bucket: _Bucket, number: int, parameter: nn.Parameter) -> None:
-        bucket.take(number)
+    def _arrived(self, bucket: _Bucket, parameter: nn.Parameter) -> None:
+        bucket.missing -= 1
         # in one order on all processes, however the backward pass runs
-        while self.sent < len(self.buckets) and self.buckets[self.sent].is_full():
+        while self.sent < len(self.buckets) and self.buckets[self.sent].missing == 0:
             self.buckets[self.sent].send()
             self.sent += 1
 
@@ -171,36 +173,31 @@ class _Bucket:
     """Some parameters, and one flat tensor that carries their gradients."""
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
-        self.parameters = parameters
-        self.flat = parameters[0].new_zeros(sum(p.numel() for p in parameters))
-        # each part lies in memory as its parameter does, whatever the order of its axes, so that copies are plain
-        starts = torch.tensor([0, *(p.numel() for p in parameters)]).cumsum(0).tolist()
-        self.views = [self.flat.as_strided(p.size(), p.stride(), s) for p, s in zip(parameters, starts, strict=False)]
-        self.taken: set[int] = set()
+        self.parameters, self.missing = parameters, len(parameters)
+        self.flat = parameters[0].new_empty(sum(p.numel() for p in parameters))
+        self.parts = self.flat.split([p.numel() for p in parameters])
         self.wait: Callable[[], object] = lambda: None
 
-    def take(self, number: int) -> None:
-        gradient = self.parameters[number].grad
-        assert gradient is not None
-        # divided before it is summed, and by a product, as DistributedDataParallel does
-        torch.mul(gradient, 1 / world_size(), out=self.views[number])
-        self.taken.add(number)
-
-    def is_full(self) -> bool:
-        return len(self.taken) == len(self.parameters)
-
     def send(self) -> None:
-        for number in set(range(len(self.parameters))) - self.taken:
-            self.views[number].zero_()
+        gradients = [
+            torch.zeros_like(part) if parameter.grad is None else _in_memory_order(parameter.grad)
+            for parameter, part in zip(self.parameters, self.parts, strict=True)
+        ]
+        torch.cat(gradients, out=self.flat)
         self.wait = dist.all_reduce(self.flat, async_op=True).wait
 
     def receive(self) -> None:
         self.wait()
-        for number in self.taken:
-            gradient = self.parameters[number].grad
-            assert gradient is not None
-            gradient.copy_(self.views[number])
-        self.taken.clear()
+        for parameter, part in zip(self.parameters, self.parts, strict=True):
+            if parameter.grad is not None:
+                torch.mul(part, 1 / world_size(), out=_in_memory_order(parameter.grad))
+        self.missing = len(self.parameters)
+
+
+def _in_memory_order(gradient: Tensor) -> Tensor:
+    """The gradient's numbers as they lie in memory, without a copy: autograd keeps gradients dense, their axes ordered
+    as the parameter's."""
+    return gradient.as_strided((gradient.numel(),), (1,))
 
 
 def _parts(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:

@@ -144,7 +144,6 @@ def _train(
 
 def train_step(method: Method, batch: Batch, players: dict[str, Player], precision: str) -> dict[str, Tensor]:
     """One step of every player; its losses by name, detached, the mean over processes."""
-    method.train()
     figures: dict[str, Tensor] = {}
     losses = method.losses(batch)
     while True:
@@ -175,6 +174,7 @@ def _embed_all(method: Method, dataset: Views, recipe: Recipe, machine: Machine)
         positions = [wanted[start : start + size] for start in range(0, len(wanted), size)]
         with torch.no_grad(), torch.autocast(machine.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
             parts = [embed(b.to(machine.device)).float() for b in batches(dataset, positions, machine.workers, False)]
+        method.train()
         features = distributed.gather(torch.cat(parts))[: len(order)]
         return torch.empty_like(features).index_copy_(0, torch.tensor(order, device=features.device), features)
 
