@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from benchmark.errors import UserError
 
-# Gradients are sent in pieces of this size while the backward pass goes on, DistributedDataParallel's default. On two gloo
-# processes a single piece made a whole ResNet-50's step take twice as long; 4 and 12 MB do as well as 25.
+# Gradients are sent in pieces of this size while the backward pass goes on; it is DistributedDataParallel's default. On
+# two gloo processes a single piece made a whole ResNet-50's step take twice as long; 4 and 12 MB do as well as 25.
 BUCKET_BYTES = 25 << 20
 
 
@@ -139,7 +139,8 @@ class GradientAverager:
         averager.finish()
 
     The means are those of DistributedDataParallel, bit for bit on two processes. (It divides before it sums, which is
-    the same where the division is exact; and on more processes the order of the sums is the library's.) A parameter must get a gradient on all processes or on none.
+    the same where the division is exact; and on more processes the order of the sums is the library's.) A parameter
+    must get a gradient on all processes or on none.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:

@@ -59,14 +59,12 @@ def pretrain(recipe: Recipe, name: str, images: ImageSet, run: Path, machine: Ma
     with distributed.lost_process_told(), locked(run):
         with distributed.together():
             is_done = _is_done(path, identity)
-        if not is_done:
-            method = build_method(recipe, len(images)).to(machine.device).to(memory_format=torch.channels_last)
-            if total := train_steps(recipe, len(images)):
-                _train(recipe, images, run, machine, method, identity, total)
-            with distributed.together():
-                if distributed.rank() == 0:
+        method = None if is_done else _trained(recipe, images, run, machine, identity)
+        with distributed.together():
+            if distributed.rank() == 0:
+                if method:
                     save_backbone(path, method.backbone, recipe.backbone, identity)
-                    clear_checkpoints(run)
+                clear_checkpoints(run)
     return path
 
 
@@ -107,10 +105,12 @@ def _is_done(path: Path, identity: dict[str, Any]) -> bool:
     return True
 
 
-def _train(
-    recipe: Recipe, images: ImageSet, run: Path, machine: Machine, method: Method, identity: dict[str, Any], total: int
-) -> None:
-    """Leaves `method` as it is after `total` steps."""
+def _trained(recipe: Recipe, images: ImageSet, run: Path, machine: Machine, identity: dict[str, Any]) -> Method:
+    """The recipe's method after its last step."""
+    method = build_method(recipe, len(images)).to(machine.device).to(memory_format=torch.channels_last)
+    total = train_steps(recipe, len(images))
+    if total == 0:
+        return method
     players = build_players(method, recipe)
     with distributed.together():
         first = load_checkpoint(run, identity, method, players)
@@ -140,6 +140,7 @@ def _train(
                 report.write(step, losses | method.scalars(), {"epoch": epoch, **rates})
                 if step + 1 < total and save.due():
                     save_checkpoint(run, step + 1, identity, method, players)
+    return method
 
 
 def train_step(method: Method, batch: Batch, players: dict[str, Player], precision: str) -> dict[str, Tensor]:

@@ -1,0 +1,149 @@
+"""Every recipe small enough to run in a second, in one or several processes that a test may kill."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmark.catalog import find_recipes
+from benchmark.data.image_set import ImageSet
+from benchmark.engine import distributed, train
+from benchmark.engine.train import Machine, pretrain
+from benchmark.errors import UserError
+from benchmark.recipe import Recipe
+from benchmark.scale import at_scale
+
+RECIPES = {name: at_scale(recipe, "smoke") for name, recipe in find_recipes().items()}
+TRAINED = {name: recipe for name, recipe in RECIPES.items() if recipe.optimizers}
+NUM_IMAGES, CLASSES = 48, 4
+LIMIT_SECONDS = 240.0  # no outcome depends on it: a test that meets it has hung
+
+
+def drawn_images(folder: Path, count: int = NUM_IMAGES, size: int = 40) -> ImageSet:
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"{number}.png" for number in range(count)]
+    for name in names:
+        Image.fromarray(rng.integers(0, 256, (size, size, 3), dtype=np.uint8)).save(folder / name)
+    return ImageSet("drawn/train", folder, names, np.arange(count) % CLASSES, tuple("abcd"))
+
+
+def on_cpu(workers: int = 0, checkpoint_seconds: float = 0.0) -> Machine:
+    """Saves a checkpoint after every step."""
+    return Machine(torch.device("cpu"), workers, checkpoint_seconds)
+
+
+@dataclass
+class Outcome:
+    """What a process returned or raised; exit_code is -9 when it was killed."""
+
+    value: Any = None
+    error: str | None = None
+    error_type: str | None = None
+    exit_code: int | None = None
+
+
+def in_processes(count: int, function: Callable[..., Any], *arguments: Any) -> list[Outcome]:
+    """Run function(*arguments) in `count` forked processes that torchrun might have started, and wait for all."""
+    context = multiprocessing.get_context("fork")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    pipes = [context.Pipe(duplex=False) for _ in range(count)]
+    processes = [
+        context.Process(target=_child, args=(rank, count, port, pipes[rank][1], function, arguments))
+        for rank in range(count)
+    ]
+    for process, (_, sender) in zip(processes, pipes, strict=True):
+        process.start()
+        sender.close()
+    outcomes = []
+    deadline = time.monotonic() + LIMIT_SECONDS
+    for process, (receiver, _) in zip(processes, pipes, strict=True):
+        outcome = Outcome()
+        # the end of a killed process, not of its pipe: loader processes hold that open until they miss their parent
+        while process.is_alive() and not receiver.poll(0.01) and time.monotonic() < deadline:
+            pass
+        try:
+            if receiver.poll():
+                outcome = receiver.recv()
+        except EOFError:
+            pass  # killed before it could say anything
+        process.join(max(deadline - time.monotonic(), 0))
+        if process.is_alive():
+            process.kill()
+            process.join()
+            outcome.error = "hung"
+        outcome.exit_code = process.exitcode
+        outcomes.append(outcome)
+    return outcomes
+
+
+def _child(rank: int, count: int, port: int, pipe: Any, function: Callable[..., Any], arguments: Any) -> None:
+    torch.set_num_threads(1)
+    if count > 1:
+        os.environ.update(
+            RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+        )
+    try:
+        distributed.start("cpu")
+        outcome = Outcome(value=function(*arguments))
+        distributed.stop()
+    except BaseException as error:
+        outcome = Outcome(error=str(error), error_type=type(error).__name__)
+    pipe.send(outcome)
+    pipe.close()
+
+
+def run(recipe: Recipe, images: ImageSet, folder: Path, machine: Machine, name: str = "small") -> bytes:
+    """The bytes of the backbone file."""
+    return pretrain(recipe, name, images, folder, machine).read_bytes()
+
+
+def run_and_die(recipe: Recipe, images: ImageSet, folder: Path, machine: Machine, kill_step: int, delay: float) -> None:
+    """Pretrain until SIGKILL, which strikes `delay` seconds after the beginning of the kill_step-th step of this
+    process, or at the beginning of the step after it if that comes first."""
+    steps = 0
+    step = train.train_step
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps > kill_step:
+            _die()
+        if steps == kill_step:
+            threading.Timer(delay, _die).start()
+        return step(*arguments)
+
+    train.train_step = counted
+    train.clear_checkpoints = lambda run: time.sleep(LIMIT_SECONDS)  # a run that got here dies here
+    pretrain(recipe, "small", images, folder, machine)
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def short(recipe: Recipe, **changes: Any) -> Recipe:
+    return replace(recipe, **changes)
+
+
+def chance(*key: object) -> random.Random:
+    """Another sequence for each key, the same at every run."""
+    return random.Random(repr(key))
+
+
+__all__ = ["RECIPES", "TRAINED", "Outcome", "UserError", "in_processes", "on_cpu", "run", "run_and_die"]
