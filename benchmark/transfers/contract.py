@@ -56,7 +56,8 @@ class Scores:
 class Context:
     """Where and how a transfer runs.
 
-    workspace: a folder of its own for checkpoints and cached features; what lies there may always be deleted.
+    workspace: a folder for checkpoints and cached features, shared with the other transfers of a backbone: each file's
+               name must say what it depends on. What lies there may always be deleted.
     report:    takes (what, done, total, figures) for the progress display.
     """
 

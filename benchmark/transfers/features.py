@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from benchmark.backbones.contract import Backbone, Stage
 from benchmark.data.image_set import ImageSet
-from benchmark.data.loader import Views, batches
+from benchmark.data.loader import Position, TrainOrder, Views, batches
 from benchmark.files import write_whole
 from benchmark.transfers.contract import Context
 from benchmark.transfers.preprocessing import Preprocessing
@@ -134,12 +134,18 @@ def as_input(backbone: Backbone, images: Tensor, device: torch.device) -> Tensor
     return backbone.input.normalize(images.to(device, memory_format=torch.channels_last, non_blocking=True))
 
 
-def in_order(views: Views, workers: int, first: int = 0, last: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-    """(images, labels) of the images from `first` up to `last`, each once, in the set's order."""
-    last = len(views.images) if last is None else last
+def once(last: int, first: int = 0, epoch: int = 0) -> list[list[Position]]:
+    """The images from `first` up to `last`, each once, in the set's order."""
     starts = range(first, last, EVALUATION_BATCH)
-    positions = [[(0, i) for i in range(start, min(start + EVALUATION_BATCH, last))] for start in starts]
+    return [[(epoch, i) for i in range(start, min(start + EVALUATION_BATCH, last))] for start in starts]
+
+
+def at_positions(
+    views: Views, positions: TrainOrder | list[list[Position]], workers: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(uint8 images, labels), a pair for each list of positions; the label is -1 where the set has none."""
     for batch in batches(views, positions, workers, labels=True):
+        assert batch.labels is not None
         yield batch.views["image"], batch.labels
 
 
@@ -167,7 +173,7 @@ def extract(
 def _extract_part(trunk: Backbone, views: Views, start: int, folders: dict[Tap, Path], context: Context) -> None:
     end, done = min(start + PART, len(views.images)), start
     rows: dict[Tap, list[Tensor]] = {tap: [] for tap in folders}
-    for pixels, _ in in_order(views, context.workers, start, end):
+    for pixels, _ in at_positions(views, once(end, start), context.workers):
         with torch.inference_mode():
             maps = trunk.forward_stages(as_input(trunk, pixels, context.device))
             for tap in folders:

@@ -10,6 +10,8 @@ draw from the seed: numbers on different subsets are different numbers, so the d
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,12 +20,12 @@ from benchmark.backbones.contract import Backbone
 from benchmark.blocks.positional import mix
 from benchmark.data.datasets import open_dataset
 from benchmark.data.image_set import ImageSet
-from benchmark.data.loader import Views
+from benchmark.data.loader import TrainOrder, Views
 from benchmark.data.splits import from_list_file, labelled_fraction
 from benchmark.recipe import SGD, Epochs, Milestones, as_plain
 from benchmark.scale import Scale
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
-from benchmark.transfers.features import as_input, backbone_key, digest, frozen, in_order, working_copy
+from benchmark.transfers.features import as_input, at_positions, backbone_key, digest, frozen, once, working_copy
 from benchmark.transfers.metrics import topk_accuracy
 from benchmark.transfers.preprocessing import centre_crop, crop_and_flip
 from benchmark.transfers.training import Course, fit, sgd
@@ -73,11 +75,17 @@ class SemiSupervised(Transfer):
         checkpoint = context.workspace / f"{self.card.id}-{digest((*facts, as_plain(course), as_plain(OPTIMIZER)))}.pt"
         model = Classifier(working_copy(backbone, context.device), len(train.classes), context.seed).to(context.device)
 
-        def loss_of(pixels: Tensor, labels: Tensor) -> Tensor:
-            return F.cross_entropy(model(as_input(backbone, pixels, context.device)), labels)
-
         views = Views(labelled, crop_and_flip(side), context.seed)
-        fit(model.train(), sgd([(model.parameters(), OPTIMIZER)]), loss_of, course, views, checkpoint, context)
+
+        def source(order: TrainOrder) -> Iterator[tuple[Tensor, Tensor]]:
+            for pixels, labels in at_positions(views, order, context.workers):
+                yield as_input(backbone, pixels, context.device), labels.to(context.device)
+
+        def loss_of(images: Tensor, labels: Tensor) -> Tensor:
+            return F.cross_entropy(model(images), labels)
+
+        optimizer = sgd([(model.parameters(), OPTIMIZER)])
+        fit(model.train(), optimizer, loss_of, course, labelled, source, checkpoint, context)
         metrics = self._metrics(model.eval(), Views(test, centre_crop(side), context.seed), context)
         checkpoint.unlink(missing_ok=True)
         return Scores(metrics, {"labelled": labelled.name, "labelled_images": len(labelled)}, data)
@@ -91,7 +99,7 @@ class SemiSupervised(Transfer):
     def _metrics(self, model: Classifier, views: Views, context: Context) -> dict[str, float]:
         scores, truth = [], []
         with torch.inference_mode():
-            for pixels, labels in in_order(views, context.workers):
+            for pixels, labels in at_positions(views, once(len(views.images)), context.workers):
                 scores.append(model(as_input(model.backbone, pixels, context.device)).cpu())
                 truth.append(labels)
         return {f"top{k}": topk_accuracy(torch.cat(scores), torch.cat(truth), k) for k in (5, 1)}

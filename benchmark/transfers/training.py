@@ -7,14 +7,16 @@ import io
 import math
 import pickle
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmark.data.loader import TrainOrder, Views, batches
+from benchmark.data.image_set import ImageSet
+from benchmark.data.loader import TrainOrder
 from benchmark.errors import UserError
 from benchmark.files import write_whole
 from benchmark.recipe import SGD, Schedule, Span
@@ -22,6 +24,9 @@ from benchmark.transfers.contract import Context
 
 CHECKPOINT_SECONDS = 120.0
 REPORT_STEPS = 10
+
+# From the order of the batches to (what the loss takes, labels on the device), one a step.
+Source = Callable[[TrainOrder], Iterator[tuple[Any, Tensor]]]
 
 
 @dataclass(frozen=True)
@@ -67,30 +72,30 @@ def sgd(groups: Iterable[tuple[Iterable[nn.Parameter], SGD]]) -> torch.optim.SGD
 def fit(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    loss_of: Callable[[Tensor, Tensor], Tensor],
+    loss_of: Callable[[Any, Tensor], Tensor],
     course: Course,
-    views: Views,
+    images: ImageSet,
+    source: Source,
     checkpoint: Path,
     context: Context,
     after_step: Callable[[int], None] = lambda steps_done: None,
 ) -> None:
-    """Train `model`, whose parameters and buffers are the whole state, on `loss_of(uint8 images, labels)`."""
-    num_images = len(views.images)
+    """Train `model`, whose parameters and buffers are the whole state, on what `source` makes of `images`."""
+    num_images = len(images)
     total = course.steps_total(num_images)
     done, written = _restore(checkpoint, model, optimizer, context.device), time.monotonic()
     order = TrainOrder(num_images, course.batch(num_images), context.seed, done, total)
-    for batch in batches(views, order, context.workers, labels=True):
+    for inputs, labels in source(order):
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * course.factor(done, num_images)
-        assert batch.labels is not None
-        loss = loss_of(batch.views["image"], batch.labels.to(context.device))
+        loss = loss_of(inputs, labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         done += 1
         after_step(done)
         if done % REPORT_STEPS == 0 or done == total:
-            context.report(f"training on {views.images.name}", done, total, {"loss": _finite(loss, done)})
+            context.report(f"training on {images.name}", done, total, {"loss": _finite(loss, done)})
         if time.monotonic() - written > CHECKPOINT_SECONDS:
             _save(checkpoint, model, optimizer, done)
             written = time.monotonic()
