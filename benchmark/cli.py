@@ -85,7 +85,7 @@ def plan(
     from benchmark.plan import Gpu
     from benchmark.plan import plan as text_of_plan
 
-    _, chosen = _chosen(recipe, settings, recipes_dir)
+    _, chosen = _chosen(recipe, settings, recipes_dir, scale)
     print(text_of_plan(chosen, scale, processes, num_images, data, Gpu(peak_tflops, utilisation)))
     return 0
 
@@ -141,7 +141,7 @@ def pretrain(
     from benchmark.engine.train import pretrain as train
     from benchmark.scoring import Run, is_pretrained, pretraining_images
 
-    name, chosen = _chosen(recipe, settings, recipes_dir)
+    name, chosen = _chosen(recipe, settings, recipes_dir, scale)
     machine = _machine(device, workers)
     if distributed.rank() == 0:
         _draw_world(scale, data)
@@ -279,7 +279,7 @@ def speed(
     from benchmark.scoring import Run, pretraining_images
     from benchmark.speed import speed as measure
 
-    name, chosen = _chosen(recipe, settings, recipes_dir)
+    name, chosen = _chosen(recipe, settings, recipes_dir, scale)
     _draw_world(scale, data)
     run = Run(name, scale, 0, _data_root(scale, data), Path("runs"))
     resolved = run.resolved(chosen)
@@ -302,12 +302,12 @@ def publish(
     return tables(write=True)
 
 
-def _chosen(name: str, settings: Sequence[str], folder: Path | None) -> tuple[str, Recipe]:
+def _chosen(name: str, settings: Sequence[str], folder: Path | None, scale: Scale) -> tuple[str, Recipe]:
     """(what the run is called, the recipe with its changes)."""
     from benchmark.catalog import get_recipe
 
     _, changes = split_flags([f"{FLAG}{setting}" for setting in settings])
-    return renamed(name, changes), override(get_recipe(name, folder), changes)
+    return renamed(name, changes), override(get_recipe(name, folder), changes, scale)
 
 
 def _named(name: str, known: dict[str, Transfer]) -> Transfer:

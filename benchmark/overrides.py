@@ -7,12 +7,13 @@ import math
 import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, get_args, get_origin
 
 from benchmark.catalog import nearest
 from benchmark.errors import UserError
-from benchmark.recipe import Epochs, Recipe, Steps, with_change
+from benchmark.recipe import Change, Epochs, Recipe, Steps
+from benchmark.scale import Scale, at_scale
 
 FLAG = "--recipe."
 Override = tuple[str, str]  # (dotted key, text)
@@ -39,15 +40,19 @@ def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[Override]]:
     return others, overrides
 
 
-def override(recipe: Recipe, overrides: Sequence[Override]) -> Recipe:
-    """The recipe with every override applied. Raises UserError for a key that is not there, with near ones, or a text
-    that is no value of that key's type."""
+def override(recipe: Recipe, overrides: Sequence[Override], scale: Scale) -> Recipe:
+    """The recipe, which `at_scale` will bring to `scale` and then give every override.
+
+    Raises UserError for a key that is not there, with near ones, or a text that is no value of that key's type.
+    """
     for key, text in overrides:
-        known = dict(_keys(recipe))
+        known = dict(_keys(at_scale(recipe, scale)))
         if key not in known:
             raise UserError(f"{FLAG}{key}: the recipe has no such setting{nearest(key, known)}")
         old, hint = known[key]
-        recipe = with_change(recipe, key, _parsed(key, text, old, hint))
+        change = Change(key, _parsed(key, text, old, hint), "command line")
+        recipe = replace(recipe, overrides=(*recipe.overrides, change))
+        at_scale(recipe, scale)  # a value that does not fit is told here
     return recipe
 
 

@@ -72,6 +72,7 @@ def plan(recipe: Recipe, scale: Scale, processes: int, num_images: int | None, d
         ("Cost", [*_cost_lines(changed, method, fake, count, total, processes, gpu)] if total else []),
     ]
     title = f"{changed.title} at {scale} scale" + (f"; {changed.reported}" if changed.reported else "")
+    sections.append(("Changed", [(change.key, _short(change.value), change.why) for change in recipe.overrides]))
     texts = [f"{name}\n{_aligned(lines)}" for name, lines in sections if lines]
     return "\n\n".join([title, *texts, f"Desk against paper\n{_desk_against_paper(recipe)}"])
 

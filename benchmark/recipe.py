@@ -124,11 +124,13 @@ def _warmed(warmup: Warmup | None, factor: float, step: int, steps_per_epoch: in
 @dataclass(frozen=True)
 class Architecture:
     """Which backbone, and how wide. `name` is a file's in benchmark/backbones; `norm` "group" makes a network whose
-    output does not depend on how a batch is divided over processes."""
+    output does not depend on how a batch is divided over processes. `zero_init_residual` starts each residual branch at
+    zero (Goyal et al., arXiv:1706.02677), so that a deep network is a shallow one at first."""
 
     name: str
     width: float = 1.0
     norm: Literal["batch", "group"] = "batch"
+    zero_init_residual: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,8 @@ class Recipe:
     precision: Literal["fp32", "bf16"] = "fp32"
     seed: int = 0
     desk: tuple[Change, ...] = field(default=(), metadata={"resolved": False})
+    # from the command line; they count at every scale, after the scale's own changes
+    overrides: tuple[Change, ...] = field(default=(), metadata={"resolved": False})
     # what the paper says this run costs or reaches, one line, with its source
     reported: str = field(default="", metadata={"resolved": False})
 

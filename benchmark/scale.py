@@ -24,7 +24,7 @@ SMOKE = (
 def at_scale(recipe: Recipe, scale: Scale) -> Recipe:
     """The recipe as it runs at `scale`. Raises UserError if one of its desk changes names no setting."""
     changes = {"paper": (), "desk": recipe.desk, "smoke": (*recipe.desk, *SMOKE)}[scale]
-    for change in changes:
+    for change in (*changes, *recipe.overrides):
         if change.key == "length" and recipe.length == Steps(0):
             continue  # what is never trained is not trained at smoke scale either
         recipe = with_change(recipe, change.key, change.value)

@@ -27,7 +27,7 @@ from benchmark.blocks.memory_bank import MemoryBank
 from benchmark.blocks.nce import nce_constant_partition
 from benchmark.engine import distributed
 from benchmark.method import Batch, Method
-from benchmark.recipe import SGD, Architecture, Change, Epochs, Milestones, Recipe, Settings
+from benchmark.recipe import SGD, Adam, Architecture, Change, Epochs, Milestones, Recipe, Settings
 from benchmark.views.photometric import GreyEach, JitterEach, apply_all
 
 
@@ -95,11 +95,14 @@ npid = Recipe(
     reported="54.0 % ImageNet top-1 linear at res5 (PIRL, Table 7)",
     desk=(
         Change("backbone.width", 0.25, "the width of every desk recipe"),
+        Change("backbone.zero_init_residual", True, "50 layers learn nothing in 2,000 steps without"),
         Change("image_size", 64, "the size of every desk recipe"),
         Change("method.image_size", 64, "the size of every desk recipe"),
         Change("method.m", 1024, "half of the 2,000 images"),
-        Change("batch_size", 64, "31 steps an epoch over 2,000 images"),
-        Change("length", Epochs(60), "minutes"),
-        Change("schedule", Milestones(at=(Epochs(36), Epochs(48))), "in proportion"),
+        Change("batch_size", 32, "62 steps an epoch over 2,000 images"),
+        Change("optimizers.main", Adam(lr=1e-3, weight_decay=1e-4, decoupled=True), "SGD needs far more steps"),
+        Change("precision", "bf16", "nearly twice the speed"),
+        Change("length", Epochs(40), "minutes"),
+        Change("schedule", Milestones(at=(Epochs(24), Epochs(32))), "in proportion"),
     ),
 )

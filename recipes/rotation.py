@@ -22,7 +22,7 @@ from torchvision.transforms import v2
 
 from benchmark.backbones.contract import Backbone
 from benchmark.method import Batch, Method
-from benchmark.recipe import SGD, Architecture, Change, Epochs, Milestones, Recipe, Settings
+from benchmark.recipe import SGD, Adam, Architecture, Change, Epochs, Milestones, Recipe, Settings
 
 QUARTERS = 4  # 0, 90, 180 and 270 degrees
 
@@ -66,10 +66,13 @@ rotation = Recipe(
     reported="48.9 % ImageNet top-1 linear (PIRL, Table 2)",
     desk=(
         Change("backbone.width", 0.25, "the width of every desk recipe"),
+        Change("backbone.zero_init_residual", True, "50 layers learn nothing in 2,000 steps without"),
         Change("image_size", 64, "the size of every desk recipe"),
         Change("method.image_size", 64, "the size of every desk recipe"),
-        Change("batch_size", 64, "31 steps an epoch over 2,000 images"),
-        Change("length", Epochs(40), "minutes"),
-        Change("schedule", Milestones(at=(Epochs(24), Epochs(34))), "in proportion"),
+        Change("batch_size", 32, "62 steps an epoch over 2,000 images"),
+        Change("optimizers.main", Adam(lr=1e-3, weight_decay=1e-4, decoupled=True), "SGD needs far more steps"),
+        Change("precision", "bf16", "nearly twice the speed"),
+        Change("length", Epochs(30), "minutes"),
+        Change("schedule", Milestones(at=(Epochs(18), Epochs(25))), "in proportion"),
     ),
 )

@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 
 from benchmark.backbones.contract import Backbone
 from benchmark.method import Batch, Method
-from benchmark.recipe import SGD, Architecture, Change, Epochs, Milestones, Recipe, Settings, Warmup
+from benchmark.recipe import SGD, Adam, Architecture, Change, Epochs, Milestones, Recipe, Settings, Warmup
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,13 @@ supervised = Recipe(
     reported="75.9 % ImageNet top-1 in the linear evaluation of PIRL's Table 2",
     desk=(
         Change("backbone.width", 0.25, "the width of every desk recipe"),
+        Change("backbone.zero_init_residual", True, "50 layers learn nothing in 2,000 steps without"),
         Change("image_size", 64, "the size of every desk recipe"),
         Change("method.image_size", 64, "the size of every desk recipe"),
         Change("method.classes", 20, "the drawn world has 20 classes"),
-        Change("batch_size", 64, "31 steps an epoch over 2,000 images"),
+        Change("batch_size", 32, "62 steps an epoch over 2,000 images"),
+        Change("optimizers.main", Adam(lr=1e-3, weight_decay=1e-4, decoupled=True), "SGD needs far more steps"),
+        Change("precision", "bf16", "nearly twice the speed"),
         Change("length", Epochs(30), "it has converged by then"),
         Change("schedule", Milestones(at=(Epochs(18), Epochs(26)), warmup=Warmup(Epochs(1), 0.1)), "in proportion"),
     ),

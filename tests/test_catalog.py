@@ -87,12 +87,12 @@ def test_flags_change_settings_by_type(dummy: Recipe):
     rest = ["length 10steps", "method.use-head false", "optimizers.main.lr 1", "method.patches (2,2)"]
     others, changes = split_flags([*first, *(f"--recipe.{'='.join(pair.split())}" for pair in rest)])
     assert others == ["plan", "dummy", "--scale", "desk"]
-    changed = override(dummy, changes)
+    changed = at_scale(override(dummy, changes, "paper"), "paper")
     assert as_plain(changed.method) == {"is": "Dummy", "tau": 0.2, "patches": [2, 2], "use_head": False}
     assert (changed.batch_size, changed.length) == (32, Steps(10))
     assert changed.optimizers["main"].lr == 1.0
     assert isinstance(changed.optimizers["main"].lr, float)
-    assert override(dummy, [("length.epochs", "3")]).length == Epochs(3.0)
+    assert at_scale(override(dummy, [("length.epochs", "3")], "paper"), "paper").length == Epochs(3.0)
     assert renamed("dummy", changes[:2]) == "dummy@method.tau=0.2,batch_size=32"
     assert renamed("dummy", []) == "dummy"
 
@@ -112,7 +112,7 @@ def test_flags_change_settings_by_type(dummy: Recipe):
 )
 def test_bad_flags_are_named(dummy: Recipe, key: str, text: str, said: str):
     with pytest.raises(UserError, match=said):
-        override(dummy, [(key, text)])
+        override(dummy, [(key, text)], "paper")
 
 
 def test_a_flag_without_a_value_is_named():

@@ -11,6 +11,7 @@ import pytest
 
 from benchmark import cli
 from benchmark.recipe import recipe_hash
+from benchmark.scale import at_scale
 
 COMMANDS = ("list", "plan", "world", "doctor", "pretrain", "transfer", "reproduce", "tables", "speed", "publish")
 
@@ -79,10 +80,11 @@ def test_an_interruption_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, caps
 
 
 def test_changed_settings_make_a_run_of_their_own():
-    name, recipe = cli._chosen("supervised", ("batch-size=64", "method.crop_area=(0.5,1.0)"), None)
-    plain, original = cli._chosen("supervised", (), None)
-    assert (name, plain) == ("supervised@batch_size=64,method.crop_area=-0.5-1.0-", "supervised")
-    assert recipe_hash(recipe) != recipe_hash(original)
+    name, recipe = cli._chosen("supervised", ("batch-size=32", "method.crop_area=(0.5,1.0)"), None, "desk")
+    plain, original = cli._chosen("supervised", (), None, "desk")
+    assert (name, plain) == ("supervised@batch_size=32,method.crop_area=-0.5-1.0-", "supervised")
+    assert recipe_hash(at_scale(recipe, "desk")) != recipe_hash(at_scale(original, "desk"))
+    assert at_scale(recipe, "desk").batch_size == 32  # although the desk scale itself sets another
 
 
 def test_list_shows_recipes_and_transfers(capsys: pytest.CaptureFixture[str]):
@@ -95,7 +97,7 @@ def test_list_shows_recipes_and_transfers(capsys: pytest.CaptureFixture[str]):
 def test_plan_of_changed_settings(capsys: pytest.CaptureFixture[str]):
     line = ["plan", "supervised", "--num-images", "100", "--scale", "smoke", "--recipe.method.classes", "7"]
     assert run(*line) == 0
-    assert "method.classes     7" in capsys.readouterr().out
+    assert "method.classes  7" in capsys.readouterr().out
 
 
 def test_speed_times_data_step_and_backbone(

@@ -55,7 +55,7 @@ def test_a_step_of_plain_classification_costs_three_forward_passes():
 
 
 def test_a_bank_for_a_hundred_million_images_is_planned_without_memory():
-    recipe = override(get_recipe("pirl"), [("method.sharded_bank", "true"), ("method.N", "64")])
+    recipe = override(get_recipe("pirl"), [("method.sharded_bank", "true"), ("method.N", "64")], "paper")
     text = plan(recipe, "paper", 1024, 95_920_149, None, GPU)
     assert "49.11 GB  95,920,149 x 128 x 4 bytes" in text
     assert "6.139 GB over 8 processes, 1.535 GB over 32 processes; sharded here" in text

@@ -6,7 +6,7 @@ BatchNorm and ReLU, before the max-pool) and res2 ... res5 (torchvision's layer1
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
@@ -19,20 +19,20 @@ DEPTHS = {"resnet50": (3, 4, 6, 3)}
 
 
 class ResNet(Backbone):
-    """width multiplies every channel count: 2 is the c2x of the papers, 1/4 a desk's."""
+    """The architecture's width multiplies every channel count: 2 is the c2x of the papers, 1/4 a desk's."""
 
-    def __init__(self, depths: tuple[int, ...], width: float, norm: str, spec: InputSpec) -> None:
+    def __init__(self, architecture: Architecture, spec: InputSpec) -> None:
         super().__init__()
         self.input = spec
-        base = max(round(64 * width), 4)
-        norm_layer = nn.BatchNorm2d if norm == "batch" else partial(_group_norm)
+        base = max(round(64 * architecture.width), 4)
+        norm_layer = nn.BatchNorm2d if architecture.norm == "batch" else _group_norm
         self.conv1 = nn.Conv2d(3, base, 7, stride=2, padding=3, bias=False)
         self.bn1 = norm_layer(base)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         self.stages = {"conv1": Stage(base, 2)}
         channels = base
-        for number, depth in enumerate(depths):
+        for number, depth in enumerate(DEPTHS[architecture.name]):
             planes, stride = base * 2**number, 1 if number == 0 else 2
             setattr(self, f"layer{number + 1}", _layer(channels, planes, depth, stride, norm_layer))
             channels = planes * Bottleneck.expansion
@@ -40,6 +40,8 @@ class ResNet(Backbone):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            elif isinstance(module, Bottleneck) and architecture.zero_init_residual:
+                nn.init.zeros_(module.bn3.weight)
 
     def forward_stages(self, x: Tensor, upto: str | None = None) -> dict[str, Tensor]:
         x = self.relu(self.bn1(self.conv1(x)))  # (B, 64, H/2, W/2)
@@ -58,7 +60,9 @@ class ResNet(Backbone):
         return tuple(getattr(self, f"layer{number}") for number in (1, 2, 3, 4))
 
 
-def _layer(channels: int, planes: int, depth: int, stride: int, norm_layer) -> nn.Sequential:
+def _layer(
+    channels: int, planes: int, depth: int, stride: int, norm_layer: Callable[[int], nn.Module]
+) -> nn.Sequential:
     out = planes * Bottleneck.expansion
     shortcut = nn.Sequential(nn.Conv2d(channels, out, 1, stride=stride, bias=False), norm_layer(out))
     first = Bottleneck(channels, planes, stride, shortcut, norm_layer=norm_layer)
@@ -71,4 +75,4 @@ def _group_norm(channels: int) -> nn.GroupNorm:
 
 
 def build(architecture: Architecture, spec: InputSpec) -> ResNet:
-    return ResNet(DEPTHS[architecture.name], architecture.width, architecture.norm, spec)
+    return ResNet(architecture, spec)
