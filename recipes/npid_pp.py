@@ -97,7 +97,7 @@ npid_pp = Recipe(
     data="imagenet",
     length=Epochs(800),
     batch_size=1024,
-    optimizers={"main": SGD(lr=0.12, momentum=0.9, weight_decay=1e-4)},
+    optimizers={"main": SGD(lr=0.12, momentum=0.9, weight_decay=1e-4, weight_decay_norm_and_bias=False)},
     schedule=Cosine(final_factor=1e-3),  # to 1.2e-4
     reported="59.0 % ImageNet top-1 linear at res5 (PIRL, Tables 2 and 7)",
     desk=(
