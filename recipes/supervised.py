@@ -67,7 +67,7 @@ supervised = Recipe(
         Change("batch_size", 32, "62 steps an epoch over 2,000 images"),
         Change("optimizers.main", Adam(lr=1e-3, weight_decay=1e-4, decoupled=True), "SGD needs far more steps"),
         Change("precision", "bf16", "nearly twice the speed"),
-        Change("length", Epochs(30), "it has converged by then"),
-        Change("schedule", Milestones(at=(Epochs(18), Epochs(26)), warmup=Warmup(Epochs(1), 0.1)), "in proportion"),
+        Change("length", Epochs(20), "it has converged by then"),
+        Change("schedule", Milestones(at=(Epochs(12), Epochs(17)), warmup=Warmup(Epochs(1), 0.1)), "in proportion"),
     ),
 )
