@@ -155,7 +155,7 @@ def extract(
     """Tap name -> (N, dimensions) float32 features of every image, from one pass over the images.
 
     They are kept below the workspace by (backbone, data, preprocessing, tap, part of the set), so another protocol that
-    needs the same finds them, and a killed extraction goes on at its last whole part. The backbone must be frozen.
+    needs the same finds them, and a killed extraction goes on after its last whole part.
     """
     facts = (backbone_key(backbone), images.fingerprint(), preprocessing.name)
     folder = {tap: context.workspace / "features" / digest([*facts, tap.name]) for tap in taps}
@@ -164,9 +164,10 @@ def extract(
     if any(absent for _, absent in missing):
         trunk = working_copy(backbone, context.device)
         views = Views(images.without_labels(), preprocessing, context.seed)
-        for start, absent in missing:
-            if absent:
-                _extract_part(trunk, views, start, {tap: folder[tap] for tap in absent}, context)
+        with frozen(trunk):
+            for start, absent in missing:
+                if absent:
+                    _extract_part(trunk, views, start, {tap: folder[tap] for tap in absent}, context)
     return {tap.name: _read_parts(folder[tap], starts) for tap in taps}
 
 

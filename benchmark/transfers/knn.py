@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmark.backbones.contract import Backbone
 from benchmark.data.datasets import open_dataset
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
-from benchmark.transfers.features import extract, frozen, last_average
+from benchmark.transfers.features import extract, last_average
 from benchmark.transfers.metrics import topk_accuracy
 from benchmark.transfers.preprocessing import centre_crop
 
@@ -29,10 +29,9 @@ class NearestNeighbours(Transfer):
     def run(self, backbone: Backbone, context: Context) -> Scores:
         train, test = (open_dataset(context.data_root, *dataset) for dataset in self.card.datasets)
         view, tap = centre_crop(backbone.input.size), last_average(backbone)
-        with frozen(backbone):
-            database, queries = (
-                torch.from_numpy(extract(backbone, images, view, (tap,), context)[tap.name]) for images in (train, test)
-            )
+        database, queries = (
+            torch.from_numpy(extract(backbone, images, view, (tap,), context)[tap.name]) for images in (train, test)
+        )
         labels = torch.as_tensor(train.labels, device=context.device)
         scores = vote(queries.to(context.device), database.to(context.device), labels, len(train.classes))
         truth = torch.as_tensor(test.labels, device=context.device)

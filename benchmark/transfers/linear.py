@@ -124,10 +124,9 @@ class LinearTransfer(Transfer):
     def run(self, backbone: Backbone, context: Context) -> Scores:
         probe = self.values[context.scale]
         train, test = (open_dataset(context.data_root, *dataset) for dataset in self.card.datasets)
-        with frozen(backbone):
-            trunk = working_copy(backbone, context.device)
-            with frozen(trunk):
-                return _Run(self.card, probe, trunk, context).scores(train, test)
+        trunk = working_copy(backbone, context.device)
+        with frozen(trunk):
+            return _Run(self.card, probe, trunk, context).scores(train, test)
 
 
 class _Run:
@@ -154,7 +153,7 @@ class _Run:
 
     def _heads(self, num_classes: int) -> Heads:
         side = self.trunk.input.size
-        maps = self._maps(torch.zeros(1, 3, side, side, dtype=torch.uint8))
+        maps = self._maps(torch.zeros(2, 3, side, side, dtype=torch.uint8))
         return Heads(maps, num_classes, self.probe, self.context.seed).to(self.context.device)
 
     def _fit(self, heads: Heads, views: Views, choice: Views, checkpoint: Path) -> None:

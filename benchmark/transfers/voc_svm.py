@@ -21,9 +21,10 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from benchmark.backbones.contract import Backbone
 from benchmark.data.datasets import open_dataset
+from benchmark.data.image_set import ImageSet
 from benchmark.scale import Scale
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
-from benchmark.transfers.features import extract, frozen, stage_taps
+from benchmark.transfers.features import extract, stage_taps
 from benchmark.transfers.metrics import area_ap
 from benchmark.transfers.preprocessing import squash
 
@@ -43,28 +44,31 @@ class VocSvm(Transfer):
 
     def run(self, backbone: Backbone, context: Context) -> Scores:
         trainval, test = (open_dataset(context.data_root, *dataset) for dataset in self.card.datasets)
-        assert trainval.labels is not None
-        assert test.labels is not None
+        classes = _scorable(trainval, test)
         view, taps = squash(backbone.input.size), stage_taps(backbone)
-        with frozen(backbone):
-            train_features = extract(backbone, trainval, view, taps, context)
-            test_features = extract(backbone, test, view, taps, context)
-        classes = [
-            c
-            for c in range(len(trainval.classes))
-            if (trainval.labels[:, c] == PRESENT).any() and (test.labels[:, c] == PRESENT).any()
-        ]
+        features = [extract(backbone, images, view, taps, context) for images in (trainval, test)]
         results: dict[str, list[ClassResult]] = {}
-        for number, tap in enumerate(taps):
-            x, x_test = rotated(normalized(train_features[tap.name]), normalized(test_features[tap.name]))
-            results[tap.name] = Parallel(n_jobs=max(context.workers, 1))(
-                delayed(svm)(x, trainval.labels[:, c], x_test, test.labels[:, c], self.costs[context.scale])
-                for c in classes
-            )
-            context.report("SVMs, stages", number + 1, len(taps), {"mAP": _mean_ap(results[tap.name])})
-        detail = _detail(results, [trainval.classes[c] for c in classes], trainval.classes, context.scale)
+        # Forked, since a process that starts afresh imports torch for longer than it then works at desk scale; and
+        # processes, not threads, since liblinear's random numbers are one global stream.
+        with Parallel(n_jobs=max(context.workers, 1), backend="multiprocessing") as parallel:
+            for number, tap in enumerate(taps):
+                x, x_test = rotated(*(normalized(each[tap.name]) for each in features))
+                results[tap.name] = parallel(
+                    delayed(svm)(x, codes, x_test, test_codes, self.costs[context.scale])
+                    for codes, test_codes in classes.values()
+                )
+                context.report("SVMs, stages", number + 1, len(taps), {"mAP": _mean_ap(results[tap.name])})
+        detail = _detail(results, [*classes], trainval.classes, context.scale)
         data = {images.name: images.fingerprint() for images in (trainval, test)}
         return Scores({"map": detail["per_stage"][detail["selected"]["stage"]]}, detail, data)
+
+
+def _scorable(trainval: ImageSet, test: ImageSet) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Class -> its codes in both sets, for classes with a positive in both; that is every class of the real VOC2007."""
+    assert trainval.labels is not None
+    assert test.labels is not None
+    pairs = zip(trainval.classes, trainval.labels.T, test.labels.T, strict=True)
+    return {name: (a, b) for name, a, b in pairs if (a == PRESENT).any() and (b == PRESENT).any()}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,98 @@
+"""The protocols' numbers against slow float64 formulas and scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score, top_k_accuracy_score
+
+from benchmark.transfers.knn import TAU, K, vote
+from benchmark.transfers.metrics import area_ap, eleven_point_ap, topk_accuracy
+
+
+def points(scores: np.ndarray, positive: np.ndarray) -> list[tuple[float, float]]:
+    """(recall, precision) at every threshold, by counting."""
+    found = []
+    for threshold in sorted(set(scores.tolist()), reverse=True):
+        taken = [bool(p) for s, p in zip(scores, positive, strict=True) if s >= threshold]
+        found.append((sum(taken) / int(positive.sum()), sum(taken) / len(taken)))
+    return found
+
+
+def slow_area(scores: np.ndarray, positive: np.ndarray) -> float:
+    total, before, curve = 0.0, 0.0, points(scores, positive)
+    for number, (recall, _) in enumerate(curve):
+        total += (recall - before) * max(precision for _, precision in curve[number:])
+        before = recall
+    return 100 * total
+
+
+def slow_eleven_points(scores: np.ndarray, positive: np.ndarray) -> float:
+    curve = points(scores, positive)
+    best = [max(p for r, p in curve if r >= tenth / 10 - 1e-12) for tenth in range(11)]
+    return 100 * sum(best) / 11
+
+
+def cases(count: int, ties: bool):
+    generator = np.random.default_rng(0)
+    for _ in range(count):
+        n = int(generator.integers(2, 60))
+        positive = generator.random(n) < 0.3
+        positive[generator.integers(n)] = True
+        scores = generator.integers(0, 5, n).astype(float) if ties else generator.standard_normal(n)
+        yield scores + positive, positive
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_average_precision_is_the_slow_one(ties: bool):
+    for scores, positive in cases(200, ties):
+        assert area_ap(scores, positive) == pytest.approx(slow_area(scores, positive), abs=1e-9)
+        assert eleven_point_ap(scores, positive) == pytest.approx(slow_eleven_points(scores, positive), abs=1e-9)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_envelope_only_adds_to_scikit_learns_area(ties: bool):
+    for scores, positive in cases(100, ties):
+        assert area_ap(scores, positive) >= 100 * average_precision_score(positive, scores) - 1e-9
+    best_first = np.arange(20.0)  # precision never rises again: the envelope is the curve
+    assert area_ap(best_first, best_first >= 12) == 100 * average_precision_score(best_first >= 12, best_first) == 100
+
+
+def test_order_of_equal_scores_does_not_matter():
+    positive = np.array([True, False, False, True])
+    for order in ([0, 1, 2, 3], [1, 2, 0, 3]):
+        assert area_ap(np.zeros(4), positive[order]) == 50.0
+        assert eleven_point_ap(np.zeros(4), positive[order]) == 50.0
+
+
+def test_average_precision_needs_a_positive():
+    with pytest.raises(ValueError, match="positive"):
+        area_ap(np.zeros(3), np.zeros(3, dtype=bool))
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_topk_is_scikit_learns(k: int):
+    scores, labels = torch.randn(300, 9, generator=torch.Generator().manual_seed(k)), torch.arange(300) % 9
+    wanted = 100 * top_k_accuracy_score(labels.numpy(), scores.numpy(), k=k)
+    assert topk_accuracy(scores, labels, k) == pytest.approx(wanted, abs=1e-9)
+
+
+def test_a_constant_classifier_is_right_by_chance_only():
+    labels = torch.arange(10)
+    assert topk_accuracy(torch.zeros(10, 10), labels, 1) == 10.0
+    assert topk_accuracy(torch.zeros(10, 10), labels, 5) == 50.0
+
+
+def test_votes_are_those_of_brute_force_in_float64():
+    generator = torch.Generator().manual_seed(0)
+    queries, database = torch.randn(300, 24, generator=generator), torch.randn(900, 24, generator=generator)
+    labels = torch.randint(7, (900,), generator=generator)
+    ours = vote(queries, database, labels, 7).double()
+    q, d = queries.double().numpy(), database.double().numpy()
+    q, d = q / np.linalg.norm(q, axis=1, keepdims=True), d / np.linalg.norm(d, axis=1, keepdims=True)
+    for row, cosine in zip(ours, q @ d.T, strict=True):
+        nearest = np.argsort(-cosine)[:K]
+        wanted = [np.exp(cosine[nearest] / TAU)[labels.numpy()[nearest] == c].sum() for c in range(7)]
+        assert row.numpy() == pytest.approx(np.array(wanted), rel=1e-4)
+    assert (K, TAU) == (200, 0.07)

@@ -1,0 +1,282 @@
+"""Every transfer found runs on a small world, the same twice; and what each protocol must never do."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score
+from sklearn.model_selection import StratifiedKFold
+from sklearn.svm import LinearSVC
+
+from benchmark.backbones import build_backbone
+from benchmark.backbones.contract import Backbone, InputSpec
+from benchmark.data.datasets import open_dataset
+from benchmark.data.image_set import ImageSet
+from benchmark.data.toyland import build_world
+from benchmark.errors import UserError
+from benchmark.recipe import Architecture, Milestones, Steps
+from benchmark.transfers import find_transfers, linear, training, voc_svm
+from benchmark.transfers.contract import Context, Transfer
+from benchmark.transfers.features import NotFrozenError, extract, stage_taps, state_hash
+from benchmark.transfers.linear import LinearTransfer
+from benchmark.transfers.metrics import area_ap
+from benchmark.transfers.preprocessing import squash
+from benchmark.transfers.semi_supervised import SemiSupervised
+from benchmark.transfers.training import Course
+from benchmark.transfers.voc_svm import normalized, rotated, svm
+
+TRANSFERS = find_transfers()
+FROZEN = sorted(name for name, transfer in TRANSFERS.items() if not isinstance(transfer, SemiSupervised))
+DATASETS = ("imagenet", "places205", "inat2018", "voc2007")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_world(tmp_path_factory.mktemp("world"), "smoke", datasets=DATASETS, progress=False)
+
+
+def small() -> Backbone:
+    torch.manual_seed(0)
+    return build_backbone(Architecture("resnet50", width=0.0625), InputSpec(32)).eval()
+
+
+def context(world: Path, workspace: Path, workers: int = 0, seed: int = 0) -> Context:
+    return Context(world, "smoke", seed, workspace, torch.device("cpu"), workers, lambda *_: None)
+
+
+def short_paper(name: str) -> LinearTransfer:
+    """A linear protocol as it is at paper scale (new views in every epoch, the best iterate), but six steps long."""
+    transfer = TRANSFERS[name]
+    assert isinstance(transfer, LinearTransfer)
+    course = Course(Steps(6), 16, Milestones((Steps(3),)))
+    track = transfer.values["paper"].track_every and Steps(2)
+    return LinearTransfer(transfer.card, {"smoke": replace(transfer.values["paper"], course=course, track_every=track)})
+
+
+@pytest.mark.parametrize("name", TRANSFERS)
+def test_runs_and_gives_the_same_twice(name: str, world: Path, tmp_path: Path):
+    transfer, backbone = TRANSFERS[name], small()
+    before = state_hash(backbone)
+    first = transfer.run(backbone, context(world, tmp_path / "first"))
+    assert first.metrics.keys() == transfer.card.metrics.keys()
+    assert all(math.isfinite(value) and 0 <= value <= 100 for value in first.metrics.values())
+    assert len(first.data) == len(transfer.card.datasets)
+    assert json.loads(json.dumps(first.detail)) == first.detail
+    assert state_hash(backbone) == before
+    assert not list(tmp_path.rglob("*.pt")), "a checkpoint outlived its run"
+    assert transfer.run(backbone, context(world, tmp_path / "second")) == first
+
+
+@pytest.mark.parametrize(
+    "transfer",
+    [short_paper("linear_imagenet_goyal"), TRANSFERS["semi_supervised_10pct_pirl"], TRANSFERS["voc07_svm_goyal"]],
+    ids=lambda transfer: transfer.card.id,
+)
+def test_the_number_of_workers_changes_nothing(transfer: Transfer, world: Path, tmp_path: Path):
+    alone, with_two = (transfer.run(small(), context(world, tmp_path / str(n), workers=n)) for n in (0, 2))
+    assert alone == with_two
+
+
+@pytest.mark.parametrize("name", FROZEN)
+def test_a_backbone_in_training_mode_is_an_error(name: str, world: Path, tmp_path: Path):
+    with pytest.raises(NotFrozenError):
+        TRANSFERS[name].run(small().train(), context(world, tmp_path))
+
+
+def test_features_that_are_not_finite_are_an_error(world: Path, tmp_path: Path):
+    backbone = small()
+    backbone.conv1.weight.data.fill_(math.nan)  # type: ignore[union-attr, operator]
+    with pytest.raises(UserError, match=r"loss is nan at step"):
+        TRANSFERS["linear_imagenet_pirl"].run(backbone, context(world, tmp_path))
+
+
+@pytest.mark.parametrize("name", [name for name in FROZEN if name != "knn_imagenet_wu"])
+def test_the_test_images_choose_nothing(name: str, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Below paper scale, other test labels change nothing that was selected."""
+    module = voc_svm if name.startswith("voc") else linear
+    test = TRANSFERS[name].card.datasets[1]
+
+    def reversed_labels(root: Path, *dataset: str) -> ImageSet:
+        images = open_dataset(root, *dataset)
+        assert images.labels is not None
+        return replace(images, labels=images.labels[::-1]) if dataset == test else images
+
+    honest = TRANSFERS[name].run(small(), context(world, tmp_path))
+    monkeypatch.setattr(module, "open_dataset", reversed_labels)
+    other = TRANSFERS[name].run(small(), context(world, tmp_path / "other"))
+    assert other.detail["selected"] == honest.detail["selected"]
+    assert other.data != honest.data
+
+
+def test_at_paper_scale_the_best_stage_and_iterate_count(world: Path, tmp_path: Path):
+    found = short_paper("linear_imagenet_goyal").run(small(), context(world, tmp_path))
+    assert list(found.detail["per_stage"]) == ["conv1", "res2", "res3", "res4", "res5", "res5_average"]
+    assert found.metrics["top1"] == max(found.detail["per_stage"].values())
+    assert found.detail["selected"]["on"] == "imagenet/val"
+
+
+KILLED = """
+    import os, signal, sys
+    sys.path[:0] = {path!r}
+    from pathlib import Path
+    import test_transfer_protocols as here
+    from benchmark.transfers import training
+    training.CHECKPOINT_SECONDS = -1.0
+    saves, write = [], training.write_whole
+    def write_and_die(path, content):
+        write(path, content)
+        saves.append(path)
+        if len(saves) == {saves}:
+            os.kill(os.getpid(), signal.SIGKILL)
+    training.write_whole = write_and_die
+    {transfer}.run(here.small(), here.context(Path({world!r}), Path({workspace!r})))
+"""
+
+
+@pytest.mark.parametrize(
+    ("transfer", "saves"),
+    [
+        ("here.TRANSFERS['linear_places205_pirl']", 1),
+        ("here.short_paper('linear_imagenet_goyal')", 5),
+        ("here.TRANSFERS['semi_supervised_10pct_pirl']", 1),
+    ],
+)
+def test_killed_and_started_again_it_ends_the_same(
+    transfer: str, saves: int, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    script = KILLED.format(
+        path=[str(Path(__file__).parent), str(Path(__file__).parent.parent)],
+        transfer=transfer,
+        saves=saves,
+        world=str(world),
+        workspace=str(tmp_path),
+    )
+    died = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert died.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.glob("*.pt"))) == 1
+
+    restored, restore = [], training._restore
+    monkeypatch.setattr(training, "_restore", lambda *given: restored.append(restore(*given)) or restored[-1])
+    resumed = eval(transfer, {"here": sys.modules[__name__]})
+    assert resumed.run(small(), context(world, tmp_path)) == resumed.run(small(), context(world, tmp_path / "whole"))
+    assert restored == [saves, 0]
+
+
+def test_a_file_that_is_no_checkpoint_is_named(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(training, "write_whole", lambda path, _: (path.write_bytes(b"no"), sys.exit(1)))
+    with pytest.raises(SystemExit):
+        TRANSFERS["linear_imagenet_pirl"].run(small(), context(world, tmp_path))
+    (path,) = tmp_path.glob("*.pt")
+    with pytest.raises(UserError, match=path.name):
+        TRANSFERS["linear_imagenet_pirl"].run(small(), context(world, tmp_path))
+
+
+def fair_script(
+    x: np.ndarray, codes: np.ndarray, x_test: np.ndarray, test_codes: np.ndarray, costs: tuple[float, ...]
+) -> float:
+    """AP of one class, written plainly: ±1 labels, three folds by hand, no rotation of the features."""
+
+    def fitted(cost: float, rows: np.ndarray) -> LinearSVC:
+        machine = LinearSVC(C=cost, class_weight={1: 2, -1: 1}, dual=True, max_iter=2000, random_state=0)
+        return machine.fit(x[rows], y[rows])
+
+    y = np.where(codes == 0, -1, codes)
+    chosen: list[tuple[float, float]] = []
+    for cost in costs:
+        folds = [
+            average_precision_score(y[held], fitted(cost, fit).decision_function(x[held]))
+            for fit, held in StratifiedKFold(3).split(x, y)
+        ]
+        chosen.append((float(np.mean(folds)), -cost))
+    tested = test_codes != -1
+    scores = fitted(-max(chosen)[1], np.arange(len(y))).decision_function(x_test[tested])
+    return area_ap(scores, test_codes[tested] == 1)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("dimensions", [40, 600])
+def test_the_svm_is_scikit_learns_without_the_rotation(dimensions: int):
+    generator = np.random.default_rng(dimensions)
+    codes, test_codes = generator.choice([-1, 0, 1], (2, 150, 4), p=[0.1, 0.6, 0.3])
+    means = generator.standard_normal((2, dimensions)) * 2 / dimensions**0.5
+
+    def features(given: np.ndarray) -> np.ndarray:
+        noise = generator.standard_normal((len(given), dimensions))
+        return normalized((noise + means[(given[:, 0] == 1).astype(int)] + 0.1).astype(np.float32))
+
+    x, x_test, costs = features(codes), features(test_codes), (0.1, 1.0, 10.0)
+    z, z_test = rotated(x, x_test)
+    assert z.shape[1] == min(150, dimensions)
+    ours = [svm(z, codes[:, c], z_test, test_codes[:, c], costs).ap for c in range(4)]
+    theirs = [fair_script(x, codes[:, c], x_test, test_codes[:, c], costs) for c in range(4)]
+    assert ours[0] > 45  # there is something to find in the first class
+    assert np.mean(ours) == pytest.approx(np.mean(theirs), abs=0.1)
+
+
+def test_the_voc_map_is_that_of_a_plain_script(world: Path, tmp_path: Path):
+    """The whole protocol on the small world, against raw features and the script above."""
+    here, backbone = context(world, tmp_path), small()
+    found = TRANSFERS["voc07_svm_goyal"].run(backbone, here)
+    train, test = (open_dataset(world, "voc2007", split) for split in ("trainval", "test"))
+    assert train.labels is not None
+    assert test.labels is not None
+    stage, scored = found.detail["selected"]["stage"], found.detail["per_class"]
+    x, x_test = (extract(backbone, images, squash(32), stage_taps(backbone), here)[stage] for images in (train, test))
+    enough = [
+        c for c, name in enumerate(train.classes) if name in scored[stage] and (train.labels[:, c] == 1).sum() >= 3
+    ]
+    assert enough
+    for c in enough:
+        args = normalized(x), train.labels[:, c], normalized(x_test), test.labels[:, c]
+        assert scored[stage][train.classes[c]] == pytest.approx(fair_script(*args, (0.1, 1.0)), abs=0.1)
+    assert found.metrics["map"] == pytest.approx(np.mean(list(scored[stage].values())))
+    assert {*found.detail["classes_without_a_positive"], *scored[stage]} == {*train.classes}
+
+
+def test_ignored_images_are_negatives_in_training_and_absent_from_the_test():
+    x = np.eye(12)
+    codes = np.array([1, 1, 1, 1, -1, -1, -1, -1, 0, 0, 0, 0])
+    assert svm(x, codes, x, codes, (1.0,)) == svm(x, np.where(codes == -1, 0, codes), x, codes, (1.0,))
+    best = svm(x, codes, x, np.where(codes == 1, 1, -1), (1.0,))  # only positives are left to be scored
+    assert best.ap == 100.0
+
+
+def test_ten_percent_lists_beside_the_images_are_used(world: Path, tmp_path: Path):
+    transfer = TRANSFERS["semi_supervised_10pct_pirl"]
+    assert isinstance(transfer, SemiSupervised)
+    train = open_dataset(world, "imagenet", "train")
+    drawn = transfer.labelled(train, context(world, tmp_path))
+    assert drawn.labels is not None
+    assert len(set(drawn.labels.tolist())) == len(train.classes)
+    assert transfer.labelled(train, context(world, tmp_path, seed=1)).files != drawn.files
+    (tmp_path / "imagenet").mkdir()
+    (tmp_path / "imagenet/10percent.txt").write_text("\n".join(Path(train.files[i]).name for i in (3, 1)))
+    assert list(transfer.labelled(train, context(tmp_path, tmp_path)).files) == [train.files[i] for i in (1, 3)]
+
+
+def test_a_transfer_in_a_file_of_its_own_is_found(tmp_path: Path):
+    body = """
+        from benchmark.transfers.contract import ProtocolCard, Transfer
+
+        class Mine(Transfer):
+            card = ProtocolCard("{}", 1, "", "", {{"x": ""}}, (), "nothing", "nothing")
+
+        mine = Mine()
+    """
+    (tmp_path / "mine.py").write_text(textwrap.dedent(body.format("mine_me")))
+    assert find_transfers(tmp_path).keys() == {*TRANSFERS, "mine_me"}
+    (tmp_path / "other.py").write_text(textwrap.dedent(body.format("knn_imagenet_wu")))
+    with pytest.raises(UserError, match="knn_imagenet_wu"):
+        find_transfers(tmp_path)
