@@ -1,0 +1,163 @@
+"""Losses, bank and permutation sets against formulas written out in float64 and against closed forms."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch.autograd import gradcheck
+from torch.nn.functional import normalize
+
+from benchmark.blocks.memory_bank import MemoryBank
+from benchmark.blocks.nce import info_nce, nce, nce_constant_partition
+from benchmark.blocks.permutations import hamming_distances, permutation_set
+from benchmark.blocks.positional import mix, uniform_integers
+
+
+@pytest.fixture
+def similarities() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return (
+        torch.rand(3, generator=generator, dtype=torch.float64) * 2 - 1,
+        torch.rand(3, 5, generator=generator, dtype=torch.float64) * 2 - 1,
+    )
+
+
+def nce_as_printed(positive: np.ndarray, negative: np.ndarray, tau: float) -> float:
+    """Misra & van der Maaten, equations 3 and 4, term by term."""
+    losses = []
+    for s, others in zip(positive, negative, strict=True):
+        noise = sum(math.exp(s_ / tau) for s_ in others)
+
+        def h(x: float, noise: float = noise) -> float:
+            return math.exp(x / tau) / (math.exp(x / tau) + noise)
+
+        losses.append(-math.log(h(s)) - sum(math.log(1 - h(s_)) for s_ in others))
+    return sum(losses) / len(losses)
+
+
+def npid_as_printed(positive: np.ndarray, negative: np.ndarray, tau: float, Z: float, n: int) -> float:
+    """Wu et al., equations 6 and 7, with P_n = 1 / n."""
+    m = negative.shape[1]
+    losses = []
+    for s, others in zip(positive, negative, strict=True):
+        p = math.exp(s / tau) / Z
+        loss = -math.log(p / (p + m / n))
+        for s_ in others:
+            p_ = math.exp(s_ / tau) / Z
+            loss -= math.log(1 - p_ / (p_ + m / n))
+        losses.append(loss)
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize("tau", [0.07, 0.5])
+def test_nce_is_the_papers(similarities, tau: float):
+    positive, negative = similarities
+    assert nce(positive, negative, tau).item() == pytest.approx(nce_as_printed(*map(np.asarray, similarities), tau))
+
+
+def test_nce_with_constant_partition_is_the_papers(similarities):
+    ours = nce_constant_partition(*similarities, 0.07, torch.tensor(321.0, dtype=torch.float64), 1000)
+    assert ours.item() == pytest.approx(npid_as_printed(*map(np.asarray, similarities), 0.07, 321.0, 1000))
+
+
+def test_info_nce_is_a_softmax(similarities):
+    positive, negative = (np.asarray(x) for x in similarities)
+    expected = np.mean(-positive / 0.07 + np.log(np.exp(positive / 0.07) + np.exp(negative / 0.07).sum(axis=1)))
+    assert info_nce(*similarities, 0.07).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "loss", [nce, info_nce, lambda p, q, t: nce_constant_partition(p, q, t, torch.tensor(9.0), 50)]
+)
+def test_gradients_are_those_of_finite_differences(similarities, loss):
+    positive, negative = (x.clone().requires_grad_() for x in similarities)
+    assert gradcheck(lambda p, q: loss(p, q, 0.3), (positive, negative))
+
+
+def test_nce_gradient_by_hand(similarities):
+    """d/ds of -log h(s) is -(1 - h(s)) / tau."""
+    positive, negative = similarities
+    positive = positive.clone().requires_grad_()
+    nce(positive, negative, 0.2).backward()
+    noise = (negative / 0.2).exp().sum(dim=1)
+    h = (positive / 0.2).exp() / ((positive / 0.2).exp() + noise)
+    torch.testing.assert_close(positive.grad, -(1 - h.detach()) / 0.2 / len(h))
+
+
+@pytest.mark.parametrize("num_images", [50, 5000])  # scored by one product, and by gathered rows
+def test_bank_scores_are_inner_products(num_images: int):
+    torch.manual_seed(0)
+    bank = MemoryBank(num_images, dim=8)
+    v = normalize(torch.randn(4, 2, 8), dim=2).requires_grad_()
+    index = torch.randint(num_images, (4, 40))
+    scores = bank.scores(v, index)
+    expected = torch.stack([v[b] @ bank.rows[index[b]].T for b in range(4)])
+    torch.testing.assert_close(scores, expected)
+    gradient = torch.randn_like(scores)
+    ours, theirs = torch.autograd.grad(scores, v, gradient), torch.autograd.grad(expected, v, gradient)
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_bank_update_is_an_average_of_unit_length():
+    torch.manual_seed(1)
+    bank = MemoryBank(6, dim=4, momentum=0.5)
+    before = bank.rows.clone()
+    torch.testing.assert_close(before.norm(dim=1), torch.ones(6))
+    v = normalize(torch.randn(2, 4), dim=1)
+    bank.update(torch.tensor([4, 1]), v)
+    expected = before.clone()
+    for row, image in ((0, 4), (1, 1)):
+        mixed = 0.5 * before[image] + 0.5 * v[row]
+        expected[image] = mixed / mixed.norm()
+    torch.testing.assert_close(bank.rows, expected)
+
+
+def test_a_bank_starts_alike_however_it_is_cut():
+    torch.manual_seed(3)
+    whole = MemoryBank(40_000, dim=4)
+    torch.manual_seed(3)
+    longer = MemoryBank(50_000, dim=4)
+    torch.testing.assert_close(whole.rows, longer.rows[:40_000], rtol=0, atol=0)
+
+
+def test_negatives_are_uniform_and_never_the_image_itself():
+    bank = MemoryBank(11, dim=2)
+    index = torch.arange(11)
+    drawn = bank.negatives(index, 20_000, seed=5)
+    assert not (drawn == index[:, None]).any()
+    for image in range(11):
+        counts = torch.bincount(drawn[image], minlength=11)[torch.arange(11) != image].double()
+        chi_square = ((counts - 2000) ** 2 / 2000).sum().item()  # 9 degrees of freedom: 33.7 has p = 1e-4
+        assert chi_square < 33.7, image
+
+
+def test_positional_numbers_depend_on_seed_and_key_alone():
+    keys = torch.tensor([7, 3, 9])
+    drawn = uniform_integers(1, keys, 6, 100)
+    torch.testing.assert_close(drawn[1:2], uniform_integers(1, torch.tensor([3]), 6, 100))
+    torch.testing.assert_close(drawn[:, :2], uniform_integers(1, keys, 2, 100))
+    assert not torch.equal(drawn, uniform_integers(2, keys, 6, 100))
+    assert len({mix(a, b) for a in range(50) for b in range(50)}) == 2500
+
+
+def bound_on_mean_distance(size: int) -> float:
+    """With the entries at each place spread as evenly over nine symbols as can be, agreeing pairs are fewest."""
+    per_symbol = [size // 9 + (symbol < size % 9) for symbol in range(9)]
+    return 9 * (1 - sum(math.comb(n, 2) for n in per_symbol) / math.comb(size, 2))
+
+
+@pytest.mark.parametrize(("size", "mean", "minimum"), [(100, 8.08, 2), (1000, 8.008, 2)])
+def test_permutation_sets_attain_the_bound(size: int, mean: float, minimum: int):
+    began = time.process_time()
+    chosen = permutation_set(size)
+    assert time.process_time() - began < 5
+    assert len({tuple(row) for row in chosen}) == size
+    assert all(sorted(row) == list(range(9)) for row in chosen.tolist())
+    measured_mean, measured_minimum = hamming_distances(chosen)
+    assert measured_mean == pytest.approx(mean, abs=0.001)
+    assert measured_mean == pytest.approx(bound_on_mean_distance(size), abs=0.001)
+    assert measured_minimum == minimum

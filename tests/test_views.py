@@ -1,0 +1,68 @@
+"""Views against torchvision, image by image."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torchvision.transforms.v2 import functional as F
+
+from benchmark.views.patches import grid_patches
+from benchmark.views.photometric import FlipEach, GreyEach, JitterEach, shift_hue
+
+
+@pytest.fixture
+def stack() -> torch.Tensor:
+    return torch.randint(0, 256, (4, 3, 12, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("turn", [-0.4, -0.1, 0.0, 0.25, 0.5])
+def test_hue_is_torchvisions(stack: torch.Tensor, turn: float):
+    x = stack.float() / 255
+    torch.testing.assert_close(shift_hue(x, torch.full((4, 1, 1), turn)), F.adjust_hue(x, turn), atol=2e-6, rtol=0)
+
+
+def test_jitter_is_torchvisions_with_factors_of_each_images_own(stack: torch.Tensor):
+    torch.manual_seed(7)
+    ours = JitterEach(0.4, 0.4, 0.4, 0.2)(stack)
+    torch.manual_seed(7)
+    x = stack.float() / 255
+    adjust = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation, F.adjust_hue)
+    factors_seen = set()
+    for operation in torch.randperm(4).tolist():
+        low, high = (-0.2, 0.2) if operation == 3 else (0.6, 1.4)
+        factors = torch.empty(4).uniform_(low, high).tolist()
+        factors_seen.update(factors)
+        x = torch.stack([adjust[operation](image, factor) for image, factor in zip(x, factors, strict=True)])
+    assert len(factors_seen) == 16
+    assert (ours.float() - (x * 255).round()).abs().max() <= 1
+
+
+def test_grey_is_torchvisions(stack: torch.Tensor):
+    grey = F.rgb_to_grayscale(stack, num_output_channels=3)
+    assert (GreyEach(1.0)(stack).float() - grey.float()).abs().max() <= 1
+    assert torch.equal(GreyEach(0.0)(stack), stack)
+
+
+def test_flip_turns_each_image_or_not(stack: torch.Tensor):
+    many = stack.repeat(50, 1, 1, 1)
+    flipped = FlipEach()(many)
+    turned = (flipped == many.flip(-1)).flatten(1).all(1)
+    kept = (flipped == many).flatten(1).all(1)
+    assert (turned ^ kept).all()
+    assert 60 < turned.sum() < 140
+
+
+def test_patches_lie_in_their_own_cells():
+    side, cell, patch = 255, 85, 64
+    place = torch.arange(side * side).view(1, side, side).expand(3, -1, -1)
+    seen = set()
+    for _ in range(300):
+        patches = grid_patches(place, 3, patch)
+        assert patches.shape == (9, 3, patch, patch)
+        for number, corner in enumerate(patches[:, 0, 0, 0].tolist()):
+            y, x = divmod(corner, side)
+            dy, dx = y - number // 3 * cell, x - number % 3 * cell
+            assert 0 <= dy <= cell - patch
+            assert 0 <= dx <= cell - patch
+            seen.update((dy, dx))
+    assert seen == set(range(cell - patch + 1))
