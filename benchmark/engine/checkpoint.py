@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from benchmark.backbones.weights import load_strictly
 from benchmark.engine import distributed
 from benchmark.engine.players import Player
 from benchmark.errors import UserError
@@ -53,12 +54,12 @@ def load_checkpoint(run: Path, identity: dict[str, Any], method: Method, players
     state = whole["method"]
     if method.sharded_buffers():
         state |= _read(_shard(run, whole["step"]), {"step", "state"})["state"]
+    load_strictly(method, state, path)
     try:
-        method.load_state_dict(state, strict=True)
         for name, player in players.items():
             player.optimizer.load_state_dict(whole["optimizers"][name])
     except (RuntimeError, ValueError, KeyError) as error:
-        raise UserError(f"{path} does not fit the method: {error}; delete it to start over") from error
+        raise UserError(f"{path} does not fit the optimizers: {error}; delete it to start over") from error
     return whole["step"]
 
 
