@@ -62,7 +62,7 @@ class Display:
         if now - self.last >= LOG_SECONDS or done == self.total:
             self.last = now
             rate = (done - self.first) / max(now - self.started, 1e-9)
-            left = f"{(self.total - done) / rate:.0f} s left" if rate > 0 else ""
+            left = f"{(self.total - done) / rate:.0f} s left" if rate > 0 and done - self.first > 1 else ""
             print(f"{self.title}  {done}/{self.total}  {text}  {left}".rstrip(), flush=True)
 
 
