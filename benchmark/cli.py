@@ -75,9 +75,7 @@ def plan(
     data: DataFlag = None,
     num_images: Annotated[int | None, arg(help="Pretraining images, if other than the dataset's own number.")] = None,
     peak_tflops: Annotated[float, arg(help="Of one GPU; 156 is an A100's in TF32, by its data sheet.")] = 156.0,
-    utilisation: Annotated[
-        float, arg(help="Share of the peak that training reaches; `sslbench speed` measures.")
-    ] = 0.13,
+    utilisation: Annotated[float, arg(help="Share of the peak that training reaches: a guess; measure yours.")] = 0.13,
     settings: SetFlag = (),
     recipes_dir: RecipesFlag = None,
 ) -> int:
@@ -143,9 +141,9 @@ def pretrain(
 
     name, chosen = _chosen(recipe, settings, recipes_dir, scale)
     machine = _machine(device, workers)
-    if distributed.rank() == 0:
-        _draw_world(scale, data)
-    distributed.barrier()
+    with distributed.together():
+        if distributed.rank() == 0:
+            _draw_world(scale, data)
     run = Run(name, scale, seed, _data_root(scale, data), runs)
     resolved = run.resolved(chosen)
     if not is_pretrained(run, resolved):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UserError
-from benchmark.results import REPOSITORY
+from benchmark.provenance import REPOSITORY
 
 LEADERBOARDS = REPOSITORY / "leaderboards"
 

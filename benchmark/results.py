@@ -13,11 +13,9 @@ import dataclasses
 import json
 import math
 import platform
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +23,6 @@ from benchmark.errors import UserError
 from benchmark.files import write_whole
 
 FORMAT = "sslbench-record-1"
-REPOSITORY = Path(__file__).resolve().parent.parent
-CODE = ("benchmark", "recipes", "pyproject.toml")  # what a "+dirty" commit is dirty in
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,7 @@ class Record:
     origin:        what the backbone file says of its pretraining: data fingerprint, device, world size, precision ...
     backbone_hash: of the backbone file's bytes.
     commit:        of this repository, "+dirty" when the code had uncommitted changes.
-    device, threads: of the transfer; those of the pretraining are in `origin`.
+    device, threads: of the transfer; those of the pretraining are in origin["made_by"], with its commit and versions.
     """
 
     recipe: str
@@ -183,27 +179,3 @@ def publish(run: Path, measured: Path, allow_dirty: bool = False) -> list[Path]:
     for record in records:
         write_whole(measured / record.published_path, record.to_bytes())
     return [measured / record.published_path for record in records]
-
-
-def commit() -> str:
-    """The repository's commit with "+dirty" if its code has uncommitted changes; "" outside of git."""
-    try:
-        head = _git("rev-parse", "HEAD").strip()
-        return head + ("+dirty" if _git("status", "--porcelain", "--", *CODE).strip() else "")
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(("git", *arguments), cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout
-
-
-def versions() -> dict[str, str]:
-    """Of python and of every package whose version could move a number."""
-    found = {"python": platform.python_version()}
-    for package in ("torch", "torchvision", "numpy", "scikit-learn", "pillow", "sslbench"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found

@@ -16,13 +16,15 @@ import torch
 from benchmark.backbones.weights import load_backbone, read_facts
 from benchmark.data.datasets import open_dataset
 from benchmark.data.image_set import ImageSet
+from benchmark.engine import distributed
 from benchmark.engine.checkpoint import locked
 from benchmark.engine.progress import Display
-from benchmark.engine.train import Machine
+from benchmark.engine.train import Machine, device_name
 from benchmark.errors import UserError
 from benchmark.files import file_hash
+from benchmark.provenance import commit, versions
 from benchmark.recipe import Recipe, recipe_hash
-from benchmark.results import Record, Target, commit, read_record, versions, write_record
+from benchmark.results import Record, Target, read_record, write_record
 from benchmark.scale import Scale, at_scale
 from benchmark.transfers.contract import Context, Transfer
 
@@ -117,6 +119,8 @@ def score(transfer: Transfer, run: Run, machine: Machine) -> Record:
     """
     started = time.monotonic()
     card = transfer.card
+    if distributed.world_size() > 1:
+        raise UserError("transfers run in one process; start them without torchrun")
     with locked(run.folder), _display(f"{run.name} seed {run.seed}  {card.id}") as report:
         backbone, facts = load_backbone(run.backbone)
         wanted = target(transfer, run)
@@ -142,7 +146,7 @@ def score(transfer: Transfer, run: Run, machine: Machine) -> Record:
             origin={key: value for key, value in origin.items() if key != "resolved"},
             commit=commit(),
             versions=versions(),
-            device=_device_name(machine.device),
+            device=device_name(machine.device),
             threads=torch.get_num_threads(),
             **dataclasses.asdict(wanted),
         )
@@ -151,10 +155,6 @@ def score(transfer: Transfer, run: Run, machine: Machine) -> Record:
         except ValueError as error:
             raise UserError(f"{card.id}: a score of {run.name} is not finite, so there is no result") from error
     return record
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmark.files import write_whole
 from benchmark.leaderboards import LEADERBOARDS
-from benchmark.results import REPOSITORY, versions
+from benchmark.provenance import REPOSITORY, versions
 
 
 @dataclass(frozen=True)

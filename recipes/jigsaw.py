@@ -8,7 +8,8 @@ Nine tiles of an image, shuffled by one of |P| known permutations, pass one by o
 classifier on the nine codes side by side names the permutation. The gaps between tiles and the frequent greyscale
 keep it from solving the puzzle by continued lines and by chromatic aberration.
 
-Departures: the permutations are drawn by the paper's Algorithm 1 from our own seed, not read from a released file.
+Departures: the permutations are drawn by the paper's Algorithm 1 from our own seed, not read from a released file. A
+tile's offset in its cell is 0 … 21, the released code's 0 … 20.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ bank. The softmax over all images is estimated against m noise samples, with the
 first batch.
 
 Departures: bank momentum in place of the proximal term of equation 8, as in the released code. The noise never holds
-the image itself; the released sampler may draw it.
+the image itself; the released sampler may draw it. The bank starts with vectors of unit length.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 Misra & van der Maaten, "Self-Supervised Learning of Pretext-Invariant Representations", CVPR 2020, arXiv:1912.01991,
 section 3 and supplement A; the method itself is Wu et al., CVPR 2018, arXiv:1805.01978 (recipes/npid.py).
 
-The same network, bank, loss, number of negatives and schedule as PIRL; only the transformed image is missing. What PIRL
-gains over this row it gains from the pretext.
+The same network, bank, loss, number of negatives and schedule as PIRL; the transformed image is missing. What PIRL
+gains over this row it gains from the pretext, but for the colour changes, which the released configurations set apart
+(hue 0.4 and no grey here, hue 0.2 and grey there).
 
 Departures: equations 3 and 4 of the paper with their own normaliser; the released code fixes the partition function
 after the first batch instead, as NPID does.

@@ -11,7 +11,9 @@ updates it):
 
 Departures: equations 3 and 4 as printed in the paper, while the released code fixes their partition function after the
 first batch. Both terms use the same N negatives. The cosine falls by the step; the released code's falls by the epoch.
-The colours of an image's nine patches are changed independently, but in one random order of operations.
+The released configuration also posterises, sharpens, solarises or stretches two images in three, which the paper does
+not mention and this leaves out. The colours of an image's nine patches are changed independently, but in one random
+order of operations.
 """
 
 from __future__ import annotations

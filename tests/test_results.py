@@ -12,15 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.errors import UserError
+from benchmark.provenance import commit, versions
 from benchmark.results import (
     Record,
     Target,
-    commit,
     publish,
     read_published,
     read_record,
     read_runs,
-    versions,
     write_record,
 )
 

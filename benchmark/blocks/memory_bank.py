@@ -13,7 +13,7 @@ from benchmark.engine import distributed
 
 DENSE_RATIO = 4  # below this many rows per negative, scoring all rows by one product beats gathering them
 ROWS_PER_DRAW = 1 << 14
-GATHERED_ROWS = 1 << 20  # at most this many rows are gathered at once: 512 MiB at 128 dimensions
+GATHERED_ROWS = 1 << 20  # a sharded bank gathers so many rows at once: 512 MiB at 128 dimensions
 
 
 class MemoryBank(nn.Module):

@@ -24,7 +24,7 @@ LABELLED, HELD_OUT, SAMPLE = 1, 2, 3
 def labelled_fraction(images: ImageSet, fraction: float, seed: int) -> ImageSet:
     """A class-balanced part: round(fraction · n) of each class's n images, at least one. In the order of `images`.
 
-    Nested: of one seed, a smaller fraction is inside a larger one (as SimCLR's 1 % list is inside its 10 % list).
+    Nested: of one seed, a smaller fraction is inside a larger one (as in the lists that circulate).
     """
     _check_fraction(fraction)
     chosen = []
@@ -67,7 +67,8 @@ def sample(images: ImageSet, count: int, seed: int) -> ImageSet:
 
 
 def from_list_file(images: ImageSet, path: Path) -> ImageSet:
-    """The images a list names, one a line, by file name (as SimCLR's 1percent.txt does) or by path below `images.root`.
+    """The images a list names, one a line, by file name (as 1percent.txt does) or by path below
+    `images.root`.
 
     In the order of `images`. A name that is unknown, ambiguous or repeated is an error, by line.
     """

@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -78,10 +79,18 @@ def compare(trial: Trial) -> Outcome:
     return answers.get()
 
 
-def _process(rank: int, trial: Trial, port: int, answers: object) -> None:
+def _process(rank: int, trial: Trial, port: int, answers: Any) -> None:
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     dist.init_process_group("gloo", rank=rank, world_size=PROCESSES)
+    outcome = measure(trial)
+    if rank == 0:
+        answers.put(outcome)
+    dist.destroy_process_group()
+
+
+def measure(trial: Trial) -> Outcome:
+    """What each of the processes runs."""
     engine, ours = _engine(trial)
     ddp, theirs = _ddp(trial)
     seconds: list[tuple[float, float]] = []
@@ -92,11 +101,9 @@ def _process(rank: int, trial: Trial, port: int, answers: object) -> None:
         seconds.append((taken[engine], taken[ddp]))
     measured = seconds[1:]  # the first step of both allocates
     equal = all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
-    if rank == 0:
-        ratio = statistics.median(b / a for a, b in measured)
-        engine_seconds, ddp_seconds = (statistics.median(column) for column in zip(*measured, strict=True))
-        answers.put(Outcome(equal, ratio, engine_seconds, ddp_seconds))  # type: ignore[attr-defined]
-    dist.destroy_process_group()
+    ratio = statistics.median(b / a for a, b in measured)
+    engine_seconds, ddp_seconds = (statistics.median(column) for column in zip(*measured, strict=True))
+    return Outcome(equal, ratio, engine_seconds, ddp_seconds)
 
 
 def _engine(trial: Trial) -> tuple[Callable[[Batch], object], Method]:

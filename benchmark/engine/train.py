@@ -27,6 +27,7 @@ from benchmark.engine.players import Player, build_players, set_rates
 from benchmark.engine.progress import LOG_SECONDS, Report, Timer
 from benchmark.engine.watch import Watch
 from benchmark.method import Batch, Method
+from benchmark.provenance import commit, versions
 from benchmark.recipe import Recipe, as_plain, recipe_hash
 
 CHECKPOINT_SECONDS = 60.0
@@ -63,7 +64,8 @@ def pretrain(recipe: Recipe, name: str, images: ImageSet, run: Path, machine: Ma
         with distributed.together():
             if distributed.rank() == 0:
                 if method:
-                    save_backbone(path, method.backbone, recipe.backbone, identity)
+                    made_by = {"made_by": provenance(machine.device)}
+                    save_backbone(path, method.backbone, recipe.backbone, identity | made_by)
                 clear_checkpoints(run)
     return path
 
@@ -80,6 +82,20 @@ def run_identity(recipe: Recipe, name: str, images: ImageSet) -> dict[str, Any]:
         "world_size": distributed.world_size(),
         "resolved": as_plain(recipe),
     }
+
+
+def provenance(device: torch.device) -> dict[str, Any]:
+    """What the identity leaves out because it should not matter, and a reader of the result must know all the same."""
+    return {
+        "commit": commit(),
+        "versions": versions(),
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def build_method(recipe: Recipe, num_images: int) -> Method:
@@ -101,7 +117,8 @@ def _is_done(path: Path, identity: dict[str, Any]) -> bool:
     if not path.is_file():
         return False
     origin = read_facts(path)["origin"]
-    check_identity(path, origin, {**identity, "world_size": origin.get("world_size")})
+    theirs = {key: origin.get(key) for key in identity}
+    check_identity(path, theirs, {**identity, "world_size": origin.get("world_size")})
     return True
 
 
