@@ -38,8 +38,8 @@ format: $(venv)/.installed
 
 test: lint
 	# these fork, which autograd does not survive in a process where it has run: workers of their own
-	$(bin)/python -m pytest -n 2 tests/test_engine_resume.py
-	$(bin)/python -m pytest -n 2 --ignore tests/test_engine_resume.py
+	$(bin)/python -m pytest -n 2 tests/test_engine_resume.py tests/test_engine_processes.py
+	$(bin)/python -m pytest -n 2 --ignore tests/test_engine_resume.py --ignore tests/test_engine_processes.py
 
 world: $(venv)/.installed
 	$(sslbench) world --scale $(SCALE)

@@ -60,7 +60,8 @@ class MemoryBank(nn.Module):
     @torch.no_grad()
     def fill(self, v: Tensor) -> None:
         """Set every row from (num_images, D) features in image order."""
-        self.rows.copy_(normalize(v[self.start : self.start + self.share], dim=1))
+        own = normalize(v[self.start : self.start + self.share], dim=1)
+        self.rows[: len(own)] = own  # the last shard may have a row over that stands for no image
 
     def local_scores(self, v: Tensor, index: Tensor) -> Tensor:
         """Like `scores` for the rows that lie here, 0 for those elsewhere."""
