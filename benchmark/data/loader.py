@@ -5,6 +5,7 @@ Nothing depends on history, on the number of worker processes, or on how often t
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ def batches(
         num_workers=workers,
         collate_fn=_Collate(labels),
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_leave_interrupts_to_parent,
+        worker_init_fn=_stay_in_background,
     )
     for batch in loader:
         if isinstance(batch, UserError):
@@ -128,8 +129,11 @@ class _Collate:
         return Batch(views, index, seed=0, labels=given)
 
 
-def _leave_interrupts_to_parent(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _stay_in_background(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
+    if not torch.cuda.is_available():
+        # where training needs the same cores, a loader that takes one keeps all threads of a step waiting for the last
+        os.nice(19)
 
 
 def _decode_all(images: ImageSet) -> list[Image.Image]:
