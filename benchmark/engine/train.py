@@ -20,7 +20,7 @@ from benchmark.backbones.contract import InputSpec
 from benchmark.backbones.weights import read_facts, save_backbone
 from benchmark.blocks.positional import mix
 from benchmark.data.image_set import ImageSet
-from benchmark.data.loader import TrainOrder, Views, batches, check_batch_size, epoch_order, step_seed
+from benchmark.data.loader import Position, TrainOrder, Views, batches, check_batch_size, epoch_order, step_seed
 from benchmark.engine import distributed
 from benchmark.engine.checkpoint import check_identity, clear_checkpoints, load_checkpoint, locked, save_checkpoint
 from benchmark.engine.players import Player, build_players, set_rates
@@ -31,7 +31,7 @@ from benchmark.provenance import commit, versions
 from benchmark.recipe import Recipe, as_plain, recipe_hash
 
 CHECKPOINT_SECONDS = 60.0
-EPOCH_START, IN_STEP = 4, 5  # random streams beside the loader's
+EPOCH_START, IN_STEP, EMBED = 4, 5, 6  # random streams beside the loader's
 BEFORE_TRAINING = -1  # the "epoch" of views that no training step sees
 
 
@@ -141,7 +141,7 @@ def _trained(recipe: Recipe, images: ImageSet, run: Path, machine: Machine, iden
             if step_of_epoch == 0:
                 watch.check(step, method)
                 torch.manual_seed(mix(recipe.seed, EPOCH_START, epoch))  # not by rank: state stays equal
-                method.on_epoch_start(epoch, _embed_all(method, dataset, recipe, machine))
+                method.on_epoch_start(epoch, _embed_all(method, dataset, recipe, machine, epoch))
             batch = batch.to(machine.device)
             batch.seed = step_seed(recipe.seed, step)
             factor = recipe.schedule.factor(step, total, order.steps_per_epoch)
@@ -179,21 +179,36 @@ def train_step(method: Method, batch: Batch, players: dict[str, Player], precisi
     return figures
 
 
-def _embed_all(method: Method, dataset: Views, recipe: Recipe, machine: Machine) -> Callable[..., Tensor]:
+def _embed_all(
+    method: Method, dataset: Views, recipe: Recipe, machine: Machine, epoch: int
+) -> Callable[[Callable[[Batch], Tensor]], Tensor]:
     def run(embed: Callable[[Batch], Tensor]) -> Tensor:
         method.eval()
         # a random order, since a method may use the batch's statistics and files often lie class by class
         order = epoch_order(len(dataset.images), recipe.seed, BEFORE_TRAINING)
-        share = -(-len(order) // distributed.world_size())
-        mine = range(distributed.rank() * share, (distributed.rank() + 1) * share)
-        # the last process's share may run past the end: it wraps, and the surplus is cut off below
-        wanted = [(BEFORE_TRAINING, order[place % len(order)]) for place in mine]
-        size = max(recipe.batch_size // distributed.world_size(), 1)
-        positions = [wanted[start : start + size] for start in range(0, len(wanted), size)]
-        with torch.no_grad(), torch.autocast(machine.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            parts = [embed(b.to(machine.device)).float() for b in batches(dataset, positions, machine.workers, False)]
+        parts = []
+        # what is drawn after a pass does not depend on it
+        with torch.random.fork_rng([machine.device] if machine.device.type == "cuda" else []):
+            loaded = batches(dataset, _full_batches(order, recipe.batch_size), machine.workers, labels=False)
+            for number, batch in enumerate(loaded):
+                torch.manual_seed(mix(recipe.seed, EMBED, epoch, number, distributed.rank()))
+                parts.append(distributed.gather(embedded(embed, batch.to(machine.device))))
         method.train()
-        features = distributed.gather(torch.cat(parts))[: len(order)]
+        features = torch.cat(parts)[: len(order)]
         return torch.empty_like(features).index_copy_(0, torch.tensor(order, device=features.device), features)
 
+    def embedded(embed: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
+        bf16 = torch.autocast(machine.device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
+        with torch.no_grad(), bf16:
+            return embed(batch).float()
+
     return run
+
+
+def _full_batches(order: list[int], batch_size: int) -> list[list[Position]]:
+    """This process's share of each batch. The last batch is filled up from the beginning of the order: one image alone,
+    or a few, would have no statistics to be normalised by."""
+    share = batch_size // distributed.world_size()
+    own = range(distributed.rank() * share, (distributed.rank() + 1) * share)
+    starts = range(0, len(order), batch_size)
+    return [[(BEFORE_TRAINING, order[(start + place) % len(order)]) for place in own] for start in starts]
