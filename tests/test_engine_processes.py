@@ -167,9 +167,10 @@ class Seen:
     """By an embedding pass, of one process."""
 
     sizes: list[int] = field(default_factory=list)
+    gathered: list[int] = field(default_factory=list)
     drawn: list[float] = field(default_factory=list)  # in each batch
     later: float = 0.0  # drawn after the pass
-    features: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    features: dict[int, float] = field(default_factory=dict)  # of each image
 
 
 def test_an_embedding_pass_sees_every_image_once_in_full_batches(images, tmp_path: Path):
@@ -181,7 +182,8 @@ def test_an_embedding_pass_sees_every_image_once_in_full_batches(images, tmp_pat
         assert [outcome.error for outcome in [whole, *halves]] == [None] * 3
         for outcome, size in ((whole, 16), *((half, 8) for half in halves)):
             assert outcome.value.sizes == [size] * 3
-            assert outcome.value.features.tolist() == list(range(count))
+            assert outcome.value.gathered == [16, 16, count - 32]  # never all at once
+            assert outcome.value.features == {image: 10.0 * image for image in range(count)}
 
 
 def test_random_numbers_in_and_after_an_embedding_pass_follow_from_the_position(images, tmp_path: Path):
@@ -208,11 +210,16 @@ def _embedding_pass(images, folder: Path, workers: int = 0, embedding: bool = Tr
         seen.sizes.append(len(batch))
         seen.drawn.append(float(torch.rand(())))
         norm(torch.rand(len(batch), 1))
-        return batch.index[:, None]
+        return 10 * batch.index[:, None]
 
     def on_epoch_start(epoch: int, embed_all) -> None:
+        before = torch.get_rng_state()
         if embedding:
-            seen.features = embed_all(embed)[:, 0].numpy()
+            for index, features in embed_all(embed):
+                seen.gathered.append(len(index))
+                seen.features |= zip(index.tolist(), features[:, 0].tolist(), strict=True)
+                assert torch.is_grad_enabled()
+                assert torch.equal(torch.get_rng_state(), before)
         seen.later = float(torch.rand(()))
 
     build = train.build_method

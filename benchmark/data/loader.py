@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -94,9 +94,7 @@ def check_batch_size(batch_size: int, num_images: int) -> None:
         raise UserError(f"batch_size {batch_size} cannot be divided over {distributed.world_size()} processes")
 
 
-def batches(
-    dataset: Views, positions: TrainOrder | list[list[Position]], workers: int, labels: bool
-) -> Iterator[Batch]:
+def batches(dataset: Views, positions: Iterable[list[Position]], workers: int, labels: bool) -> Iterator[Batch]:
     """Batches in the order of `positions`; seeds are left at 0 for the engine to set. Raises UserError for an image
     that cannot be read, from a loader process too."""
     loader = DataLoader(

@@ -7,7 +7,7 @@ goes on from there and ends with the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from benchmark.engine.checkpoint import check_identity, clear_checkpoints, load_
 from benchmark.engine.players import Player, build_players, set_rates
 from benchmark.engine.progress import LOG_SECONDS, Report, Timer
 from benchmark.engine.watch import Watch
-from benchmark.method import Batch, Method
+from benchmark.method import Batch, EmbedAll, Method
 from benchmark.provenance import commit, versions
 from benchmark.recipe import Recipe, as_plain, recipe_hash
 
@@ -179,36 +179,37 @@ def train_step(method: Method, batch: Batch, players: dict[str, Player], precisi
     return figures
 
 
-def _embed_all(
-    method: Method, dataset: Views, recipe: Recipe, machine: Machine, epoch: int
-) -> Callable[[Callable[[Batch], Tensor]], Tensor]:
-    def run(embed: Callable[[Batch], Tensor]) -> Tensor:
-        method.eval()
+def _embed_all(method: Method, dataset: Views, recipe: Recipe, machine: Machine, epoch: int) -> EmbedAll:
+    device, count, batch_size = machine.device, len(dataset.images), recipe.batch_size
+
+    def run(embed: Callable[[Batch], Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         # a random order, since a method may use the batch's statistics and files often lie class by class
-        order = epoch_order(len(dataset.images), recipe.seed, BEFORE_TRAINING)
-        parts = []
-        # what is drawn after a pass does not depend on it
-        with torch.random.fork_rng([machine.device] if machine.device.type == "cuda" else []):
-            loaded = batches(dataset, _full_batches(order, recipe.batch_size), machine.workers, labels=False)
-            for number, batch in enumerate(loaded):
+        order = epoch_order(count, recipe.seed, BEFORE_TRAINING)
+        loaded = batches(dataset, _full_batches(order, batch_size), machine.workers, labels=False)
+        for number, start in enumerate(range(0, count, batch_size)):
+            # what is drawn between and after these batches does not depend on them
+            with torch.random.fork_rng([device] if device.type == "cuda" else []):
+                batch = next(loaded).to(device)
                 torch.manual_seed(mix(recipe.seed, EMBED, epoch, number, distributed.rank()))
-                parts.append(distributed.gather(embedded(embed, batch.to(machine.device))))
-        method.train()
-        features = torch.cat(parts)[: len(order)]
-        return torch.empty_like(features).index_copy_(0, torch.tensor(order, device=features.device), features)
+                features = embedded(embed, batch)
+            last = count - start
+            yield distributed.gather(batch.index)[:last], distributed.gather(features)[:last]
 
     def embedded(embed: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
-        bf16 = torch.autocast(machine.device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
+        method.eval()
+        bf16 = torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
         with torch.no_grad(), bf16:
-            return embed(batch).float()
+            features = embed(batch).float()
+        method.train()
+        return features
 
     return run
 
 
-def _full_batches(order: list[int], batch_size: int) -> list[list[Position]]:
+def _full_batches(order: list[int], batch_size: int) -> Iterator[list[Position]]:
     """This process's share of each batch. The last batch is filled up from the beginning of the order: one image alone,
     or a few, would have no statistics to be normalised by."""
     share = batch_size // distributed.world_size()
-    own = range(distributed.rank() * share, (distributed.rank() + 1) * share)
-    starts = range(0, len(order), batch_size)
-    return [[(BEFORE_TRAINING, order[(start + place) % len(order)]) for place in own] for start in starts]
+    first = distributed.rank() * share
+    for start in range(first, first + len(order), batch_size):
+        yield [(BEFORE_TRAINING, order[place % len(order)]) for place in range(start, start + share)]
