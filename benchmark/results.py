@@ -4,7 +4,8 @@
     leaderboards/measured/<scale>/<recipe>/<transfer>/seed<k>.json  where it goes when published
 
 A record holds nothing that changes from one run to the next of the same thing, so the same run gives the same bytes.
-Seconds, date and machine lie beside it in <transfer>.time.json. Imports no torch.
+Seconds, date and machine lie beside it in <transfer>.time.json, and beside the published one in seed<k>.time.json.
+Imports no torch.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from benchmark.errors import UserError
 from benchmark.files import write_whole
 
 FORMAT = "sslbench-record-1"
+CLOCK = ".time.json"
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def write_record(record: Record, runs: Path, seconds: float) -> Path:
         "machine": platform.machine(),
         "processor": platform.processor() or platform.machine(),
     }
-    write_whole(path.with_suffix(".time.json"), (json.dumps(clock, indent=1) + "\n").encode())
+    write_whole(path.with_suffix(CLOCK), (json.dumps(clock, indent=1) + "\n").encode())
     write_whole(path, record.to_bytes())
     return path
 
@@ -144,14 +146,15 @@ def write_record(record: Record, runs: Path, seconds: float) -> Path:
 def read_runs(runs: Path) -> Iterator[Record]:
     """Every record below a folder of runs, in path order. Raises UserError if one lies where another belongs."""
     for path in sorted(runs.glob("*/*/seed*/*.json")):
-        if not path.name.endswith(".time.json"):
+        if not path.name.endswith(CLOCK):
             yield _in_place(read_record(path), path, runs, published=False)
 
 
 def read_published(measured: Path) -> Iterator[Record]:
     """Every record below leaderboards/measured, in path order."""
     for path in sorted(measured.glob("*/*/*/*.json")):
-        yield _in_place(read_record(path), path, measured, published=True)
+        if not path.name.endswith(CLOCK):
+            yield _in_place(read_record(path), path, measured, published=True)
 
 
 def _in_place(record: Record, path: Path, root: Path, published: bool) -> Record:
@@ -162,11 +165,12 @@ def _in_place(record: Record, path: Path, root: Path, published: bool) -> Record
 
 
 def publish(run: Path, measured: Path, allow_dirty: bool = False) -> list[Path]:
-    """Copy the records of one run folder (runs/<scale>/<recipe>/seed<k>) to where published ones lie.
+    """Copy the records of one run folder (runs/<scale>/<recipe>/seed<k>), each with its seconds, date and machine, to
+    where published ones lie.
 
     Raises UserError for a folder without records and, unless allowed, for one made by code that is in no commit.
     """
-    files = [path for path in sorted(run.glob("*.json")) if not path.name.endswith(".time.json")]
+    files = [path for path in sorted(run.glob("*.json")) if not path.name.endswith(CLOCK)]
     if not files:
         raise UserError(f"{run}: no records there; give a folder like runs/desk/<recipe>/seed0")
     records = [read_record(path) for path in files]
@@ -177,5 +181,9 @@ def publish(run: Path, measured: Path, allow_dirty: bool = False) -> list[Path]:
             "again and publish then, or add --allow-dirty"
         )
     for record in records:
-        write_whole(measured / record.published_path, record.to_bytes())
+        path = measured / record.published_path
+        clock = run / f"{record.transfer}{CLOCK}"
+        if clock.is_file():
+            write_whole(path.with_suffix(CLOCK), clock.read_bytes())
+        write_whole(path, record.to_bytes())
     return [measured / record.published_path for record in records]

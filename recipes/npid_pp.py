@@ -26,7 +26,7 @@ from torchvision.transforms import v2
 from benchmark.backbones.contract import Backbone
 from benchmark.blocks.memory_bank import MemoryBank
 from benchmark.blocks.nce import info_nce, nce
-from benchmark.blocks.running_statistics import running_statistics_kept
+from benchmark.blocks.running_statistics import as_in_training
 from benchmark.method import Batch, EmbedAll, Method
 from benchmark.recipe import SGD, Adam, Architecture, Change, Cosine, Epochs, Recipe, Settings
 from benchmark.views.photometric import JitterEach
@@ -79,13 +79,7 @@ class InstanceDiscriminationPP(Method):
 
     def on_epoch_start(self, epoch: int, embed_all: EmbedAll) -> None:
         if epoch == 0 and self.settings.bank_init == "features":
-            self.bank.fill(embed_all(self._embed_as_in_training))
-
-    def _embed_as_in_training(self, batch: Batch) -> Tensor:
-        """By the batch's own statistics: at the start the running ones are not yet those of any image."""
-        self.train()
-        with running_statistics_kept(self):
-            return self.embed(batch)
+            self.bank.fill(embed_all(as_in_training(self, self.embed)))
 
     def sharded_buffers(self) -> set[str]:
         return {"bank.rows"} if self.settings.sharded_bank else set()

@@ -1,13 +1,13 @@
 """RotNet: unsupervised representation learning by predicting image rotations, ResNet-50 variant.
 
-Gidaris, Singh & Komodakis, ICLR 2018, arXiv:1803.07728; with ResNet-50 in Kolesnikov et al., CVPR 2019,
-arXiv:1901.09005 and Goyal et al., ICCV 2019, arXiv:1905.01235, whose pipeline and schedule these are.
+Gidaris, Singh & Komodakis, ICLR 2018, arXiv:1803.07728, which trains AlexNet. Pipeline and schedule for ResNet-50
+are those of the released configuration in facebookresearch/vissl, by the authors of PIRL.
 
 A network that can tell by how many quarter turns a photograph was rotated must know which way up its objects stand. The
 turn is a transpose and a flip of the array: interpolation would leave traces that give the angle away.
 
-Departures: the original AlexNet run shows all four rotations of an image in one batch; the ResNet-50 runs draw one
-angle an image, and so does this.
+Departures: the AlexNet runs show all four rotations of an image in one batch, and so do the ResNet-50 runs of
+Kolesnikov et al., CVPR 2019, arXiv:1901.09005; the released configuration draws one angle an image, and so does this.
 """
 
 from __future__ import annotations

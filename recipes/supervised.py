@@ -1,7 +1,8 @@
 """Supervised ImageNet classification: the ceiling that self-supervised methods are held against.
 
-He et al., "Deep Residual Learning", CVPR 2016, arXiv:1512.03385; the schedule is that of the tables' reference models
-(Goyal et al., "Scaling and Benchmarking", ICCV 2019, arXiv:1905.01235: 90 epochs, SGD, drops at 30, 60 and 80).
+He et al., "Deep Residual Learning", CVPR 2016, arXiv:1512.03385; length and drops are those of Goyal et al.,
+"Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour", 2017, arXiv:1706.02677 (90 epochs, drops at 30, 60 and
+80), whose five epochs of warm-up serve larger batches and here begin at a tenth of the rate.
 The only recipe here whose batches carry labels.
 """
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from benchmark.data.findings import BadData
 from benchmark.data.image_set import ImageSet
-from benchmark.data.splits import from_list_file, held_out, labelled_fraction, sample
+from benchmark.data.splits import from_list_file, held_out, labelled_fraction
 from benchmark.errors import UserError
 
 
@@ -37,13 +37,10 @@ def test_same_on_every_machine() -> None:
     assert [int(file.split("_")[1].split(".")[0]) for file in part.files] == PINNED_LABELLED
     _, held = held_out(image_set({"n01440764": 40}), 0.1, seed=3)
     assert [int(file.split("_")[1].split(".")[0]) for file in held.files] == PINNED_HELD
-    drawn = sample(image_set({"n01440764": 40}), 4, seed=3)
-    assert [int(file.split("_")[1].split(".")[0]) for file in drawn.files] == PINNED_SAMPLE
 
 
 PINNED_LABELLED = [6, 8, 26, 35]
 PINNED_HELD = [6, 24, 30, 32]
-PINNED_SAMPLE = [3, 11, 12, 38]
 
 
 @given(st.integers(0, 5), st.dictionaries(st.text("abc", min_size=1, max_size=3), st.integers(1, 60), min_size=1))
@@ -94,14 +91,6 @@ def test_fraction_out_of_range(fraction: float) -> None:
     for draw in (labelled_fraction, held_out):
         with pytest.raises(UserError, match="between 0 and 1"):
             draw(image_set({"a": 5}), fraction, 0)
-
-
-def test_sample() -> None:
-    images = image_set({"a": 100}).without_labels()
-    part = sample(images, 30, 0)
-    assert len(set(part.files)) == 30
-    with pytest.raises(UserError, match="101"):
-        sample(images, 101, 0)
 
 
 def test_list_file(tmp_path: Path) -> None:

@@ -130,6 +130,8 @@ def test_publishing(tmp_path: Path):
     path = write_record(a_record(), runs, 1)
     assert publish(path.parent, measured) == [measured / "desk/some/linear_somewhere_someone/seed0.json"]
     assert list(read_published(measured)) == [a_record()]
+    clock = measured / "desk/some/linear_somewhere_someone/seed0.time.json"
+    assert json.loads(clock.read_bytes())["seconds"] == 1
     write_record(a_record(seed=1, commit="e+dirty"), runs, 1)
     with pytest.raises(UserError, match="in no commit"):
         publish(runs / "desk/some/seed1", measured)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from torch import nn
+from torch import Tensor, nn
+
+from benchmark.method import Batch
 
 
 @contextmanager
@@ -21,3 +23,14 @@ def running_statistics_kept(module: nn.Module, keep: bool = True) -> Iterator[No
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
+
+
+def as_in_training(module: nn.Module, embed: Callable[[Batch], Tensor]) -> Callable[[Batch], Tensor]:
+    """`embed` by each batch's own statistics: before the first step the running ones are not yet those of any image."""
+
+    def run(batch: Batch) -> Tensor:
+        module.train()
+        with running_statistics_kept(module):
+            return embed(batch)
+
+    return run

@@ -18,7 +18,7 @@ from benchmark.data.image_set import ImageSet
 from benchmark.errors import UserError
 
 # One number per purpose, mixed into the seed: what is held out must not be what a labelled fraction draws first.
-LABELLED, HELD_OUT, SAMPLE = 1, 2, 3
+LABELLED, HELD_OUT = 1, 2
 
 
 def labelled_fraction(images: ImageSet, fraction: float, seed: int) -> ImageSet:
@@ -55,15 +55,6 @@ def held_out(images: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, Im
         images.subset(np.flatnonzero(~is_held), f"without held out {suffix}"),
         images.subset(np.flatnonzero(is_held), f"held out {suffix}"),
     )
-
-
-def sample(images: ImageSet, count: int, seed: int) -> ImageSet:
-    """`count` images drawn without regard to labels, e.g. one million of YFCC100M. In the order of `images`."""
-    if not 0 < count <= len(images):
-        raise UserError(f"{images.name} has {len(images):,} images; {count:,} cannot be drawn from them.")
-    generator = np.random.default_rng([seed, SAMPLE])
-    chosen = generator.choice(len(images), count, replace=False, shuffle=False)
-    return images.subset(np.sort(chosen), f"{count} images, seed {seed}")
 
 
 def from_list_file(images: ImageSet, path: Path) -> ImageSet:
