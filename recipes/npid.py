@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from PIL.Image import Image
@@ -25,8 +26,9 @@ from torchvision.transforms import v2
 from benchmark.backbones.contract import Backbone
 from benchmark.blocks.memory_bank import MemoryBank
 from benchmark.blocks.nce import nce_constant_partition
+from benchmark.blocks.running_statistics import as_in_training
 from benchmark.engine import distributed
-from benchmark.method import Batch, Method
+from benchmark.method import Batch, EmbedAll, Method
 from benchmark.recipe import SGD, Adam, Architecture, Change, Epochs, Milestones, Recipe, Settings
 from benchmark.views.photometric import GreyEach, JitterEach, apply_all
 
@@ -37,10 +39,12 @@ class NPID(Settings):
     tau: float = 0.07
     dim: int = 128
     bank_momentum: float = 0.5
+    bank_init: Literal["random", "features"] = "random"
     image_size: int = 224
     crop_area: tuple[float, float] = (0.2, 1.0)
     grey: float = 0.2
     jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.4)
+    head_norm: bool = False  # an affine-free BatchNorm after fc
     sharded_bank: bool = False
 
     def views(self, image: Image) -> dict[str, Tensor]:
@@ -59,19 +63,27 @@ class InstanceDiscrimination(Method):
         super().__init__()
         self.backbone, self.settings = backbone, settings
         self.fc = nn.Linear(list(backbone.stages.values())[-1].channels, settings.dim)
+        self.norm = nn.BatchNorm1d(settings.dim, affine=False) if settings.head_norm else nn.Identity()
         self.bank = MemoryBank(num_images, settings.dim, settings.bank_momentum, settings.sharded_bank)
         self.register_buffer("Z", torch.zeros(()))  # 0: not estimated yet
 
-    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+    def embed(self, batch: Batch) -> Tensor:
         x = self.backbone.input.normalize(batch.views["image"])  # (B, 3, 224, 224)
         v = self.fc(self.backbone(x.contiguous(memory_format=torch.channels_last)))  # (B, 128)
-        v = normalize(v.float(), dim=1)
+        return normalize(self.norm(v.float()), dim=1)
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        v = self.embed(batch)
         noise = self.bank.negatives(batch.index, self.settings.m, batch.seed)  # (B, m)
         with torch.autocast(v.device.type, enabled=False):
             s = self.bank.scores(v[:, None], torch.cat([batch.index[:, None], noise], dim=1))[:, 0]  # (B, 1 + m)
         self._fix_Z(s)
         yield "main", nce_constant_partition(s[:, 0], s[:, 1:], self.settings.tau, self.Z, self.bank.num_images)
         self.bank.update(batch.index, v)
+
+    def on_epoch_start(self, epoch: int, embed_all: EmbedAll) -> None:
+        if epoch == 0 and self.settings.bank_init == "features":
+            self.bank.fill(embed_all(as_in_training(self, self.embed)))
 
     @torch.no_grad()
     def _fix_Z(self, s: Tensor) -> None:
@@ -104,5 +116,7 @@ npid = Recipe(
         Change("precision", "bf16", "nearly twice the speed"),
         Change("length", Epochs(40), "minutes"),
         Change("schedule", Milestones(at=(Epochs(24), Epochs(32))), "in proportion"),
+        Change("method.head_norm", True, "cosines of positive features are all near 1 without"),
+        Change("method.bank_init", "features", "40 epochs are too few to forget a random bank, and Z is fixed by it"),
     ),
 )
