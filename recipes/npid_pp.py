@@ -3,12 +3,12 @@
 Misra & van der Maaten, "Self-Supervised Learning of Pretext-Invariant Representations", CVPR 2020, arXiv:1912.01991,
 section 3 and supplement A; the method itself is Wu et al., CVPR 2018, arXiv:1805.01978 (recipes/npid.py).
 
-The same network, bank, loss, number of negatives and schedule as PIRL; the transformed image is missing. What PIRL
-gains over this row it gains from the pretext, but for the colour changes, which the released configurations set apart
-(hue 0.4 and no grey here, hue 0.2 and grey there).
+The same network, augmentation, bank, loss, number of negatives and schedule as PIRL; the transformed image is missing.
+With the same seed both even see the same crops, so what PIRL gains over this row it gains from the pretext.
 
-Departures: equations 3 and 4 of the paper with their own normaliser; the released code fixes the partition function
-after the first batch instead, as NPID does.
+Departures: hue and grey are PIRL's, as the paper says; the released configuration has hue 0.4 and no grey, and jitters
+before it crops. Equations 3 and 4 of the paper with their own normaliser; the released code fixes the partition
+function after the first batch instead, as NPID does.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from benchmark.blocks.nce import info_nce, nce
 from benchmark.blocks.running_statistics import as_in_training
 from benchmark.method import Batch, EmbedAll, Method
 from benchmark.recipe import SGD, Adam, Architecture, Change, Cosine, Epochs, Recipe, Settings
-from benchmark.views.photometric import JitterEach
+from benchmark.views.photometric import FlipEach, GreyEach, JitterEach, apply_all
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,16 @@ class NPIDpp(Settings):
     bank_init: Literal["random", "features"] = "random"
     image_size: int = 224
     crop_area: tuple[float, float] = (0.08, 1.0)
-    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.4)
+    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.2)
+    grey: float = 0.2
     head_norm: bool = False  # an affine-free BatchNorm after f
     sharded_bank: bool = False
 
     def views(self, image: Image) -> dict[str, Tensor]:
-        crop = v2.RandomResizedCrop(self.image_size, scale=self.crop_area)
-        pixels = v2.functional.pil_to_tensor(v2.RandomHorizontalFlip()(crop(image)))
-        return {"image": JitterEach(*self.jitter)(pixels[None])[0]}  # (3, 224, 224)
+        pixels = v2.RandomResizedCrop(self.image_size, scale=self.crop_area)(image)
+        stack = v2.functional.pil_to_tensor(pixels)[None]
+        changed = apply_all(stack, JitterEach(*self.jitter), GreyEach(self.grey), FlipEach())
+        return {"image": changed[0]}  # (3, 224, 224)
 
     def build(self, backbone: Backbone, num_images: int) -> Method:
         return InstanceDiscriminationPP(self, backbone, num_images)

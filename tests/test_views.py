@@ -6,6 +6,8 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as F
 
+from benchmark.catalog import find_recipes
+from benchmark.scale import at_scale
 from benchmark.views.patches import grid_patches
 from benchmark.views.photometric import FlipEach, GreyEach, JitterEach, shift_hue
 
@@ -66,3 +68,14 @@ def test_patches_lie_in_their_own_cells():
             assert 0 <= dx <= cell - patch
             seen.update((dy, dx))
     assert seen == set(range(cell - patch + 1))
+
+
+def test_a_method_and_its_baseline_see_equal_crops():
+    """PIRL's comparison with NPID++ is of the pretext alone."""
+    pixels = torch.randint(0, 256, (3, 96, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    recipes = find_recipes()
+    seen = []
+    for name, view in (("npid_pp", "image"), ("pirl", "I")):
+        torch.manual_seed(5)
+        seen.append(at_scale(recipes[name], "desk").method.views(F.to_pil_image(pixels))[view])
+    assert torch.equal(*seen)
