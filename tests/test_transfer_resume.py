@@ -1,0 +1,131 @@
+"""A transfer killed at any point, started again, ends with the record of one that was not; for every transfer found."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_runs import at_write, chance, die_after, die_in_write, in_processes
+
+from benchmark import cli, scoring
+from benchmark.data.toyland import build_world
+from benchmark.transfers import features, find_transfers, training
+
+TRANSFERS = find_transfers()
+DATASETS = ("imagenet", "places205", "inat2018", "voc2007")
+RECIPE = "random_init"
+FOLDER = Path("smoke", RECIPE, "seed0")
+# A record is the same, bit for bit and field for field; when, how long and on which machine stands beside it, here.
+OF_THE_MOMENT = {"seconds", "finished", "machine", "processor"}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a whole `sslbench transfer` gave. figures: the last ones of each thing it reported, e.g. the final loss: where
+    a record rounds to one image of sixteen, they tell the last bit."""
+
+    status: int
+    seconds: float
+    writes: int
+    figures: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """An uninterrupted run, and the folder of runs that it left."""
+
+    runs: Path
+    scored: Scored
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_world(tmp_path_factory.mktemp("world"), "smoke", datasets=DATASETS, progress=False)
+
+
+@pytest.fixture(scope="module")
+def pretrained(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of runs that has a backbone and nothing else."""
+    runs = tmp_path_factory.mktemp("pretrained")
+    [made] = in_processes(1, cli.run, ["pretrain", RECIPE, *flags(world, runs, workers=0)])
+    assert made.value == 0, made
+    return runs
+
+
+@pytest.fixture(scope="module")
+def whole(world: Path, pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Whole]:
+    """Transfer -> its uninterrupted run, made once."""
+
+    @functools.cache
+    def made(name: str) -> Whole:
+        runs = copied(pretrained, tmp_path_factory.mktemp("whole"))
+        [outcome] = in_processes(1, transfer, name, world, runs)
+        assert outcome.value.status == 0, outcome
+        return Whole(runs, outcome.value)
+
+    return made
+
+
+def flags(world: Path, runs: Path, workers: int) -> list[str]:
+    where = ["--data", str(world), "--runs", str(runs)]
+    return ["--scale", "smoke", *where, "--workers", str(workers), "--device", "cpu"]
+
+
+def copied(pretrained: Path, runs: Path) -> Path:
+    (runs / FOLDER).mkdir(parents=True)
+    shutil.copy(pretrained / FOLDER / "backbone.safetensors", runs / FOLDER)
+    return runs
+
+
+def transfer(name: str, world: Path, runs: Path, workers: int = 0, kill: Callable[[], None] = lambda: None) -> Scored:
+    """`sslbench transfer`, which saves after every step and every few images, in a process of a test's own."""
+    training.CHECKPOINT_SECONDS, features.PART = -1.0, 10
+    last: dict[str, dict[str, float]] = {}
+
+    @contextmanager
+    def noting(_: str) -> Iterator[Any]:
+        yield lambda what, done, total, figures: last.update({what: figures})
+
+    scoring._display = noting
+    kill()
+    writes, started = at_write(0, lambda _: None), time.monotonic()
+    status = cli.run(["transfer", RECIPE, name, *flags(world, runs, workers)])
+    return Scored(status, time.monotonic() - started, writes(), last)
+
+
+@pytest.mark.parametrize("name", TRANSFERS)
+def test_killed_at_random_points_it_ends_with_the_same_record(
+    name: str, whole: Callable[[str], Whole], world: Path, pretrained: Path, tmp_path: Path
+):
+    wanted, runs, random = whole(name), copied(pretrained, tmp_path / "runs"), chance(name)
+    in_write, after = random.randint(1, wanted.scored.writes), random.uniform(0, wanted.scored.seconds)
+    print(f"killed in write {in_write} of {wanted.scored.writes}, then after {after:.3f} s")
+    [died] = in_processes(1, transfer, name, world, runs, 2, functools.partial(die_in_write, in_write))
+    assert died.exit_code == -9, died
+    assert not (runs / FOLDER / f"{name}.json").exists()
+    [again] = in_processes(1, transfer, name, world, runs, 0, functools.partial(die_after, after))
+    assert again.exit_code == -9 or again.value.status == 0, again  # less was left to do than was thought
+    [ended] = in_processes(1, transfer, name, world, runs, 1)
+    assert ended.value.status == 0, ended
+
+    assert_same_record(name, runs, wanted.runs)
+    for what, figures in ended.value.figures.items():  # of what was left to do
+        assert figures == wanted.scored.figures[what]
+    assert contents(runs) == contents(wanted.runs), "a kill left something behind"
+
+
+def assert_same_record(name: str, runs: Path, wanted: Path) -> None:
+    assert (runs / FOLDER / f"{name}.json").read_bytes() == (wanted / FOLDER / f"{name}.json").read_bytes()
+    assert json.loads((runs / FOLDER / f"{name}.time.json").read_bytes()).keys() == OF_THE_MOMENT
+
+
+def contents(runs: Path) -> list[Path]:
+    return sorted(path.relative_to(runs) for path in runs.rglob("*"))
