@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,11 @@ class Run:
     @property
     def backbone(self) -> Path:
         return self.folder / "backbone.safetensors"
+
+    @property
+    def workspace(self) -> Path:
+        """What the transfers of this backbone keep between them, and to go on from."""
+        return self.folder / "workspace"
 
     def resolved(self, recipe: Recipe) -> Recipe:
         """The recipe as this run runs it."""
@@ -119,8 +125,8 @@ def is_scored(transfer: Transfer, run: Run) -> bool:
 def score(transfer: Transfer, run: Run, machine: Machine) -> Record:
     """Run the transfer on the run's backbone and write its record.
 
-    Raises UserError for a folder in use, a backbone that does not load strictly, data that is missing, or a metric that
-    is not on the card or not finite.
+    Raises UserError for a folder in use, a full disk, a backbone that does not load strictly, data that is missing, or
+    a metric that is not on the card or not finite. What was done until then is kept, and the next call goes on there.
     """
     started = time.monotonic()
     card = transfer.card
@@ -133,7 +139,7 @@ def score(transfer: Transfer, run: Run, machine: Machine) -> Record:
             data_root=run.data_root,
             scale=run.scale,
             seed=run.seed,
-            workspace=run.folder / "workspace",
+            workspace=run.workspace,
             device=machine.device,
             workers=machine.workers,
             report=report,
@@ -159,7 +165,15 @@ def score(transfer: Transfer, run: Run, machine: Machine) -> Record:
             write_record(record, run.runs, time.monotonic() - started)
         except ValueError as error:
             raise UserError(f"{card.id}: a score of {run.name} is not finite, so there is no result") from error
+        for checkpoint in run.workspace.glob(f"{card.id}-*"):  # only now: a record that cannot be written is not lost
+            checkpoint.unlink()
     return record
+
+
+def clear_workspace(run: Run) -> None:
+    """For when every transfer has its record. Where another process is at work, the workspace is left to that."""
+    with suppress(UserError), locked(run.folder):
+        shutil.rmtree(run.workspace, ignore_errors=True)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import shutil
 import time
@@ -23,19 +24,20 @@ TRANSFERS = find_transfers()
 DATASETS = ("imagenet", "places205", "inat2018", "voc2007")
 RECIPE = "random_init"
 FOLDER = Path("smoke", RECIPE, "seed0")
+RECORD_WRITES = 2  # the last ones: the record, and what stands beside it
 # A record is the same, bit for bit and field for field; when, how long and on which machine stands beside it, here.
 OF_THE_MOMENT = {"seconds", "finished", "machine", "processor"}
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What a whole `sslbench transfer` gave. figures: the last ones of each thing it reported, e.g. the final loss: where
-    a record rounds to one image of sixteen, they tell the last bit."""
+    """What a whole `sslbench transfer` gave. figures: the last ones of each thing it reported, e.g. the final loss, and
+    the hash of what it trained: where a record rounds to one image of sixteen, they tell the last bit."""
 
     status: int
     seconds: float
     writes: int
-    figures: dict[str, dict[str, float]]
+    figures: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,20 @@ def copied(pretrained: Path, runs: Path) -> Path:
 def transfer(name: str, world: Path, runs: Path, workers: int = 0, kill: Callable[[], None] = lambda: None) -> Scored:
     """`sslbench transfer`, which saves after every step and every few images, in a process of a test's own."""
     training.CHECKPOINT_SECONDS, features.PART = -1.0, 10
-    last: dict[str, dict[str, float]] = {}
+    last: dict[str, Any] = {}
+    write = training.write_state
+
+    def hashing(path: Path, content: dict[str, Any]) -> None:
+        write(path, content)
+        last["trained"] = hashlib.sha256(
+            b"".join(each.numpy().tobytes() for each in content["model"].values())
+        ).hexdigest()
 
     @contextmanager
     def noting(_: str) -> Iterator[Any]:
         yield lambda what, done, total, figures: last.update({what: figures})
 
-    scoring._display = noting
+    scoring._display, training.write_state = noting, hashing
     kill()
     writes, started = at_write(0, lambda _: None), time.monotonic()
     status = cli.run(["transfer", RECIPE, name, *flags(world, runs, workers)])
@@ -106,20 +115,39 @@ def test_killed_at_random_points_it_ends_with_the_same_record(
     name: str, whole: Callable[[str], Whole], world: Path, pretrained: Path, tmp_path: Path
 ):
     wanted, runs, random = whole(name), copied(pretrained, tmp_path / "runs"), chance(name)
-    in_write, after = random.randint(1, wanted.scored.writes), random.uniform(0, wanted.scored.seconds)
-    print(f"killed in write {in_write} of {wanted.scored.writes}, then after {after:.3f} s")
-    [died] = in_processes(1, transfer, name, world, runs, 2, functools.partial(die_in_write, in_write))
-    assert died.exit_code == -9, died
-    assert not (runs / FOLDER / f"{name}.json").exists()
-    [again] = in_processes(1, transfer, name, world, runs, 0, functools.partial(die_after, after))
-    assert again.exit_code == -9 or again.value.status == 0, again  # less was left to do than was thought
+    left = wanted.scored.writes
+    for workers, earliest in ((2, 2), (1, 1)):  # the first time, something whole is there to go on from
+        number = random.randint(earliest, max(left - RECORD_WRITES, 1))
+        print(f"killed in the middle of write {number} of {left}")
+        [died] = in_processes(1, transfer, name, world, runs, workers, functools.partial(die_in_write, number))
+        assert died.exit_code == -9, died
+        assert not (runs / FOLDER / f"{name}.json").exists()
+        left -= number - 1
+    after = random.uniform(0, wanted.scored.seconds)
+    print(f"killed after {after:.3f} s")
+    [died] = in_processes(1, transfer, name, world, runs, 0, functools.partial(die_after, after))
     [ended] = in_processes(1, transfer, name, world, runs, 1)
-    assert ended.value.status == 0, ended
 
-    assert_same_record(name, runs, wanted.runs)
-    for what, figures in ended.value.figures.items():  # of what was left to do
+    finished = [outcome.value for outcome in (died, ended) if outcome.exit_code != -9]  # there may be less left to do
+    assert [scored.status for scored in finished] == [0] * len(finished), (died, ended)
+    for what, figures in (item for scored in finished for item in scored.figures.items()):
         assert figures == wanted.scored.figures[what]
+    assert_same_record(name, runs, wanted.runs)
     assert contents(runs) == contents(wanted.runs), "a kill left something behind"
+
+
+@pytest.mark.parametrize("back", range(RECORD_WRITES))
+def test_killed_in_its_last_writes_it_ends_with_the_same_record(
+    back: int, whole: Callable[[str], Whole], world: Path, pretrained: Path, tmp_path: Path
+):
+    name = "linear_imagenet_moco"
+    wanted, runs = whole(name), copied(pretrained, tmp_path / "runs")
+    kill = functools.partial(die_in_write, wanted.scored.writes - back)
+    assert in_processes(1, transfer, name, world, runs, 0, kill)[0].exit_code == -9
+    assert list((runs / FOLDER / "workspace").glob(f"{name}-*.pt")), "all of the training would have to be done again"
+    assert in_processes(1, transfer, name, world, runs)[0].value.status == 0
+    assert_same_record(name, runs, wanted.runs)
+    assert contents(runs) == contents(wanted.runs)
 
 
 def assert_same_record(name: str, runs: Path, wanted: Path) -> None:

@@ -87,7 +87,6 @@ class SemiSupervised(Transfer):
         optimizer = sgd([(model.parameters(), OPTIMIZER)])
         fit(model.train(), optimizer, loss_of, course, labelled, source, checkpoint, context)
         metrics = self._metrics(model.eval(), Views(test, centre_crop(side), context.seed), context)
-        checkpoint.unlink(missing_ok=True)
         return Scores(metrics, {"labelled": labelled.name, "labelled_images": len(labelled)}, data)
 
     def labelled(self, train: ImageSet, context: Context) -> ImageSet:
