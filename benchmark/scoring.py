@@ -144,7 +144,6 @@ def score(transfer: Transfer, run: Run, machine: Machine) -> Record:
             workers=machine.workers,
             report=report,
         )
-        context.workspace.mkdir(exist_ok=True)
         scores = transfer.run(backbone, context)
         if scores.metrics.keys() != card.metrics.keys():
             raise UserError(f"{card.id}: gave {sorted(scores.metrics)}, its card promises {sorted(card.metrics)}")

@@ -1,14 +1,18 @@
-"""A transfer killed at any point, started again, ends with the record of one that was not; for every transfer found."""
+"""A transfer killed at any point, stopped by a full disk or started twice at once ends, when started again, with the
+record of one that was not. The kills are for every transfer found."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import json
+import re
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +39,7 @@ class Scored:
     the hash of what it trained: where a record rounds to one image of sixteen, they tell the last bit."""
 
     status: int
+    said: str  # on stderr
     seconds: float
     writes: int
     figures: dict[str, Any]
@@ -87,7 +92,9 @@ def copied(pretrained: Path, runs: Path) -> Path:
     return runs
 
 
-def transfer(name: str, world: Path, runs: Path, workers: int = 0, kill: Callable[[], None] = lambda: None) -> Scored:
+def transfer(
+    name: str, world: Path, runs: Path, workers: int = 0, before: Callable[[], object] = lambda: None
+) -> Scored:
     """`sslbench transfer`, which saves after every step and every few images, in a process of a test's own."""
     training.CHECKPOINT_SECONDS, features.PART = -1.0, 10
     last: dict[str, Any] = {}
@@ -104,10 +111,11 @@ def transfer(name: str, world: Path, runs: Path, workers: int = 0, kill: Callabl
         yield lambda what, done, total, figures: last.update({what: figures})
 
     scoring._display, training.write_state = noting, hashing
-    kill()
+    before()
     writes, started = at_write(0, lambda _: None), time.monotonic()
-    status = cli.run(["transfer", RECIPE, name, *flags(world, runs, workers)])
-    return Scored(status, time.monotonic() - started, writes(), last)
+    with redirect_stderr(io.StringIO()) as said:
+        status = cli.run(["transfer", RECIPE, name, *flags(world, runs, workers)])
+    return Scored(status, said.getvalue(), time.monotonic() - started, writes(), last)
 
 
 @pytest.mark.parametrize("name", TRANSFERS)
@@ -148,6 +156,90 @@ def test_killed_in_its_last_writes_it_ends_with_the_same_record(
     assert in_processes(1, transfer, name, world, runs)[0].value.status == 0
     assert_same_record(name, runs, wanted.runs)
     assert contents(runs) == contents(wanted.runs)
+
+
+@pytest.mark.parametrize(
+    ("name", "writes"),
+    [
+        ("knn_imagenet_wu", ["00000000.npy", "knn_imagenet_wu.time.json", "knn_imagenet_wu.json"]),
+        ("linear_imagenet_moco", [".pt"]),
+    ],
+)
+def test_a_disk_that_fills_up_stops_it_and_freed_lets_it_go_on(
+    name: str,
+    writes: list[str],
+    whole: Callable[[str], Whole],
+    world: Path,
+    pretrained: Path,
+    mount: Callable[[str], Path],
+):
+    """It has no room from the start; then, each time the same command is given, for one more file."""
+    runs = copied(pretrained, mount("size=8m") / "runs")
+    filler = runs / "filler"
+    fill(filler)
+    [outcome] = in_processes(1, transfer, name, world, runs)
+    said = ""
+    while (scored := outcome.value).status:
+        assert scored.status == 2
+        assert re.search(r"could not be written \(No space left on device\); free space there", scored.said)
+        assert scored.said.count("\n") == 1
+        said += scored.said
+        assert not [path for path in runs.rglob(".*") if path.name != ".lock"], "half a file"
+        assert not (runs / FOLDER / f"{name}.json").exists()
+        filler.unlink()
+        [outcome] = in_processes(1, transfer, name, world, runs, 0, functools.partial(fill_after_a_file, filler))
+    filler.unlink()
+    assert all(f"{write}: could not" in said for write in writes)
+    assert_same_record(name, runs, whole(name).runs)
+    assert contents(runs) == contents(whole(name).runs)
+
+
+def fill(filler: Path) -> None:
+    with suppress(OSError), filler.open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+
+
+def fill_after_a_file(filler: Path) -> None:
+    at_write(1, lambda _: fill(filler))
+
+
+def test_a_file_system_that_takes_no_more_files_is_told(world: Path, pretrained: Path, mount: Callable[[str], Path]):
+    disk = mount("nr_inodes=6")  # itself, three folders, the backbone and the lock
+    runs = copied(pretrained, disk)
+    (runs / FOLDER / ".lock").touch()
+    told = in_processes(1, transfer, "knn_imagenet_wu", world, runs)[0].value
+    assert (told.status, told.said.count("\n")) == (2, 1)
+    assert "could not be written (No space left on device)" in told.said
+    subprocess.run(["mount", "-o", "remount,nr_inodes=100", disk], check=True)
+    assert in_processes(1, transfer, "knn_imagenet_wu", world, runs)[0].value.status == 0
+
+
+def test_a_second_transfer_in_the_same_folder_is_refused_and_harms_nothing(
+    whole: Callable[[str], Whole], world: Path, pretrained: Path, tmp_path: Path
+):
+    """The first is in the middle of a file when the second comes, and another that would tidy up."""
+    name, runs = "knn_imagenet_wu", copied(pretrained, tmp_path / "runs")
+    [first] = in_processes(1, _transfer_and_start_another, name, world, runs)
+    scored, second = first.value
+    assert scored.status == 0
+    assert second.status == 2
+    assert f"{runs / FOLDER}: another process is working there" in second.said
+    assert second.said.count("\n") == 1
+    assert_same_record(name, runs, whole(name).runs)
+    assert contents(runs) == contents(whole(name).runs)
+
+
+def _transfer_and_start_another(name: str, world: Path, runs: Path) -> tuple[Scored, Scored]:
+    others: list[Any] = []
+
+    def start_others(_: int) -> None:
+        others.extend(in_processes(1, transfer, name, world, runs))
+        others.extend(in_processes(1, scoring.clear_workspace, scoring.Run(RECIPE, "smoke", 0, world, runs)))
+
+    scored = transfer(name, world, runs, before=functools.partial(at_write, 4, start_others))
+    assert [other.error for other in others] == [None, None]
+    return scored, others[0].value
 
 
 def assert_same_record(name: str, runs: Path, wanted: Path) -> None:
