@@ -89,9 +89,15 @@ def _pretraining_fingerprint(data_root: Path, name: str, labels: bool) -> str:
 
 def target(transfer: Transfer, run: Run) -> Target:
     """What a current record of this transfer on this run's backbone file is."""
-    card = transfer.card
+    card, origin = transfer.card, read_facts(run.backbone)["origin"]
+    missing = {"recipe_hash", "resolved"} - origin.keys()
+    if missing:
+        lacks = " and ".join(sorted(missing))
+        raise UserError(
+            f"{run.backbone}: its origin lacks {lacks}, without which a score is no result; pretrain it here"
+        )
     return Target(
-        recipe_hash=read_facts(run.backbone)["origin"]["recipe_hash"],
+        recipe_hash=origin["recipe_hash"],
         scale=run.scale,
         seed=run.seed,
         transfer=card.id,
