@@ -8,6 +8,8 @@ venv := .venv
 bin := $(venv)/bin
 sslbench := $(bin)/sslbench
 options := --scale $(SCALE) --seeds $(SEEDS) --workers $(WORKERS) $(if $(DATA),--data $(DATA))
+# these fork, which autograd does not survive in a process where it has run: workers of their own
+forking := tests/test_engine_resume.py tests/test_engine_processes.py tests/test_transfer_resume.py
 
 .PHONY: help install test lint format world tables
 .DEFAULT_GOAL := help
@@ -37,9 +39,8 @@ format: $(venv)/.installed
 	$(bin)/ruff format
 
 test: lint
-	# these fork, which autograd does not survive in a process where it has run: workers of their own
-	$(bin)/python -m pytest -n 2 tests/test_engine_resume.py tests/test_engine_processes.py
-	$(bin)/python -m pytest -n 2 --ignore tests/test_engine_resume.py --ignore tests/test_engine_processes.py
+	$(bin)/python -m pytest -n 2 $(forking)
+	$(bin)/python -m pytest -n 2 $(addprefix --ignore ,$(forking))
 
 world: $(venv)/.installed
 	$(sslbench) world --scale $(SCALE)

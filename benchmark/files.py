@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from pathlib import Path
 from uuid import uuid4
 
@@ -27,6 +28,14 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove what `write_whole` had under temporary names anywhere below `folder` when it was killed. Only for who is
+    alone there: another process's unfinished files look the same."""
+    for path in list(folder.rglob(".*")):
+        if re.fullmatch(r"\..+\.[0-9a-f]{8}", path.name):
+            path.unlink(missing_ok=True)
 
 
 def file_hash(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ from benchmark.leaderboards import LEADERBOARDS
 from benchmark.recipe import Recipe
 from benchmark.results import Record, read_published, read_runs
 from benchmark.scale import Scale
-from benchmark.scoring import Run, is_pretrained, is_scored, pretraining_images, score
+from benchmark.scoring import Run, clear_workspace, is_pretrained, is_scored, pretraining_images, score
 from benchmark.tables import collect, render
 from benchmark.transfers.contract import Transfer
 
@@ -90,13 +89,15 @@ def reproduce(
             partial(is_pretrained, run, recipe),
             partial(_pretrain, run, recipe, machine),
         )
+        scored = []
         for transfer in transfers:
             title = f"transfer {who} to {transfer.card.id}"
             if not there:
                 steps.skip(title, "there is no backbone")
                 continue
-            steps.take(title, partial(is_scored, transfer, run), partial(score, transfer, run, machine))
-        shutil.rmtree(run.folder / "workspace", ignore_errors=True)
+            scored.append(steps.take(title, partial(is_scored, transfer, run), partial(score, transfer, run, machine)))
+        if there and all(scored):  # else the same command, given again, goes on from what lies there
+            clear_workspace(run)
     return steps
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,11 @@ class Run:
     def backbone(self) -> Path:
         return self.folder / "backbone.safetensors"
 
+    @property
+    def workspace(self) -> Path:
+        """What the transfers of this backbone keep between them, and to go on from."""
+        return self.folder / "workspace"
+
     def resolved(self, recipe: Recipe) -> Recipe:
         """The recipe as this run runs it."""
         return dataclasses.replace(at_scale(recipe, self.scale), seed=self.seed)
@@ -83,9 +89,15 @@ def _pretraining_fingerprint(data_root: Path, name: str, labels: bool) -> str:
 
 def target(transfer: Transfer, run: Run) -> Target:
     """What a current record of this transfer on this run's backbone file is."""
-    card = transfer.card
+    card, origin = transfer.card, read_facts(run.backbone)["origin"]
+    missing = {"recipe_hash", "resolved"} - origin.keys()
+    if missing:
+        lacks = " and ".join(sorted(missing))
+        raise UserError(
+            f"{run.backbone}: its origin lacks {lacks}, without which a score is no result; pretrain it here"
+        )
     return Target(
-        recipe_hash=read_facts(run.backbone)["origin"]["recipe_hash"],
+        recipe_hash=origin["recipe_hash"],
         scale=run.scale,
         seed=run.seed,
         transfer=card.id,
@@ -119,8 +131,8 @@ def is_scored(transfer: Transfer, run: Run) -> bool:
 def score(transfer: Transfer, run: Run, machine: Machine) -> Record:
     """Run the transfer on the run's backbone and write its record.
 
-    Raises UserError for a folder in use, a backbone that does not load strictly, data that is missing, or a metric that
-    is not on the card or not finite.
+    Raises UserError for a folder in use, a full disk, a backbone that does not load strictly, data that is missing, or
+    a metric that is not on the card or not finite. What was done until then is kept, and the next call goes on there.
     """
     started = time.monotonic()
     card = transfer.card
@@ -133,12 +145,11 @@ def score(transfer: Transfer, run: Run, machine: Machine) -> Record:
             data_root=run.data_root,
             scale=run.scale,
             seed=run.seed,
-            workspace=run.folder / "workspace",
+            workspace=run.workspace,
             device=machine.device,
             workers=machine.workers,
             report=report,
         )
-        context.workspace.mkdir(exist_ok=True)
         scores = transfer.run(backbone, context)
         if scores.metrics.keys() != card.metrics.keys():
             raise UserError(f"{card.id}: gave {sorted(scores.metrics)}, its card promises {sorted(card.metrics)}")
@@ -159,7 +170,15 @@ def score(transfer: Transfer, run: Run, machine: Machine) -> Record:
             write_record(record, run.runs, time.monotonic() - started)
         except ValueError as error:
             raise UserError(f"{card.id}: a score of {run.name} is not finite, so there is no result") from error
+        for checkpoint in run.workspace.glob(f"{card.id}-*"):  # only now: a record that cannot be written is not lost
+            checkpoint.unlink()
     return record
+
+
+def clear_workspace(run: Run) -> None:
+    """For when every transfer has its record. Where another process is at work, the workspace is left to that."""
+    with suppress(UserError), locked(run.folder):
+        shutil.rmtree(run.workspace, ignore_errors=True)
 
 
 @contextmanager

@@ -133,6 +133,38 @@ def run_and_die(recipe: Recipe, images: ImageSet, folder: Path, machine: Machine
     pretrain(recipe, "small", images, folder, machine)
 
 
+def die_after(seconds: float) -> None:
+    timer = threading.Timer(seconds, _die)
+    timer.daemon = True  # a process that is done by then may end
+    timer.start()
+
+
+def die_in_write(number: int) -> None:
+    """SIGKILL in the middle of this process's `number`-th file: half of its bytes are there, under no final name."""
+
+    def die(descriptor: int) -> None:
+        os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
+        _die()
+
+    at_write(number, die)
+
+
+def at_write(number: int, action: Callable[[int], None]) -> Callable[[], int]:
+    """Call action(descriptor) before the `number`-th file that this process writes whole is flushed to disk. Returns
+    what tells how many have been written so far."""
+    flush, written = os.fsync, 0
+
+    def counted(descriptor: int) -> None:
+        nonlocal written
+        written += 1
+        if written == number:
+            action(descriptor)
+        flush(descriptor)
+
+    os.fsync = counted
+    return lambda: written
+
+
 def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -161,15 +160,8 @@ def test_a_loss_that_is_not_finite_names_its_step_and_keeps_what_was(images, tmp
 
 
 @pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB; mounting one needs root, which continuous integration has."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("mounting a small tmpfs needs root: run the tests as root to see what a full disk does")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+def tiny_disk(mount: Callable[[str], Path]) -> Path:
+    return mount("size=64k")
 
 
 def test_a_full_disk_leaves_the_old_file(tiny_disk: Path):

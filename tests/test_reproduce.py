@@ -9,9 +9,10 @@ import pytest
 
 from benchmark import cli, scoring
 from benchmark.errors import UserError
+from benchmark.files import write_whole
 from benchmark.results import read_record
 from benchmark.tables import render
-from benchmark.transfers.contract import Scores, Transfer
+from benchmark.transfers.contract import Context, Scores, Transfer
 
 COMMAND = ["reproduce", "--scale", "smoke", "--workers", "0", "--device", "cpu"]
 
@@ -23,8 +24,9 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     asked: list[str] = []
 
-    def answer(transfer: Transfer, *_: object) -> Scores:
+    def answer(transfer: Transfer, _: object, context: Context) -> Scores:
         asked.append(transfer.card.id)
+        write_whole(context.workspace / "features", b"")
         stages = dict.fromkeys(("conv1", "res2", "res3", "res4", "res5"), 10.0)
         return Scores(dict.fromkeys(transfer.card.metrics, 50.0), {"per_stage": stages})
 
@@ -109,9 +111,12 @@ def test_one_failure_is_told_and_loses_nothing_else(
     assert "FAILED     transfer supervised seed 0 to voc07_svm_goyal: a planted fault" in shown
     assert "FAILED     transfer supervised seed 0 to linear_inat18_pirl: ZeroDivisionError: a planted bug" in shown
     assert len(quick) == 10
+    workspaces = [Path("runs/smoke", name, "seed0/workspace") for name in ("random_init", "supervised")]
+    assert [workspace.exists() for workspace in workspaces] == [False, True], "what failed goes on from what there is"
     monkeypatch.setattr("benchmark.reproduce.score", whole)
     assert cli.run([*COMMAND, "supervised"]) == 0
     assert len(quick) == 12
+    assert not any(workspace.exists() for workspace in workspaces)
 
 
 def test_without_a_backbone_its_transfers_are_left_out(

@@ -96,3 +96,15 @@ def test_votes_are_those_of_brute_force_in_float64():
         wanted = [np.exp(cosine[nearest] / TAU)[labels.numpy()[nearest] == c].sum() for c in range(7)]
         assert row.numpy() == pytest.approx(np.array(wanted), rel=1e-4)
     assert (K, TAU) == (200, 0.07)
+
+
+@pytest.mark.parametrize(("images", "k"), [(0, 1), (3, 0)])
+def test_an_accuracy_of_nothing_is_an_error(images: int, k: int):
+    with pytest.raises(ValueError, match=f"top-{k} accuracy of {images} images"):
+        topk_accuracy(torch.zeros(images, 4), torch.zeros(images, dtype=torch.int64), k)
+
+
+@pytest.mark.parametrize("label", [-1, 4])
+def test_a_label_that_is_no_class_is_an_error(label: int):
+    with pytest.raises(RuntimeError):
+        topk_accuracy(torch.zeros(1, 4), torch.tensor([label]), 1)

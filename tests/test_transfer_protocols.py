@@ -133,13 +133,13 @@ KILLED = """
     import test_transfer_protocols as here
     from benchmark.transfers import training
     training.CHECKPOINT_SECONDS = -1.0
-    saves, write = [], training.write_whole
+    saves, write = [], training.write_state
     def write_and_die(path, content):
         write(path, content)
         saves.append(path)
         if len(saves) == {saves}:
             os.kill(os.getpid(), signal.SIGKILL)
-    training.write_whole = write_and_die
+    training.write_state = write_and_die
     {transfer}.run(here.small(), here.context(Path({world!r}), Path({workspace!r})))
 """
 
@@ -175,7 +175,7 @@ def test_killed_and_started_again_it_ends_the_same(
 
 def test_a_file_that_is_no_checkpoint_is_named(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
-    monkeypatch.setattr(training, "write_whole", lambda path, _: (path.write_bytes(b"no"), sys.exit(1)))
+    monkeypatch.setattr(training, "write_state", lambda path, _: (path.write_bytes(b"no"), sys.exit(1)))
     with pytest.raises(SystemExit):
         TRANSFERS["linear_imagenet_pirl"].run(small(), context(world, tmp_path))
     (path,) = tmp_path.glob("*.pt")

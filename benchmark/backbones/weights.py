@@ -18,6 +18,7 @@ from benchmark.files import write_whole
 from benchmark.recipe import Architecture
 
 FORMAT = "sslbench-backbone-1"
+FACTS = {"format", "architecture", "stages", "input", "origin"}
 
 
 def save_backbone(path: Path, backbone: Backbone, architecture: Architecture, origin: dict[str, Any]) -> None:
@@ -26,7 +27,7 @@ def save_backbone(path: Path, backbone: Backbone, architecture: Architecture, or
     facts = {
         "format": FORMAT,
         "architecture": dataclasses.asdict(architecture),
-        "stages": {name: dataclasses.asdict(stage) for name, stage in backbone.stages.items()},
+        "stages": _stages(backbone),
         "input": dataclasses.asdict(backbone.input),
         "origin": origin,
     }
@@ -40,16 +41,33 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def load_backbone(path: Path) -> tuple[Backbone, dict[str, Any]]:
-    """(backbone in evaluation mode, its metadata). Every key and every shape must fit; anything else is a UserError
-    that names the file and the keys."""
+    """(backbone in evaluation mode, its metadata). Raises UserError, naming the file and what differs, unless every
+    key, every shape and every stage is what the file says of itself."""
     if not path.is_file():
         raise UserError(f"{path}: no such backbone file; pretrain first, or give another path")
     tensors, facts = _read(path, weights=True)
-    spec = facts["input"]
-    input_spec = InputSpec(spec["size"], spec["colour"], tuple(spec["mean"]), tuple(spec["std"]))
-    backbone = build_backbone(Architecture(**facts["architecture"]), input_spec)
+    backbone = _built(facts, path)
     load_strictly(backbone, tensors, path)
     return backbone.eval(), facts
+
+
+def _built(facts: dict[str, Any], path: Path) -> Backbone:
+    """The architecture that the metadata names, with initial weights."""
+    try:
+        spec = InputSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts["input"].items()})
+        backbone = build_backbone(Architecture(**facts["architecture"]), spec)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: its architecture or input is not this version's ({error}); pretrain again") from error
+    stages = _stages(backbone)
+    if facts["stages"] != stages:
+        raise UserError(f"{path}: says that its stages are {facts['stages']}; its architecture's are {stages}")
+    return backbone
+
+
+def _stages(backbone: Backbone) -> dict[str, dict[str, int]]:
+    return {name: dataclasses.asdict(stage) for name, stage in backbone.stages.items()}
 
 
 def _read(path: Path, weights: bool) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -66,9 +84,13 @@ def _read(path: Path, weights: bool) -> tuple[dict[str, torch.Tensor], dict[str,
         raise UserError(
             f"{path}: no sslbench metadata, so architecture and input are unknown; write it with save_backbone"
         )
-    facts = json.loads(metadata["sslbench"])
-    if facts.get("format") != FORMAT:
-        raise UserError(f"{path}: format {facts.get('format')!r}, this version reads {FORMAT!r}")
+    try:
+        facts = json.loads(metadata["sslbench"])
+    except ValueError as error:
+        raise UserError(f"{path}: its metadata is not JSON ({error}); pretrain again") from error
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT or facts.keys() != FACTS:
+        found = sorted(facts.items()) if isinstance(facts, dict) else facts
+        raise UserError(f"{path}: not a backbone file of format {FORMAT} but {str(found)[:80]}; pretrain again")
     return tensors, facts
 
 

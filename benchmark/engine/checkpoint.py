@@ -16,7 +16,7 @@ from benchmark.backbones.weights import load_strictly
 from benchmark.engine import distributed
 from benchmark.engine.players import Player
 from benchmark.errors import UserError
-from benchmark.files import write_whole
+from benchmark.files import clear_unfinished, write_whole
 from benchmark.method import Method
 from benchmark.recipe import flat
 
@@ -32,12 +32,12 @@ def save_checkpoint(run: Path, step: int, identity: dict[str, Any], method: Meth
     shard = {name: state.pop(name) for name in sorted(method.sharded_buffers())}
     with distributed.together():
         if shard:
-            _write(_shard(run, step), {"step": step, "state": shard})
+            write_state(_shard(run, step), {"step": step, "state": shard})
     with distributed.together():
         if distributed.rank() == 0:
             optimizers = {name: player.optimizer.state_dict() for name, player in players.items()}
             whole = {"step": step, "identity": identity, "method": state, "optimizers": optimizers}
-            _write(run / "checkpoint.pt", whole)
+            write_state(run / "checkpoint.pt", whole)
     for old in run.glob(f"checkpoint.shard{distributed.rank()}.step*.pt"):
         if old != _shard(run, step):
             old.unlink()
@@ -49,17 +49,14 @@ def load_checkpoint(run: Path, identity: dict[str, Any], method: Method, players
     path = run / "checkpoint.pt"
     if not path.is_file():
         return 0
-    whole = _read(path, CONTENT)
+    whole = read_state(path, CONTENT)
     check_identity(path, whole["identity"], identity)
     state = whole["method"]
     if method.sharded_buffers():
-        state |= _read(_shard(run, whole["step"]), {"step", "state"})["state"]
+        state |= read_state(_shard(run, whole["step"]), {"step", "state"})["state"]
     load_strictly(method, state, path)
-    try:
-        for name, player in players.items():
-            player.optimizer.load_state_dict(whole["optimizers"][name])
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise UserError(f"{path} does not fit the optimizers: {error}; delete it to start over") from error
+    for name, player in players.items():
+        load_optimizer(player.optimizer, whole["optimizers"].get(name, {}), path)
     return whole["step"]
 
 
@@ -78,16 +75,16 @@ def check_identity(path: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> 
 
 
 def clear_checkpoints(run: Path) -> None:
-    """Remove what a finished run needs no more, and what a kill in the middle of a write left behind."""
-    for pattern in ("checkpoint*.pt", ".checkpoint*", ".backbone*"):
-        for path in run.glob(pattern):
-            path.unlink()
+    """Remove what a finished run needs no more."""
+    for path in run.glob("checkpoint*.pt"):
+        path.unlink()
 
 
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
     """Process 0 holds run/.lock for as long as the block runs; the kernel lets go of it when that process dies, however
-    it dies. Raises UserError, on all processes, while another run holds it."""
+    it dies. What such a death left half-written is removed first. Raises UserError, on all processes, while another
+    run holds the lock."""
     with ExitStack() as stack:
         with distributed.together():
             if distributed.rank() == 0:
@@ -108,6 +105,7 @@ def _lock(run: Path) -> Iterator[None]:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise UserError(f"{run}: another process is working there; wait for it, or give another --runs") from error
+        clear_unfinished(run)
         yield
 
 
@@ -115,13 +113,15 @@ def _shard(run: Path, step: int) -> Path:
     return run / f"checkpoint.shard{distributed.rank()}.step{step}.pt"
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
+def write_state(path: Path, content: dict[str, Any]) -> None:
+    """Write what `read_state` reads: tensors and plain values."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
     write_whole(path, buffer.getbuffer())
 
 
-def _read(path: Path, content: set[str]) -> dict[str, Any]:
+def read_state(path: Path, content: set[str]) -> dict[str, Any]:
+    """The dictionary that lies at `path`, on the CPU, with exactly the keys `content`; anything else is a UserError."""
     try:
         whole = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
@@ -135,3 +135,11 @@ def _read(path: Path, content: set[str]) -> dict[str, Any]:
     if not isinstance(whole, dict) or whole.keys() != content:
         raise UserError(f"{path}: not a checkpoint of this version of the program; delete it to start over")
     return whole
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], path: Path) -> None:
+    """Raises UserError, naming `path`, for the state of an optimizer of other parameters."""
+    try:
+        optimizer.load_state_dict(state)
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} does not fit the optimizer: {error}; delete it to start over") from error

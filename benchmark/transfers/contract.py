@@ -60,7 +60,8 @@ class Context:
     """Where and how a transfer runs.
 
     workspace: a folder for checkpoints and cached features, shared with the other transfers of a backbone: each file's
-               name must say what it depends on. What lies there may always be deleted.
+               name must say what it depends on. What lies there may always be deleted; files `<card id>-*` are, once
+               the record is written. It may not exist yet: benchmark.files.write_whole makes it.
     report:    takes (what, done, total, figures) for the progress display.
     """
 

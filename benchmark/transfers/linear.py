@@ -148,7 +148,6 @@ class _Run:
         self._fit(heads, Views(fitting, self.augment, seed), choice, checkpoint)
         chosen_by = torch.maximum(heads.best, self._accuracies(heads, choice))  # (taps, optimizers)
         final = self._accuracies(heads, Views(test, self.centre, seed)) if part else chosen_by
-        checkpoint.unlink(missing_ok=True)
         return replace(self._choose(chosen_by, final, choosing.name), data=data)
 
     def _heads(self, num_classes: int) -> Heads:

@@ -8,8 +8,17 @@ from torch import Tensor
 
 
 def topk_accuracy(scores: Tensor, labels: Tensor, k: int) -> float:
-    """scores (N, C), labels (N,). An image counts when fewer than k classes score above its own; of equal scores the
-    lower class index is ahead."""
+    """Percentage, 0 to 100, of images whose own class is among the k that score highest.
+
+    scores (N, C) floating point, the higher the likelier; labels (N,) int64 in 0 ... C - 1, on the same device; N and k
+    at least 1. Of equal scores the lower class index is ahead. Raises ValueError for no images or a k below 1,
+    RuntimeError (on a CPU) for a label that is no class.
+
+    Source: Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015 (arXiv:1409.0575):
+    100 less its error; the rule for equal scores is ours.
+    """
+    if len(scores) == 0 or k < 1:
+        raise ValueError(f"top-{k} accuracy of {len(scores)} images is nothing")
     own = scores.gather(1, labels[:, None])  # (N, 1)
     earlier = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]  # (N, C)
     ahead = (scores > own) | ((scores == own) & earlier)
@@ -17,16 +26,27 @@ def topk_accuracy(scores: Tensor, labels: Tensor, k: int) -> float:
 
 
 def area_ap(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Area under the precision envelope of the precision-recall curve (VOC2010 and later, and FAIR's SVM benchmark).
+    """Average precision of one class, in percent, 0 to 100: the area under the envelope of the precision-recall curve.
 
-    scores (N,), positive (N,) bool with at least one True."""
+    scores (N,) floating point, the higher the likelier; positive (N,) bool, in the same order. Images with equal scores
+    enter the curve together. Raises ValueError where nothing is positive.
+
+    Source: the VOC development kit since 2010 (VOCap.m), and tools/svm of facebookresearch/
+    fair_self_supervision_benchmark, which scores VOC2007 by it.
+    """
     precision, recall, _ = _curve(scores, positive)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]  # the best precision at this recall or a higher one
     return 100 * float(np.sum(np.diff(recall, prepend=0.0) * envelope))
 
 
 def eleven_point_ap(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Mean of the best precision at recall >= 0, 0.1 ... 1 (VOC2007's own)."""
+    """Average precision of one class, in percent, 0 to 100: the best precision at recall r or more, averaged over
+    r = 0, 0.1 ... 1.
+
+    scores (N,), positive (N,) bool and errors as of `area_ap`.
+
+    Source: Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", IJCV 2010: VOC2007's own.
+    """
     precision, _, hits = _curve(scores, positive)
     # in whole numbers, since 0.1 * 3 > 3 / 10 in floating point
     reached = [precision[10 * hits >= tenth * positive.sum()].max() for tenth in range(11)]

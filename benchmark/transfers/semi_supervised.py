@@ -4,8 +4,9 @@ Misra & van der Maaten, CVPR 2020 (arXiv:1912.01991), section 3.3, who follow Wu
 section 4.3 [Wu]; what both leave open as in facebookresearch/vissl, eval_resnet_8gpu_transfer_in1k_semi_sup_fulltune
 [VISSL]. From scratch a ResNet-50 reaches 22.0 (1 %) and 59.0 (10 %) top-5.
 
-The subset is SimCLR's where `imagenet/1percent.txt` or `10percent.txt` lies beside the images, else a class-balanced
-draw from the seed. Numbers on different subsets are different numbers: the list is part of the record's data.
+The subset is that of a list file, e.g. one of Chen et al., ICML 2020 (arXiv:2002.05709), where `imagenet/1percent.txt`
+or `10percent.txt` lies beside the images; else a class-balanced draw from the seed. Numbers on different subsets are
+different numbers: the list is part of the record's data.
 """
 
 from __future__ import annotations
@@ -87,7 +88,6 @@ class SemiSupervised(Transfer):
         optimizer = sgd([(model.parameters(), OPTIMIZER)])
         fit(model.train(), optimizer, loss_of, course, labelled, source, checkpoint, context)
         metrics = self._metrics(model.eval(), Views(test, centre_crop(side), context.seed), context)
-        checkpoint.unlink(missing_ok=True)
         return Scores(metrics, {"labelled": labelled.name, "labelled_images": len(labelled)}, data)
 
     def labelled(self, train: ImageSet, context: Context) -> ImageSet:

@@ -3,9 +3,7 @@ ends with the same bits, since everything in it follows from the step."""
 
 from __future__ import annotations
 
-import io
 import math
-import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmark.backbones.weights import load_strictly
 from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import TrainOrder
+from benchmark.engine.checkpoint import load_optimizer, read_state, write_state
 from benchmark.errors import UserError
-from benchmark.files import write_whole
 from benchmark.recipe import SGD, Schedule, Span
 from benchmark.transfers.contract import Context
 
@@ -83,7 +82,7 @@ def fit(
     """Train `model`, whose parameters and buffers are the whole state, on what `source` makes of `images`."""
     num_images = len(images)
     total = course.steps_total(num_images)
-    done, written = _restore(checkpoint, model, optimizer, context.device), time.monotonic()
+    done, written = _restore(checkpoint, model, optimizer), time.monotonic()
     order = TrainOrder(num_images, course.batch(num_images), context.seed, done, total)
     for inputs, labels in source(order):
         for group in optimizer.param_groups:
@@ -109,19 +108,14 @@ def _finite(loss: Tensor, step: int) -> float:
 
 
 def _save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, done: int) -> None:
-    content = io.BytesIO()
-    torch.save({"done": done, "model": model.state_dict(), "optimizer": optimizer.state_dict()}, content)
-    write_whole(path, content.getvalue())
+    write_state(path, {"done": done, "model": model.state_dict(), "optimizer": optimizer.state_dict()})
 
 
-def _restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> int:
+def _restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
     """Steps already done. The path names everything that decides the run, so what is there belongs to it."""
     if not path.is_file():
         return 0
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-        model.load_state_dict(state["model"], strict=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
-        raise UserError(f"{path}: not a checkpoint of this transfer; delete it to start over") from error
-    optimizer.load_state_dict(state["optimizer"])
+    state = read_state(path, {"done", "model", "optimizer"})
+    load_strictly(model, state["model"], path)
+    load_optimizer(optimizer, state["optimizer"], path)
     return state["done"]

@@ -1,0 +1,99 @@
+"""A transfer given a backbone file that is not what it says: one line naming the file and what differs, status 2."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from benchmark import cli
+from benchmark.backbones import build_backbone
+from benchmark.backbones.contract import InputSpec
+from benchmark.backbones.weights import save_backbone
+from benchmark.recipe import Architecture
+
+SMALL = Architecture("resnet50", width=0.0625)
+ORIGIN = {"recipe": "x", "recipe_hash": "0", "resolved": {}}
+
+
+@pytest.fixture
+def backbone_file(tmp_path: Path) -> Path:
+    path = tmp_path / "runs/smoke/x/seed0/backbone.safetensors"
+    save_backbone(path, build_backbone(SMALL, InputSpec(32)), SMALL, ORIGIN)
+    return path
+
+
+def told(backbone_file: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What `sslbench transfer` says of it on one line; of a good file, that there is no data for it here."""
+    runs = str(backbone_file.parents[3])
+    assert cli.run(["transfer", "x", "knn_imagenet_wu", "--scale", "smoke", "--data", runs, "--runs", runs]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    return said
+
+
+def test_a_good_file_is_loaded(backbone_file: Path, capsys: pytest.CaptureFixture[str]):
+    said = told(backbone_file, capsys)
+    assert "imagenet" in said
+    assert str(backbone_file) not in said
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any], dict[str, torch.Tensor]], object]) -> None:
+    with safe_open(path, framework="pt") as file:
+        facts = json.loads(file.metadata()["sslbench"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no dict
+    change(facts, tensors)
+    save_file(tensors, path, {"sslbench": json.dumps(facts)})
+
+
+def without_last_stage(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    for key in [key for key in tensors if key.startswith("layer4.")]:
+        del tensors[key]
+
+
+CHANGES: dict[str, tuple[Callable[[dict[str, Any], dict[str, torch.Tensor]], object], str]] = {
+    "other width": (lambda f, t: f["architecture"].update(width=0.125), "its stages are"),
+    "other width, said so": (
+        lambda f, t: (
+            f["architecture"].update(width=0.125),
+            [stage.update(channels=2 * stage["channels"]) for stage in f["stages"].values()],
+        ),
+        "of another shape: bn1.bias is (4,), wanted (8,)",
+    ),
+    "other architecture": (lambda f, t: f["architecture"].update(name="resnet51"), "there are: resnet50"),
+    "unknown setting": (lambda f, t: f["architecture"].update(depth=3), "unexpected keyword argument 'depth'"),
+    "width in words": (lambda f, t: f["architecture"].update(width="wide"), "not this version's"),
+    "last stage's weights missing": (without_last_stage, "missing: layer4.0.bn1.bias"),
+    "last stage not named": (lambda f, t: f["stages"].pop("res5"), "its stages are"),
+    "other stride": (lambda f, t: f["stages"]["res5"].update(stride=16), "its stages are"),
+    "input without a size": (lambda f, t: f["input"].pop("size"), "required positional argument: 'size'"),
+    "no input": (lambda f, t: f.pop("input"), "not a backbone file of format"),
+    "no recipe": (lambda f, t: f["origin"].pop("recipe_hash"), "lacks recipe_hash"),
+    "no settings": (lambda f, t: f["origin"].pop("resolved"), "lacks resolved"),
+    "other format": (lambda f, t: f.update(format="sslbench-backbone-0"), "not a backbone file of format"),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), CHANGES.values(), ids=list(CHANGES))
+def test_a_file_that_is_not_what_it_says_is_refused(
+    backbone_file: Path,
+    change: Callable[[dict[str, Any], dict[str, torch.Tensor]], object],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+):
+    rewrite(backbone_file, change)
+    line = told(backbone_file, capsys)
+    assert str(backbone_file) in line
+    assert said in line
+
+
+@pytest.mark.parametrize("metadata", ["no JSON", "[1]"])
+def test_metadata_of_another_kind_is_refused(backbone_file: Path, metadata: str, capsys: pytest.CaptureFixture[str]):
+    save_file({"conv1.weight": torch.zeros(1)}, backbone_file, {"sslbench": metadata})
+    assert str(backbone_file) in told(backbone_file, capsys)
