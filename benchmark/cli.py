@@ -291,7 +291,7 @@ def publish(
     allow_dirty: Annotated[bool, arg(help="Publish records of code that is in no commit too.")] = False,
 ) -> int:
     """Copy the records of runs to leaderboards/measured, to be committed, and write the leaderboards again."""
-    from benchmark.leaderboards import LEADERBOARDS
+    from benchmark.ledger import LEADERBOARDS
     from benchmark.results import publish as publish_run
 
     for folder in runs:

@@ -1,8 +1,7 @@
-"""What the leaderboards are made of: tables.toml, the ledgers of reported numbers, the sources. Imports no torch."""
+"""Which tables there are, and which rows and columns each has: leaderboards/tables.toml. Imports no torch."""
 
 from __future__ import annotations
 
-import csv
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, dataclass, fields
@@ -10,28 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UserError
-from benchmark.provenance import REPOSITORY
-
-LEADERBOARDS = REPOSITORY / "leaderboards"
-
-
-@dataclass(frozen=True)
-class Reported:
-    """One published number: a line of leaderboards/reported/<source>.csv, whose header these fields are."""
-
-    method: str
-    backbone: str
-    pretrain_data: str
-    transfer: str
-    protocol: str  # the id of the transfer here that follows it, where one does
-    setting: str
-    metric: str
-    unit: str
-    value: str  # as printed
-    table: str  # where in the source
-    evidence: str
-    measured_by: str
-    note: str
+from benchmark.ledger import LEADERBOARDS
 
 
 @dataclass(frozen=True)
@@ -130,33 +108,6 @@ def _checked(layout: Layout, where: str) -> Layout:
     if strangers:
         raise UserError(f"{where}: a note or the delta names {sorted(strangers)}, which is no row or column")
     return layout
-
-
-def read_reported(source: str, folder: Path = LEADERBOARDS / "reported") -> list[Reported]:
-    """The ledger of one source. A wrong header or a value that is no number is a UserError naming file and line."""
-    path = folder / f"{source}.csv"
-    if not path.is_file():
-        raise UserError(f"{path}: no such ledger of reported numbers")
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames != [f.name for f in fields(Reported)]:
-            raise UserError(f"{path}: its header must be {','.join(f.name for f in fields(Reported))}")
-        lines = []
-        for entry in reader:
-            try:
-                float(entry["value"])
-                lines.append(Reported(**entry))
-            except (TypeError, ValueError) as error:
-                raise UserError(f"{path}, line {reader.line_num}: {error}") from error
-    return lines
-
-
-def citation(source: str, path: Path = LEADERBOARDS / "sources.csv") -> str:
-    with path.open(newline="") as file:
-        for entry in csv.DictReader(file):
-            if entry["key"] == source:
-                return "{authors}, “{title}”, {venue} {year}, arXiv:{arxiv_id}".format(**entry)
-    raise UserError(f"{path}: no source {source!r}")
 
 
 def transfers_of(layouts: Iterable[Layout]) -> list[str]:

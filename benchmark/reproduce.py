@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmark.engine.train import Machine, pretrain
 from benchmark.errors import UserError
 from benchmark.files import write_whole
-from benchmark.leaderboards import LEADERBOARDS
+from benchmark.ledger import LEADERBOARDS
 from benchmark.recipe import Recipe
 from benchmark.results import Record, read_published, read_runs
 from benchmark.scale import Scale

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmark.errors import UserError
-from benchmark.leaderboards import LEADERBOARDS, Column, Layout, Note, Reported, citation, read_layouts, read_reported
+from benchmark.leaderboards import Column, Layout, Note, read_layouts
+from benchmark.ledger import LEADERBOARDS, Reported, citation, read_reported
 from benchmark.results import Record, read_published
 
 MARKS = "abcdefghijklmnopqrstuvwxyz"

@@ -13,18 +13,8 @@ from hypothesis import strategies as st
 from test_results import a_record
 
 from benchmark.errors import UserError
-from benchmark.leaderboards import (
-    LEADERBOARDS,
-    Column,
-    Delta,
-    Layout,
-    Note,
-    Reported,
-    Row,
-    read_layouts,
-    read_reported,
-    transfers_of,
-)
+from benchmark.leaderboards import Column, Delta, Layout, Note, Row, read_layouts, transfers_of
+from benchmark.ledger import LEADERBOARDS, Reported, read_reported
 from benchmark.tables import collect, leaderboard_files, rank_agreement, table
 
 
@@ -160,15 +150,16 @@ def test_every_printed_delta_is_what_its_rows_say():
 
 
 def test_the_ledger_is_shown_whole():
-    """Every reported number is in a table, but for the deltas (recomputed) and parameter counts of comparable rows."""
+    """Every number of a table that is laid out is in it, but for deltas (recomputed) and sizes of comparable rows."""
     shown = {
         (layout.printed, row.method, *column.reported)
         for layout in read_layouts()
         for row in layout.rows
         for column in layout.columns
     }
+    laid_out = {table for table, *_ in shown}
     for line in read_reported("misra2020_pirl"):
-        if line.method != "delta_of_pirl" and line.value != "25.6":
+        if line.table in laid_out and line.method != "delta_of_pirl" and line.value != "25.6":
             assert (line.table, line.method, line.transfer, line.setting, line.metric) in shown, line
 
 
@@ -204,16 +195,6 @@ def test_faults_in_the_layout_are_named(tmp_path: Path, old: str, new: str, said
     path.write_text((LEADERBOARDS / "tables.toml").read_text().replace(old, new, 1))
     with pytest.raises(UserError, match=said):
         read_layouts(path)
-
-
-def test_faults_in_a_ledger_are_named(tmp_path: Path):
-    ledger = (LEADERBOARDS / "reported/misra2020_pirl.csv").read_text()
-    (tmp_path / "one.csv").write_text(ledger.replace(",75.9,", ",many,", 1))
-    with pytest.raises(UserError, match="line 2"):
-        read_reported("one", tmp_path)
-    (tmp_path / "two.csv").write_text(ledger.replace("method,", "recipe,", 1))
-    with pytest.raises(UserError, match="header"):
-        read_reported("two", tmp_path)
 
 
 def test_tables_need_no_torch():
