@@ -247,7 +247,7 @@ def tables(
     """Show reported and measured numbers side by side: current runs, and published records where there is no run."""
     if write:
         from benchmark.files import write_whole
-        from benchmark.tables import leaderboard_files
+        from benchmark.pages import leaderboard_files
 
         for path, text in leaderboard_files().items():
             write_whole(path, text.encode())
