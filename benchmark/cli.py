@@ -247,7 +247,7 @@ def tables(
     """Show reported and measured numbers side by side: current runs, and published records where there is no run."""
     if write:
         from benchmark.files import write_whole
-        from benchmark.tables import leaderboard_files
+        from benchmark.pages import leaderboard_files
 
         for path, text in leaderboard_files().items():
             write_whole(path, text.encode())
@@ -291,7 +291,7 @@ def publish(
     allow_dirty: Annotated[bool, arg(help="Publish records of code that is in no commit too.")] = False,
 ) -> int:
     """Copy the records of runs to leaderboards/measured, to be committed, and write the leaderboards again."""
-    from benchmark.leaderboards import LEADERBOARDS
+    from benchmark.ledger import LEADERBOARDS
     from benchmark.results import publish as publish_run
 
     for folder in runs:

@@ -1,8 +1,7 @@
-"""What the leaderboards are made of: tables.toml, the ledgers of reported numbers, the sources. Imports no torch."""
+"""Which tables there are, and which rows and columns each has: leaderboards/tables.toml. Imports no torch."""
 
 from __future__ import annotations
 
-import csv
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, dataclass, fields
@@ -10,65 +9,80 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UserError
-from benchmark.provenance import REPOSITORY
+from benchmark.ledger import LEADERBOARDS
 
-LEADERBOARDS = REPOSITORY / "leaderboards"
-
-
-@dataclass(frozen=True)
-class Reported:
-    """One published number: a line of leaderboards/reported/<source>.csv, whose header these fields are."""
-
-    method: str
-    backbone: str
-    pretrain_data: str
-    transfer: str
-    protocol: str  # the id of the transfer here that follows it, where one does
-    setting: str
-    metric: str
-    unit: str
-    value: str  # as printed
-    table: str  # where in the source
-    evidence: str
-    measured_by: str
-    note: str
+BEST = ("highest", "lowest", "none")
+UNDERLINES = ("none", "second", "behind")
 
 
 @dataclass(frozen=True)
 class Row:
-    """method: in the ledger. recipe: where measured numbers come from. competes: may be the best of the table."""
+    """One row of a table.
+
+    method, backbone, pretrain_data: in the ledger; those left out may be anything.
+    setting:  added to the setting that the column names. merged: instead, one number that stands for all columns.
+    name:     what notes and Δ call the row; its method, if left out.
+    recipe:   where measured numbers come from.
+    competes: may be the best of the table. bold: is printed in bold whatever its numbers are.
+    facts:    texts for the table's fact columns.
+    """
 
     method: str
     title: str
+    name: str = ""
+    backbone: str = ""
+    pretrain_data: str = ""
+    setting: str = ""
+    merged: str = ""
     recipe: str = ""
     competes: bool = True
+    bold: bool = False
+    facts: Sequence[str] = ()
+
+    @property
+    def key(self) -> str:
+        return self.name or self.method
 
 
 @dataclass(frozen=True)
 class Column:
-    """reported: (transfer, setting, metric) in the ledger. transfer, metric, stage: where measured numbers come from;
-    with a stage, from the record's scores per stage. best: which value is set in bold."""
+    """One column of a table.
+
+    reported: (transfer, setting, metric) in the ledger; {method} in the setting is the row's.
+    method, pretrain_data: whose numbers, if not those of the row's.
+    transfer, metric, stage: where measured numbers come from; with a stage, from the record's scores per stage.
+    best:     which value is set in bold.
+    of:       instead of all that, a computed column: column `of` less the same column in row `minus`, or less column
+              `less` in the same row.
+    """
 
     title: str
-    reported: tuple[str, str, str]
+    reported: Sequence[str] = ()
+    method: str = ""
+    pretrain_data: str = ""
     transfer: str = ""
     metric: str = ""
     stage: str = ""
     best: str = "highest"
+    of: str = ""
+    minus: str = ""
+    less: str = ""
 
 
 @dataclass(frozen=True)
 class Note:
-    """A footnote to the methods' cells in these columns; without columns to their titles, without both to all."""
+    """A footnote to the rows' cells in these columns; without columns to their titles, without both to all.
+    discrepancy: the key in discrepancies.toml, whose first line is the text if there is none here."""
 
-    text: str
+    text: str = ""
     methods: Sequence[str] = ()
     columns: Sequence[str] = ()
+    discrepancy: str = ""
 
 
 @dataclass(frozen=True)
 class Delta:
-    """A last row: of the method `of`, less `minus`."""
+    """A row below row `of`: that row less row `minus`."""
 
     title: str
     of: str
@@ -77,29 +91,61 @@ class Delta:
 
 @dataclass(frozen=True)
 class Layout:
-    """One table of leaderboards/tables.toml."""
+    """One table of leaderboards/tables.toml.
+
+    of:         which paper's, for `--tables-of`.
+    printed:    which table of the source.
+    facts:      titles of columns with the rows' own texts.
+    shows:      what the ledger says of a row besides numbers: "backbone", "pretrain_data".
+    underline:  "second": the second best is underlined; "behind": the best is underlined, not bold, if a row that does
+                not compete is better.
+    references: recipes that every reproduction runs too, for they frame the table.
+    scales:     scale -> what its numbers are. tolerances: transfer -> points by which a measured number at paper scale
+                may differ from the reported one.
+    """
 
     key: str
-    of: str  # which paper's, for `--tables-of`
+    of: str
     source: str
-    printed: str  # which table of the source
+    printed: str
     title: str
     rows: tuple[Row, ...]
     columns: tuple[Column, ...]
     notes: tuple[Note, ...]
     delta: Delta | None
-    references: tuple[str, ...]  # recipes that every reproduction runs too, for they frame the table
-    scales: dict[str, str]  # scale -> what its numbers are
+    references: tuple[str, ...]
+    scales: dict[str, str]
+    tolerances: dict[str, float]
+    facts: tuple[str, ...] = ()
+    shows: tuple[str, ...] = ()
+    underline: str = "none"
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A table of the survey, which may be several here, for a table never mixes protocols."""
+
+    title: str
+    tables: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Discrepancy:
+    """What differs between the documents and papers, and what is shown here and why: a line each."""
+
+    differs: str
+    shown: str
 
 
 def read_layouts(path: Path = LEADERBOARDS / "tables.toml") -> list[Layout]:
     """The tables in file order. An unknown or missing key is a UserError naming the table."""
-    try:
-        content = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: {error}") from error
-    shared = {"references": tuple(content["references"]), "scales": content["scales"]}
-    layouts = []
+    content = _content(path)
+    shared = {
+        "references": tuple(content["references"]),
+        "scales": content["scales"],
+        "tolerances": content.get("tolerances", {}),
+    }
+    layouts: dict[str, Layout] = {}
     for entry in content["table"]:
         where = f"{path}: table {entry.get('key')!r}"
         parts = {
@@ -108,8 +154,34 @@ def read_layouts(path: Path = LEADERBOARDS / "tables.toml") -> list[Layout]:
             "notes": tuple(_built(Note, note, where) for note in entry.pop("notes", ())),
             "delta": _built(Delta, entry.pop("delta"), where) if "delta" in entry else None,
         }
-        layouts.append(_checked(_built(Layout, {**entry, **parts, **shared}, where), where))
-    return layouts
+        layout = _built(Layout, {**entry, **parts, **shared}, where)
+        if faults := [*_faults(layout), *(["there is one already"] if layout.key in layouts else [])]:
+            raise UserError(f"{where}: {'; '.join(faults)}")
+        layouts[layout.key] = layout
+    return list(layouts.values())
+
+
+def read_chapters(path: Path = LEADERBOARDS / "tables.toml") -> list[Chapter]:
+    """The survey's tables in order, and which of ours they are. UserError for one that does not exist."""
+    content = _content(path)
+    chapters = [_built(Chapter, entry, f"{path}: chapter") for entry in content.get("chapter", ())]
+    known = {entry.get("key") for entry in content["table"]}
+    for chapter in chapters:
+        if strangers := set(chapter.tables) - known:
+            raise UserError(f"{path}: chapter {chapter.title!r} names {sorted(strangers)}, which is no table")
+    return chapters
+
+
+def read_discrepancies(path: Path = LEADERBOARDS / "discrepancies.toml") -> dict[str, Discrepancy]:
+    """By key, in file order."""
+    return {key: _built(Discrepancy, entry, f"{path}: {key}") for key, entry in _content(path).items()}
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def _built(kind: Any, entry: dict[str, Any], where: str) -> Any:
@@ -121,42 +193,29 @@ def _built(kind: Any, entry: dict[str, Any], where: str) -> Any:
     return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()})
 
 
-def _checked(layout: Layout, where: str) -> Layout:
-    methods, columns = {row.method for row in layout.rows}, {column.title for column in layout.columns}
-    named = [name for note in layout.notes for name in note.methods] + (
-        [layout.delta.of, layout.delta.minus] if layout.delta else []
-    )
-    strangers = (set(named) - methods) | ({name for note in layout.notes for name in note.columns} - columns)
-    if strangers:
-        raise UserError(f"{where}: a note or the delta names {sorted(strangers)}, which is no row or column")
-    return layout
-
-
-def read_reported(source: str, folder: Path = LEADERBOARDS / "reported") -> list[Reported]:
-    """The ledger of one source. A wrong header or a value that is no number is a UserError naming file and line."""
-    path = folder / f"{source}.csv"
-    if not path.is_file():
-        raise UserError(f"{path}: no such ledger of reported numbers")
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames != [f.name for f in fields(Reported)]:
-            raise UserError(f"{path}: its header must be {','.join(f.name for f in fields(Reported))}")
-        lines = []
-        for entry in reader:
-            try:
-                float(entry["value"])
-                lines.append(Reported(**entry))
-            except (TypeError, ValueError) as error:
-                raise UserError(f"{path}, line {reader.line_num}: {error}") from error
-    return lines
-
-
-def citation(source: str, path: Path = LEADERBOARDS / "sources.csv") -> str:
-    with path.open(newline="") as file:
-        for entry in csv.DictReader(file):
-            if entry["key"] == source:
-                return "{authors}, “{title}”, {venue} {year}, arXiv:{arxiv_id}".format(**entry)
-    raise UserError(f"{path}: no source {source!r}")
+def _faults(layout: Layout) -> list[str]:
+    rows, columns = [row.key for row in layout.rows], [column.title for column in layout.columns]
+    named_rows = {name for note in layout.notes for name in note.methods}
+    named_rows |= {layout.delta.of, layout.delta.minus} if layout.delta else set()
+    named_rows |= {column.minus for column in layout.columns}
+    named_columns = {name for note in layout.notes for name in note.columns}
+    named_columns |= {name for column in layout.columns for name in (column.of, column.less) if name}
+    faults = []
+    if strangers := (named_rows - {*rows, ""}) | (named_columns - set(columns)):
+        faults.append(f"a note or a Δ names {sorted(strangers)}, which is no row or column")
+    if twice := {name for name in [*rows, *columns] if [*rows, *columns].count(name) > 1}:
+        faults.append(f"two rows or columns are called {sorted(twice)}")
+    faults += [f"row {row.key!r} lacks facts" for row in layout.rows if len(row.facts) not in (0, len(layout.facts))]
+    for column in layout.columns:
+        if column.best not in BEST:
+            faults.append(f"best is {column.best!r}, not one of {BEST}")
+        if not column.of and len(column.reported) != 3:
+            faults.append(f"column {column.title!r} needs reported = [transfer, setting, metric]")
+        if bool(column.of) != bool(column.minus or column.less):
+            faults.append(f"column {column.title!r} needs `of` and one of `minus` and `less`")
+    if layout.underline not in UNDERLINES:
+        faults.append(f"underline is {layout.underline!r}, not one of {UNDERLINES}")
+    return faults
 
 
 def transfers_of(layouts: Iterable[Layout]) -> list[str]:

@@ -12,12 +12,13 @@ from pathlib import Path
 from benchmark.engine.train import Machine, pretrain
 from benchmark.errors import UserError
 from benchmark.files import write_whole
-from benchmark.leaderboards import LEADERBOARDS
+from benchmark.ledger import LEADERBOARDS
+from benchmark.measured import collect
+from benchmark.pages import render
 from benchmark.recipe import Recipe
 from benchmark.results import Record, read_published, read_runs
 from benchmark.scale import Scale
 from benchmark.scoring import Run, clear_workspace, is_pretrained, is_scored, pretraining_images, score
-from benchmark.tables import collect, render
 from benchmark.transfers.contract import Transfer
 
 

@@ -1,230 +1,225 @@
-"""Tables: what papers report beside what was measured here, as markdown. Imports no torch.
+"""Tables as data: what papers report beside what was measured here. Imports no torch.
 
 Reported and measured numbers never share a column, nor do two scales, two versions of a protocol, or two data sets.
 """
 
 from __future__ import annotations
 
-import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmark.errors import UserError
-from benchmark.leaderboards import LEADERBOARDS, Column, Layout, Note, Reported, citation, read_layouts, read_reported
-from benchmark.results import Record, read_published
-
-MARKS = "abcdefghijklmnopqrstuvwxyz"
+from benchmark.footnotes import STALE, UNVERIFIED, Footnote, footnotes, marks
+from benchmark.judging import orders, reproduced, styles, tau
+from benchmark.leaderboards import Column, Discrepancy, Layout
+from benchmark.ledger import Names, Reported
+from benchmark.measured import Measured, Seeds, Variant, measured_in, variant_title, variants
+from benchmark.reported import Number, Printed, difference, printed_in
+from benchmark.results import Record
 
 
 @dataclass(frozen=True)
-class Variant:
-    """What measured numbers of one column share."""
+class Head:
+    """kind: method, fact, reported, computed, measured, delta or verdict. column: the layout's."""
 
-    scale: str
-    version: int
-    data: str  # fingerprints of what the protocol read
+    title: str
+    kind: str
+    column: str = ""
+    scale: str = ""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Measured values over seeds."""
+    """number: what to sort and draw by. style: "", "bold" or "underline". about: where the number comes from."""
 
-    values: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        return statistics.fmean(self.values)
-
-    def __str__(self) -> str:
-        spread = f" ± {statistics.stdev(self.values):.1f}" if len(self.values) > 1 else ""
-        return f"{self.mean:.1f}{spread} ({len(self.values)})"
+    text: str = ""
+    number: float | None = None
+    style: str = ""
+    marks: tuple[str, ...] = ()
+    about: str = ""
 
 
-Printed = dict[tuple[str, str], str]  # (method, column) -> the number as its source prints it
-Measured = dict[tuple[str, str, Variant], Cell]  # (recipe, column, variant) -> values over seeds
+@dataclass(frozen=True)
+class Board:
+    """A table with all its cells: lines[i][j] stands below heads[j]. differences: lines that are a Δ of two rows."""
+
+    layout: Layout
+    citation: str
+    heads: tuple[Head, ...]
+    lines: tuple[tuple[Cell, ...], ...]
+    differences: frozenset[int]
+    remarks: tuple[str, ...]
+    footnotes: tuple[Footnote, ...]
 
 
-def collect(published: Iterable[Record], runs: Iterable[Record], is_current: Callable[[Record], bool]) -> list[Record]:
-    """One record per (scale, recipe, transfer, seed): the run that is current, else the published one, else none."""
-    chosen = {record.published_path: record for record in published}
-    chosen.update({record.published_path: record for record in runs if is_current(record)})
-    return [chosen[path] for path in sorted(chosen)]
+@dataclass(frozen=True)
+class Context:
+    """What tables say besides numbers. stale: published path of a record -> why it is not what would be run now."""
+
+    names: Names = field(default_factory=dict)
+    citations: Mapping[str, str] = field(default_factory=dict)
+    discrepancies: Mapping[str, Discrepancy] = field(default_factory=dict)
+    stale: Mapping[Path, str] = field(default_factory=dict)
 
 
-def table(layout: Layout, reported: Sequence[Reported], records: Sequence[Record]) -> str:
-    """The whole section as markdown: title, table, rank agreement, protocols, notes."""
-    printed = _printed(layout, reported)
-    measured, left_out = _measured(layout, records)
+def board(layout: Layout, reported: Sequence[Reported], records: Sequence[Record], context: Context) -> Board:
+    """The whole table. Raises UserError where the ledger or a record does not fit the layout."""
+    printed = printed_in(layout, reported)
+    measured, left_out = measured_in(layout, records)
     layout = _without_empty_rows(layout, printed, measured)
-    headers, cells = ["Method"], [[_marked(layout, row.title, row.method, "")] for row in layout.rows]
-    for column in layout.columns:
-        own = [printed.get((row.method, column.title), "") for row in layout.rows]
-        headers.append(f"{column.title}, reported" if _variants(measured, column) else column.title)
-        numbers = [float(text) if text else None for text in own]
-        for line, row, text in zip(cells, layout.rows, _bold(layout, column, own, numbers), strict=True):
-            line.append(_marked(layout, text or "–", row.method, column.title))
-        for variant in _variants(measured, column):
-            found = [measured.get((row.recipe, column.title, variant)) for row in layout.rows]
-            headers.append(f"{column.title}, {_title(variant, _variants(measured, column))}")
-            texts = [str(cell) if cell else "" for cell in found]
-            means = [cell.mean if cell else None for cell in found]
-            for line, text in zip(cells, _bold(layout, column, texts, means), strict=True):
-                line.append(text or "–")
-    if layout.delta:
-        cells.append(_delta_line(layout, printed, measured))
-    parts = [
-        f"### {layout.title}",
-        f"{layout.printed} of {citation(layout.source)}.",
-        _markdown(headers, cells),
-        "\n".join([*_agreement(layout, printed, measured), *_protocols(layout, measured)]),
-        "\n".join(_footnotes(layout, measured, left_out)),
+    columns = [
+        *_row_columns(layout, reported, printed, context),
+        *(one for column in layout.columns for one in _number_columns(layout, column, printed, measured, context)),
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    lines = [list(line) for line in zip(*(cells for _, cells, _ in columns), strict=True)]
+    differences = []
+    if layout.delta and {layout.delta.of, layout.delta.minus} <= {row.key for row in layout.rows}:
+        at = [row.key for row in layout.rows].index(layout.delta.of) + 1
+        lines.insert(at, [Cell(layout.delta.title), *(last for _, _, last in columns[1:])])
+        differences = [at]
+    stale = {
+        f"{path.as_posix()}: {context.stale[path]}"
+        for seeds in measured.values()
+        for path in (record.published_path for record in seeds.records)
+        if path in context.stale
+    }
+    return Board(
+        layout,
+        context.citations.get(layout.source, layout.source),
+        tuple(head for head, _, _ in columns),
+        tuple(tuple(line) for line in lines),
+        frozenset(differences),
+        (*_agreement(layout, printed, measured), *_protocols(layout, measured)),
+        tuple(footnotes(layout, printed, measured, [*left_out], sorted(stale), context.discrepancies)),
+    )
 
 
 def _without_empty_rows(layout: Layout, printed: Printed, measured: Measured) -> Layout:
-    """Rows with neither a reported nor a measured number go, and footnotes that are about them alone."""
-    methods, recipes = {method for method, _ in printed}, {recipe for recipe, _, _ in measured}
-    rows = tuple(row for row in layout.rows if row.method in methods or row.recipe in recipes)
-    kept = {row.method for row in rows}
+    """Rows with neither a reported nor a measured number go, and footnotes that are about them alone. Columns in which
+    nothing is best, e.g. sizes, keep no row, unless there are no others."""
+    scores = {column.title for column in layout.columns if column.best != "none"}
+    keys = {key for key, title in printed if title in scores or not scores}
+    recipes = {recipe for recipe, _, _ in measured}
+    rows = tuple(row for row in layout.rows if row.key in keys or row.recipe in recipes)
+    kept = {row.key for row in rows}
     notes = tuple(note for note in layout.notes if not note.methods or kept & set(note.methods))
     return replace(layout, rows=rows, notes=notes)
 
 
-def _printed(layout: Layout, reported: Sequence[Reported]) -> Printed:
-    known = {
-        (line.method, line.transfer, line.setting, line.metric): line.value
-        for line in reported
-        if line.table == layout.printed
-    }
-    found = {(r.method, c.title): known.get((r.method, *c.reported)) for r in layout.rows for c in layout.columns}
-    return {key: value for key, value in found.items() if value is not None}
+Part = tuple[Head, list[Cell], Cell]  # a column: its head, a cell per row, and its cell in the Δ row
 
 
-def _measured(layout: Layout, records: Sequence[Record]) -> tuple[Measured, list[str]]:
-    """What there is, and a line for every record that is left out of a mean because its settings differ."""
-    found: Measured = {}
-    left_out: dict[str, None] = {}
-    recipes = {row.recipe for row in layout.rows if row.recipe}
-    for column in layout.columns:
-        groups: dict[tuple[str, Variant], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
-        for record in records:
-            if record.transfer == column.transfer and record.recipe in recipes:
-                data = ",".join(record.transfer_data[name] for name in sorted(record.transfer_data))
-                variant = Variant(record.scale, record.transfer_version, data)
-                groups[record.recipe, variant][record.recipe_hash].append(record)
-        for (recipe, variant), by_settings in groups.items():
-            kept = max(by_settings.values(), key=lambda group: (len(group), -min(r.seed for r in group)))
-            found[recipe, column.title, variant] = Cell(tuple(_value(record, column) for record in kept))
-            for other in (record for group in by_settings.values() if group is not kept for record in group):
-                left_out[
-                    f"{recipe} seed {other.seed} at {other.scale} scale ran with other settings "
-                    f"({other.recipe_hash}, not {kept[0].recipe_hash}) and is left out"
-                ] = None
-    return found, list(left_out)
+def _row_columns(layout: Layout, reported: Sequence[Reported], printed: Printed, context: Context) -> Iterator[Part]:
+    yield Head("Method", "method"), [Cell(row.title, marks=marks(layout, row, "")) for row in layout.rows], Cell()
+    for what, title, kind in (("backbone", "Network", "backbone"), ("pretrain_data", "Pretrained on", "pretraining")):
+        if what in layout.shows:
+            texts = []
+            for row in layout.rows:
+                lines = [line for (key, _), number in printed.items() if key == row.key for line in number.lines[:1]]
+                found = [getattr(row, what), *(getattr(line, what) for line in lines if line.method == row.method)]
+                name = next(filter(None, found), "")
+                texts.append(context.names[kind][name].title if name in context.names.get(kind, {}) else name)
+            yield Head(title, "fact"), [Cell(text) for text in texts], Cell()
+    for index, title in enumerate(layout.facts):
+        yield Head(title, "fact"), [Cell(row.facts[index] if row.facts else "") for row in layout.rows], Cell()
 
 
-def _value(record: Record, column: Column) -> float:
-    scores = record.detail.get("per_stage", {}) if column.stage else record.metrics
-    key = column.stage or column.metric
-    if not isinstance(scores, dict) or not isinstance(scores.get(key), int | float):
-        raise UserError(f"{record.path}: has no {key!r}, which table column {column.title!r} shows")
-    return float(scores[key])
-
-
-def _variants(measured: Measured, column: Column) -> list[Variant]:
-    found = {variant for _, title, variant in measured if title == column.title}
-    return sorted(found, key=lambda v: (v.scale, v.version, v.data))
-
-
-def _title(variant: Variant, others: Sequence[Variant]) -> str:
-    """The scale, and whatever else tells this column from its neighbours."""
-    same_scale = [other for other in others if other.scale == variant.scale]
-    title = variant.scale
-    if len({other.version for other in same_scale}) > 1:
-        title += f" v{variant.version}"
-    if len({other.data for other in same_scale if other.version == variant.version}) > 1:
-        title += f" on data {variant.data}"
-    return title
-
-
-def _bold(layout: Layout, column: Column, texts: list[str], numbers: Sequence[float | None]) -> list[str]:
-    """`texts` with the best number's in bold; rows that frame the table compete for nothing."""
-    competing = [
-        number for row, number in zip(layout.rows, numbers, strict=True) if number is not None and row.competes
+def _number_columns(
+    layout: Layout, column: Column, printed: Printed, measured: Measured, context: Context
+) -> Iterator[Part]:
+    """The reported numbers, then those measured per variant with their verdicts."""
+    beside = variants(measured, column)
+    numbers = [printed.get((row.key, column.title)) for row in layout.rows]
+    looks = styles(layout, column, [number.value if number else None for number in numbers])
+    cells = [
+        _reported_cell(number, style, marks(layout, row, column.title))
+        for row, number, style in zip(layout.rows, numbers, looks, strict=True)
     ]
-    if column.best == "none" or not competing:
-        return texts
-    best = max(competing) if column.best == "highest" else min(competing)
-    return [
-        f"**{text}**" if number == best and row.competes else text
-        for row, text, number in zip(layout.rows, texts, numbers, strict=True)
-    ]
+    title = f"{column.title}, reported" if beside else column.title
+    yield (
+        Head(title, "computed" if column.of else "reported", column.title),
+        cells,
+        _reported_delta(layout, column, printed),
+    )
+    for variant in beside:
+        found = [measured.get((row.recipe, column.title, variant)) for row in layout.rows]
+        name = f"{column.title}, {variant_title(variant, beside)}"
+        looks = styles(layout, column, [seeds.mean if seeds else None for seeds in found])
+        own = [_measured_cell(seeds, style, context) for seeds, style in zip(found, looks, strict=True)]
+        head = Head(name, "measured", column.title, variant.scale)
+        yield head, own, _measured_delta(layout, column, variant, measured)
+        if variant.scale == "paper":
+            gaps = [
+                seeds.mean - number.value if seeds and number else None
+                for seeds, number in zip(found, numbers, strict=True)
+            ]
+            texts = [Cell("" if gap is None else f"{gap:+.1f}", gap) for gap in gaps]
+            yield replace(head, title=f"{name} Δ", kind="delta"), texts, Cell()
+            verdicts = [reproduced(gap, layout.tolerances.get(column.transfer)) for gap in gaps]
+        else:
+            verdicts = orders([(n.value, s.mean) if n and s else None for n, s in zip(numbers, found, strict=True)])
+        yield replace(head, title=f"{name} verdict", kind="verdict"), [Cell(text) for text in verdicts], Cell()
 
 
-def _marked(layout: Layout, text: str, method: str, column: str) -> str:
-    """`text` with the letters of the footnotes that are about it."""
-    marks = [
-        mark
-        for mark, note in _lettered(layout)
-        if method in note.methods and (column in note.columns if note.columns else not column)
-    ]
-    return f"{text} <sup>{','.join(marks)}</sup>" if marks else text
+def _reported_cell(number: Number | None, style: str, marks: tuple[str, ...]) -> Cell:
+    if number is None:
+        return Cell(marks=marks)
+    unverified = any(not line.verified for line in number.lines)
+    about = "; ".join(dict.fromkeys(_about(line) for line in number.lines))
+    return Cell(number.text, number.value, style, (*marks, *([UNVERIFIED] if unverified else [])), about)
 
 
-def _lettered(layout: Layout) -> list[tuple[str, Note]]:
-    return list(zip(MARKS, (note for note in layout.notes if note.methods), strict=False))
+def _about(line: Reported) -> str:
+    """Who measured it, and who has seen it: no commas in either."""
+    by = f"measured by {line.measured_by}" if " " not in line.measured_by else line.measured_by
+    return ", ".join(filter(None, (by if line.measured_by else "", line.evidence, line.note)))
 
 
-def _delta_line(layout: Layout, printed: Printed, measured: Measured) -> list[str]:
-    assert layout.delta
-    recipes = {row.method: row.recipe for row in layout.rows}
-    of, minus = layout.delta.of, layout.delta.minus
-    line = [layout.delta.title]
-    for column in layout.columns:
-        pair = [printed.get((method, column.title)) for method in (of, minus)]
-        line.append(f"{float(pair[0]) - float(pair[1]):+.1f}" if pair[0] and pair[1] else "–")
-        for variant in _variants(measured, column):
-            one, other = (measured.get((recipes.get(method, ""), column.title, variant)) for method in (of, minus))
-            line.append(f"{one.mean - other.mean:+.1f}" if one and other else "–")
-    return line
+def _measured_cell(seeds: Seeds | None, style: str, context: Context) -> Cell:
+    if seeds is None:
+        return Cell()
+    stale = any(record.published_path in context.stale for record in seeds.records)
+    about = "; ".join(f"seed {record.seed}, commit {record.commit[:12]}" for record in seeds.records)
+    return Cell(str(seeds), seeds.mean, style, (STALE,) if stale else (), about)
+
+
+def _reported_delta(layout: Layout, column: Column, printed: Printed) -> Cell:
+    if not layout.delta or column.best == "none":
+        return Cell()
+    of, minus = (printed.get((key, column.title)) for key in (layout.delta.of, layout.delta.minus))
+    if not of or not minus:
+        return Cell()
+    number = difference(of, minus)
+    return Cell(number.text, number.value, about="computed")
+
+
+def _measured_delta(layout: Layout, column: Column, variant: Variant, measured: Measured) -> Cell:
+    if not layout.delta:
+        return Cell()
+    recipes = {row.key: row.recipe for row in layout.rows}
+    keys = (layout.delta.of, layout.delta.minus)
+    of, minus = (measured.get((recipes.get(key, ""), column.title, variant)) for key in keys)
+    return Cell(f"{of.mean - minus.mean:+.1f}", of.mean - minus.mean, about="computed") if of and minus else Cell()
 
 
 def _agreement(layout: Layout, printed: Printed, measured: Measured) -> list[str]:
     """One line per scale: Kendall's τ of every column."""
     by_scale: dict[str, list[str]] = defaultdict(list)
     for column in layout.columns:
-        variants = _variants(measured, column)
-        for variant in variants:
-            cells = [(row.method, measured.get((row.recipe, column.title, variant))) for row in layout.rows]
-            both = [
-                (float(printed[method, column.title]), cell.mean)
-                for method, cell in cells
-                if cell and (method, column.title) in printed
+        beside = variants(measured, column)
+        for variant in beside:
+            cells = [
+                (printed.get((row.key, column.title)), measured.get((row.recipe, column.title, variant)))
+                for row in layout.rows
             ]
-            extra = _title(variant, variants).removeprefix(variant.scale)
-            by_scale[variant.scale].append(f"{column.title}{extra} {_tau(both)}")
+            extra = variant_title(variant, beside).removeprefix(variant.scale)
+            pairs = [(number.value, seeds.mean) for number, seeds in cells if number and seeds]
+            by_scale[variant.scale].append(f"{column.title}{extra} {tau(pairs)}")
     return [
-        f"- Rank agreement with the paper (Kendall's τ, 1 is the same order), {scale}: {'; '.join(texts)}."
+        f"Rank agreement with the paper (Kendall's τ, 1 is the same order), {scale}: {'; '.join(texts)}."
         for scale, texts in by_scale.items()
     ]
-
-
-def _tau(both: Sequence[tuple[float, float]]) -> str:
-    if len(both) < 2:
-        return f"– ({len(both)} to compare)"
-    tau = rank_agreement(*zip(*both, strict=True))
-    return f"{'all tied' if tau is None else f'{tau:+.2f}'} ({len(both)} methods)"
-
-
-def rank_agreement(reported: Sequence[float], measured: Sequence[float]) -> float | None:
-    """Kendall's τ-b of two lists of scores; None where one list is all ties and so has no order."""
-    from scipy.stats import kendalltau  # a second to import, and only tables with measured numbers need it
-
-    tau = float(kendalltau(reported, measured).statistic)
-    return tau if tau == tau else None  # NaN is not equal to itself
 
 
 def _protocols(layout: Layout, measured: Measured) -> list[str]:
@@ -234,57 +229,9 @@ def _protocols(layout: Layout, measured: Measured) -> list[str]:
     for column in layout.columns:
         if column.transfer:
             by_transfer[column.transfer].append(column.title)
-            versions[column.transfer].update(f"v{variant.version}" for variant in _variants(measured, column))
+            versions[column.transfer].update(f"v{variant.version}" for variant in variants(measured, column))
     texts = [
         f"{', '.join(titles)}: `{transfer}` {', '.join(sorted(versions[transfer])) or '(not measured yet)'}"
         for transfer, titles in by_transfer.items()
     ]
-    return [f"- Protocols of the measured columns: {'; '.join(texts)}."] if texts else []
-
-
-def _footnotes(layout: Layout, measured: Measured, left_out: Sequence[str]) -> list[str]:
-    lines = []
-    if measured:
-        lines.append("- Measured: mean ± standard deviation over seeds (number of seeds). Bold: best.")
-    scales = sorted({variant.scale for _, _, variant in measured})
-    lines += [
-        f"- {scale}: {layout.scales.get(scale, 'a scale that tables.toml does not describe')}." for scale in scales
-    ]
-    lines += [f"- {note.text}" for note in layout.notes if not note.methods]
-    lines += [f"- <sup>{mark}</sup> {note.text}" for mark, note in _lettered(layout)]
-    return lines + [f"- {text}." for text in left_out]
-
-
-def _markdown(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    from tabulate import tabulate  # not needed by those who only read layouts
-
-    align = ["left"] + ["right"] * (len(headers) - 1)
-    return tabulate(cells, headers=headers, tablefmt="github", colalign=align, disable_numparse=True)
-
-
-def render(
-    records: Sequence[Record], leaderboards: Path = LEADERBOARDS, also_unmeasured: bool = True
-) -> dict[str, str]:
-    """Every table by key; only those with a measured number if asked so."""
-    measured = {(record.recipe, record.transfer) for record in records}
-    layouts = [
-        layout
-        for layout in read_layouts(leaderboards / "tables.toml")
-        if also_unmeasured or any((r.recipe, c.transfer) in measured for r in layout.rows for c in layout.columns)
-    ]
-    ledgers = {layout.source: read_reported(layout.source, leaderboards / "reported") for layout in layouts}
-    return {layout.key: table(layout, ledgers[layout.source], records) for layout in layouts}
-
-
-def leaderboard_files(leaderboards: Path = LEADERBOARDS) -> dict[Path, str]:
-    """leaderboards/*.md as they should be, from published records alone."""
-    written = "<!-- Written by `sslbench tables --write`; change tables.toml or the records, not this file. -->\n\n"
-    rendered = render(list(read_published(leaderboards / "measured")), leaderboards)
-    layouts = {layout.key: layout for layout in read_layouts(leaderboards / "tables.toml")}
-    index = [
-        f"- [{layout.title}]({key}.md), {layout.printed} of {citation(layout.source, leaderboards / 'sources.csv')}"
-        for key, layout in layouts.items()
-    ]
-    files = {leaderboards / f"{key}.md": written + text for key, text in rendered.items()}
-    files[leaderboards / "README.md"] = written + "\n".join(["# Leaderboards", "", *index]) + "\n"
-    return files
+    return [f"Protocols of the measured columns: {'; '.join(texts)}."] if texts else []

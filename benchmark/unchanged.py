@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.files import write_whole
-from benchmark.leaderboards import LEADERBOARDS
+from benchmark.ledger import LEADERBOARDS
 from benchmark.provenance import REPOSITORY, versions
 
 

@@ -10,8 +10,8 @@ import pytest
 from benchmark import cli, scoring
 from benchmark.errors import UserError
 from benchmark.files import write_whole
+from benchmark.pages import render
 from benchmark.results import read_record
-from benchmark.tables import render
 from benchmark.transfers.contract import Context, Scores, Transfer
 
 COMMAND = ["reproduce", "--scale", "smoke", "--workers", "0", "--device", "cpu"]

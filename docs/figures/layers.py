@@ -17,7 +17,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from benchmark.leaderboards import LEADERBOARDS, read_reported
+from benchmark.ledger import LEADERBOARDS, read_reported
 from benchmark.results import read_published
 
 OUT = Path(__file__).parents[1] / "layers.png"

@@ -1,0 +1,84 @@
+"""leaderboards/*.md and the exports of every table: all that is written from the ledger and the records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from benchmark.leaderboards import Layout, read_chapters, read_discrepancies, read_layouts
+from benchmark.ledger import LEADERBOARDS, read_ledger, read_names, read_sources
+from benchmark.markdown import markdown
+from benchmark.results import Record, read_published
+from benchmark.tables import Board, Context, board
+
+WRITTEN = "<!-- Written by `sslbench tables --write`; change tables.toml or the records, not this file. -->\n\n"
+
+
+def boards(
+    records: Sequence[Record],
+    leaderboards: Path = LEADERBOARDS,
+    stale: Mapping[Path, str] | None = None,
+    also_unmeasured: bool = True,
+) -> dict[str, Board]:
+    """Every table by key; only those with a measured number if asked so."""
+    measured = {(record.recipe, record.transfer) for record in records}
+    layouts = [
+        layout
+        for layout in read_layouts(leaderboards / "tables.toml")
+        if also_unmeasured or any((r.recipe, c.transfer) in measured for r in layout.rows for c in layout.columns)
+    ]
+    ledger = read_ledger(leaderboards)
+    context = Context(
+        names=read_names(leaderboards / "names.csv"),
+        citations={key: source.citation() for key, source in read_sources(leaderboards / "sources.csv").items()},
+        discrepancies=read_discrepancies(leaderboards / "discrepancies.toml"),
+        stale=stale or {},
+    )
+    return {layout.key: board(layout, ledger[layout.source], records, context) for layout in layouts}
+
+
+def render(
+    records: Sequence[Record], leaderboards: Path = LEADERBOARDS, also_unmeasured: bool = True
+) -> dict[str, str]:
+    """Every table as markdown by key."""
+    found = boards(records, leaderboards, also_unmeasured=also_unmeasured)
+    return {key: markdown(one) for key, one in found.items()}
+
+
+def leaderboard_files(leaderboards: Path = LEADERBOARDS, stale: Mapping[Path, str] | None = None) -> dict[Path, str]:
+    """leaderboards/*.md as they should be, from published records alone."""
+    found = boards(list(read_published(leaderboards / "measured")), leaderboards, stale)
+    files = {leaderboards / f"{key}.md": WRITTEN + markdown(one) for key, one in found.items()}
+    files[leaderboards / "discrepancies.md"] = WRITTEN + _discrepancies(leaderboards, found.values())
+    files[leaderboards / "README.md"] = WRITTEN + _index(leaderboards, found)
+    return files
+
+
+def _index(leaderboards: Path, found: Mapping[str, Board]) -> str:
+    lines = ["# Leaderboards", "", "Reported by papers beside measured here. Where the sources disagree: ", ""]
+    lines[2] += "[discrepancies](discrepancies.md)."
+    for number, chapter in enumerate(read_chapters(leaderboards / "tables.toml"), 1):
+        lines += [f"{number}. {chapter.title}"]
+        for key in chapter.tables:
+            one = found[key]
+            lines.append(f"   - [{one.layout.title}]({key}.md), {one.layout.printed} of {one.citation}")
+    return "\n".join(lines) + "\n"
+
+
+def _discrepancies(leaderboards: Path, found: Iterable[Board]) -> str:
+    """Two lines each: what differs; what is shown and where."""
+    layouts = [one.layout for one in found]
+    lines = [
+        "# Discrepancies",
+        "",
+        "What differs between the survey documents, the papers and their citations, and what is shown here.",
+        "",
+    ]
+    for key, one in read_discrepancies(leaderboards / "discrepancies.toml").items():
+        where = ", ".join(f"[{layout.title}]({layout.key}.md)" for layout in layouts if _is_about(layout, key))
+        lines += [f'## <a id="{key.lower()}"></a>{key}', "", f"{one.differs}\\", f"Shown: {one.shown} In: {where}.", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _is_about(layout: Layout, discrepancy: str) -> bool:
+    return any(note.discrepancy == discrepancy for note in layout.notes)
