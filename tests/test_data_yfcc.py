@@ -75,7 +75,7 @@ names = st.text(st.characters(exclude_characters="\n\r/\\", exclude_categories=[
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(names, min_size=1, max_size=3 * LINES_PER_MARK),
     st.sampled_from(["\n", "\r\n"]),
