@@ -54,8 +54,8 @@ def load_backbone(path: Path) -> tuple[Backbone, dict[str, Any]]:
 def _built(facts: dict[str, Any], path: Path) -> Backbone:
     """The architecture that the metadata names, with initial weights."""
     try:
-        spec = InputSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts["input"].items()})
-        backbone = build_backbone(Architecture(**facts["architecture"]), spec)
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts["input"].items()}
+        backbone = build_backbone(Architecture(**facts["architecture"]), InputSpec(**values))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except (AttributeError, TypeError, ValueError) as error:
