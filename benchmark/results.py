@@ -168,13 +168,14 @@ def publish(run: Path, measured: Path, allow_dirty: bool = False) -> list[Path]:
     """Copy the records of one run folder (runs/<scale>/<recipe>/seed<k>), each with its seconds, date and machine, to
     where published ones lie.
 
-    Raises UserError for a folder without records and, unless allowed, for one made by code that is in no commit.
+    Raises UserError for a folder without records and, unless allowed, for one pretrained or scored by code that is in
+    no commit.
     """
     files = [path for path in sorted(run.glob("*.json")) if not path.name.endswith(CLOCK)]
     if not files:
         raise UserError(f"{run}: no records there; give a folder like runs/desk/<recipe>/seed0")
     records = [read_record(path) for path in files]
-    loose = [record.transfer for record in records if not record.commit or record.commit.endswith("+dirty")]
+    loose = [record.transfer for record in records if not all(map(_in_a_commit, _commits(record)))]
     if loose and not allow_dirty:
         raise UserError(
             f"{run}: {', '.join(loose)} came from code that is in no commit, so nobody could repeat it; commit, run "
@@ -187,3 +188,11 @@ def publish(run: Path, measured: Path, allow_dirty: bool = False) -> list[Path]:
             write_whole(path.with_suffix(CLOCK), clock.read_bytes())
         write_whole(path, record.to_bytes())
     return [measured / record.published_path for record in records]
+
+
+def _commits(record: Record) -> tuple[str, str]:
+    return record.commit, record.origin.get("made_by", {}).get("commit", "")
+
+
+def _in_a_commit(commit: str) -> bool:
+    return bool(commit) and not commit.endswith("+dirty")

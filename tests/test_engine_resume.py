@@ -6,10 +6,21 @@ import json
 from pathlib import Path
 
 import pytest
-from small_runs import RECIPES, TRAINED, chance, drawn_images, in_processes, on_cpu, run, run_and_die
+from small_runs import (
+    NUM_IMAGES,
+    RECIPES,
+    TRAINED,
+    chance,
+    die_in_write,
+    drawn_images,
+    in_processes,
+    on_cpu,
+    run,
+    run_and_die,
+)
 
 from benchmark.engine import distributed, progress
-from benchmark.engine.train import pretrain
+from benchmark.engine.train import pretrain, train_steps
 from benchmark.recipe import Recipe
 
 KILLS = 2
@@ -44,6 +55,28 @@ def test_killed_at_random_points_it_ends_with_the_same_bits(name: str, processes
     assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == [
         ".lock", "backbone.safetensors", "log.jsonl", "tensorboard"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_killed_in_the_middle_of_a_file_it_ends_with_the_same_bits(name: str, images, tmp_path: Path):
+    """Also where nothing is trained: there the backbone is the only file, and no step is there to be killed in."""
+    [whole] = in_processes(1, run, RECIPES[name], images, tmp_path / "whole", on_cpu())
+    number = chance(name).randint(1, SAVES[name])
+    [died] = in_processes(1, _run_and_die_in_write, number, RECIPES[name], images, tmp_path / "killed", on_cpu())
+    assert died.exit_code == -9, died
+    assert not (tmp_path / "killed/backbone.safetensors").exists()
+    [ended] = in_processes(1, run, RECIPES[name], images, tmp_path / "killed", on_cpu())
+    assert ended.value == whole.value
+    assert not [path for path in (tmp_path / "killed").iterdir() if path.name.startswith(".") and path.name != ".lock"]
+
+
+# a checkpoint after every step but the last, and the backbone
+SAVES = {name: max(train_steps(recipe, NUM_IMAGES), 1) for name, recipe in RECIPES.items()}
+
+
+def _run_and_die_in_write(number: int, *arguments) -> None:
+    die_in_write(number)
+    run(*arguments)
 
 
 def _run_with_victim(victim: int, *arguments) -> None:

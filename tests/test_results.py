@@ -36,7 +36,7 @@ def a_record(**changes: Any) -> Record:
         metrics={"top1": 63.6, "top5": 80.0},
         detail={"per_stage": {"res4": 60.1, "res5": 63.6}, "note": "Größe"},
         transfer_data={"imagenet/val": "aaaaaaaaaaaa"},
-        origin={"data": "bbbbbbbbbbbb", "world_size": 1},
+        origin={"data": "bbbbbbbbbbbb", "world_size": 1, "made_by": {"commit": "e" * 40}},
         backbone_hash="cccccccccccc",
         commit="f" * 40,
         versions={"python": "3.11"},
@@ -135,6 +135,10 @@ def test_publishing(tmp_path: Path):
     write_record(a_record(seed=1, commit="e+dirty"), runs, 1)
     with pytest.raises(UserError, match="in no commit"):
         publish(runs / "desk/some/seed1", measured)
+    for made_by in ({"commit": "e+dirty"}, {"commit": ""}, {}):  # the pretraining's code counts as much
+        pretrained = write_record(a_record(seed=2, origin={"made_by": made_by}), runs, 1)
+        with pytest.raises(UserError, match="in no commit"):
+            publish(pretrained.parent, measured)
     assert publish(runs / "desk/some/seed1", measured, allow_dirty=True)
     with pytest.raises(UserError, match="no records"):
         publish(runs / "desk/none/seed0", measured)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from benchmark.backbones.contract import Backbone, Stage
 from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import Position, TrainOrder, Views, batches
+from benchmark.errors import UserError
 from benchmark.files import write_whole
 from benchmark.transfers.contract import Context
 from benchmark.transfers.preprocessing import Preprocessing
@@ -182,8 +183,14 @@ def _extract_part(trunk: Backbone, views: Views, start: int, folders: dict[Tap, 
         done += len(pixels)
         context.report(f"features of {views.images.name}", done, len(views.images), {})
     for tap, folder in folders.items():
+        features = torch.cat(rows[tap])
+        if not features.isfinite().all():
+            raise UserError(
+                f"the features of {views.images.name} at {tap.name} are not finite; the backbone's weights may hold NaN: "
+                "see its log"
+            )
         content = io.BytesIO()
-        np.save(content, torch.cat(rows[tap]).numpy())
+        np.save(content, features.numpy())
         write_whole(folder / f"{start:08d}.npy", content.getvalue())
 
 

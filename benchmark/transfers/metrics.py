@@ -6,19 +6,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmark.errors import UserError
+
 
 def topk_accuracy(scores: Tensor, labels: Tensor, k: int) -> float:
     """Percentage, 0 to 100, of images whose own class is among the k that score highest.
 
     scores (N, C) floating point, the higher the likelier; labels (N,) int64 in 0 ... C - 1, on the same device; N and k
     at least 1. Of equal scores the lower class index is ahead. Raises ValueError for no images or a k below 1,
-    RuntimeError (on a CPU) for a label that is no class.
+    RuntimeError (on a CPU) for a label that is no class, UserError for a score that is not finite: nothing is above it.
 
     Source: Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015 (arXiv:1409.0575):
     100 less its error; the rule for equal scores is ours.
     """
     if len(scores) == 0 or k < 1:
         raise ValueError(f"top-{k} accuracy of {len(scores)} images is nothing")
+    _check_finite(bool(scores.isfinite().all()))
     own = scores.gather(1, labels[:, None])  # (N, 1)
     earlier = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]  # (N, C)
     ahead = (scores > own) | ((scores == own) & earlier)
@@ -29,7 +32,7 @@ def area_ap(scores: np.ndarray, positive: np.ndarray) -> float:
     """Average precision of one class, in percent, 0 to 100: the area under the envelope of the precision-recall curve.
 
     scores (N,) floating point, the higher the likelier; positive (N,) bool, in the same order. Images with equal scores
-    enter the curve together. Raises ValueError where nothing is positive.
+    enter the curve together. Raises ValueError where nothing is positive, UserError for a score that is not finite.
 
     Source: the VOC development kit since 2010 (VOCap.m), and tools/svm of facebookresearch/
     fair_self_supervision_benchmark, which scores VOC2007 by it.
@@ -57,7 +60,15 @@ def _curve(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.nda
     """Precision, recall and number of hits at every distinct score, from the highest; equal scores enter together."""
     if not positive.any():
         raise ValueError("average precision needs a positive")
+    _check_finite(bool(np.isfinite(scores).all()))
     order = np.argsort(-scores, kind="stable")
     ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
     hits = np.cumsum(positive[order])[ends].astype(np.float64)
     return hits / (ends + 1), hits / positive.sum(), hits
+
+
+def _check_finite(is_finite: bool) -> None:
+    if not is_finite:  # no score is above NaN, so every image would count as right
+        raise UserError(
+            "the scores are not finite, so they rank nothing; the backbone's weights may hold NaN: see its log"
+        )
