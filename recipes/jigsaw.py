@@ -9,7 +9,8 @@ classifier on the nine codes side by side names the permutation. The gaps betwee
 keep it from solving the puzzle by continued lines and by chromatic aberration.
 
 Departures: the permutations are drawn by the paper's Algorithm 1 from our own seed, not read from a released file. A
-tile's offset in its cell is 0 … 21, the released code's 0 … 20.
+tile's offset in its cell is 0 … 21, the released code's 0 … 20. Biases do not
+decay; in the released configuration they do.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ turn is a transpose and a flip of the array: interpolation would leave traces th
 
 Departures: the AlexNet runs show all four rotations of an image in one batch, and so do the ResNet-50 runs of
 Kolesnikov et al., CVPR 2019, arXiv:1901.09005; the released configuration draws one angle an image, and so does this.
+Biases do not decay here; there they do.
 """
 
 from __future__ import annotations

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import ast
 import functools
+import math
 import re
 import shlex
+import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from scipy import stats
 from tyro.extras import SubcommandApp
 
 from benchmark import cli
 from benchmark.catalog import find_recipes
 from benchmark.cli import run
 from benchmark.data.toyland import build_world
-from benchmark.results import read_record
+from benchmark.leaderboards import LEADERBOARDS
+from benchmark.results import Record, read_published, read_record
 from benchmark.transfers import find_transfers
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -154,7 +158,7 @@ def test_no_placeholder_is_left(page: Path) -> None:
     text = page.read_text()
     assert not PLACEHOLDER.search(text)
     # in code, angle brackets are a part of a path or a command that varies; in prose, they would be left to be filled
-    prose = re.sub(r"`[^`\n]+`|<!--.*?-->|</?(sup|br)>", "", CODE.sub("", text), flags=re.DOTALL)
+    prose = re.sub(r"""`[^`\n]+`|<!--.*?-->|</?(sup|br|u|a)( id="\w+")?>""", "", CODE.sub("", text), flags=re.DOTALL)
     assert not re.findall(r"<[^<>\n]+>", prose)
 
 
@@ -188,3 +192,40 @@ def test_every_departure_is_told() -> None:
         for path in sorted((ROOT / folder).rglob("*.py")):
             noted = path.stem if folder == "recipes" else f"{folder}/{path.name}"
             assert "NOTE:" not in path.read_text() or noted in text, f"{path} has a NOTE: that departures.md lacks"
+
+
+def test_desk_results_are_those_of_the_records() -> None:
+    page = (DOCS / "desk-results.md").read_text()
+    records = [record for record in read_published(LEADERBOARDS / "measured") if record.scale == "desk"]
+    per_method: dict[str, dict[int, Record]] = {}
+    for record in records:
+        if record.transfer == "linear_imagenet_pirl":
+            per_method.setdefault(record.recipe, {})[record.seed] = record
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", page, re.MULTILINE)
+    assert rows
+    for method, cells in rows:
+        seeds = per_method[method].values()
+        scores = [[*record.detail["per_stage"].values(), record.metrics["top1"]] for record in seeds]
+        means = [f"{statistics.mean(of_stage):.1f}" for of_stage in zip(*scores, strict=True)]
+        means[-1] += f" ± {statistics.stdev(score[-1] for score in scores):.1f}"
+        assert cells.split(" | ") == [*means, str(len(seeds))], method
+    pairs = [
+        per_method["pirl"][seed].metrics["top1"] - per_method["npid_pp"][seed].metrics["top1"] for seed in range(3)
+    ]
+    mean, half = statistics.mean(pairs), float(stats.t.ppf(0.975, 2)) * statistics.stdev(pairs) / math.sqrt(3)
+    assert f"{mean:+.1f}, 95 % interval {mean - half:+.1f} to {mean + half:+.1f}" in " ".join(page.split())
+
+
+def test_the_table_of_the_readme_is_that_of_the_leaderboards() -> None:
+    ours, whole = (markdown_table(page.read_text()) for page in (ROOT / "README.md", LEADERBOARDS / "pirl_linear.md"))
+    assert len(ours) == len(whole) > 5
+    for method, cells in ours.items():
+        assert cells.items() <= whole[method].items(), method
+    assert any("desk" in column for column in ours["PIRL"])
+
+
+def markdown_table(text: str) -> dict[str, dict[str, str]]:
+    """The page's first table with a Method column: method -> column -> cell, without footnote marks."""
+    lines = text[text.index("| Method") :].split("\n\n")[0].splitlines()
+    rows = [[re.sub(r"<sup>.*?</sup>", "", cell).strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {row[0]: dict(zip(rows[0][1:], row[1:], strict=True)) for row in rows[2:]}

@@ -186,8 +186,8 @@ def _extract_part(trunk: Backbone, views: Views, start: int, folders: dict[Tap, 
         features = torch.cat(rows[tap])
         if not features.isfinite().all():
             raise UserError(
-                f"the features of {views.images.name} at {tap.name} are not finite; the backbone's weights may hold NaN: "
-                "see its log"
+                f"the features of {views.images.name} at {tap.name} are not finite; the backbone's weights may hold "
+                "NaN: see its log"
             )
         content = io.BytesIO()
         np.save(content, features.numpy())
