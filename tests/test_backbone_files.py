@@ -78,7 +78,10 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any], dict[str, torch.Tensor]], obj
     "last stage not named": (lambda f, t: f["stages"].pop("res5"), "its stages are"),
     "other stride": (lambda f, t: f["stages"]["res5"].update(stride=16), "its stages are"),
     "input without a size": (lambda f, t: f["input"].pop("size"), "required positional argument: 'size'"),
-    "one channel": (lambda f, t: f["input"].update(mean=[0.5]), "mean is (0.5,), which is no tuple[float, float, float]"),
+    "one channel": (
+        lambda f, t: f["input"].update(mean=[0.5]),
+        "mean is (0.5,), which is no tuple[float,",
+    ),
     "words for a mean": (lambda f, t: f["input"].update(mean=["a", "b", "c"]), "mean is ('a', 'b', 'c')"),
     "no spread": (lambda f, t: f["input"].update(std=[0.2, 0.0, 0.2]), "std must be more than 0"),
     "other colours": (lambda f, t: f["input"].update(colour="lab"), "colour is 'lab', which is no Literal['rgb']"),

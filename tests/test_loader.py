@@ -38,5 +38,5 @@ def refusing(image: Image.Image) -> dict[str, Tensor]:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_views_that_cannot_be_made_are_told_in_one_line(tmp_path: Path, workers: int):
     dataset = Views(drawn_images(tmp_path, count=4), refusing, seed=0)
-    with pytest.raises(UserError, match="^no such view$"):
+    with pytest.raises(UserError, match=r"^no such view$"):
         next(batches(dataset, TrainOrder(4, 2, 0, 0, 1), workers, labels=False))

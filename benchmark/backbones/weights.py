@@ -57,7 +57,8 @@ def load_backbone(path: Path) -> tuple[Backbone, dict[str, Any]]:
 def _built(facts: dict[str, Any], path: Path) -> Backbone:
     """The architecture that the metadata names, with initial weights."""
     try:
-        spec = InputSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts["input"].items()})
+        said: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts["input"].items()}
+        spec = InputSpec(**said)
         architecture = Architecture(**facts["architecture"])
         if faults := [*misfits(architecture), *misfits(spec)]:
             raise UserError("; ".join(faults))

@@ -10,8 +10,8 @@ from benchmark.errors import UserError
 
 def grid_patches(image: Tensor, grid: int, patch_size: int) -> Tensor:
     """uint8 (3, S, S) -> (grid * grid, 3, patch_size, patch_size), row by row, each at a uniform place in its own cell
-    of S // grid pixels. The gap between neighbours keeps continued lines from giving their order away. Raises UserError for
-    a patch that does not fit its cell."""
+    of S // grid pixels. The gap between neighbours keeps continued lines from giving their order away.
+    Raises UserError for a patch that does not fit its cell."""
     cell = image.shape[-1] // grid
     if not 1 <= patch_size <= cell:
         raise UserError(
