@@ -5,7 +5,9 @@ Commands import what they need when they run, so that help and an up-to-date `re
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +45,9 @@ SetFlag = Annotated[
     ),
 ]
 RecipeName = Annotated[Positional[str], arg(metavar="RECIPE", help="A recipe's name; `sslbench list` shows them.")]
+
+MORE_THAN_0 = math.ulp(0.0)
+MOST_SEED = 2**32 - 1  # the most that numpy and scikit-learn take
 
 app = SubcommandApp()
 ABOUT = """Self-supervised visual representation learning, with every table reproducible by one command.
@@ -83,6 +88,10 @@ def plan(
     from benchmark.plan import Gpu
     from benchmark.plan import plan as text_of_plan
 
+    _in_range("--processes", processes, 1)
+    _in_range("--num-images", 1 if num_images is None else num_images, 1)
+    _in_range("--peak-tflops", peak_tflops, MORE_THAN_0)
+    _in_range("--utilisation", utilisation, MORE_THAN_0, 1)
     _, chosen = _chosen(recipe, settings, recipes_dir, scale)
     print(text_of_plan(chosen, scale, processes, num_images, data, Gpu(peak_tflops, utilisation)))
     return 0
@@ -100,6 +109,9 @@ def world(
 
     if scale == "paper":
         raise UserError("the paper scale reads real datasets; only desk and smoke have a drawn world")
+    _in_range("--seed", seed, 0, MOST_SEED)
+    if seed and data is None:
+        raise UserError(f"--seed {seed} needs --data DIR: other commands keep data/{scale} drawn with seed 0")
     root = build_world(_data_root(scale, data), scale, seed)
     print(f"Toyland lies in {root}")
     if sheets:
@@ -139,6 +151,7 @@ def pretrain(
     from benchmark.engine.train import pretrain as train
     from benchmark.scoring import Run, is_pretrained, pretraining_images
 
+    _in_range("--seed", seed, 0, MOST_SEED)
     name, chosen = _chosen(recipe, settings, recipes_dir, scale)
     machine = _machine(device, workers)
     with distributed.together():
@@ -170,8 +183,12 @@ def transfer(
     from benchmark.scoring import Run, is_scored, score
     from benchmark.transfers import find_transfers
 
+    _in_range("--seed", seed, 0, MOST_SEED)
     known = find_transfers(transfers_dir)
+    if not transfers:
+        raise UserError(f"name a TRANSFER to score {recipe} under; `sslbench list` shows all {len(known)}")
     chosen = [_named(name, known) for name in transfers]
+    machine = _machine(device, workers)
     _draw_world(scale, data)
     run = Run(recipe, scale, seed, _data_root(scale, data), runs)
     if not run.backbone.is_file():
@@ -179,7 +196,7 @@ def transfer(
         raise UserError(f"{run.backbone}: not there yet; {mend}")
     for one in chosen:
         if not is_scored(one, run):
-            record = score(one, run, _machine(device, workers))
+            record = score(one, run, machine)
             print("  ".join(f"{metric} {value:.2f}" for metric, value in record.metrics.items()))
         print(f"record: {run.folder / one.card.id}.json")
     return 0
@@ -203,6 +220,10 @@ def reproduce(
     from benchmark.leaderboards import read_layouts, recipes_of, select, transfers_of
     from benchmark.unchanged import Stamp
 
+    if not seeds:
+        raise UserError("--seeds needs one seed or more, e.g. --seeds 0 1 2")
+    for seed in seeds:
+        _in_range("--seeds", seed, 0, MOST_SEED)
     layouts = read_layouts()
     chosen = select(layouts, recipes, tables_of)
     names = list(dict.fromkeys([*layouts[0].references, *(recipes_of(chosen) if tables_of else ()), *recipes]))
@@ -244,7 +265,10 @@ def tables(
     recipes_dir: RecipesFlag = None,
     transfers_dir: TransfersFlag = None,
 ) -> int:
-    """Show reported and measured numbers side by side: current runs, and published records where there is no run."""
+    """Show reported and measured numbers side by side: current runs, and published records where there is no run.
+
+    At paper scale no run is current without --data: what it ran on cannot be looked at.
+    """
     if write:
         from benchmark.files import write_whole
         from benchmark.pages import leaderboard_files
@@ -258,7 +282,8 @@ def tables(
     from benchmark.transfers import find_transfers
 
     known = find_transfers(transfers_dir)
-    print(_write_tables(all_recipes(recipes_dir), known, _data_root(scale, data), runs, scale))
+    root = None if data is None and scale == "paper" else _data_root(scale, data)
+    print(_write_tables(all_recipes(recipes_dir), known, root, runs, scale))
     return 0
 
 
@@ -277,11 +302,13 @@ def speed(
     from benchmark.scoring import Run, pretraining_images
     from benchmark.speed import speed as measure
 
+    _in_range("--rounds", rounds, 1)
     name, chosen = _chosen(recipe, settings, recipes_dir, scale)
+    machine = _machine(device, workers)
     _draw_world(scale, data)
     run = Run(name, scale, 0, _data_root(scale, data), Path("runs"))
     resolved = run.resolved(chosen)
-    print(measure(resolved, pretraining_images(resolved, run.data_root), _machine(device, workers), rounds))
+    print(measure(resolved, pretraining_images(resolved, run.data_root), machine, rounds))
     return 0
 
 
@@ -294,6 +321,8 @@ def publish(
     from benchmark.ledger import LEADERBOARDS
     from benchmark.results import publish as publish_run
 
+    if not runs:
+        raise UserError("name a run's folder, like runs/desk/<recipe>/seed0; `sslbench tables --write` publishes none")
     for folder in runs:
         for path in publish_run(folder, LEADERBOARDS / "measured", allow_dirty):
             print(path)
@@ -314,12 +343,21 @@ def _named(name: str, known: dict[str, Transfer]) -> Transfer:
     return known[name]
 
 
+def _in_range(flag: str, value: float, least: float, most: float = math.inf) -> None:
+    if not least <= value <= most or value == math.inf:
+        least_told = "more than 0" if least == MORE_THAN_0 else f"{least} or more"
+        raise UserError(f"{flag} must be {least_told}{f', at most {most}' if most < math.inf else ''}, not {value}")
+
+
 def _machine(device: str, workers: int) -> Machine:
     import torch
 
     from benchmark.engine import distributed
     from benchmark.engine.train import Machine
 
+    _in_range("--workers", workers, 0)
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise UserError(f"--device must be auto, cpu, cuda or cuda:NUMBER, not {device!r}")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return Machine(distributed.start(device), workers)
@@ -340,11 +378,13 @@ def _draw_world(scale: Scale, data: Path | None) -> None:
 
 
 def _write_tables(
-    recipes: dict[str, Recipe], transfers: dict[str, Transfer], root: Path, runs: Path, scale: Scale
+    recipes: dict[str, Recipe], transfers: dict[str, Transfer], root: Path | None, runs: Path, scale: Scale
 ) -> str:
+    """`root` is None where nobody said where the data lies: then no run is current."""
     from benchmark.reproduce import current_check, write_tables
 
-    return write_tables(runs, scale, current_check(recipes, transfers, root, runs))
+    is_current = current_check(recipes, transfers, root, runs) if root else lambda record: False
+    return write_tables(runs, scale, is_current)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -49,10 +49,12 @@ def override(recipe: Recipe, overrides: Sequence[Override], scale: Scale) -> Rec
         known = dict(_keys(at_scale(recipe, scale)))
         if key not in known:
             raise UserError(f"{FLAG}{key}: the recipe has no such setting{nearest(key, known)}")
-        old, hint = known[key]
-        change = Change(key, _parsed(key, text, old, hint), "command line")
-        recipe = replace(recipe, overrides=(*recipe.overrides, change))
-        at_scale(recipe, scale)  # a value that does not fit is told here
+        try:
+            change = Change(key, _parsed(key, text, *known[key]), "command line")
+            recipe = replace(recipe, overrides=(*recipe.overrides, change))
+            at_scale(recipe, scale)  # a value that does not fit is told here
+        except UserError as error:
+            raise UserError(f"{FLAG}{key} {text}: {error}") from error
     return recipe
 
 
@@ -80,7 +82,7 @@ def _keys(value: Any, prefix: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]
 def _parsed(key: str, text: str, old: Any, hint: Any) -> Any:
     if get_origin(hint) is typing.Literal:
         if text not in get_args(hint):
-            raise UserError(f"{FLAG}{key} takes {' or '.join(map(str, get_args(hint)))}, not {text!r}")
+            raise UserError(f"takes {' or '.join(map(str, get_args(hint)))}")
         return text
     try:
         if isinstance(old, Epochs | Steps):
@@ -89,16 +91,18 @@ def _parsed(key: str, text: str, old: Any, hint: Any) -> Any:
             return text
         if isinstance(old, bool):
             return {"true": True, "false": False}[text.lower()]
+        if hint is float or isinstance(old, float):
+            value = _finite(text)
+            # a whole number where the recipe has one stays one: the hash tells 8 from 8.0
+            return int(value) if isinstance(old, int) and value.is_integer() else value
         if isinstance(old, int):
             return int(text)
-        if isinstance(old, float):
-            return _finite(text)
         if isinstance(old, tuple) or old is None:
             return ast.literal_eval(text)
-    except (ValueError, KeyError, SyntaxError) as error:
-        raise UserError(f"{FLAG}{key} is {old!r}; {text!r} is no such value") from error
+    except (ValueError, KeyError, SyntaxError, TypeError) as error:
+        raise UserError(f"no such value; it is {old!r} now") from error
     inner = ", ".join(f"{FLAG}{name}" for name, _ in _keys(old, f"{key}."))
-    raise UserError(f"{FLAG}{key} is not one value; set {inner or 'it in a recipe file'}")
+    raise UserError(f"not one value; set {inner or 'it in a recipe file'}")
 
 
 def _finite(text: str) -> float:

@@ -82,7 +82,7 @@ def _aligned(lines: list[Line]) -> str:
 
 
 def _count_images(recipe: Recipe, scale: Scale, num_images: int | None, data: Path | None) -> tuple[int, str]:
-    if num_images:
+    if num_images is not None:
         return num_images, "as given"
     if data or scale != "paper":
         root = data or Path("data", scale)

@@ -10,11 +10,13 @@ import dataclasses
 import hashlib
 import json
 import math
+import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from benchmark.errors import UserError
+from benchmark.hints import at_least, fits, in_words
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,9 @@ class Epochs:
     """A length in passes over the pretraining images."""
 
     epochs: float
+
+    def __post_init__(self) -> None:
+        at_least(self, epochs=0)
 
     def steps(self, steps_per_epoch: int) -> int:
         return round(self.epochs * steps_per_epoch)
@@ -32,6 +37,9 @@ class Steps:
     """A length in optimizer steps."""
 
     steps_total: int
+
+    def __post_init__(self) -> None:
+        at_least(self, steps_total=0)
 
     def steps(self, steps_per_epoch: int) -> int:
         return self.steps_total
@@ -132,6 +140,10 @@ class Architecture:
     norm: Literal["batch", "group"] = "batch"
     zero_init_residual: bool = False
 
+    def __post_init__(self) -> None:
+        if not 0 < self.width < math.inf:
+            raise UserError(f"Architecture: width must be more than 0, not {self.width!r}")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -180,6 +192,9 @@ class Recipe:
     # what the paper says this run costs or reaches, one line, with its source
     reported: str = field(default="", metadata={"resolved": False})
 
+    def __post_init__(self) -> None:
+        at_least(self, batch_size=1, image_size=1, seed=0)
+
 
 def with_change(recipe: Any, key: str, value: Any) -> Any:
     """A copy of `recipe` with the dotted `key` set, e.g. ("method.tau", 0.1) or ("optimizers.main.lr", 0.03).
@@ -196,20 +211,10 @@ def with_change(recipe: Any, key: str, value: Any) -> Any:
         raise UserError(f"{type(recipe).__name__} has no setting {head!r}; it has: {known}")
     old = getattr(recipe, head)
     new = with_change(old, rest, value) if rest else value
-    if not rest and not _same_kind(old, new):
-        raise UserError(f"setting {key!r} is {old!r}; {new!r} is of another kind")
+    hint = typing.get_type_hints(type(recipe))[head]
+    if not fits(new, hint):
+        raise UserError(f"setting {key!r} is {old!r}; {new!r} is of another kind, not {in_words(hint)}")
     return dataclasses.replace(recipe, **{head: new})  # type: ignore[type-var]
-
-
-def _same_kind(old: Any, new: Any) -> bool:
-    plain = (bool, str, tuple)
-    if isinstance(old, plain) or isinstance(new, plain):
-        return type(old) is type(new)
-    if isinstance(old, int) and not isinstance(old, bool):
-        return isinstance(new, int)
-    if isinstance(old, float):
-        return isinstance(new, int | float)
-    return True
 
 
 def as_plain(value: Any) -> Any:

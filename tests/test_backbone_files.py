@@ -57,6 +57,11 @@ def without_last_stage(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) 
         del tensors[key]
 
 
+def cast(tensors: dict[str, torch.Tensor], dtype: torch.dtype) -> None:
+    for key in [key for key in tensors if "num_batches" not in key]:
+        tensors[key] = tensors[key].to(dtype)
+
+
 CHANGES: dict[str, tuple[Callable[[dict[str, Any], dict[str, torch.Tensor]], object], str]] = {
     "other width": (lambda f, t: f["architecture"].update(width=0.125), "its stages are"),
     "other width, said so": (
@@ -73,6 +78,20 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any], dict[str, torch.Tensor]], obj
     "last stage not named": (lambda f, t: f["stages"].pop("res5"), "its stages are"),
     "other stride": (lambda f, t: f["stages"]["res5"].update(stride=16), "its stages are"),
     "input without a size": (lambda f, t: f["input"].pop("size"), "required positional argument: 'size'"),
+    "one channel": (
+        lambda f, t: f["input"].update(mean=[0.5]),
+        "mean is (0.5,), which is no tuple[float,",
+    ),
+    "words for a mean": (lambda f, t: f["input"].update(mean=["a", "b", "c"]), "mean is ('a', 'b', 'c')"),
+    "no spread": (lambda f, t: f["input"].update(std=[0.2, 0.0, 0.2]), "std must be more than 0"),
+    "other colours": (lambda f, t: f["input"].update(colour="lab"), "colour is 'lab', which is no Literal['rgb']"),
+    "no size": (lambda f, t: f["input"].update(size=0), "size must be at least 1"),
+    "other norm": (lambda f, t: f["architecture"].update(norm="layer"), "norm is 'layer'"),
+    "half precision": (lambda f, t: cast(t, torch.float16), "bn1.bias is torch.float16, wanted torch.float32"),
+    "integers": (lambda f, t: cast(t, torch.int32), "bn1.bias is torch.int32, wanted torch.float32"),
+    "not a number": (lambda f, t: t["layer1.0.bn1.bias"].fill_(torch.nan), "not finite: layer1.0.bn1.bias"),
+    "origin in words": (lambda f, t: f.update(origin="here"), "not a backbone file of format"),
+    "no architecture": (lambda f, t: f.pop("architecture"), "not a backbone file of format"),
     "no input": (lambda f, t: f.pop("input"), "not a backbone file of format"),
     "no recipe": (lambda f, t: f["origin"].pop("recipe_hash"), "lacks recipe_hash"),
     "no settings": (lambda f, t: f["origin"].pop("resolved"), "lacks resolved"),

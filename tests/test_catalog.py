@@ -9,7 +9,7 @@ import pytest
 from benchmark.catalog import find_recipes, get_recipe
 from benchmark.errors import UserError
 from benchmark.overrides import override, renamed, split_flags
-from benchmark.recipe import Epochs, Recipe, Steps, as_plain
+from benchmark.recipe import Epochs, Recipe, Steps, as_plain, recipe_hash
 from benchmark.scale import SCALES, at_scale
 
 RECIPE_FILE = """
@@ -93,6 +93,9 @@ def test_flags_change_settings_by_type(dummy: Recipe):
     assert changed.optimizers["main"].lr == 1.0
     assert isinstance(changed.optimizers["main"].lr, float)
     assert at_scale(override(dummy, [("length.epochs", "3")], "paper"), "paper").length == Epochs(3.0)
+    assert at_scale(override(dummy, [("length.epochs", "0.5")], "paper"), "paper").length == Epochs(0.5)
+    whole, same = override(dummy, [("length.epochs", "8")], "paper"), at_scale(dummy, "paper")
+    assert recipe_hash(at_scale(whole, "paper")) == recipe_hash(same)
     assert renamed("dummy", changes[:2]) == "dummy@method.tau=0.2,batch_size=32"
     assert renamed("dummy", []) == "dummy"
 
@@ -101,13 +104,31 @@ def test_flags_change_settings_by_type(dummy: Recipe):
     ("key", "text", "said"),
     [
         ("method.tua", "0.1", "did you mean method.tau"),
-        ("method.tau", "warm", "'warm' is no such value"),
+        ("method.tau", "warm", "tau warm: no such value; it is 0.07 now"),
         ("method.tau", "nan", "no such value"),
         ("batch_size", "1.5", "no such value"),
         ("precision", "fp8", "takes fp32 or bf16"),
         ("method", "x", "--recipe.method.tau"),
         ("method.use_head", "perhaps", "no such value"),
         ("desk", "()", "no such setting"),
+        ("length", "-5", "epochs must be at least 0, not -5"),
+        ("length", "-5steps", "steps_total must be at least 0, not -5"),
+        ("length.epochs", "-0.5", "epochs must be at least 0"),
+        ("length", "1e999", "epochs must be at least 0, not inf"),
+        ("backbone.width", "-1", "width must be more than 0"),
+        ("backbone.width", "0", "width must be more than 0"),
+        ("batch_size", "0", "batch_size must be at least 1"),
+        ("image_size", "0", "image_size must be at least 1"),
+        ("seed", "-1", "seed must be at least 0"),
+        ("method.patches", "(3,)", "of another kind"),
+        ("method.patches", "(3, 3, 3)", "of another kind"),
+        ("method.patches", "('a', 'b')", "of another kind"),
+        ("method.patches", "(3, 0.5)", "of another kind"),
+        ("method.patches", "(3, True)", "of another kind"),
+        ("method.patches", "3", "of another kind"),
+        ("method.patches", "{[]: 3}", "no such value"),
+        ("schedule.warmup", "3", "of another kind"),
+        ("optimizers.main.lr", "True", "no such value"),
     ],
 )
 def test_bad_flags_are_named(dummy: Recipe, key: str, text: str, said: str):

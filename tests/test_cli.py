@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+import tyro
+from tyro.conf import arg
 
 from benchmark import cli
 from benchmark.recipe import recipe_hash
@@ -33,12 +37,38 @@ def test_help_names_every_command_and_needs_no_torch(capsys: pytest.CaptureFixtu
     assert all(command in shown for command in COMMANDS)
 
 
+# what stands between an option and its help: INT, {paper,desk}, {None}|PATH, [INT [INT ...]], KEY=VALUE
+METAVAR = r"(?: (?:\{[^}]*\}(?:\|[A-Z]+)?|\[[A-Z .\[\]]+\]|[A-Z]+(?:=[A-Z]+)?))?"
+
+
+def unexplained(shown: str) -> list[str]:
+    """Options of a --help text that only their default follows."""
+    text = " ".join(shown.replace("│", " ").split())
+    return re.findall(rf"(--[a-z-]+){METAVAR} \((?:default|required)", text)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_of_every_command_is_explained(command: str, capsys: pytest.CaptureFixture[str]):
     assert run(command, "--help") == 0
-    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for option in (word for word in text.split() if word.startswith("--") and word[2:3].isalpha()):
-        assert f"{option} (default" not in text, f"{option} has no help"
+    assert unexplained(capsys.readouterr().out) == []
+
+
+def test_an_option_without_an_explanation_would_be_found(capsys: pytest.CaptureFixture[str]):
+    def command(  # one of each kind that a command here has
+        whole: int,
+        scale: cli.Scale = "desk",
+        data: Path | None = None,
+        seeds: tuple[int, ...] = (0,),
+        write: bool = False,
+        told: Annotated[int, arg(help="Told.")] = 0,
+        named: Annotated[tuple[str, ...], arg(metavar="KEY=VALUE")] = (),
+    ) -> None: ...
+
+    with pytest.raises(SystemExit):
+        tyro.cli(command, args=["--help"])
+    shown = capsys.readouterr().out
+    assert "--told" in shown
+    assert unexplained(shown) == ["--whole", "--scale", "--data", "--seeds", "--no-write", "--named"]
 
 
 @pytest.mark.parametrize(
@@ -55,6 +85,32 @@ def test_every_option_of_every_command_is_explained(command: str, capsys: pytest
         ("reproduce --tables-of nobody", "no tables of 'nobody'"),
         ("publish nowhere", "no records there"),
         ("list --recipes-dir nowhere", "no such folder of recipes"),
+        ("list --transfers-dir nowhere", "nowhere: no such folder of transfers"),
+        ("plan pirl --processes 0", "--processes must be 1 or more, not 0"),
+        ("plan pirl --num-images 0", "--num-images must be 1 or more, not 0"),
+        ("plan pirl --num-images -5", "--num-images must be 1 or more, not -5"),
+        ("plan pirl --utilisation 0", "--utilisation must be more than 0, at most 1, not 0"),
+        ("plan pirl --utilisation nan", "--utilisation must be"),
+        ("plan pirl --peak-tflops 0", "--peak-tflops must be more than 0, not 0"),
+        ("plan pirl --peak-tflops inf", "--peak-tflops must be"),
+        ("plan pirl --recipe.batch-size 0", "--recipe.batch_size 0: Recipe: batch_size must be at least 1"),
+        ("plan pirl --recipe.method.crop-area (0.3,)", "(0.3,) is of another kind, not tuple[float, float]"),
+        ("plan pirl --recipe.method.jitter (0.4,0.4)", "of another kind"),
+        ("plan pirl --recipe.method.patch-size 200", "patches of 200 pixels do not fit"),
+        ("pretrain pirl --seed -1", "--seed must be 0 or more"),
+        ("pretrain pirl --seed 99999999999", "--seed must be 0 or more, at most 4294967295"),
+        ("pretrain pirl --workers -1", "--workers must be 0 or more, not -1"),
+        ("pretrain pirl --device foo", "--device must be auto, cpu, cuda or cuda:NUMBER, not 'foo'"),
+        ("transfer pirl voc07_svm_goyal --seed -1", "--seed must be 0 or more"),
+        ("transfer pirl voc07_svm_goyal --device foo", "--device must be"),
+        ("transfer pirl", "name a TRANSFER to score pirl under"),
+        ("reproduce pirl --seeds", "--seeds needs one seed or more"),
+        ("reproduce pirl --seeds 0 -1", "--seeds must be 0 or more"),
+        ("speed pirl --rounds 0", "--rounds must be 1 or more, not 0"),
+        ("speed pirl --workers -1", "--workers must be 0 or more"),
+        ("world --seed 1", "--seed 1 needs --data DIR"),
+        ("world --seed -1 --data nowhere", "--seed must be 0 or more"),
+        ("publish", "name a run's folder"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(line: str, said: str, capsys: pytest.CaptureFixture[str]):
@@ -98,6 +154,12 @@ def test_plan_of_changed_settings(capsys: pytest.CaptureFixture[str]):
     line = ["plan", "supervised", "--num-images", "100", "--scale", "smoke", "--recipe.method.classes", "7"]
     assert run(*line) == 0
     assert "method.classes  7" in capsys.readouterr().out
+
+
+def test_tables_at_paper_scale_need_no_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert run("tables", "--scale", "paper", "--runs", str(tmp_path)) == 0
+    assert (tmp_path / "paper" / "tables.md").is_file()
+    assert capsys.readouterr().err == ""
 
 
 def test_speed_times_data_step_and_backbone(

@@ -240,6 +240,9 @@ def test_places205_faults(tmp_path: Path) -> None:
     refuses(tmp_path, "places205", "train", f"{csv}, line 6")
     handmade.text(csv, original + "a/abbey/gone.jpg 0\n")
     refuses(tmp_path, "places205", "train", f"{csv}, line 5", "gone.jpg", "1 of 5")
+    for label in ("²", "-1", "99999999999", "9" * 5000):
+        handmade.text(csv, original.replace("gsun_4.jpg 0", f"gsun_4.jpg {label}"))
+        refuses(tmp_path, "places205", "train", f"{csv}, line 4", "is not a file name and a label")
     handmade.text(csv, original.replace("gsun_4.jpg 0", "gsun_4.jpg 1"))
     refuses(tmp_path, "places205", "train", "line 4", "label 1")
     handmade.text(csv, original.replace("snowy/gsun_2.jpg 2", "snowy/gsun_2.jpg 9"))

@@ -145,7 +145,8 @@ def test_zips_by_number(tmp_path: Path) -> None:
     assert isinstance(images.files, NumberedNames)
     assert list(images.files) == ["12/345.zip/678.jpg", "00/000.zip/002.jpg", "12/345.zip/000.jpg"]
     images.open(1)
-    assert find(images.files, ["12/345.zip/000.jpg", "00/000.zip/002.jpg", "99/999.zip/999.jpg"]).tolist() == [1, 2]
+    strangers = ["99/999.zip/999.jpg", "²²/²²².zip/²²².jpg"]
+    assert find(images.files, ["12/345.zip/000.jpg", "00/000.zip/002.jpg", *strangers]).tolist() == [1, 2]
     assert list(pickle.loads(pickle.dumps(images.files))) == list(images.files)
 
 

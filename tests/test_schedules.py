@@ -7,7 +7,7 @@ import math
 import pytest
 
 from benchmark.catalog import find_recipes
-from benchmark.recipe import Recipe
+from benchmark.recipe import Cosine, Milestones, Recipe, Schedule
 
 RECIPES = find_recipes()
 IMAGENET = 1_281_167
@@ -46,9 +46,23 @@ def test_rates_at_every_milestone(name: str):
         assert rate(recipe, epoch) == pytest.approx(lr, rel=2e-3), f"epoch {epoch}"
 
 
+EPOCH = 100  # steps
+
+
 @pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.optimizers])
 def test_rates_move_only_at_milestones_or_smoothly(name: str):
-    recipe = RECIPES[name]
-    total = recipe.length.steps(100)
-    factors = [recipe.schedule.factor(step, total, 100) for step in range(total)]
+    schedule, total = RECIPES[name].schedule, RECIPES[name].length.steps(EPOCH)
+    factors = [schedule.factor(step, total, EPOCH) for step in range(total)]
     assert all(0 < factor <= 1 for factor in factors)
+    moved = {step: abs(factors[step] - factors[step - 1]) for step in range(1, total)}
+    jumps = {step for step, change in moved.items() if change > steepest(schedule, step, total)}
+    milestones = schedule.at if isinstance(schedule, Milestones) else ()
+    assert jumps == {point.steps(EPOCH) for point in milestones}
+
+
+def steepest(schedule: Schedule, step: int, total: int) -> float:
+    """What a warm-up, half a cosine, or a constant rate moves by in this step at the most."""
+    warmup = schedule.warmup.span.steps(EPOCH) if schedule.warmup else 0
+    warming = (1 - schedule.warmup.start_factor) / warmup if schedule.warmup and step <= warmup else 0.0
+    falling = math.pi / 2 / (total - 1) if isinstance(schedule, Cosine) else 0.0
+    return 1e-9 + warming + falling

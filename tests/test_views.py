@@ -7,6 +7,7 @@ import torch
 from torchvision.transforms.v2 import functional as F
 
 from benchmark.catalog import find_recipes
+from benchmark.errors import UserError
 from benchmark.scale import at_scale
 from benchmark.views.patches import grid_patches
 from benchmark.views.photometric import FlipEach, GreyEach, JitterEach, shift_hue
@@ -68,6 +69,12 @@ def test_patches_lie_in_their_own_cells():
             assert 0 <= dx <= cell - patch
             seen.update((dy, dx))
     assert seen == set(range(cell - patch + 1))
+
+
+@pytest.mark.parametrize("patch", [0, 86])
+def test_patches_that_fit_no_cell_are_refused(patch: int):
+    with pytest.raises(UserError, match=f"patches of {patch} pixels do not fit 255 pixels cut 3 x 3"):
+        grid_patches(torch.zeros(3, 255, 255, dtype=torch.uint8), 3, patch)
 
 
 def test_a_method_and_its_baseline_see_equal_crops():

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from benchmark.errors import UserError
+from benchmark.hints import at_least
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -22,12 +26,17 @@ class Stage:
 @dataclass(frozen=True)
 class InputSpec:
     """What a backbone's input means: colour space, per-channel mean and std of images scaled to [0, 1], and the side in
-    pixels it was pretrained at."""
+    pixels it was pretrained at. Raises UserError for a size below 1, or a std of no spread."""
 
     size: int
-    colour: str = "rgb"
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
+    colour: Literal["rgb"] = "rgb"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        at_least(self, size=1)
+        if not all(spread > 0 for spread in self.std):
+            raise UserError(f"InputSpec: std must be more than 0, not {self.std!r}")
 
     def normalize(self, images: Tensor) -> Tensor:
         """uint8 (..., 3, H, W) -> float32 of the same shape, standardised."""

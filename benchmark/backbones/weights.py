@@ -15,6 +15,7 @@ from benchmark.backbones import build_backbone
 from benchmark.backbones.contract import Backbone, InputSpec
 from benchmark.errors import UserError
 from benchmark.files import write_whole
+from benchmark.hints import misfits
 from benchmark.recipe import Architecture
 
 FORMAT = "sslbench-backbone-1"
@@ -42,20 +43,26 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 def load_backbone(path: Path) -> tuple[Backbone, dict[str, Any]]:
     """(backbone in evaluation mode, its metadata). Raises UserError, naming the file and what differs, unless every
-    key, every shape and every stage is what the file says of itself."""
+    key, shape, dtype and stage is what the file says of itself, and every weight finite."""
     if not path.is_file():
         raise UserError(f"{path}: no such backbone file; pretrain first, or give another path")
     tensors, facts = _read(path, weights=True)
     backbone = _built(facts, path)
     load_strictly(backbone, tensors, path)
+    if wild := sorted(key for key, tensor in tensors.items() if not tensor.isfinite().all()):
+        raise UserError(f"{path}: not finite: {_few(wild)}; pretrain again")
     return backbone.eval(), facts
 
 
 def _built(facts: dict[str, Any], path: Path) -> Backbone:
     """The architecture that the metadata names, with initial weights."""
     try:
-        spec: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts["input"].items()}
-        backbone = build_backbone(Architecture(**facts["architecture"]), InputSpec(**spec))
+        said: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts["input"].items()}
+        spec = InputSpec(**said)
+        architecture = Architecture(**facts["architecture"])
+        if faults := [*misfits(architecture), *misfits(spec)]:
+            raise UserError("; ".join(faults))
+        backbone = build_backbone(architecture, spec)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except (AttributeError, TypeError, ValueError) as error:
@@ -88,27 +95,38 @@ def _read(path: Path, weights: bool) -> tuple[dict[str, torch.Tensor], dict[str,
         facts = json.loads(metadata["sslbench"])
     except ValueError as error:
         raise UserError(f"{path}: its metadata is not JSON ({error}); pretrain again") from error
-    if not isinstance(facts, dict) or facts.get("format") != FORMAT or facts.keys() != FACTS:
+    is_ours = isinstance(facts, dict) and facts.get("format") == FORMAT and facts.keys() == FACTS
+    if not is_ours or not isinstance(facts["origin"], dict):
         found = sorted(facts.items()) if isinstance(facts, dict) else facts
         raise UserError(f"{path}: not a backbone file of format {FORMAT} but {str(found)[:80]}; pretrain again")
     return tensors, facts
 
 
 def load_strictly(module: torch.nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
-    """Every key there, none over, every shape equal; else a UserError naming the keys."""
+    """Every key there, none over, every shape and dtype equal; else a UserError naming the keys."""
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
+        raise UserError(f"{path} does not fit {type(module).__name__}: what should be its state is no tensors by name")
     wanted = module.state_dict()
-    missing = sorted(wanted.keys() - tensors.keys())
-    extra = sorted(tensors.keys() - wanted.keys())
-    shapes = [
-        f"{key} is {tuple(tensors[key].shape)}, wanted {tuple(wanted[key].shape)}"
-        for key in sorted(wanted.keys() & tensors.keys())
-        if tensors[key].shape != wanted[key].shape
-    ]
-    faults = [
-        f"{len(keys)} {what}: {', '.join(keys[:5])}{' …' if len(keys) > 5 else ''}"
-        for what, keys in (("missing", missing), ("unexpected", extra), ("of another shape", shapes))
-        if keys
-    ]
+    both = sorted(wanted.keys() & tensors.keys())
+    found = {
+        "missing": sorted(wanted.keys() - tensors.keys()),
+        "unexpected": sorted(tensors.keys() - wanted.keys()),
+        "of another shape": [
+            f"{key} is {tuple(tensors[key].shape)}, wanted {tuple(wanted[key].shape)}"
+            for key in both
+            if tensors[key].shape != wanted[key].shape
+        ],
+        "of another dtype": [
+            f"{key} is {tensors[key].dtype}, wanted {wanted[key].dtype}"
+            for key in both
+            if tensors[key].dtype != wanted[key].dtype
+        ],
+    }
+    faults = [f"{len(keys)} {what}: {_few(keys)}" for what, keys in found.items() if keys]
     if faults:
         raise UserError(f"{path} does not fit {type(module).__name__}: {'; '.join(faults)}")
     module.load_state_dict(tensors, strict=True)
+
+
+def _few(keys: list[str]) -> str:
+    return f"{', '.join(keys[:5])}{' …' if len(keys) > 5 else ''}"

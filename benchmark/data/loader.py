@@ -41,14 +41,14 @@ class Views(Dataset):
 
     def __getitem__(self, position: Position) -> Sample | UserError:
         epoch, index = position
+        label = -1 if self.images.labels is None else int(self.images.labels[index])
         try:
             image = self.decoded[index] if self.decoded else self.images.open(index)
+            # the CPU generator alone: torch.manual_seed also queues a seed for every accelerator, at 20 times the cost
+            torch.default_generator.manual_seed(mix(self.seed, VIEWS, epoch, index))
+            return self.views(image), index, label
         except UserError as error:
             return UserError(str(error))  # raised in a loader process, it would arrive as a traceback
-        # the CPU generator alone: torch.manual_seed also queues a seed for every accelerator, at 20 times the cost
-        torch.default_generator.manual_seed(mix(self.seed, VIEWS, epoch, index))
-        label = -1 if self.images.labels is None else int(self.images.labels[index])
-        return self.views(image), index, label
 
 
 @dataclass(frozen=True)
@@ -68,21 +68,22 @@ class TrainOrder:
 
     def __iter__(self) -> Iterator[list[Position]]:
         share = self.batch_size // distributed.world_size()
-        epoch, order = -1, []
+        epoch, order = -1, torch.empty(0)
         for step in range(self.first_step, self.last_step):
             if step // self.steps_per_epoch != epoch:
                 epoch = step // self.steps_per_epoch
                 order = epoch_order(self.num_images, self.seed, epoch)
             start = (step % self.steps_per_epoch) * self.batch_size + distributed.rank() * share
-            yield [(epoch, index) for index in order[start : start + share]]
+            yield [(epoch, index) for index in order[start : start + share].tolist()]
 
     def __len__(self) -> int:
         return self.last_step - self.first_step
 
 
-def epoch_order(num_images: int, seed: int, epoch: int) -> list[int]:
+def epoch_order(num_images: int, seed: int, epoch: int) -> Tensor:
+    """(num_images,) int64, a permutation. Python's own integers would take five times the memory."""
     generator = torch.Generator().manual_seed(mix(seed, ORDER, epoch))
-    return torch.randperm(num_images, generator=generator).tolist()
+    return torch.randperm(num_images, generator=generator)
 
 
 def check_batch_size(batch_size: int, num_images: int) -> None:

@@ -139,7 +139,11 @@ def read_state(path: Path, content: set[str]) -> dict[str, Any]:
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], path: Path) -> None:
     """Raises UserError, naming `path`, for the state of an optimizer of other parameters."""
+    wanted = [group.keys() for group in optimizer.param_groups]
     try:
         optimizer.load_state_dict(state)
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        groups = [group.keys() for group in optimizer.param_groups]
+        if lost := sorted({key for old, new in zip(wanted, groups, strict=True) for key in old - new}):
+            raise ValueError(f"its parameter groups lack {', '.join(lost)}")
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} does not fit the optimizer: {error}; delete it to start over") from error

@@ -23,6 +23,8 @@ def start(device: str) -> torch.device:
     on_gpu = device.startswith("cuda")
     if on_gpu and not torch.cuda.is_available():
         raise UserError(f"device {device!r}: torch sees no GPU here; give --device cpu")
+    if on_gpu and (number := device.partition(":")[2]) and int(number) >= torch.cuda.device_count():
+        raise UserError(f"device {device!r}: torch sees {torch.cuda.device_count()} GPUs here, numbered from 0")
     if device == "cuda":
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
         torch.cuda.set_device(device)

@@ -206,10 +206,11 @@ def _embed_all(method: Method, dataset: Views, recipe: Recipe, machine: Machine,
     return run
 
 
-def _full_batches(order: list[int], batch_size: int) -> Iterator[list[Position]]:
+def _full_batches(order: Tensor, batch_size: int) -> Iterator[list[Position]]:
     """This process's share of each batch. The last batch is filled up from the beginning of the order: one image alone,
     or a few, would have no statistics to be normalised by."""
     share = batch_size // distributed.world_size()
     first = distributed.rank() * share
     for start in range(first, first + len(order), batch_size):
-        yield [(BEFORE_TRAINING, order[place % len(order)]) for place in range(start, start + share)]
+        places = torch.arange(start, start + share) % len(order)
+        yield [(BEFORE_TRAINING, index) for index in order[places].tolist()]

@@ -14,7 +14,8 @@ from benchmark.transfers.contract import Transfer
 
 
 def find_transfers(extra: Path | None = None) -> dict[str, Transfer]:
-    """Card id -> transfer, in alphabetical order: all in this folder, and in the Python files of `extra`."""
+    """Card id -> transfer, in alphabetical order: all in this folder, and in the Python files of `extra`. Raises
+    UserError for a folder that is not there, or an id taken twice."""
     found: dict[str, Transfer] = {}
     for module in (*_own(), *_files(extra)):
         for value in vars(module).values():
@@ -31,6 +32,8 @@ def _own() -> Iterator[ModuleType]:
 
 
 def _files(folder: Path | None) -> Iterator[ModuleType]:
+    if folder and not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of transfers")
     for path in sorted(folder.glob("*.py")) if folder else ():
         spec = importlib.util.spec_from_file_location(f"extra_transfers.{path.stem}", path)
         assert spec is not None

@@ -116,6 +116,8 @@ def _restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> 
     if not path.is_file():
         return 0
     state = read_state(path, {"done", "model", "optimizer"})
+    if not isinstance(state["done"], int):
+        raise UserError(f"{path}: {state['done']!r} is no number of steps done; delete it to start over")
     load_strictly(model, state["model"], path)
     load_optimizer(optimizer, state["optimizer"], path)
     return state["done"]

@@ -144,7 +144,7 @@ def _val_wnids(folder: Path) -> list[str]:
         raise bad(path, "there is no such file", "Unpack ILSVRC2012_devkit_t12.tar.gz again.")
     wnids = []
     for number, line in enumerate(path.read_text().split(), start=1):
-        if not line.isdigit() or int(line) not in wnid_of:
+        if not line.isdecimal() or int(line) not in wnid_of:
             raise bad(f"{path}, line {number}", f"{line!r} is no ILSVRC2012_ID of meta.mat", "Unpack the devkit again.")
         wnids.append(wnid_of[int(line)])
     return wnids

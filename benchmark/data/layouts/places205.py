@@ -10,6 +10,7 @@ are relative to images256/ and separated from the label (0…204) by a space. A 
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ HOME = "places205"
 SPLITS = {"train": (2_448_873, 205), "val": (20_500, 205)}
 
 IMAGES = (Path("data/vision/torralba/deeplearning/images256"), Path("images256"))
+LABEL = re.compile(r"[0-9]{1,6}")  # no more: every label below the largest is gone through
 UNPACK_LISTS = "Unpack trainvalsplit_places205.tar.gz there."
 
 
@@ -54,7 +56,7 @@ def _entries(path: Path) -> tuple[list[str], list[int]]:
     names, labels = [], []
     for number, line in enumerate(read_lines(path, UNPACK_LISTS), start=1):
         fields = line.rsplit(maxsplit=1)
-        if len(fields) != 2 or not fields[1].isdigit():
+        if len(fields) != 2 or not LABEL.fullmatch(fields[1]):
             raise bad(f"{path}, line {number}", f"{line!r} is not a file name and a label", UNPACK_LISTS)
         names.append(fields[0])
         labels.append(int(fields[1]))

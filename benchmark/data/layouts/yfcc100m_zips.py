@@ -31,6 +31,7 @@ HOME = "yfcc100m_zips"
 SPLITS = {"train": (95_920_149, 0)}
 
 IDS = "flickr_unique_ids.npy"
+NUMBER = re.compile(r"[0-9]{8}")
 ZIP = re.compile(r"\d{3}\.zip")
 FETCH = "Fetch it again."
 
@@ -70,7 +71,7 @@ class NumberedNames(Names):
     def positions(self, wanted: Iterable[str]) -> np.ndarray:
         """Looks the numbers up, chunk by chunk, instead of writing out 95 million names."""
         numbers = [name.replace("/", "").replace(".zip", "").removesuffix(".jpg") for name in wanted]
-        asked = np.array([int(number) for number in numbers if number.isdigit()], dtype=np.int64)
+        asked = np.array([int(number) for number in numbers if NUMBER.fullmatch(number)], dtype=np.int64)
         chunk = 1 << 20
         hits = [
             begin + np.flatnonzero(np.isin(self.ids[begin : begin + chunk], asked))

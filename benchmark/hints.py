@@ -1,0 +1,49 @@
+"""Whether plain values are what a dataclass's type hints promise."""
+
+from __future__ import annotations
+
+import math
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any, get_args, get_origin
+
+from benchmark.errors import UserError
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """An int does for a float, a bool for neither; floats are finite; tuples have the hint's length."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if origin is typing.Literal:
+        return value in arguments
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, one) for one in arguments)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        hints = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
+        return len(value) == len(hints) and all(map(fits, value, hints))
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, origin or hint) and not (hint is int and isinstance(value, bool))
+
+
+def misfits(instance: Any) -> Iterator[str]:
+    """Each field of a dataclass whose value is of another type than its hint, told in words."""
+    for name, hint in typing.get_type_hints(type(instance)).items():
+        if not fits(getattr(instance, name), hint):
+            yield f"{name} is {getattr(instance, name)!r}, which is no {in_words(hint)}"
+
+
+def in_words(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint).replace("typing.", "")
+
+
+def at_least(instance: Any, **least: float) -> None:
+    """Raises UserError unless each field named is at least that much, and finite."""
+    for name, bound in least.items():
+        value = getattr(instance, name)
+        if not bound <= value < math.inf:
+            raise UserError(f"{type(instance).__name__}: {name} must be at least {bound}, not {value!r}")
