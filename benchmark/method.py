@@ -50,9 +50,10 @@ class Batch:
         return Batch(move, self.index.to(device, non_blocking=True), self.seed, labels)
 
 
-# Runs `embed(batch)` -> (B, D) over every pretraining image once, without gradients and in evaluation mode, and returns
-# the (num_images, D) result in image order on every process.
-EmbedAll = Callable[[Callable[[Batch], Tensor]], Tensor]
+# Runs `embed(batch)` -> (B, D) over every pretraining image once, without gradients and in evaluation mode, and yields
+# each batch's (index (B,), features (B, D)) of all processes on every process: features of all images at once may not
+# fit. All processes must take every batch.
+EmbedAll = Callable[[Callable[[Batch], Tensor]], Iterator[tuple[Tensor, Tensor]]]
 
 
 class Method(nn.Module):

@@ -32,7 +32,7 @@ class Record:
     settings:      the recipe as it ran, every value (benchmark.recipe.as_plain).
     metrics:       metric -> value, in the units of the protocol's card.
     detail:        whatever else the transfer says, e.g. scores per stage.
-    transfer_data: "dataset/split" -> fingerprint, for what the protocol reads.
+    transfer_data: "dataset/split" -> fingerprint, for what the protocol reads; list file -> hash, where one was there.
     origin:        what the backbone file says of its pretraining: data fingerprint, device, world size, precision ...
     backbone_hash: of the backbone file's bytes.
     commit:        of this repository, "+dirty" when the code had uncommitted changes.

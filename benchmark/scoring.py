@@ -26,7 +26,7 @@ from benchmark.provenance import commit, versions
 from benchmark.recipe import Recipe, recipe_hash
 from benchmark.results import Record, Target, read_record, write_record
 from benchmark.scale import Scale, at_scale
-from benchmark.transfers.contract import Context, Transfer
+from benchmark.transfers.contract import Context, ProtocolCard, Transfer
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,14 @@ def target(transfer: Transfer, run: Run) -> Target:
         seed=run.seed,
         transfer=card.id,
         transfer_version=card.version,
-        transfer_data={f"{name}/{split}": fingerprint(run.data_root, name, split) for name, split in card.datasets},
+        transfer_data=_transfer_data(card, run.data_root),
         backbone_hash=_backbone_hash(run.backbone, run.backbone.stat().st_mtime_ns),
     )
+
+
+def _transfer_data(card: ProtocolCard, data_root: Path) -> dict[str, str]:
+    sets = {f"{name}/{split}": fingerprint(data_root, name, split) for name, split in card.datasets}
+    return sets | {name: file_hash(data_root / name) for name in card.lists if (data_root / name).is_file()}
 
 
 @functools.cache

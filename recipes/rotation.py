@@ -72,7 +72,7 @@ rotation = Recipe(
         Change("batch_size", 32, "62 steps an epoch over 2,000 images"),
         Change("optimizers.main", Adam(lr=1e-3, weight_decay=1e-4, decoupled=True), "SGD needs far more steps"),
         Change("precision", "bf16", "nearly twice the speed"),
-        Change("length", Epochs(20), "minutes"),
-        Change("schedule", Milestones(at=(Epochs(12), Epochs(17))), "in proportion"),
+        Change("length", Epochs(40), "minutes; as long as NPID++ and PIRL"),
+        Change("schedule", Milestones(at=(Epochs(24), Epochs(34))), "in proportion"),
     ),
 )

@@ -116,6 +116,13 @@ def test_bank_update_is_an_average_of_unit_length():
     torch.testing.assert_close(bank.rows, expected)
 
 
+def test_a_bank_is_filled_batch_by_batch():
+    bank = MemoryBank(5, dim=4)
+    features = torch.randn(5, 4)
+    bank.fill((index, features[index]) for index in (torch.tensor([3, 0, 4]), torch.tensor([1, 2])))
+    torch.testing.assert_close(bank.rows, features / features.norm(dim=1, keepdim=True))
+
+
 def test_a_bank_starts_alike_however_it_is_cut():
     torch.manual_seed(3)
     whole = MemoryBank(40_000, dim=4)

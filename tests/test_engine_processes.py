@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +160,78 @@ def _rows(sharded: bool) -> np.ndarray:
 
     torch.manual_seed(3)
     return MemoryBank(33_332, 4, sharded=sharded).rows.numpy()
+
+
+@dataclass
+class Seen:
+    """By an embedding pass, of one process."""
+
+    sizes: list[int] = field(default_factory=list)
+    gathered: list[int] = field(default_factory=list)
+    drawn: list[float] = field(default_factory=list)  # in each batch
+    later: float = 0.0  # drawn after the pass
+    features: dict[int, float] = field(default_factory=dict)  # of each image
+
+
+def test_an_embedding_pass_sees_every_image_once_in_full_batches(images, tmp_path: Path):
+    """A last batch of one image, or of a few, would have no statistics to be normalised by."""
+    for count in (33, 40, 48):
+        some = images.subset(range(count), str(count))
+        [whole] = in_processes(1, _embedding_pass, some, tmp_path / f"{count}")
+        halves = in_processes(2, _embedding_pass, some, tmp_path / f"{count}, halves")
+        assert [outcome.error for outcome in [whole, *halves]] == [None] * 3
+        for outcome, size in ((whole, 16), *((half, 8) for half in halves)):
+            assert outcome.value.sizes == [size] * 3
+            assert outcome.value.gathered == [16, 16, count - 32]  # never all at once
+            assert outcome.value.features == {image: 10.0 * image for image in range(count)}
+
+
+def test_random_numbers_in_and_after_an_embedding_pass_follow_from_the_position(images, tmp_path: Path):
+    few = images.subset(range(16), "16")
+    cases = {"whole": (images, 0), "workers": (images, 2), "few": (few, 0), "without": (few, 0, False)}
+    seen = {
+        name: in_processes(1, _embedding_pass, some, tmp_path / name, *how)[0].value
+        for name, (some, *how) in cases.items()
+    }
+    halves = [outcome.value for outcome in in_processes(2, _embedding_pass, images, tmp_path / "halves")]
+    assert seen["whole"].drawn == seen["workers"].drawn
+    assert len(set(seen["whole"].drawn)) == 3
+    assert not set(halves[0].drawn) & set(halves[1].drawn)
+    # whatever the number of batches, workers or processes, and as if there had been no pass at all
+    assert {each.later for each in (*seen.values(), *halves)} == {seen["without"].later}
+
+
+def _embedding_pass(images, folder: Path, workers: int = 0, embedding: bool = True) -> Seen:
+    """Of a method whose head normalises by the batch and draws random numbers."""
+    seen = Seen()
+    norm = nn.BatchNorm1d(1)
+
+    def embed(batch) -> Tensor:
+        seen.sizes.append(len(batch))
+        seen.drawn.append(float(torch.rand(())))
+        norm(torch.rand(len(batch), 1))
+        return 10 * batch.index[:, None]
+
+    def on_epoch_start(epoch: int, embed_all) -> None:
+        before = torch.get_rng_state()
+        if embedding:
+            for index, features in embed_all(embed):
+                seen.gathered.append(len(index))
+                seen.features |= zip(index.tolist(), features[:, 0].tolist(), strict=True)
+                assert torch.is_grad_enabled()
+                assert torch.equal(torch.get_rng_state(), before)
+        seen.later = float(torch.rand(()))
+
+    build = train.build_method
+
+    def built(*arguments) -> Method:
+        method = build(*arguments)
+        object.__setattr__(method, "on_epoch_start", on_epoch_start)
+        return method
+
+    train.build_method = built
+    run(replace(TRAINED["supervised"], length=Steps(1)), images, folder, on_cpu(workers, 60))
+    return seen
 
 
 def test_gradients_of_some_processes_average_over_all():

@@ -9,6 +9,8 @@ import pytest
 
 from benchmark import cli, scoring
 from benchmark.errors import UserError
+from benchmark.results import read_record
+from benchmark.tables import render
 from benchmark.transfers.contract import Scores, Transfer
 
 COMMAND = ["reproduce", "--scale", "smoke", "--workers", "0", "--device", "cpu"]
@@ -70,6 +72,23 @@ def test_a_changed_data_set_makes_records_stale(quick: list[str], capsys: pytest
     assert cli.run([*COMMAND, "supervised"]) == 0
     assert set(quick[ran:]) == {"voc07_svm_goyal"}, "only the data set whose images changed is scored again"
     assert len(quick) == ran + 2
+
+
+def test_a_record_on_one_list_of_images_is_not_one_on_another(quick: list[str]):
+    assert cli.run([*COMMAND, "supervised"]) == 0
+    path = Path("runs/smoke/supervised/seed0/semi_supervised_1pct_pirl.json")
+    seen = [read_record(path)]
+    assert seen[0].transfer_data.keys() == {"imagenet/train", "imagenet/val"}
+    names = [each.name for each in sorted(Path("data/smoke/imagenet/train").rglob("*.*"))]
+    for count in (2, 3):
+        ran = len(quick)
+        Path("data/smoke/imagenet/1percent.txt").write_text("\n".join(names[:count]))
+        assert cli.run([*COMMAND, "supervised"]) == 0
+        assert set(quick[ran:]) == {"semi_supervised_1pct_pirl"}
+        seen.append(read_record(path))
+    headers = "".join(render(seen, also_unmeasured=False).values())
+    assert len({record.transfer_data["imagenet/1percent.txt"] for record in seen[1:]}) == 2
+    assert all(f"on data {','.join(dict(sorted(each.transfer_data.items())).values())} " in headers for each in seen)
 
 
 def test_one_failure_is_told_and_loses_nothing_else(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -52,16 +53,20 @@ class MemoryBank(nn.Module):
         """rows[index] <- unit(momentum * rows[index] + (1 - momentum) * v) for the images of all processes.
         v (B, D) of unit length; when an image stands in a batch twice, either row may win."""
         index, v = distributed.gather(index), distributed.gather(v.detach().float())
-        mine = (index >= self.start) & (index < self.start + self.share)
+        mine = self._is_here(index)
         local = index[mine] - self.start
         mixed = self.momentum * self.rows[local] + (1 - self.momentum) * v[mine]
         self.rows[local] = normalize(mixed, dim=1)
 
     @torch.no_grad()
-    def fill(self, v: Tensor) -> None:
-        """Set every row from (num_images, D) features in image order."""
-        own = normalize(v[self.start : self.start + self.share], dim=1)
-        self.rows[: len(own)] = own  # the last shard may have a row over that stands for no image
+    def fill(self, features: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Set rows from batches of (index (B,), features (B, D)); each process keeps those of its own rows."""
+        for index, v in features:
+            mine = self._is_here(index)
+            self.rows[index[mine] - self.start] = normalize(v[mine], dim=1)
+
+    def _is_here(self, index: Tensor) -> Tensor:
+        return (index >= self.start) & (index < self.start + self.share)
 
     def local_scores(self, v: Tensor, index: Tensor) -> Tensor:
         """Like `scores` for the rows that lie here, 0 for those elsewhere."""

@@ -5,8 +5,9 @@ Nothing depends on history, on the number of worker processes, or on how often t
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,9 +109,7 @@ def check_batch_size(batch_size: int, num_images: int) -> None:
         raise UserError(f"batch_size {batch_size} cannot be divided over {distributed.world_size()} processes")
 
 
-def batches(
-    dataset: Views, positions: TrainOrder | list[list[Position]], workers: int, labels: bool
-) -> Iterator[Batch]:
+def batches(dataset: Views, positions: Iterable[list[Position]], workers: int, labels: bool) -> Iterator[Batch]:
     """Batches in the order of `positions`; seeds are left at 0 for the engine to set. Raises UserError for an image
     that cannot be read, from a loader process too."""
     return in_order(dataset, positions, workers, _Collate(labels))
@@ -130,7 +129,7 @@ def in_order(
         num_workers=workers,
         collate_fn=_Checked(collate),
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_leave_interrupts_to_parent,
+        worker_init_fn=_stay_in_background,
     )
     for batch in loader:
         if isinstance(batch, UserError):
@@ -157,8 +156,11 @@ class _Collate:
         return Batch(views, index, seed=0, labels=given)
 
 
-def _leave_interrupts_to_parent(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _stay_in_background(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
+    if not torch.cuda.is_available():
+        # where training needs the same cores, a loader that takes one keeps all threads of a step waiting for the last
+        os.nice(19)
 
 
 def _decode_all(images: ImageSet) -> list[Image.Image]:

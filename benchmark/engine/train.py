@@ -7,7 +7,7 @@ goes on from there and ends with the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,18 @@ from benchmark.backbones.contract import InputSpec
 from benchmark.backbones.weights import read_facts, save_backbone
 from benchmark.blocks.positional import mix
 from benchmark.data.image_set import ImageSet
-from benchmark.data.loader import TrainOrder, Views, batches, check_batch_size, epoch_order, step_seed
+from benchmark.data.loader import Position, TrainOrder, Views, batches, check_batch_size, epoch_order, step_seed
 from benchmark.engine import distributed
 from benchmark.engine.checkpoint import check_identity, clear_checkpoints, load_checkpoint, locked, save_checkpoint
 from benchmark.engine.players import Player, build_players, set_rates
 from benchmark.engine.progress import LOG_SECONDS, Report, Timer
 from benchmark.engine.watch import Watch
-from benchmark.method import Batch, Method
+from benchmark.method import Batch, EmbedAll, Method
 from benchmark.provenance import commit, versions
 from benchmark.recipe import Recipe, as_plain, recipe_hash
 
 CHECKPOINT_SECONDS = 60.0
-EPOCH_START, IN_STEP = 4, 5  # random streams beside the loader's
+EPOCH_START, IN_STEP, EMBED = 4, 5, 6  # random streams beside the loader's
 BEFORE_TRAINING = -1  # the "epoch" of views that no training step sees
 
 
@@ -141,7 +141,7 @@ def _trained(recipe: Recipe, images: ImageSet, run: Path, machine: Machine, iden
             if step_of_epoch == 0:
                 watch.check(step, method)
                 torch.manual_seed(mix(recipe.seed, EPOCH_START, epoch))  # not by rank: state stays equal
-                method.on_epoch_start(epoch, _embed_all(method, dataset, recipe, machine))
+                method.on_epoch_start(epoch, _embed_all(method, dataset, recipe, machine, epoch))
             batch = batch.to(machine.device)
             batch.seed = step_seed(recipe.seed, step)
             factor = recipe.schedule.factor(step, total, order.steps_per_epoch)
@@ -179,21 +179,37 @@ def train_step(method: Method, batch: Batch, players: dict[str, Player], precisi
     return figures
 
 
-def _embed_all(method: Method, dataset: Views, recipe: Recipe, machine: Machine) -> Callable[..., Tensor]:
-    def run(embed: Callable[[Batch], Tensor]) -> Tensor:
-        method.eval()
+def _embed_all(method: Method, dataset: Views, recipe: Recipe, machine: Machine, epoch: int) -> EmbedAll:
+    device, count, batch_size = machine.device, len(dataset.images), recipe.batch_size
+
+    def run(embed: Callable[[Batch], Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         # a random order, since a method may use the batch's statistics and files often lie class by class
-        order = epoch_order(len(dataset.images), recipe.seed, BEFORE_TRAINING)
-        share = -(-len(order) // distributed.world_size())
-        mine = range(distributed.rank() * share, (distributed.rank() + 1) * share)
-        # the last process's share may run past the end: it wraps, and the surplus is cut off below
-        wanted = [(BEFORE_TRAINING, order[place % len(order)]) for place in mine]
-        size = max(recipe.batch_size // distributed.world_size(), 1)
-        positions = [wanted[start : start + size] for start in range(0, len(wanted), size)]
-        with torch.no_grad(), torch.autocast(machine.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            parts = [embed(b.to(machine.device)).float() for b in batches(dataset, positions, machine.workers, False)]
+        order = epoch_order(count, recipe.seed, BEFORE_TRAINING)
+        loaded = batches(dataset, _full_batches(order, batch_size), machine.workers, labels=False)
+        for number, start in enumerate(range(0, count, batch_size)):
+            # what is drawn between and after these batches does not depend on them
+            with torch.random.fork_rng([device] if device.type == "cuda" else []):
+                batch = next(loaded).to(device)
+                torch.manual_seed(mix(recipe.seed, EMBED, epoch, number, distributed.rank()))
+                features = embedded(embed, batch)
+            last = count - start
+            yield distributed.gather(batch.index)[:last], distributed.gather(features)[:last]
+
+    def embedded(embed: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
+        method.eval()
+        bf16 = torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
+        with torch.no_grad(), bf16:
+            features = embed(batch).float()
         method.train()
-        features = distributed.gather(torch.cat(parts))[: len(order)]
-        return torch.empty_like(features).index_copy_(0, torch.tensor(order, device=features.device), features)
+        return features
 
     return run
+
+
+def _full_batches(order: list[int], batch_size: int) -> Iterator[list[Position]]:
+    """This process's share of each batch. The last batch is filled up from the beginning of the order: one image alone,
+    or a few, would have no statistics to be normalised by."""
+    share = batch_size // distributed.world_size()
+    first = distributed.rank() * share
+    for start in range(first, first + len(order), batch_size):
+        yield [(BEFORE_TRAINING, order[place % len(order)]) for place in range(start, start + share)]

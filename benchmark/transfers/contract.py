@@ -25,6 +25,8 @@ class ProtocolCard:
     metrics:  metric -> unit, the headline first, e.g. {"top1": "%"}.
     higher_is_better: direction of the headline metric.
     datasets: (name, split) pairs the transfer reads, as open_dataset takes them.
+    lists:    files below the data root that say which of those images are read, where they are there; a number on one
+              list is another number than one on another list, or without.
     frozen:   what of the backbone does not train.
     selected: what is chosen (stage, cost, epoch), on which images, at each scale.
     departures: what the desk scale does otherwise than the paper, one line each.
@@ -38,6 +40,7 @@ class ProtocolCard:
     datasets: tuple[tuple[str, str], ...]
     frozen: str
     selected: str
+    lists: tuple[str, ...] = ()
     higher_is_better: bool = True
     departures: tuple[str, ...] = ()
 

@@ -5,7 +5,7 @@ section 4.3 [Wu]; what both leave open as in facebookresearch/vissl, eval_resnet
 [VISSL]. From scratch a ResNet-50 reaches 22.0 (1 %) and 59.0 (10 %) top-5.
 
 The subset is SimCLR's where `imagenet/1percent.txt` or `10percent.txt` lies beside the images, else a class-balanced
-draw from the seed: numbers on different subsets are different numbers, so the detail names it.
+draw from the seed. Numbers on different subsets are different numbers: the list is part of the record's data.
 """
 
 from __future__ import annotations
@@ -91,9 +91,9 @@ class SemiSupervised(Transfer):
         return Scores(metrics, {"labelled": labelled.name, "labelled_images": len(labelled)}, data)
 
     def labelled(self, train: ImageSet, context: Context) -> ImageSet:
-        path = context.data_root / "imagenet" / f"{self.percent}percent.txt"
-        if path.is_file():
-            return from_list_file(train, path)
+        for name in self.card.lists:
+            if (context.data_root / name).is_file():
+                return from_list_file(train, context.data_root / name)
         return labelled_fraction(train, self.percent / 100, context.seed)
 
     def _metrics(self, model: Classifier, views: Views, context: Context) -> dict[str, float]:
@@ -113,6 +113,7 @@ def _pirl(percent: int, reported: str, desk_epochs: float) -> SemiSupervised:
         citation=f"Misra & van der Maaten, CVPR 2020, arXiv:1912.01991, section 3.3; {reported}",
         metrics={"top5": "%", "top1": "%"},
         datasets=(("imagenet", "train"), ("imagenet", "val")),
+        lists=(f"imagenet/{percent}percent.txt",),
         frozen="nothing: all weights train, BatchNorm in training mode",
         selected="nothing: the last iterate is scored at every scale",
         departures=(
