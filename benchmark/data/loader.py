@@ -117,7 +117,7 @@ def batches(dataset: Views, positions: Iterable[list[Position]], workers: int, l
 
 def in_order(
     dataset: Samples,
-    positions: TrainOrder | list[list[Position]],
+    positions: Iterable[list[Position]],
     workers: int,
     collate: Callable[[list[Any]], Any] = list,
 ) -> Iterator[Any]:
