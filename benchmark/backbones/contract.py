@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from benchmark.errors import UserError
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -47,6 +49,11 @@ class Backbone(nn.Module):
     def forward_stages(self, x: Tensor, upto: str | None = None) -> dict[str, Tensor]:
         """x (B, 3, H, W), as `input` says -> name -> (B, channels, H / stride, W / stride), stopping after `upto`."""
         raise NotImplementedError
+
+    def parts(self, stage: str) -> tuple[nn.Module, ...]:
+        """The modules that in turn make the stage's map of the one before it. Protocols that take a network apart need
+        them: some stages frozen, the last one dilated or run on regions."""
+        raise UserError(f"{type(self).__name__} cannot be taken apart by stages; this protocol needs a ResNet")
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, 3, H, W) -> (B, channels of the last stage): the last stage, averaged over space."""
