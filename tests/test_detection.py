@@ -201,3 +201,19 @@ def test_another_setting_is_another_checkpoint() -> None:
     changed = replace(SMALL, settings=replace(SMALL.settings, regions=3))
     assert as_plain(changed) != as_plain(SMALL)
     assert as_plain(replace(SMALL, course=replace(SMALL.course, length=Epochs(4)))) != as_plain(SMALL)
+
+
+def test_what_is_sampled_follows_from_the_step(annotated: Annotated, tmp_path: Path) -> None:
+    """And not from the random numbers drawn before, which a resumed run has not drawn."""
+    few = replace(SMALL, settings=replace(FROZEN, regions=2, anchors=4), optimizer=SGD(lr=0.001), precise_steps=1)
+    # loader processes: in this one, drawing a sample would seed torch just before
+    context = Context(tmp_path, "smoke", 0, tmp_path, torch.device("cpu"), 1, lambda *_: None)
+    states = []
+    for before in (1, 2):
+        torch.manual_seed(before)
+        model = detector(few.settings)
+        torch.manual_seed(before)
+        c4._train(model, few, annotated, tmp_path / "none.pt", context)
+        states.append(model.state_dict())
+    for key, value in states[0].items():
+        assert torch.equal(value, states[1][key]), key
