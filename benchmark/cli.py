@@ -177,6 +177,7 @@ def transfer(
     runs: RunsFlag = Path("runs"),
     workers: WorkersFlag = 2,
     device: DeviceFlag = "auto",
+    engine: Annotated[str | None, arg(help="torchvision (default) or detectron2, where a protocol has both.")] = None,
     transfers_dir: TransfersFlag = None,
 ) -> int:
     """Score a pretrained backbone under one or more protocols."""
@@ -195,8 +196,8 @@ def transfer(
         mend = f"`sslbench pretrain {recipe} --scale {scale} --seed {seed}` makes it"
         raise UserError(f"{run.backbone}: not there yet; {mend}")
     for one in chosen:
-        if not is_scored(one, run):
-            record = score(one, run, machine)
+        if not is_scored(one, run, engine):
+            record = score(one, run, machine, engine)
             print("  ".join(f"{metric} {value:.2f}" for metric, value in record.metrics.items()))
         print(f"record: {run.folder / one.card.id}.json")
     return 0

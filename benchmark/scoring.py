@@ -22,9 +22,10 @@ from benchmark.engine.checkpoint import locked
 from benchmark.engine.progress import Display
 from benchmark.engine.train import Machine, device_name
 from benchmark.errors import UserError
-from benchmark.files import file_hash
+from benchmark.files import file_hash, write_whole
 from benchmark.provenance import commit, versions
 from benchmark.recipe import Recipe, recipe_hash
+from benchmark.report import write_report
 from benchmark.results import Record, Target, read_record, write_record
 from benchmark.scale import Scale, at_scale
 from benchmark.transfers.contract import Context, ProtocolCard, Transfer
@@ -117,19 +118,22 @@ def _backbone_hash(path: Path, changed_ns: int) -> str:
     return file_hash(path)
 
 
-def is_scored(transfer: Transfer, run: Run) -> bool:
-    """Whether the record that lies there is what running the transfer would give now. An unreadable one is not."""
+def is_scored(transfer: Transfer, run: Run, engine: str | None = None) -> bool:
+    """Whether the record that lies there is what running the transfer on that engine would give now; an unreadable one
+    is not."""
     path = run.folder / f"{transfer.card.id}.json"
     if not path.is_file() or not run.backbone.is_file():
         return False
     try:
-        return target(transfer, run).is_met_by(read_record(path))
+        record = read_record(path)
+        on_engine = record.detail.get("engine") == transfer.chosen_engine(engine)
+        return on_engine and target(transfer, run).is_met_by(record)
     except UserError:
         return False
 
 
-def score(transfer: Transfer, run: Run, machine: Machine) -> Record:
-    """Run the transfer on the run's backbone and write its record.
+def score(transfer: Transfer, run: Run, machine: Machine, engine: str | None = None) -> Record:
+    """Run the transfer on the run's backbone and write its record, its picture and the run's report.
 
     Raises UserError for a folder in use, a full disk, a backbone that does not load strictly, data that is missing, or
     a metric that is not on the card or not finite. What was done until then is kept, and the next call goes on there.
@@ -141,6 +145,7 @@ def score(transfer: Transfer, run: Run, machine: Machine) -> Record:
     with locked(run.folder), _display(f"{run.name} seed {run.seed}  {card.id}") as report:
         backbone, facts = load_backbone(run.backbone)
         wanted = target(transfer, run)
+        engine = transfer.chosen_engine(engine)
         context = Context(
             data_root=run.data_root,
             scale=run.scale,
@@ -149,6 +154,7 @@ def score(transfer: Transfer, run: Run, machine: Machine) -> Record:
             device=machine.device,
             workers=machine.workers,
             report=report,
+            engine=engine,
         )
         scores = transfer.run(backbone, context)
         if scores.metrics.keys() != card.metrics.keys():
@@ -158,7 +164,7 @@ def score(transfer: Transfer, run: Run, machine: Machine) -> Record:
             recipe=run.name,
             settings=origin["resolved"],
             metrics=scores.metrics,
-            detail={**scores.detail, "data_read": scores.data},
+            detail={**scores.detail, "data_read": scores.data} | ({"engine": engine} if engine else {}),
             origin={key: value for key, value in origin.items() if key != "resolved"},
             commit=commit(),
             versions=versions(),
@@ -167,9 +173,12 @@ def score(transfer: Transfer, run: Run, machine: Machine) -> Record:
             **dataclasses.asdict(wanted),
         )
         try:
-            write_record(record, run.runs, time.monotonic() - started)
+            path = write_record(record, run.runs, time.monotonic() - started)
         except ValueError as error:
             raise UserError(f"{card.id}: a score of {run.name} is not finite, so there is no result") from error
+        if scores.picture:
+            write_whole(path.with_suffix(".png"), scores.picture)
+        write_report(run.folder)
         for checkpoint in run.workspace.glob(f"{card.id}-*"):  # only now: a record that cannot be written is not lost
             checkpoint.unlink()
     return record

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,19 +17,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import LinearSVC
 
+from benchmark import scoring
 from benchmark.backbones import build_backbone
 from benchmark.backbones.contract import Backbone, InputSpec
+from benchmark.backbones.weights import save_backbone
 from benchmark.data.datasets import open_dataset
 from benchmark.data.image_set import ImageSet
 from benchmark.data.toyland import build_world
+from benchmark.engine.train import Machine
 from benchmark.errors import UserError
 from benchmark.recipe import Architecture, Milestones, Steps
-from benchmark.transfers import find_transfers, linear, training, voc_svm
-from benchmark.transfers.contract import Context, Transfer
+from benchmark.transfers import find_transfers, linear, pictures, training, voc_svm
+from benchmark.transfers.contract import Context, Scores, Transfer
 from benchmark.transfers.features import NotFrozenError, extract, stage_taps, state_hash
 from benchmark.transfers.linear import LinearTransfer
 from benchmark.transfers.metrics import area_ap
@@ -37,8 +43,8 @@ from benchmark.transfers.training import Course
 from benchmark.transfers.voc_svm import normalized, rotated, svm
 
 TRANSFERS = find_transfers()
-FROZEN = sorted(name for name, transfer in TRANSFERS.items() if not isinstance(transfer, SemiSupervised))
-DATASETS = ("imagenet", "places205", "inat2018", "voc2007")
+FROZEN = sorted(name for name, transfer in TRANSFERS.items() if transfer.card.frozen.startswith("everything"))
+DATASETS = ("imagenet", "places205", "inat2018", "voc2007", "voc2012")
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +86,11 @@ def test_runs_and_gives_the_same_twice(name: str, world: Path, tmp_path: Path):
 
 @pytest.mark.parametrize(
     "transfer",
-    [short_paper("linear_imagenet_goyal"), TRANSFERS["semi_supervised_10pct_pirl"], TRANSFERS["voc07_svm_goyal"]],
+    [
+        short_paper("linear_imagenet_goyal"),
+        *(TRANSFERS[name] for name in ("semi_supervised_10pct_pirl", "voc07_svm_goyal")),
+        *(TRANSFERS[name] for name in ("voc12_seg_fcn_moco", "voc0712_det_c4_moco")),
+    ],
     ids=lambda transfer: transfer.card.id,
 )
 def test_the_number_of_workers_changes_nothing(transfer: Transfer, world: Path, tmp_path: Path):
@@ -151,6 +161,9 @@ KILLED = """
         ("here.TRANSFERS['linear_places205_pirl']", 1),
         ("here.short_paper('linear_imagenet_goyal')", 5),
         ("here.TRANSFERS['semi_supervised_10pct_pirl']", 1),
+        ("here.TRANSFERS['voc12_seg_fcn_moco']", 2),
+        ("here.TRANSFERS['voc07_det_c4_pirl']", 3),
+        ("here.TRANSFERS['voc0712_det_c4_moco']", 4),
     ],
 )
 def test_killed_and_started_again_it_ends_the_same(
@@ -281,3 +294,66 @@ def test_a_transfer_in_a_file_of_its_own_is_found(tmp_path: Path):
     (tmp_path / "other.py").write_text(textwrap.dedent(body.format("knn_imagenet_wu")))
     with pytest.raises(UserError, match="knn_imagenet_wu"):
         find_transfers(tmp_path)
+
+
+class Engined(Transfer):
+    """Says which engine it ran on."""
+
+    card = replace(TRANSFERS["knn_imagenet_wu"].card, id="engined_nobody")
+    engines = ("one", "two")
+
+    def run(self, backbone: Backbone, context: Context) -> Scores:
+        return Scores(dict.fromkeys(self.card.metrics, float(len(context.engine or ""))), picture=b"a picture")
+
+
+def test_the_engine_is_part_of_the_record(world: Path, tmp_path: Path):
+    run = scoring.Run("norm", "smoke", 0, world, tmp_path)
+    origin = {"recipe_hash": "h", "resolved": {}}
+    save_backbone(run.backbone, small(), Architecture("resnet50", width=0.0625), origin)
+    machine = Machine(torch.device("cpu"), 0)
+    record = scoring.score(Engined(), run, machine)
+    assert record.detail["engine"] == "one"
+    assert scoring.is_scored(Engined(), run)
+    assert scoring.is_scored(Engined(), run, "one")
+    assert not scoring.is_scored(Engined(), run, "two")
+    assert scoring.score(Engined(), run, machine, "two").detail["engine"] == "two"
+    assert not scoring.is_scored(Engined(), run)
+    with pytest.raises(UserError, match="no engine 'three'; it has one, two"):
+        scoring.score(Engined(), run, machine, "three")
+    with pytest.raises(UserError, match="knn_imagenet_wu has no engine 'one'"):
+        scoring.score(TRANSFERS["knn_imagenet_wu"], run, machine, "one")
+
+
+def test_pictures_are_linked_from_the_report_of_the_run(world: Path, tmp_path: Path):
+    run = scoring.Run("norm", "smoke", 0, world, tmp_path)
+    save_backbone(run.backbone, small(), Architecture("resnet50", width=0.0625), {"recipe_hash": "h", "resolved": {}})
+    scoring.score(Engined(), run, Machine(torch.device("cpu"), 0))
+    assert (run.folder / "engined_nobody.png").read_bytes() == b"a picture"
+    page = (run.folder / "report.md").read_text()
+    assert page.count("## engined_nobody") == 1
+    (link,) = re.findall(r"!\[[^]]*\]\(([^)]*)\)", page)
+    assert (run.folder / link).is_file()
+    assert "| top1 | 3.0 |" in page
+
+
+@pytest.mark.parametrize("name", [name for name in TRANSFERS if name.startswith("voc12") or "_det_" in name])
+def test_a_picture_shows_test_images(name: str, world: Path, tmp_path: Path):
+    found = TRANSFERS[name].run(small(), context(world, tmp_path))
+    with Image.open(io.BytesIO(found.picture)) as picture:
+        assert picture.format == "PNG"
+        assert min(picture.size) >= 256
+        assert len(set(picture.convert("RGB").getdata())) > 100
+
+
+def test_images_with_boxes_and_masks():
+    grey = Image.new("RGB", (100, 50), (90, 90, 90))
+    boxes = np.array([[10, 10, 40, 40], [60, 10, 90, 40]], dtype=np.float32)
+    tile = pictures.with_boxes(grey, boxes[:1], boxes, np.array([0.3, 0.9]), np.array([0, 14]))
+    assert tile.size == (256, 128)
+    left, right = (set(tile.crop((x, 0, x + 128, 128)).getdata()) for x in (0, 128))
+    assert pictures.TRUTH in left
+    assert pictures.FOUND not in left  # its score is too low to be drawn
+    assert pictures.FOUND in right
+    truth, found = np.full((50, 100), 255, np.uint8), np.full((50, 100), 15, np.uint8)
+    whole = pictures.with_masks(grey, truth, found)
+    assert [whole.getpixel((x, 5)) for x in (5, 260, 520)] == [(90, 90, 90), (255, 255, 255), (192, 128, 128)]

@@ -57,6 +57,11 @@ class Backbone(nn.Module):
         """x (B, 3, H, W), as `input` says -> name -> (B, channels, H / stride, W / stride), stopping after `upto`."""
         raise NotImplementedError
 
+    def parts(self, stage: str) -> tuple[nn.Module, ...]:
+        """The modules that in turn make the stage's map of the one before it. Protocols that take a network apart need
+        them: some stages frozen, the last one dilated or run on regions."""
+        raise UserError(f"{type(self).__name__} cannot be taken apart by stages; this protocol needs a ResNet")
+
     def forward(self, x: Tensor) -> Tensor:
         """x (B, 3, H, W) -> (B, channels of the last stage): the last stage, averaged over space."""
         last = next(reversed(self.stages))

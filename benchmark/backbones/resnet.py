@@ -56,6 +56,12 @@ class ResNet(Backbone):
                 break
         return maps
 
+    def parts(self, stage: str) -> tuple[nn.Module, ...]:
+        layers = dict(zip(("res2", "res3", "res4", "res5"), self._layers(), strict=True))
+        if stage == "conv1":
+            return self.conv1, self.bn1, self.relu
+        return (self.maxpool, layers[stage]) if stage == "res2" else (layers[stage],)
+
     def _layers(self) -> tuple[nn.Module, ...]:
         return tuple(getattr(self, f"layer{number}") for number in (1, 2, 3, 4))
 

@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from PIL import Image
@@ -32,23 +33,37 @@ def step_seed(seed: int, step: int) -> int:
     return mix(seed, STEP, step)
 
 
-class Views(Dataset):
-    """(epoch, index) -> (views, index, label), with torch seeded for just that image in that epoch."""
+class Samples(Dataset):
+    """(epoch, index) -> what `sample` makes of that image, with torch seeded for just that image in that epoch."""
 
-    def __init__(self, images: ImageSet, views: Callable[[Image.Image], dict[str, Tensor]], seed: int) -> None:
-        self.images, self.views, self.seed = images, views, seed
+    def __init__(self, images: ImageSet, seed: int) -> None:
+        self.images, self.seed = images, seed
         self.decoded = _decode_all(images)
 
-    def __getitem__(self, position: Position) -> Sample | UserError:
+    def __getitem__(self, position: Position) -> Any | UserError:
         epoch, index = position
-        label = -1 if self.images.labels is None else int(self.images.labels[index])
         try:
             image = self.decoded[index] if self.decoded else self.images.open(index)
             # the CPU generator alone: torch.manual_seed also queues a seed for every accelerator, at 20 times the cost
             torch.default_generator.manual_seed(mix(self.seed, VIEWS, epoch, index))
-            return self.views(image), index, label
+            return self.sample(image, index)
         except UserError as error:
             return UserError(str(error))  # raised in a loader process, it would arrive as a traceback
+
+    def sample(self, image: Image.Image, index: int) -> Any:
+        raise NotImplementedError
+
+
+class Views(Samples):
+    """(epoch, index) -> (views, index, label)."""
+
+    def __init__(self, images: ImageSet, views: Callable[[Image.Image], dict[str, Tensor]], seed: int) -> None:
+        super().__init__(images, seed)
+        self.views = views
+
+    def sample(self, image: Image.Image, index: int) -> Sample:
+        label = -1 if self.images.labels is None else int(self.images.labels[index])
+        return self.views(image), index, label
 
 
 @dataclass(frozen=True)
@@ -98,11 +113,22 @@ def check_batch_size(batch_size: int, num_images: int) -> None:
 def batches(dataset: Views, positions: Iterable[list[Position]], workers: int, labels: bool) -> Iterator[Batch]:
     """Batches in the order of `positions`; seeds are left at 0 for the engine to set. Raises UserError for an image
     that cannot be read, from a loader process too."""
+    return in_order(dataset, positions, workers, _Collate(labels))
+
+
+def in_order(
+    dataset: Samples,
+    positions: Iterable[list[Position]],
+    workers: int,
+    collate: Callable[[list[Any]], Any] = list,
+) -> Iterator[Any]:
+    """What `collate` makes of the samples at each list of positions: the plain list, unless told otherwise. Raises the
+    UserError of a sample that is one."""
     loader = DataLoader(
         dataset,
         batch_sampler=positions,
         num_workers=workers,
-        collate_fn=_Collate(labels),
+        collate_fn=_Checked(collate),
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_stay_in_background,
     )
@@ -113,18 +139,21 @@ def batches(dataset: Views, positions: Iterable[list[Position]], workers: int, l
 
 
 @dataclass(frozen=True)
+class _Checked:
+    collate: Callable[[list[Any]], Any]
+
+    def __call__(self, samples: list[Any]) -> Any | UserError:
+        return next((one for one in samples if isinstance(one, UserError)), None) or self.collate(samples)
+
+
+@dataclass(frozen=True)
 class _Collate:
     labels: bool
 
-    def __call__(self, samples: list[Sample | UserError]) -> Batch | UserError:
-        read: list[Sample] = []
-        for sample in samples:
-            if isinstance(sample, UserError):
-                return sample
-            read.append(sample)
-        views = {name: torch.stack([sample[0][name] for sample in read]) for name in read[0][0]}
-        index = torch.tensor([sample[1] for sample in read])
-        given = torch.tensor([sample[2] for sample in read]) if self.labels else None
+    def __call__(self, samples: list[Sample]) -> Batch:
+        views = {name: torch.stack([sample[0][name] for sample in samples]) for name in samples[0][0]}
+        index = torch.tensor([sample[1] for sample in samples])
+        given = torch.tensor([sample[2] for sample in samples]) if self.labels else None
         return Batch(views, index, seed=0, labels=given)
 
 

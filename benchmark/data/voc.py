@@ -149,7 +149,11 @@ def _label(path: Path, item: Element) -> int:
 
 def mask(devkit: Path, year: str, image_id: str) -> np.ndarray:
     """(H, W) uint8 from SegmentationClass: 0 background, 1…20 is CLASSES[value - 1], 255 ignored."""
-    path = devkit / f"VOC{year}" / "SegmentationClass" / f"{image_id}.png"
+    return read_mask(devkit / f"VOC{year}" / "SegmentationClass" / f"{image_id}.png")
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """As `mask`, from a file: indices, whatever colours the palette gives them."""
     try:
         with Image.open(path, formats=["PNG"]) as image:
             mode, values = image.mode, np.array(image)
@@ -160,10 +164,21 @@ def mask(devkit: Path, year: str, image_id: str) -> np.ndarray:
     if mode not in ("P", "L"):
         what = f"is an image of colours (mode {mode}), not of palette indices"
         raise bad(path, what, "The mask was converted to RGB on its way: unpack it again.")
+    return checked_mask(path, values, UNPACK)
+
+
+def checked_mask(path: Path, values: np.ndarray, fix: str) -> np.ndarray:
+    """`values` as (H, W) uint8; UserError if one of them is no class."""
     strange = sorted(set(np.unique(values).tolist()) - {*range(len(CLASSES) + 1), IGNORED})
     if strange:
-        raise bad(path, f"has values that are no class: {some([str(value) for value in strange])}", UNPACK)
-    return values
+        raise bad(path, f"has values that are no class: {some([str(value) for value in strange])}", fix)
+    return values.astype(np.uint8)
+
+
+def check_mask_size(path: Path, values: np.ndarray, size: tuple[int, int]) -> None:
+    """UserError if a mask (H, W) is not as large as its image of (width, height)."""
+    if size != values.shape[::-1]:
+        raise bad(path, f"is {values.shape[1]} × {values.shape[0]}, its image {size[0]} × {size[1]}", UNPACK)
 
 
 def check_year(data_root: Path, year: str) -> list[Finding]:
@@ -200,9 +215,7 @@ def _check_mask(devkit: Path, year: str, image_id: str) -> None:
             size = image.size
     except OSError:
         return  # the image is at fault, which is found elsewhere
-    if size != values.shape[::-1]:
-        path = devkit / f"VOC{year}" / "SegmentationClass" / f"{image_id}.png"
-        raise bad(path, f"is {values.shape[1]} × {values.shape[0]}, its image {size[0]} × {size[1]}", UNPACK)
+    check_mask_size(devkit / f"VOC{year}" / "SegmentationClass" / f"{image_id}.png", values, size)
 
 
 def _first(findings: list[Finding], dataset: str, root: Path, show: int = 20) -> list[Finding]:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from benchmark.backbones.contract import Backbone
+from benchmark.errors import UserError
 from benchmark.scale import Scale
 
 
@@ -48,11 +49,13 @@ class ProtocolCard:
 @dataclass(frozen=True)
 class Scores:
     """metrics: metric -> value, for every metric on the card. detail: JSON-ready, e.g. {"per_stage": {"res5": 63.6}}.
-    data: dataset/split -> fingerprint of the images that were read."""
+    data: dataset/split -> fingerprint of the images that were read. picture: what was found in a few test images, the
+    bytes of a PNG, where there is something to see."""
 
     metrics: dict[str, float]
     detail: dict[str, Any] = field(default_factory=dict)
     data: dict[str, str] = field(default_factory=dict)
+    picture: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Context:
                name must say what it depends on. What lies there may always be deleted; files `<card id>-*` are, once
                the record is written. It may not exist yet: benchmark.files.write_whole makes it.
     report:    takes (what, done, total, figures) for the progress display.
+    engine:    which implementation was asked for; None for the transfer's default.
     """
 
     data_root: Path
@@ -72,12 +76,27 @@ class Context:
     device: torch.device
     workers: int
     report: Callable[[str, int, int, dict[str, float]], None]
+    engine: str | None = None
 
 
 class Transfer:
-    """Owns all its settings: the method under test cannot change them."""
+    """Owns all its settings: the method under test cannot change them.
+
+    engines: implementations of one protocol that agree, the default first; empty where there is just the one. The
+             record's detail names the one that was used.
+    """
 
     card: ProtocolCard
+    engines: tuple[str, ...] = ()
+
+    def chosen_engine(self, asked: str | None) -> str | None:
+        """The engine that was asked for, or the default. Raises UserError if the transfer has no such engine."""
+        if asked is None:
+            return self.engines[0] if self.engines else None
+        if asked not in self.engines:
+            there = f"it has {', '.join(self.engines)}" if self.engines else "it has no engines to choose from"
+            raise UserError(f"{self.card.id} has no engine {asked!r}; {there}")
+        return asked
 
     def run(self, backbone: Backbone, context: Context) -> Scores:
         """Score `backbone` (evaluation mode, strictly loaded). The same call again gives bitwise the same scores, also

@@ -24,8 +24,8 @@ from benchmark.transfers.contract import Context
 CHECKPOINT_SECONDS = 120.0
 REPORT_STEPS = 10
 
-# From the order of the batches to (what the loss takes, labels on the device), one a step.
-Source = Callable[[TrainOrder], Iterator[tuple[Any, Tensor]]]
+# From the order of the batches to the two things that the loss takes, inputs and truth on the device, one pair a step.
+Source = Callable[[TrainOrder], Iterator[tuple[Any, Any]]]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def sgd(groups: Iterable[tuple[Iterable[nn.Parameter], SGD]]) -> torch.optim.SGD
 def fit(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    loss_of: Callable[[Any, Tensor], Tensor],
+    loss_of: Callable[[Any, Any], Tensor],
     course: Course,
     images: ImageSet,
     source: Source,

@@ -1,0 +1,148 @@
+"""The same detector built by detectron2 (facebookresearch/detectron2, its git head; an optional extra).
+
+detectron2 stands on its own here: its model, its losses, its inference. Its optimizer and data pipeline do not take
+part, since the harness trains, so that runs resume exactly under either engine.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor, nn
+
+from benchmark.backbones.contract import Backbone
+from benchmark.errors import UserError
+from benchmark.transfers.detection.faster_rcnn import FasterRcnn
+from benchmark.transfers.detection.settings import Detector, Found, Settings, Target
+
+INSTALL = (
+    "detectron2 is not installed; it is not on the package index: "
+    "pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2"
+)
+LOSSES = {
+    "loss_rpn_cls": "objectness",
+    "loss_rpn_loc": "anchor_boxes",
+    "loss_cls": "classes",
+    "loss_box_reg": "region_boxes",
+}
+HEADS = {
+    "rpn_hidden": "proposal_generator.rpn_head.conv",
+    "rpn_objectness": "proposal_generator.rpn_head.objectness_logits",
+    "rpn_boxes": "proposal_generator.rpn_head.anchor_deltas",
+    "extra_norm": "roi_heads.res5.norm",
+    "classes": "roi_heads.box_predictor.cls_score",
+    "boxes": "roi_heads.box_predictor.bbox_pred",
+}
+
+
+def is_there() -> bool:
+    return importlib.util.find_spec("detectron2") is not None
+
+
+class Detectron2(Detector):
+    """Starts with exactly the weights that FasterRcnn starts with. Raises UserError without detectron2, and for a
+    backbone other than a ResNet-50 with BatchNorm."""
+
+    def __init__(self, backbone: Backbone, num_classes: int, settings: Settings, seed: int) -> None:
+        super().__init__()
+        if not is_there():
+            raise UserError(INSTALL)
+        self.input = backbone.input
+        self.model: Any = _built(backbone, num_classes, settings)
+        load_converted(self.model, FasterRcnn(backbone, num_classes, settings, seed))
+
+    def head_parameters(self) -> Iterator[nn.Parameter]:
+        heads = tuple(HEADS.values())
+        return (p for name, p in self.model.named_parameters() if name.startswith(heads))
+
+    def losses(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+        from detectron2.structures import Boxes, Instances
+        from detectron2.utils.events import EventStorage
+
+        given = self._inputs(images)
+        for one, target in zip(given, targets, strict=True):
+            objects = Instances(one["image"].shape[1:])
+            objects.gt_boxes, objects.gt_classes = Boxes(target.boxes), target.labels
+            one["instances"] = objects
+        with EventStorage():  # detectron2 logs into it; nobody reads it here
+            losses = self.model(given)
+        return {name: losses[theirs] for theirs, name in LOSSES.items()}
+
+    def detect(self, images: list[Tensor]) -> list[Found]:
+        found = self.model.inference(self._inputs(images), do_postprocess=False)
+        return [Found(one.pred_boxes.tensor, one.scores, one.pred_classes) for one in found]
+
+    def propose(self, images: list[Tensor]) -> list[Tensor]:
+        batch = self.model.preprocess_image(self._inputs(images))
+        proposals, _ = self.model.proposal_generator(batch, self.model.backbone(batch.tensor), None)
+        return [one.proposal_boxes.tensor for one in proposals]
+
+    def _inputs(self, images: list[Tensor]) -> list[dict[str, Any]]:
+        return [{"image": image} for image in images]
+
+
+def _built(backbone: Backbone, num_classes: int, settings: Settings) -> nn.Module:
+    from detectron2.config import get_cfg
+    from detectron2.modeling import build_model
+
+    stem = backbone.stages["conv1"].channels
+    config = get_cfg()
+    model, rpn, roi, resnet = config.MODEL, config.MODEL.RPN, config.MODEL.ROI_HEADS, config.MODEL.RESNETS
+    model.DEVICE = "cpu"  # moved to where it runs by the caller, as every module
+    model.PIXEL_MEAN = [255 * mean for mean in backbone.input.mean]
+    model.PIXEL_STD = [255 * std for std in backbone.input.std]
+    config.INPUT.FORMAT = "RGB"
+    model.BACKBONE.FREEZE_AT = settings.frozen_stages
+    resnet.DEPTH = 50
+    resnet.STRIDE_IN_1X1 = False
+    # all images of a step are in one process, where BatchNorm and SyncBN are the same
+    resnet.NORM = "FrozenBN" if settings.norm == "frozen" else "BN"
+    resnet.STEM_OUT_CHANNELS, resnet.RES2_OUT_CHANNELS, resnet.WIDTH_PER_GROUP = stem, 4 * stem, stem
+    model.ANCHOR_GENERATOR.SIZES = [list(settings.anchor_sides)]
+    model.ANCHOR_GENERATOR.ASPECT_RATIOS = [list(settings.anchor_ratios)]
+    rpn.BATCH_SIZE_PER_IMAGE, rpn.POSITIVE_FRACTION = settings.anchors, settings.anchors_positive
+    rpn.PRE_NMS_TOPK_TRAIN, rpn.POST_NMS_TOPK_TRAIN = settings.proposals_train
+    rpn.PRE_NMS_TOPK_TEST, rpn.POST_NMS_TOPK_TEST = settings.proposals_test
+    rpn.NMS_THRESH = settings.proposals_overlap
+    roi.NUM_CLASSES = num_classes
+    roi.BATCH_SIZE_PER_IMAGE, roi.POSITIVE_FRACTION = settings.regions, settings.regions_positive
+    roi.SCORE_THRESH_TEST, roi.NMS_THRESH_TEST = settings.least_score, settings.overlap
+    config.TEST.DETECTIONS_PER_IMAGE = settings.detections
+    model.ROI_BOX_HEAD.POOLER_RESOLUTION = settings.pooled_side
+    built: Any = build_model(config)
+    if settings.extra_norm:
+        built.roi_heads.res5.add_module("norm", nn.BatchNorm2d(32 * stem))  # last in the sequence, as in MoCo's head
+    return built
+
+
+def load_converted(model: nn.Module, ours: FasterRcnn) -> None:
+    """Copy every weight of `ours` to detectron2's name for it. Each key must be there, and none be left over."""
+    converted = {_their_name(key): value for key, value in ours.state_dict().items()}
+    wanted = model.state_dict()
+    kept = {key: value for key, value in converted.items() if key in wanted or not key.endswith("num_batches_tracked")}
+    if kept.keys() != wanted.keys():
+        raise UserError(
+            f"this backbone does not fit detectron2's ResNet-50: "
+            f"missing {sorted(wanted.keys() - kept.keys())[:5]}, unexpected {sorted(kept.keys() - wanted.keys())[:5]}"
+        )
+    model.load_state_dict(kept, strict=True)
+
+
+def _their_name(key: str) -> str:
+    """ "backbone.layer1.0.bn2.weight" -> "backbone.res2.0.conv2.norm.weight"; "classes.bias" -> …cls_score.bias."""
+    module, _, name = key.rpartition(".")
+    if not module.startswith("backbone."):
+        return f"{HEADS[module]}.{name}"
+    parts = module.removeprefix("backbone.").split(".")
+    if not parts[0].startswith("layer"):  # conv1, bn1
+        return f"backbone.stem.conv1{'.norm' if parts[0] == 'bn1' else ''}.{name}"
+    stage, block, *inner = parts
+    home = "roi_heads.res5" if stage == "layer4" else f"backbone.res{int(stage[-1]) + 1}"
+    layer = {
+        "downsample.0": "shortcut",
+        "downsample.1": "shortcut.norm",
+        **{f"bn{number}": f"conv{number}.norm" for number in (1, 2, 3)},
+    }.get(".".join(inner), inner[0])
+    return f"{home}.{block}.{layer}.{name}"

@@ -1,0 +1,211 @@
+"""Faster R-CNN (Ren et al., NeurIPS 2015) with the head of He et al., CVPR 2016: all stages but the last see the image,
+the last one sees each region ("C4"). Built from torchvision's parts with detectron2's rules, so that the same weights
+give the same proposals, losses and boxes in either.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder, Matcher
+from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image, nms, roi_align
+
+from benchmark.backbones.contract import Backbone
+from benchmark.blocks.positional import mix
+from benchmark.transfers.detection.settings import Detector, Found, Settings, Target
+
+HEAD_STREAM = 14  # which of the run's random streams the heads are drawn from
+ANCHOR_OVERLAPS = (0.7, 0.3)  # at least: positive; less than: negative
+REGION_OVERLAP = 0.5
+ANCHOR_CODER, REGION_CODER = BoxCoder((1.0, 1.0, 1.0, 1.0)), BoxCoder((10.0, 10.0, 5.0, 5.0))
+
+Size = tuple[int, int]  # height, width
+
+
+class FasterRcnn(Detector):
+    cell_anchors: Tensor
+
+    def __init__(self, backbone: Backbone, num_classes: int, settings: Settings, seed: int) -> None:
+        super().__init__()
+        self.backbone, self.settings, self.num_classes = backbone, settings, num_classes
+        self.map, self.last = list(backbone.stages)[-2:]
+        channels, outputs = (backbone.stages[name].channels for name in (self.map, self.last))
+        generator = torch.Generator().manual_seed(mix(seed, HEAD_STREAM))
+        anchors = len(settings.anchor_sides) * len(settings.anchor_ratios)
+        self.rpn_hidden = _drawn(nn.Conv2d(channels, channels, 3, padding=1), 0.01, generator)
+        self.rpn_objectness = _drawn(nn.Conv2d(channels, anchors, 1), 0.01, generator)
+        self.rpn_boxes = _drawn(nn.Conv2d(channels, 4 * anchors, 1), 0.01, generator)
+        self.extra_norm = nn.BatchNorm2d(outputs) if settings.extra_norm else nn.Identity()
+        self.classes = _drawn(nn.Linear(outputs, num_classes + 1), 0.01, generator)  # the last is background
+        self.boxes = _drawn(nn.Linear(outputs, 4 * num_classes), 0.001, generator)
+        self.register_buffer("cell_anchors", _cell_anchors(settings), persistent=False)
+        self._freeze()
+
+    def _freeze(self) -> None:
+        for stage in list(self.backbone.stages)[: self.settings.frozen_stages]:
+            for part in self.backbone.parts(stage):
+                part.requires_grad_(False)
+        if self.settings.norm == "frozen":
+            for norm in self._backbone_norms():
+                norm.requires_grad_(False)
+
+    def _backbone_norms(self) -> list[nn.Module]:
+        return [one for one in self.backbone.modules() if isinstance(one, nn.BatchNorm2d | nn.GroupNorm)]
+
+    def train(self, mode: bool = True) -> FasterRcnn:
+        super().train(mode)
+        if self.settings.norm == "frozen":
+            for norm in self._backbone_norms():
+                norm.eval()
+        return self
+
+    def head_parameters(self) -> Iterator[nn.Parameter]:
+        return (p for name, p in self.named_parameters() if not name.startswith("backbone."))
+
+    def losses(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+        maps, sizes = self._maps(images)
+        anchors, objectness, deltas = self._read_anchors(maps)
+        rpn = self._anchor_losses(anchors, objectness, deltas, targets)
+        proposals = self._proposals(anchors, objectness, deltas, sizes, self.settings.proposals_train)
+        regions, labels, boxes = self._sample_regions(proposals, targets)
+        class_logits, region_deltas = self._read_regions(maps, regions)
+        return rpn | self._region_losses(class_logits, region_deltas, torch.cat(regions), labels, boxes)
+
+    def detect(self, images: list[Tensor]) -> list[Found]:
+        maps, sizes = self._maps(images)
+        proposals = self._proposals(*self._read_anchors(maps), sizes, self.settings.proposals_test)
+        logits, deltas = self._read_regions(maps, proposals)
+        counts = [len(boxes) for boxes in proposals]
+        parts = zip(logits.softmax(dim=1).split(counts), deltas.split(counts), proposals, sizes, strict=True)
+        return [self._found(*part) for part in parts]
+
+    def propose(self, images: list[Tensor]) -> list[Tensor]:
+        maps, sizes = self._maps(images)
+        return self._proposals(*self._read_anchors(maps), sizes, self.settings.proposals_test)
+
+    def _maps(self, images: list[Tensor]) -> tuple[Tensor, list[Size]]:
+        """(B, C, h, w) of the stage before the last; the images are padded with zeros to the largest one's sides."""
+        device = self.cell_anchors.device
+        normalized = [self.backbone.input.normalize(image.to(device)) for image in images]
+        sizes = [(image.shape[1], image.shape[2]) for image in images]
+        height, width = (max(side) for side in zip(*sizes, strict=True))
+        padded = [F.pad(x, (0, width - x.shape[2], 0, height - x.shape[1])) for x in normalized]
+        return self.backbone.forward_stages(torch.stack(padded), upto=self.map)[self.map], sizes
+
+    def _read_anchors(self, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(A, 4) anchors, (B, A) objectness, (B, A, 4) deltas, where A counts cells first and then their anchors."""
+        hidden = F.relu(self.rpn_hidden(maps))
+        objectness = self.rpn_objectness(hidden).permute(0, 2, 3, 1).flatten(1)
+        deltas = self.rpn_boxes(hidden).permute(0, 2, 3, 1)
+        stride = self.backbone.stages[self.map].stride
+        return self._anchors(maps.shape[2], maps.shape[3], stride), objectness, deltas.reshape(len(maps), -1, 4)
+
+    def _anchors(self, height: int, width: int, stride: int) -> Tensor:
+        device = self.cell_anchors.device
+        y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
+        shifts = stride * torch.stack([x, y, x, y], dim=2).float()
+        return (shifts[:, :, None] + self.cell_anchors).reshape(-1, 4)
+
+    def _anchor_losses(
+        self, anchors: Tensor, objectness: Tensor, deltas: Tensor, targets: list[Target]
+    ) -> dict[str, Tensor]:
+        matcher = Matcher(*ANCHOR_OVERLAPS, allow_low_quality_matches=True)
+        matches = [matcher(box_iou(target.boxes, anchors)) for target in targets]  # object, -1 negative, -2 neither
+        kinds = [(match + 1).clamp(max=1) for match in matches]  # 1 positive, 0 negative, -1 neither
+        sampler = BalancedPositiveNegativeSampler(self.settings.anchors, self.settings.anchors_positive)
+        positive, negative = (torch.stack(masks).bool() for masks in sampler(kinds))  # (B, A)
+        boxes = torch.stack([target.boxes[match.clamp(min=0)] for target, match in zip(targets, matches, strict=True)])
+        wanted = ANCHOR_CODER.encode_single(boxes[positive], anchors.expand_as(boxes)[positive])
+        sampled = positive | negative
+        normalizer = self.settings.anchors * len(targets)
+        logits, truth = objectness[sampled], positive[sampled].float()
+        return {
+            "objectness": F.binary_cross_entropy_with_logits(logits, truth, reduction="sum") / normalizer,
+            "anchor_boxes": F.l1_loss(deltas[positive], wanted, reduction="sum") / normalizer,
+        }
+
+    @torch.no_grad()
+    def _proposals(
+        self, anchors: Tensor, objectness: Tensor, deltas: Tensor, sizes: Sequence[Size], counts: tuple[int, int]
+    ) -> list[Tensor]:
+        before, after = counts
+        scores, best = objectness.topk(min(before, len(anchors)), dim=1)
+        proposals = []
+        for image, size in enumerate(sizes):
+            boxes = ANCHOR_CODER.decode_single(deltas[image, best[image]], anchors[best[image]])
+            boxes = clip_boxes_to_image(boxes, size)
+            wide = _holds_something(boxes)
+            boxes, rest = boxes[wide], scores[image, wide]
+            proposals.append(boxes[nms(boxes, rest, self.settings.proposals_overlap)[:after]])
+        return proposals
+
+    @torch.no_grad()
+    def _sample_regions(self, proposals: list[Tensor], targets: list[Target]) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Regions of each image; (R,) labels, `num_classes` for background, and (R, 4) boxes that go with them."""
+        sampler = BalancedPositiveNegativeSampler(self.settings.regions, self.settings.regions_positive)
+        matcher = Matcher(REGION_OVERLAP, REGION_OVERLAP)
+        regions, labels, boxes = [], [], []
+        for proposed, target in zip(proposals, targets, strict=True):
+            candidates = torch.cat([proposed, target.boxes])
+            match = matcher(box_iou(target.boxes, candidates))
+            (positive,), (negative,) = sampler([(match >= 0).long()])
+            chosen = (positive | negative).bool()
+            match = match[chosen]
+            label = target.labels[match.clamp(min=0)]
+            regions.append(candidates[chosen])
+            labels.append(label.masked_fill(match < 0, self.num_classes))
+            boxes.append(target.boxes[match.clamp(min=0)])
+        return regions, torch.cat(labels), torch.cat(boxes)
+
+    def _read_regions(self, maps: Tensor, regions: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """(R, classes + 1) logits and (R, 4 * classes) deltas."""
+        side, scale = self.settings.pooled_side, 1 / self.backbone.stages[self.map].stride
+        x = roi_align(maps, regions, side, scale, sampling_ratio=0, aligned=True)
+        for part in self.backbone.parts(self.last):
+            x = part(x)
+        x = self.extra_norm(x).mean(dim=(2, 3))
+        return self.classes(x), self.boxes(x)
+
+    def _region_losses(
+        self, logits: Tensor, deltas: Tensor, regions: Tensor, labels: Tensor, boxes: Tensor
+    ) -> dict[str, Tensor]:
+        found = (labels < self.num_classes).nonzero().squeeze(1)
+        wanted = REGION_CODER.encode_single(boxes[found], regions[found])
+        given = deltas.view(len(deltas), self.num_classes, 4)[found, labels[found]]
+        return {
+            "classes": F.cross_entropy(logits, labels),
+            "region_boxes": F.l1_loss(given, wanted, reduction="sum") / len(labels),
+        }
+
+    def _found(self, scores: Tensor, deltas: Tensor, regions: Tensor, size: Size) -> Found:
+        boxes = REGION_CODER.decode_single(deltas, regions).view(len(regions), self.num_classes, 4)
+        region, label = (scores[:, :-1] > self.settings.least_score).nonzero(as_tuple=True)
+        boxes, scores = clip_boxes_to_image(boxes[region, label], size), scores[region, label]
+        kept = batched_nms(boxes, scores, label, self.settings.overlap)[: self.settings.detections]
+        return Found(boxes[kept], scores[kept], label[kept])
+
+
+def _drawn(layer: nn.Conv2d | nn.Linear, std: float, generator: torch.Generator) -> nn.Conv2d | nn.Linear:
+    assert layer.bias is not None
+    nn.init.normal_(layer.weight, std=std, generator=generator)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _cell_anchors(settings: Settings) -> Tensor:
+    """(anchors of a cell, 4) around its corner (0, 0): sizes first, then ratios of height to width. Not torchvision's,
+    which rounds them to whole pixels."""
+    rows = []
+    for side in settings.anchor_sides:
+        for ratio in settings.anchor_ratios:
+            width, height = side / math.sqrt(ratio), side * math.sqrt(ratio)
+            rows.append([-width / 2, -height / 2, width / 2, height / 2])
+    return torch.tensor(rows)
+
+
+def _holds_something(boxes: Tensor) -> Tensor:
+    return ((boxes[:, 2:] - boxes[:, :2]) > 0).all(dim=1)

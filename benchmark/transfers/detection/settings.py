@@ -1,0 +1,79 @@
+"""What a detector is, whichever engine builds it: the values of its protocol, what it learns from and what it finds.
+
+Defaults are detectron2's (facebookresearch/detectron2, config/defaults.py and Base-RCNN-C4.yaml), which both protocols
+keep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Settings:
+    """norm:          "frozen": BatchNorm keeps statistics, scale and shift; "trained": it is in training mode.
+    frozen_stages: so many of the first stages do not train.
+    extra_norm:    a BatchNorm follows the last stage in the head.
+    anchor_sides:  square roots of the anchors' areas, in pixels of the network's input.
+    anchors, anchors_positive: sampled an image, and the most of them that may be positive, as a fraction.
+    regions, regions_positive: the same of the head's regions.
+    proposals_train, proposals_test: the best before and after suppression of those that overlap.
+    pooled_side:   cells of a region, before the last stage halves them.
+    """
+
+    norm: Literal["frozen", "trained"]
+    frozen_stages: int = 2
+    extra_norm: bool = False
+    anchor_sides: tuple[int, ...] = (32, 64, 128, 256, 512)
+    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    anchors: int = 256
+    anchors_positive: float = 0.5
+    regions: int = 512
+    regions_positive: float = 0.25
+    proposals_train: tuple[int, int] = (12_000, 2_000)
+    proposals_test: tuple[int, int] = (6_000, 1_000)
+    proposals_overlap: float = 0.7
+    pooled_side: int = 14
+    least_score: float = 0.05
+    overlap: float = 0.5
+    detections: int = 100
+
+
+@dataclass(frozen=True)
+class Target:
+    """The objects of a training image: boxes (M, 4) float32 in its pixels, labels (M,) int64; M > 0."""
+
+    boxes: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Found:
+    """boxes (D, 4) in the input image's pixels, scores (D,), labels (D,); the surest first."""
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+
+
+class Detector(nn.Module):
+    """What an engine makes. Parameters and buffers are its whole state. Images are uint8 (3, H, W), of any sizes."""
+
+    def head_parameters(self) -> Iterator[nn.Parameter]:
+        """Those of the layers that are drawn here, and not the backbone's."""
+        raise NotImplementedError
+
+    def losses(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+        """-> objectness, anchor_boxes, classes, region_boxes. What is sampled follows from torch's random numbers."""
+        raise NotImplementedError
+
+    def detect(self, images: list[Tensor]) -> list[Found]:
+        raise NotImplementedError
+
+    def propose(self, images: list[Tensor]) -> list[Tensor]:
+        """(P, 4) boxes that the head looks at in the test, of each image."""
+        raise NotImplementedError

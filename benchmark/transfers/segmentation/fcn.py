@@ -1,0 +1,274 @@
+"""Semantic segmentation of VOC2012 by a fully convolutional network that is trained as a whole.
+
+He et al., CVPR 2020 (arXiv:1911.05722), appendix A.5 [MoCo]: the last stage dilated, two 3x3 convolutions with a large
+field of view, a linear classifier of every pixel at stride 16 (Long et al., CVPR 2015). There a supervised ResNet-50
+reaches 74.4 mIoU and MoCo 72.5 (ImageNet) to 73.6 (Instagram).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as vision
+
+from benchmark.backbones.contract import Backbone, InputSpec, Stage
+from benchmark.blocks.positional import mix
+from benchmark.data.loader import Samples, TrainOrder, in_order
+from benchmark.data.masks import Masked, train_aug, voc_masks
+from benchmark.data.voc import CLASSES, IGNORED
+from benchmark.recipe import SGD, Epochs, Milestones, Span, Steps, as_plain
+from benchmark.scale import Scale
+from benchmark.transfers import pictures
+from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
+from benchmark.transfers.features import as_input, backbone_key, digest, frozen, working_copy
+from benchmark.transfers.segmentation.mean_iou import confusion, iou_per_class
+from benchmark.transfers.training import Course, fit, sgd
+
+HEAD_STREAM = 13  # which of the run's random streams the head is drawn from
+NAMES = ("background", *CLASSES)
+
+Crop = tuple[Tensor, Tensor]  # uint8 image (3, H, W) and mask (H, W)
+
+
+@dataclass(frozen=True)
+class Values:
+    """train:     the images that train.
+    head_rate: of the layers that the backbone lacks, as a multiple of the optimizer's.
+    enlarged:  every image is first made so many times larger, for training and for the test.
+    crop_side: of the square, in pixels, that is cut from an image scaled by a ratio between those of `ratios`.
+    channels:  of the two convolutions, and their dilation.
+    """
+
+    train: Callable[[Path], Masked]
+    course: Course
+    optimizer: SGD
+    head_rate: float = 1.0
+    crop_side: int = 513
+    ratios: tuple[float, float] = (0.5, 2.0)
+    channels: int = 256
+    dilation: int = 6
+    enlarged: int = 1
+
+
+class Fcn(nn.Module):
+    """The dilated backbone, two 3x3 convolutions of dilation 6 with BatchNorm and ReLU, a classifier of every cell."""
+
+    def __init__(self, backbone: Backbone, values: Values, seed: int) -> None:
+        super().__init__()
+        dilate_last_stage(backbone)
+        self.backbone = backbone
+        self.last = next(reversed(backbone.stages))
+        generator = torch.Generator().manual_seed(mix(seed, HEAD_STREAM))
+        sides = (backbone.stages[self.last].channels, values.channels, values.channels)
+        blocks = [_block(*between, values.dilation, generator) for between in pairwise(sides)]
+        self.convolutions = nn.Sequential(*(layer for block in blocks for layer in block))
+        self.classifier = nn.Conv2d(values.channels, len(NAMES), 1, bias=True)
+        nn.init.normal_(self.classifier.weight, std=0.01, generator=generator)
+        nn.init.constant_(self.classifier.bias, 0.0)  # type: ignore[arg-type]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 21, H, W)"""
+        x = self.convolutions(self.backbone.forward_stages(images)[self.last])
+        return F.interpolate(self.classifier(x), images.shape[2:], mode="bilinear", align_corners=False)
+
+
+def dilate_last_stage(backbone: Backbone) -> None:
+    """It keeps the resolution of the stage before it: its stride becomes 1, and all its 3x3 convolutions get dilation
+    2. No weight changes."""
+    *_, before, last = backbone.stages
+    for part in backbone.parts(last):
+        for module in part.modules():
+            if isinstance(module, nn.Conv2d):
+                module.stride = (1, 1)
+                if module.kernel_size == (3, 3):
+                    module.dilation = module.padding = (2, 2)
+    backbone.stages = {**backbone.stages, last: Stage(backbone.stages[last].channels, backbone.stages[before].stride)}
+
+
+def _block(inputs: int, outputs: int, dilation: int, generator: torch.Generator) -> tuple[nn.Module, ...]:
+    convolution = nn.Conv2d(inputs, outputs, 3, padding=dilation, dilation=dilation, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+    return convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+
+
+def pixel_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """Mean cross-entropy over the pixels that are not void; 0, not NaN, where all are."""
+    total = F.cross_entropy(logits, masks.long(), ignore_index=IGNORED, reduction="sum")
+    return total / (masks != IGNORED).sum().clamp(min=1)
+
+
+class Crops(Samples):
+    """Training samples: image and mask scaled at random, cut to a square, mirrored half the time."""
+
+    def __init__(self, masked: Masked, values: Values, spec: InputSpec, seed: int) -> None:
+        super().__init__(masked.images, seed)
+        self.masked, self.values = masked, values
+        self.grey = [round(255 * mean) for mean in spec.mean]
+
+    def sample(self, image: Image.Image, index: int) -> Crop:
+        mask = _mask_of(self.masked, image, index)
+        low, high = self.values.ratios
+        ratio = self.values.enlarged * (low + (high - low) * torch.rand(()).item())
+        size = [max(round(side * ratio), 1) for side in (image.height, image.width)]
+        pixels = vision.resize(vision.pil_to_tensor(image), size, antialias=True)
+        mask = vision.resize(mask, size, interpolation=vision.InterpolationMode.NEAREST)
+        return self._flipped(*self._cut(pixels, mask))
+
+    def _cut(self, pixels: Tensor, mask: Tensor) -> Crop:
+        """A random square; what lies beyond the image is grey, and void in the mask."""
+        side = self.values.crop_side
+        missing = [max(side - length, 0) for length in pixels.shape[1:]]
+        padding = [0, 0, missing[1], missing[0]]  # left, top, right, bottom
+        pixels, mask = vision.pad(pixels, padding, fill=self.grey), vision.pad(mask, padding, fill=[IGNORED])
+        top, left = (int(torch.randint(length - side + 1, ())) for length in pixels.shape[1:])
+        return vision.crop(pixels, top, left, side, side), vision.crop(mask, top, left, side, side)[0]
+
+    def _flipped(self, pixels: Tensor, mask: Tensor) -> Crop:
+        return (pixels.flip(-1), mask.flip(-1)) if torch.rand(()) < 0.5 else (pixels, mask)
+
+
+class Whole(Samples):
+    """Test samples: the image enlarged but whole, and its mask as it is."""
+
+    def __init__(self, masked: Masked, enlarged: int, seed: int) -> None:
+        super().__init__(masked.images, seed)
+        self.masked, self.enlarged = masked, enlarged
+
+    def sample(self, image: Image.Image, index: int) -> Crop:
+        mask = _mask_of(self.masked, image, index)[0]
+        pixels = vision.pil_to_tensor(image)
+        if self.enlarged != 1:
+            pixels = vision.resize(pixels, [self.enlarged * side for side in mask.shape], antialias=True)
+        return pixels, mask
+
+
+def _mask_of(masked: Masked, image: Image.Image, index: int) -> Tensor:
+    """(1, H, W) uint8"""
+    mask = masked.mask(index)
+    masked.check_size(index, mask, image.size)
+    return torch.from_numpy(mask)[None]
+
+
+class Segmentation(Transfer):
+    def __init__(self, card: ProtocolCard, values: dict[Scale, Values]) -> None:
+        self.card, self.values = card, values
+
+    def run(self, backbone: Backbone, context: Context) -> Scores:
+        with frozen(backbone):  # a copy trains; the backbone that was handed over stays
+            return self._run(backbone, context)
+
+    def _run(self, backbone: Backbone, context: Context) -> Scores:
+        values = self.values[context.scale]
+        train, test = values.train(context.data_root), voc_masks(context.data_root, "2012", "val")
+        data = {masked.images.name: masked.fingerprint() for masked in (train, test)}
+        model = Fcn(working_copy(backbone, context.device), values, context.seed).to(context.device)
+        checkpoint = context.workspace / f"{self.card.id}-{digest(self._facts(backbone, context, data))}.pt"
+        _train(model, values, train, checkpoint, context)
+        counts, picture = _test(model.eval(), values, test, context)
+        checkpoint.unlink(missing_ok=True)
+        ious = dict(zip(NAMES, iou_per_class(counts).tolist(), strict=True))
+        there = {name: iou for name, iou in ious.items() if not np.isnan(iou)}
+        detail = {"per_class": there, "classes_nowhere": sorted(ious.keys() - there.keys()), "trained_on": len(train)}
+        return Scores({"miou": float(np.mean(list(there.values())))}, detail, data, picture)
+
+    def _facts(self, backbone: Backbone, context: Context, data: dict[str, str]) -> list[object]:
+        values = self.values[context.scale]
+        settings = [as_plain(value) for name, value in vars(values).items() if name != "train"]
+        return [self.card.id, self.card.version, context.seed, data, backbone_key(backbone), settings]
+
+
+def _train(model: Fcn, values: Values, train: Masked, checkpoint: Path, context: Context) -> None:
+    crops = Crops(train, values, model.backbone.input, context.seed)
+
+    def source(order: TrainOrder) -> Iterator[Crop]:
+        for samples in in_order(crops, order, context.workers):
+            images, masks = (torch.stack(parts) for parts in zip(*samples, strict=True))
+            yield as_input(model.backbone, images, context.device), masks.to(context.device)
+
+    heads = replace(values.optimizer, lr=values.head_rate * values.optimizer.lr)
+    new = (*model.convolutions.parameters(), *model.classifier.parameters())
+    optimizer = sgd([(model.backbone.parameters(), values.optimizer), (new, heads)])
+    fit(
+        model.train(),
+        optimizer,
+        lambda images, masks: pixel_loss(model(images), masks),
+        values.course,
+        train.images,
+        source,
+        checkpoint,
+        context,
+    )
+
+
+def _test(model: Fcn, values: Values, test: Masked, context: Context) -> tuple[np.ndarray, bytes]:
+    """(true class, predicted class) pixels of all test images, each at its own size; and a sheet of some of them."""
+    counts = np.zeros((len(NAMES), len(NAMES)), dtype=np.int64)
+    places, tiles = pictures.shown(len(test)), []
+    one_by_one = [[(0, index)] for index in range(len(test))]
+    with torch.inference_mode():
+        whole = Whole(test, values.enlarged, context.seed)
+        for index, ((pixels, mask),) in enumerate(in_order(whole, one_by_one, context.workers)):
+            logits = model(as_input(model.backbone, pixels[None], context.device))
+            logits = F.interpolate(logits, mask.shape, mode="bilinear", align_corners=False)
+            found = logits[0].argmax(dim=0).cpu().numpy()
+            counts += confusion(mask.numpy(), found, len(NAMES))
+            if index in places:
+                tiles.append(pictures.with_masks(test.images.open(index), mask.numpy(), found))
+            context.report(f"masks of {test.images.name}", index + 1, len(test), {})
+    return counts, pictures.sheet(tiles)
+
+
+def _own_masks(data_root: Path) -> Masked:
+    return voc_masks(data_root, "2012", "train")
+
+
+def _course(length: Span, batch_size: int, *drops: Span) -> Course:
+    return Course(length, batch_size, Milestones(drops))
+
+
+CARD = ProtocolCard(
+    id="voc12_seg_fcn_moco",
+    version=1,
+    title="VOC2012, segmentation by a dilated FCN",
+    citation="He et al., CVPR 2020, arXiv:1911.05722, appendix A.5; 72.5 mIoU",
+    metrics={"miou": "%"},
+    datasets=(("voc2012", "trainval"), ("voc2012", "val")),
+    frozen="nothing: all weights train, BatchNorm in training mode",
+    selected="nothing: the last iterate is scored at every scale",
+    departures=(
+        "desk: VOC2012 train's own masks, without SBD's",
+        "desk: 40 epochs on crops of 96 px in batches of 4; new layers learn ten times as fast as the backbone",
+        "desk: two convolutions of 64 channels without dilation, since maps have six cells a side and not 33",
+    ),
+    lists=tuple(f"VOCdevkit/VOC2012/ImageSets/Segmentation/{split}.txt" for split in ("train", "val")),
+)
+DESK = Values(
+    train=_own_masks,
+    course=_course(Epochs(40), 4, Epochs(28), Epochs(36)),
+    optimizer=SGD(lr=0.01, momentum=0.9, weight_decay=1e-4),
+    head_rate=10.0,
+    crop_side=96,
+    ratios=(0.75, 1.5),
+    channels=64,
+    dilation=1,
+)
+voc12_seg_fcn_moco = Segmentation(
+    CARD,
+    {
+        "paper": Values(
+            train=train_aug,
+            course=_course(Steps(30_000), 16, Steps(21_000), Steps(27_000)),  # 70 and 90 % of the training
+            optimizer=SGD(lr=0.003, momentum=0.9, weight_decay=1e-4),
+        ),
+        "desk": DESK,
+        "smoke": replace(DESK, course=_course(Steps(4), 4, Steps(3)), crop_side=64),
+    },
+)

@@ -1,0 +1,161 @@
+"""Boxes and masks as detectors and segmentation networks get them; each fault named by file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import handmade
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from benchmark.data.boxes import joined, read_boxes
+from benchmark.data.findings import BadData
+from benchmark.data.masks import train_aug, voc_masks
+
+NOTHING = "<annotation><size><width>10</width><height>8</height></size></annotation>"
+
+
+def annotations(root: Path, year: str) -> Path:
+    """The handmade VOC, whose second image shows nothing and whose third has boxes that reach over the edges."""
+    folder = handmade.voc(root, year) / "Annotations"
+    handmade.text(folder / "000032.xml", NOTHING)
+    handmade.text(folder / "000007.xml", handmade.XML.replace("<xmin>2</xmin>", "<xmin>-3</xmin>"))
+    return folder
+
+
+def test_two_years_are_one_set(tmp_path: Path) -> None:
+    for year in ("2007", "2012"):
+        annotations(tmp_path, year)
+    found = joined([read_boxes(tmp_path, name, "trainval") for name in ("voc2007", "voc2012")])
+    assert len(found) == len(found.annotations) == 6
+    assert found.images.files[0] == "VOC2007/JPEGImages/000005.jpg"
+    assert found.images.files[5] == "VOC2012/JPEGImages/000007.jpg"
+    assert found.images.open(5).size == (10, 8)
+    assert found.annotations[0].difficult.tolist() == [False, True]  # difficult objects train too
+
+
+def test_images_without_objects_do_not_train(tmp_path: Path) -> None:
+    annotations(tmp_path, "2007")
+    found = read_boxes(tmp_path, "voc2007", "trainval")
+    assert [len(one.boxes) for one in found.annotations] == [2, 0, 2]
+    assert [Path(file).stem for file in found.with_objects().images.files] == ["000005", "000007"]
+
+
+def test_boxes_are_cut_off_at_the_edges(tmp_path: Path) -> None:
+    annotations(tmp_path, "2007")
+    assert read_boxes(tmp_path, "voc2007", "trainval").annotations[2].boxes[0].tolist() == [0, 0, 9, 8]
+
+
+def test_a_box_beside_its_image_is_an_error(tmp_path: Path) -> None:
+    folder = annotations(tmp_path, "2007")
+    beside = handmade.XML.replace("<xmin>2</xmin>", "<xmin>12</xmin>").replace("<xmax>9</xmax>", "<xmax>20</xmax>")
+    path = handmade.text(folder / "000007.xml", beside)
+    with pytest.raises(BadData, match=r"the box 11, 0, 20, 8 lies outside the image of 10 × 8") as caught:
+        read_boxes(tmp_path, "voc2007", "trainval")
+    assert str(path) in str(caught.value)
+
+
+def test_an_image_of_another_size_than_its_annotation_is_an_error(tmp_path: Path) -> None:
+    annotations(tmp_path, "2007")
+    found = read_boxes(tmp_path, "voc2007", "trainval")
+    found.check_size(0, (10, 8))
+    with pytest.raises(BadData, match=r"000005\.jpg: is 8 × 10, its annotation says 10 × 8"):
+        found.check_size(0, (8, 10))
+
+
+def test_a_moved_box_is_other_data(tmp_path: Path) -> None:
+    folder = annotations(tmp_path, "2007")
+    before = read_boxes(tmp_path, "voc2007", "trainval").fingerprint()
+    assert read_boxes(tmp_path, "voc2007", "trainval").fingerprint() == before
+    path = folder / "000005.xml"
+    handmade.text(path, path.read_text().replace("<xmin>2</xmin>", "<xmin>3</xmin>"))
+    assert read_boxes(tmp_path, "voc2007", "trainval").fingerprint() != before
+
+
+def sbd(root: Path) -> Path:
+    """VOC2012 with a mask for 000032 (val), and SBD, which has that image too and the other two in train."""
+    handmade.voc(root, "2012")
+    lists = root / "VOCdevkit/VOC2012/ImageSets/Segmentation"
+    handmade.text(lists / "train.txt", "000005\n")
+    handmade.palette(root / "VOCdevkit/VOC2012/SegmentationClass/000005.png", np.full((8, 10), 3, np.uint8))
+    home = root / "benchmark_RELEASE/dataset"
+    handmade.text(home / "train.txt", "000007\n000005\n")
+    handmade.text(home / "val.txt", "000032\n\n")
+    for image_id in ("000007", "000005", "000032"):
+        mat(home / "cls" / f"{image_id}.mat", np.full((8, 10), 9, np.uint8))
+    return home
+
+
+def mat(path: Path, mask: np.ndarray) -> None:
+    """As SBD's: a struct GTcls with Boundaries, Segmentation and CategoriesPresent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    savemat(path, {"GTcls": {"Boundaries": 0, "Segmentation": mask, "CategoriesPresent": np.unique(mask)}})
+
+
+def test_train_aug_is_voc_first_then_sbd_without_val(tmp_path: Path) -> None:
+    sbd(tmp_path)
+    found = train_aug(tmp_path)
+    assert [Path(file).stem for file in found.images.files] == ["000005", "000007"]
+    assert (found.mask(0) == 3).all()  # VOC's own mask where there is one
+    assert (found.mask(1) == 9).all()
+    assert found.mask(1).dtype == np.uint8
+    assert found.mask(1).shape == (8, 10)
+
+
+def test_masks_are_indices_and_void_stays(tmp_path: Path) -> None:
+    handmade.voc(tmp_path, "2012")
+    found = voc_masks(tmp_path, "2012", "val")
+    assert len(found) == 1
+    assert set(np.unique(found.mask(0)).tolist()) == {12, 255}
+
+
+Spoil = Callable[[Path], object]
+PNG = "VOCdevkit/VOC2012/SegmentationClass/000005.png"
+MAT = "benchmark_RELEASE/dataset/cls/000007.mat"
+FAULTS: dict[str, tuple[str, Spoil, str]] = {
+    "missing mask": (PNG, lambda path: path.unlink(), "is not in"),
+    "missing mat": (MAT, lambda path: path.unlink(), "is not in"),
+    "larger mask": (
+        PNG,
+        lambda path: handmade.palette(path, np.zeros((9, 10), np.uint8)),
+        "is 10 × 9, its image 10 × 8",
+    ),
+    "larger mat": (MAT, lambda path: mat(path, np.zeros((8, 11))), "is 11 × 8, its image 10 × 8"),
+    "colours": (PNG, lambda path: Image.new("RGB", (10, 8)).save(path), "not of palette indices"),
+    "unknown class": (MAT, lambda path: mat(path, np.full((8, 10), 21)), "no class: 21"),
+    "no mat": (MAT, lambda path: path.write_bytes(b"x" * 200), r"has no GTcls\.Segmentation"),
+    "another mat": (MAT, lambda path: savemat(path, {"other": 1}), r"has no GTcls\.Segmentation"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_bad_masks_are_named(name: str, tmp_path: Path) -> None:
+    sbd(tmp_path)
+    file, spoil, message = FAULTS[name]
+    spoil(tmp_path / file)
+    with pytest.raises(BadData, match=message) as caught:
+        read_all(tmp_path)
+    assert Path(file).name in str(caught.value)
+
+
+def test_without_sbd_the_error_says_what_to_unpack(tmp_path: Path) -> None:
+    (sbd(tmp_path) / "train.txt").unlink()
+    with pytest.raises(BadData, match=r"train\.txt: there is no such file\. Unpack SBD's benchmark\.tgz"):
+        read_all(tmp_path)
+
+
+def read_all(root: Path) -> None:
+    found = train_aug(root)
+    for index in range(len(found)):
+        found.check_size(index, found.mask(index), found.images.open(index).size)
+
+
+def test_another_mask_is_other_data(tmp_path: Path) -> None:
+    sbd(tmp_path)
+    before = train_aug(tmp_path).fingerprint()
+    assert train_aug(tmp_path).fingerprint() == before
+    mat(tmp_path / MAT, np.full((8, 10), 20_000 % 20, np.uint16))
+    assert train_aug(tmp_path).fingerprint() != before

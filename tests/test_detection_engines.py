@@ -1,0 +1,138 @@
+"""Both engines from the same weights: the same proposals, boxes, scores and losses, and the same record.
+
+Needs detectron2: pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmark.backbones import build_backbone
+from benchmark.backbones.contract import Backbone, InputSpec
+from benchmark.errors import UserError
+from benchmark.recipe import Architecture
+from benchmark.transfers.detection import detectron2_engine
+from benchmark.transfers.detection.c4 import FROZEN, TRAINED
+from benchmark.transfers.detection.detectron2_engine import INSTALL, Detectron2, load_converted
+from benchmark.transfers.detection.faster_rcnn import FasterRcnn
+from benchmark.transfers.detection.settings import Detector, Settings, Target
+
+needs_detectron2 = pytest.mark.skipif(not detectron2_engine.is_there(), reason=INSTALL)
+CLASSES = 20
+SETTINGS = {"pirl": FROZEN, "moco": TRAINED}
+
+
+def backbone(width: float = 0.125) -> Backbone:
+    """With statistics, scales and shifts that are no network's first ones."""
+    torch.manual_seed(0)
+    built = build_backbone(Architecture("resnet50", width=width), InputSpec(64))
+    for module in built.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
+            module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
+            nn.init.uniform_(module.weight, 0.5, 1.0)
+            nn.init.normal_(module.bias, 0, 0.1)
+    return built
+
+
+def louder(detector: FasterRcnn) -> FasterRcnn:
+    """Heads that say something: as drawn, all anchors and classes would score about the same."""
+    generator = torch.Generator().manual_seed(1)
+    for layer, std in ((detector.rpn_objectness, 0.3), (detector.rpn_boxes, 0.03), (detector.classes, 0.5)):
+        nn.init.normal_(layer.weight, std=std, generator=generator)
+    nn.init.normal_(detector.boxes.weight, std=0.1, generator=generator)
+    return detector
+
+
+def both(settings: Settings) -> tuple[FasterRcnn, Detectron2]:
+    ours = louder(FasterRcnn(backbone(), CLASSES, settings, seed=0))
+    theirs = Detectron2(backbone(), CLASSES, settings, seed=0)
+    load_converted(theirs.model, ours)
+    return ours, theirs
+
+
+def images() -> list[Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    sizes = ((96, 128), (128, 112), (120, 90))
+    coarse = [torch.rand(1, 3, 8, 8, generator=generator) for _ in sizes]
+    return [(nn.functional.interpolate(c, s)[0] * 255).to(torch.uint8) for c, s in zip(coarse, sizes, strict=True)]
+
+
+def targets() -> list[Target]:
+    rows = [[[8, 8, 60, 70], [40, 20, 120, 90]], [[0, 0, 112, 128]], [[5, 60, 40, 110], [6, 61, 41, 111]]]
+    labels = [[3, 19], [0], [7, 7]]
+    return [Target(torch.tensor(b).float(), torch.tensor(c)) for b, c in zip(rows, labels, strict=True)]
+
+
+@needs_detectron2
+@pytest.mark.parametrize("protocol", SETTINGS)
+def test_the_same_proposals_boxes_and_scores(protocol: str):
+    ours, theirs = (one.eval() for one in both(SETTINGS[protocol]))
+    with torch.inference_mode():
+        for image in images():
+            (a,), (b,) = ours.propose([image]), theirs.propose([image])
+            assert len(a) > 20
+            torch.testing.assert_close(a, b, atol=1e-4, rtol=0)
+            (found,), (wanted,) = ours.detect([image]), theirs.detect([image])
+            assert len(found.scores) > 10, len(found.scores)
+            assert found.labels.tolist() == wanted.labels.tolist()
+            torch.testing.assert_close(found.scores, wanted.scores, atol=1e-4, rtol=0)
+            torch.testing.assert_close(found.boxes, wanted.boxes, atol=1e-4, rtol=0)
+
+
+def losses(detector: Detector) -> dict[str, Tensor]:
+    torch.manual_seed(3)
+    return detector.losses(images(), targets())
+
+
+@needs_detectron2
+@pytest.mark.parametrize("protocol", SETTINGS)
+@pytest.mark.parametrize("regions", [64, 8])
+def test_the_same_losses(protocol: str, regions: int):
+    ours, theirs = both(replace(SETTINGS[protocol], regions=regions, anchors=2 * regions))
+    a, b = losses(ours.train()), losses(theirs.train())
+    assert a.keys() == b.keys()
+    assert all(value > 0 for value in a.values())
+    for name, value in a.items():
+        torch.testing.assert_close(value, b[name], rtol=1e-4, atol=0, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@needs_detectron2
+def test_the_same_parameters_train_with_the_same_gradients():
+    """Not with BatchNorm in training mode, whose gradients blow up differences in the last bit."""
+    ours, theirs = both(replace(FROZEN, regions=64))
+    for detector in (ours, theirs):
+        torch.stack(list(losses(detector.train()).values())).sum().backward()
+    given = {key: p.grad for key, p in theirs.model.named_parameters() if p.grad is not None}
+    named = {detectron2_engine._their_name(key): p.grad for key, p in ours.named_parameters() if p.grad is not None}
+    assert named.keys() == given.keys()
+    assert not any(key.startswith(("backbone.stem", "backbone.res2")) or ".norm." in key for key in given)
+    for key, grad in given.items():
+        assert (named[key] - grad).norm() <= 1e-3 * grad.norm() + 1e-7, key
+
+
+@needs_detectron2
+def test_a_paper_sized_backbone_loads_with_no_key_missing_or_over():
+    built = backbone(width=1.0)
+    theirs = Detectron2(built, CLASSES, FROZEN, seed=0)
+    keys = theirs.model.state_dict().keys()
+    assert {"backbone.stem.conv1.norm.running_var", "roi_heads.res5.2.conv3.weight"} <= keys
+    weight = theirs.model.state_dict()["backbone.res3.1.conv2.weight"]
+    assert torch.equal(weight, built.state_dict()["layer2.1.conv2.weight"])
+
+
+@needs_detectron2
+def test_a_backbone_of_another_kind_is_an_error():
+    group = build_backbone(Architecture("resnet50", width=0.25, norm="group"), InputSpec(64))
+    with pytest.raises(UserError, match="does not fit detectron2"):
+        Detectron2(group, CLASSES, TRAINED, seed=0)
+
+
+def test_without_detectron2_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(detectron2_engine, "is_there", lambda: False)
+    with pytest.raises(UserError, match="pip install"):
+        Detectron2(backbone(), CLASSES, FROZEN, seed=0)
