@@ -109,6 +109,7 @@ def test_an_option_without_an_explanation_would_be_found(capsys: pytest.CaptureF
         ("speed pirl --rounds 0", "--rounds must be 1 or more, not 0"),
         ("speed pirl --workers -1", "--workers must be 0 or more"),
         ("world --seed 1", "--seed 1 needs --data DIR"),
+        ("world --scale smoke --seed 2", "other commands keep data/smoke drawn with seed 0"),
         ("world --seed -1 --data nowhere", "--seed must be 0 or more"),
         ("publish", "name a run's folder"),
     ],

@@ -139,6 +139,8 @@ def test_flat_val_faults(tmp_path: Path) -> None:
     refuses(tmp_path, "imagenet", "val", "6 images but only 5 labels")
     handmade.text(truth, "1\n3\n4\n2\n1\n3\n")  # 4 is a parent in the hierarchy, no class
     refuses(tmp_path, "imagenet", "val", "line 3", "'4'")
+    handmade.text(truth, "1\n3\n²\n2\n1\n3\n")
+    refuses(tmp_path, "imagenet", "val", "line 3", "'²'")
     (truth.parent / "meta.mat").write_bytes(b"MATLAB 5.0 MAT-file, cut off")
     refuses(tmp_path, "imagenet", "val", "meta.mat")
     shutil.rmtree(home / "ILSVRC2012_devkit_t12")
