@@ -173,12 +173,13 @@ def score(transfer: Transfer, run: Run, machine: Machine, engine: str | None = N
             **dataclasses.asdict(wanted),
         )
         try:
-            path = write_record(record, run.runs, time.monotonic() - started)
+            record.to_bytes()
         except ValueError as error:
             raise UserError(f"{card.id}: a score of {run.name} is not finite, so there is no result") from error
         if scores.picture:
-            write_whole(path.with_suffix(".png"), scores.picture)
-        write_report(run.folder)
+            write_whole(run.folder / f"{card.id}.png", scores.picture)
+        write_report(run.folder, record)
+        write_record(record, run.runs, time.monotonic() - started)  # last: once it is there, nothing is done again
         for checkpoint in run.workspace.glob(f"{card.id}-*"):  # only now: a record that cannot be written is not lost
             checkpoint.unlink()
     return record
