@@ -9,7 +9,7 @@ bin := $(venv)/bin
 sslbench := $(bin)/sslbench
 options := --scale $(SCALE) --seeds $(SEEDS) --workers $(WORKERS) $(if $(DATA),--data $(DATA))
 
-.PHONY: help install test lint format world tables
+.PHONY: help install test lint format world tables check regress
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,8 @@ help:
 	@echo "make reproduce-<paper>-tables  every row of a paper's tables, e.g. pirl"
 	@echo "  SCALE=desk|smoke|paper  DATA=/path/to/datasets (paper)  SEEDS=\"0 1 2\"  WORKERS=2"
 	@echo "make tables                    write leaderboards/*.md again from the published records"
+	@echo "make check                     the regression gate on what is published, and on runs where there are any"
+	@echo "make regress                   run REGRESS (default: the quickest recipes) at SCALE again, then the gate"
 
 $(venv)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sslbench needs Python 3.11 or newer")'
@@ -46,6 +48,15 @@ world: $(venv)/.installed
 
 tables: $(venv)/.installed
 	$(sslbench) tables --write
+
+check: $(venv)/.installed
+	$(sslbench) check
+
+# the references come along; at desk scale add REGRESS="pirl npid_pp ..." as time allows
+REGRESS ?= $(if $(filter smoke,$(SCALE)),,rotation)
+regress: $(venv)/.installed
+	$(sslbench) reproduce $(or $(REGRESS),--tables-of pirl) $(options)
+	$(sslbench) check --scale $(SCALE)
 
 reproduce-%-tables: $(venv)/.installed
 	$(sslbench) reproduce --tables-of $* $(options)

@@ -9,8 +9,8 @@ import pytest
 
 from benchmark import cli, scoring
 from benchmark.errors import UserError
-from benchmark.results import read_record
 from benchmark.pages import render
+from benchmark.results import read_record
 from benchmark.transfers.contract import Scores, Transfer
 
 COMMAND = ["reproduce", "--scale", "smoke", "--workers", "0", "--device", "cpu"]
