@@ -9,7 +9,7 @@ bin := $(venv)/bin
 sslbench := $(bin)/sslbench
 options := --scale $(SCALE) --seeds $(SEEDS) --workers $(WORKERS) $(if $(DATA),--data $(DATA))
 
-.PHONY: help install test lint format world tables check regress
+.PHONY: help install test lint format world tables leaderboards check regress
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make reproduce-<paper>-tables  every row of a paper's tables, e.g. pirl"
 	@echo "  SCALE=desk|smoke|paper  DATA=/path/to/datasets (paper)  SEEDS=\"0 1 2\"  WORKERS=2"
 	@echo "make tables                    write leaderboards/*.md again from the published records"
+	@echo "make leaderboards              that, and the site with plots and downloads, in build/leaderboards"
 	@echo "make check                     the regression gate on what is published, and on runs where there are any"
 	@echo "make regress                   run REGRESS (default: the quickest recipes) at SCALE again, then the gate"
 
@@ -48,6 +49,9 @@ world: $(venv)/.installed
 
 tables: $(venv)/.installed
 	$(sslbench) tables --write
+
+leaderboards: tables
+	$(sslbench) site build/leaderboards
 
 check: $(venv)/.installed
 	$(sslbench) check

@@ -314,6 +314,19 @@ def export(folder: Annotated[Positional[Path], arg(metavar="DIR", help="Where th
 
 
 @app.command
+def site(folder: Annotated[Positional[Path], arg(metavar="DIR", help="Where the site goes.")]) -> int:
+    """Write the leaderboards as a static site: open DIR/index.html in any browser, without a network."""
+    from benchmark.files import write_whole
+    from benchmark.pages import current_boards
+    from benchmark.site import site_files
+
+    for name, text in site_files(current_boards()).items():
+        write_whole(folder / name, text.encode())
+    print(folder / "index.html")
+    return 0
+
+
+@app.command
 def speed(
     recipe: RecipeName,
     scale: ScaleFlag = "desk",

@@ -15,7 +15,7 @@ from benchmark.scale import at_scale
 
 COMMANDS = (
     *("list", "plan", "world", "doctor", "pretrain", "transfer", "reproduce", "tables", "speed", "publish"),
-    *("check", "show", "export"),
+    *("check", "show", "export", "site"),
 )
 
 
