@@ -11,7 +11,7 @@ options := --scale $(SCALE) --seeds $(SEEDS) --workers $(WORKERS) $(if $(DATA),-
 # these fork, which autograd does not survive in a process where it has run: workers of their own
 forking := tests/test_engine_resume.py tests/test_engine_processes.py tests/test_transfer_resume.py
 
-.PHONY: help install test lint format world tables
+.PHONY: help install test lint format world tables leaderboards check regress
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +20,9 @@ help:
 	@echo "make reproduce-<paper>-tables  every row of a paper's tables, e.g. pirl"
 	@echo "  SCALE=desk|smoke|paper  DATA=/path/to/datasets (paper)  SEEDS=\"0 1 2\"  WORKERS=2"
 	@echo "make tables                    write leaderboards/*.md again from the published records"
+	@echo "make leaderboards              that, and the site with plots and downloads, in build/leaderboards"
+	@echo "make check                     the regression gate on what is published, and on runs where there are any"
+	@echo "make regress                   run REGRESS (default: the quickest recipes) at SCALE again, then the gate"
 
 $(venv)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sslbench needs Python 3.11 or newer")'
@@ -47,6 +50,18 @@ world: $(venv)/.installed
 
 tables: $(venv)/.installed
 	$(sslbench) tables --write
+
+leaderboards: tables
+	$(sslbench) site build/leaderboards
+
+check: $(venv)/.installed
+	$(sslbench) check
+
+# the references come along; at desk scale add REGRESS="pirl npid_pp ..." as time allows
+REGRESS ?= $(if $(filter smoke,$(SCALE)),,rotation)
+regress: $(venv)/.installed
+	$(sslbench) reproduce $(or $(REGRESS),--tables-of pirl) $(options)
+	$(sslbench) check --scale $(SCALE)
 
 reproduce-%-tables: $(venv)/.installed
 	$(sslbench) reproduce --tables-of $* $(options)

@@ -84,7 +84,7 @@ def _imported(path: Path, own: bool) -> ModuleType:
 def _assigned_names(path: Path) -> list[str]:
     """Names that the file itself gives to values: a recipe imported from another file is not its own."""
     names: dict[str, None] = {}
-    for node in ast.parse(path.read_text()).body:
+    for node in ast.parse(path.read_bytes()).body:
         targets = (
             node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
         )

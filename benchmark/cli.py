@@ -272,9 +272,9 @@ def tables(
     """
     if write:
         from benchmark.files import write_whole
-        from benchmark.pages import leaderboard_files
+        from benchmark.pages import current_boards, leaderboard_files
 
-        for path, text in leaderboard_files().items():
+        for path, text in leaderboard_files(current_boards()).items():
             write_whole(path, text.encode())
             print(path)
         return 0
@@ -285,6 +285,70 @@ def tables(
     known = find_transfers(transfers_dir)
     root = None if data is None and scale == "paper" else _data_root(scale, data)
     print(_write_tables(all_recipes(recipes_dir), known, root, runs, scale))
+    return 0
+
+
+@app.command
+def check(
+    scale: Annotated[Scale | None, arg(help="Only this scale; without it, all.")] = None,
+    runs: RunsFlag = Path("runs"),
+    data: DataFlag = None,
+    accept: Annotated[bool, arg(help="Write leaderboards/expected.csv from the published records instead.")] = False,
+) -> int:
+    """The regression gate: say which numbers moved and by how much, which records are bad or stale; exit 1 if any
+    moved or is bad.
+
+    Fresh runs are compared with leaderboards/expected.csv, published records where there is no run.
+    """
+    from benchmark.check import EXPECTED, accepted, report
+    from benchmark.check import check as find
+    from benchmark.files import write_whole
+    from benchmark.ledger import LEADERBOARDS
+    from benchmark.staleness import fingerprints_below
+    from benchmark.transfers import find_transfers
+
+    cards = {name: transfer.card for name, transfer in find_transfers().items()}
+    if accept:
+        write_whole(LEADERBOARDS / EXPECTED, accepted(LEADERBOARDS, cards).encode())
+        print(LEADERBOARDS / EXPECTED)
+        return tables(write=True)
+    findings = find(runs, scale, cards, fingerprints_below(lambda of: data or Path("data", of)))
+    print(report(findings))
+    return int(any(one.fails for one in findings))
+
+
+@app.command
+def show(method: Annotated[Positional[str], arg(metavar="METHOD", help="By any of its names.")]) -> int:
+    """One method's card: what papers report, what was measured, when, and by which commit."""
+    from benchmark.card import card
+
+    print(card(method))
+    return 0
+
+
+@app.command
+def export(folder: Annotated[Positional[Path], arg(metavar="DIR", help="Where the files go.")]) -> int:
+    """Write every table as CSV, JSON and LaTeX."""
+    from benchmark.export import export_files
+    from benchmark.files import write_whole
+    from benchmark.pages import current_boards
+
+    for name, text in export_files(current_boards()).items():
+        write_whole(folder / name, text.encode())
+        print(folder / name)
+    return 0
+
+
+@app.command
+def site(folder: Annotated[Positional[Path], arg(metavar="DIR", help="Where the site goes.")]) -> int:
+    """Write the leaderboards as a static site: open DIR/index.html in any browser, without a network."""
+    from benchmark.files import write_whole
+    from benchmark.pages import current_boards
+    from benchmark.site import site_files
+
+    for name, text in site_files(current_boards()).items():
+        write_whole(folder / name, text.encode())
+    print(folder / "index.html")
     return 0
 
 

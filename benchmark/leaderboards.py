@@ -13,6 +13,7 @@ from benchmark.ledger import LEADERBOARDS
 
 BEST = ("highest", "lowest", "none")
 UNDERLINES = ("none", "second", "behind")
+PLOTS = ("bars", "lines")
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ class Layout:
     shows:      what the ledger says of a row besides numbers: "backbone", "pretrain_data".
     underline:  "second": the second best is underlined; "behind": the best is underlined, not bold, if a row that does
                 not compete is better.
+    plot:       on the site, "bars" of the first score, or "lines" over the columns.
     references: recipes that every reproduction runs too, for they frame the table.
     scales:     scale -> what its numbers are. tolerances: transfer -> points by which a measured number at paper scale
                 may differ from the reported one.
@@ -119,6 +121,7 @@ class Layout:
     facts: tuple[str, ...] = ()
     shows: tuple[str, ...] = ()
     underline: str = "none"
+    plot: str = "bars"
 
 
 @dataclass(frozen=True)
@@ -213,6 +216,8 @@ def _faults(layout: Layout) -> list[str]:
             faults.append(f"column {column.title!r} needs reported = [transfer, setting, metric]")
         if bool(column.of) != bool(column.minus or column.less):
             faults.append(f"column {column.title!r} needs `of` and one of `minus` and `less`")
+    if layout.plot not in PLOTS:
+        faults.append(f"plot is {layout.plot!r}, not one of {PLOTS}")
     if layout.underline not in UNDERLINES:
         faults.append(f"underline is {layout.underline!r}, not one of {UNDERLINES}")
     return faults

@@ -89,7 +89,7 @@ def read_reported(source: str, folder: Path = LEADERBOARDS / "reported") -> list
     if not path.is_file():
         raise UserError(f"{path}: no such ledger of reported numbers")
     lines = []
-    for number, line in _lines(Reported, path):
+    for number, line in csv_lines(Reported, path):
         if not NUMBER.fullmatch(line.value):  # float() takes more: nan, 1_000, ١
             raise UserError(f"{path}, line {number}: {line.value!r} is no number")
         lines.append(line)
@@ -100,7 +100,7 @@ def read_names(path: Path = LEADERBOARDS / "names.csv") -> Names:
     """Every canonical name by kind. A name or alias that is given twice is a UserError."""
     names: Names = {}
     taken: set[tuple[str, str]] = set()
-    for number, line in _lines(Name, path):
+    for number, line in csv_lines(Name, path):
         for word in (line.name, *filter(None, line.aliases.split(";"))):
             if (line.kind, word) in taken:
                 raise UserError(f"{path}, line {number}: {word!r} is the name of another {line.kind} already")
@@ -110,7 +110,7 @@ def read_names(path: Path = LEADERBOARDS / "names.csv") -> Names:
 
 
 def read_sources(path: Path = LEADERBOARDS / "sources.csv") -> dict[str, Source]:
-    return {line.key: line for _, line in _lines(Source, path)}
+    return {line.key: line for _, line in csv_lines(Source, path)}
 
 
 def citation(source: str, path: Path = LEADERBOARDS / "sources.csv") -> str:
@@ -161,7 +161,7 @@ def _faults(lines: list[Reported], names: Names) -> Iterator[tuple[int, str]]:
             yield number, f"a second number for {', '.join(filter(None, key))}"
 
 
-def _lines(kind: Any, path: Path) -> Iterator[tuple[int, Any]]:
+def csv_lines(kind: Any, path: Path) -> Iterator[tuple[int, Any]]:
     """(line number, an instance of `kind`) for every line; UserError for another header or number of cells."""
     wanted = [f.name for f in fields(kind)]
     with path.open(newline="", encoding="utf-8") as file:

@@ -45,9 +45,16 @@ def render(
     return {key: markdown(one) for key, one in found.items()}
 
 
-def leaderboard_files(leaderboards: Path = LEADERBOARDS, stale: Mapping[Path, str] | None = None) -> dict[Path, str]:
-    """leaderboards/*.md as they should be, from published records alone."""
-    found = boards(list(read_published(leaderboards / "measured")), leaderboards, stale)
+def current_boards(leaderboards: Path = LEADERBOARDS) -> dict[str, Board]:
+    """Every table from published records alone, with those marked that are stale or not the accepted ones."""
+    from benchmark.check import flagged  # imports torch
+
+    records = list(read_published(leaderboards / "measured"))
+    return boards(records, leaderboards, flagged(records, leaderboards))
+
+
+def leaderboard_files(found: Mapping[str, Board], leaderboards: Path = LEADERBOARDS) -> dict[Path, str]:
+    """leaderboards/*.md as they should be."""
     files = {leaderboards / f"{key}.md": WRITTEN + markdown(one) for key, one in found.items()}
     files[leaderboards / "discrepancies.md"] = WRITTEN + _discrepancies(leaderboards, found.values())
     files[leaderboards / "README.md"] = WRITTEN + _index(leaderboards, found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -18,6 +19,15 @@ def commit() -> str:
         return head + ("+dirty" if _git("status", "--porcelain", "--", *CODE).strip() else "")
     except (OSError, subprocess.CalledProcessError):
         return ""
+
+
+@functools.cache
+def commit_date(commit: str) -> str:
+    """The day of a commit, as 2020-06-14; "unknown" where the commit is not in this repository."""
+    try:
+        return _git("show", "-s", "--format=%cs", commit.removesuffix("+dirty"), "--").strip() or "unknown"
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def _git(*arguments: str) -> str:

@@ -11,10 +11,11 @@ Imports no torch.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,6 +69,11 @@ class Record:
         """Below leaderboards/measured."""
         return Path(self.scale, self.recipe, self.transfer, f"seed{self.seed}.json")
 
+    @property
+    def hash(self) -> str:
+        """Twelve hex digits of its content, however it is laid out on disk."""
+        return hashlib.sha256(json.dumps(vars(self), sort_keys=True).encode()).hexdigest()[:12]
+
     def to_bytes(self) -> bytes:
         content = {"format": FORMAT, **dataclasses.asdict(self)}
         return (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
@@ -93,7 +99,9 @@ def read_record(path: Path) -> Record:
     """Read strictly: an unknown or missing key, a number that is not finite, or a value of another type is a UserError
     naming file and key."""
     try:
-        content = json.loads(path.read_bytes(), parse_constant=_refuse_number, parse_float=_finite)
+        content = json.loads(
+            path.read_bytes(), parse_constant=_refuse_number, parse_float=_finite, object_pairs_hook=_once
+        )
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or NaN
@@ -114,6 +122,13 @@ def read_record(path: Path) -> Record:
 
 def _refuse_number(text: str) -> float:
     raise ValueError(f"{text} is no score")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError("a key stands there twice")
+    return content
 
 
 def _finite(text: str) -> float:
@@ -145,16 +160,46 @@ def write_record(record: Record, runs: Path, seconds: float) -> Path:
 
 def read_runs(runs: Path) -> Iterator[Record]:
     """Every record below a folder of runs, in path order. Raises UserError if one lies where another belongs."""
-    for path in sorted(runs.glob("*/*/seed*/*.json")):
-        if not path.name.endswith(CLOCK):
-            yield _in_place(read_record(path), path, runs, published=False)
+    for path in _run_files(runs):
+        yield _in_place(read_record(path), path, runs, published=False)
 
 
 def read_published(measured: Path) -> Iterator[Record]:
-    """Every record below leaderboards/measured, in path order."""
-    for path in sorted(measured.glob("*/*/*/*.json")):
-        if not path.name.endswith(CLOCK):
-            yield _in_place(read_record(path), path, measured, published=True)
+    """Every record below leaderboards/measured, in path order. Raises UserError for a JSON file that is none, or lies
+    where another belongs."""
+    for path in _published_files(measured):
+        yield _in_place(read_record(path), path, measured, published=True)
+
+
+def scan(files: Iterable[Path], root: Path, published: bool) -> tuple[list[Record], list[str]]:
+    """(the records that can be read, what is wrong with the others)."""
+    records, faults = [], []
+    for path in files:
+        try:
+            records.append(_in_place(read_record(path), path, root, published))
+        except UserError as error:
+            faults.append(str(error))
+    return records, faults
+
+
+def scan_published(measured: Path) -> tuple[list[Record], list[str]]:
+    return scan(_published_files(measured), measured, published=True)
+
+
+def scan_runs(runs: Path) -> tuple[list[Record], list[str]]:
+    return scan(_run_files(runs), runs, published=False)
+
+
+def _run_files(runs: Path) -> list[Path]:
+    return _records(runs.glob("*/*/seed*/*.json"))
+
+
+def _published_files(measured: Path) -> list[Path]:
+    return _records(measured.rglob("*.json"))
+
+
+def _records(files: Iterable[Path]) -> list[Path]:
+    return sorted(path for path in files if not path.name.endswith(CLOCK))
 
 
 def _in_place(record: Record, path: Path, root: Path, published: bool) -> Record:

@@ -17,7 +17,10 @@ from benchmark import cli
 from benchmark.recipe import recipe_hash
 from benchmark.scale import at_scale
 
-COMMANDS = ("list", "plan", "world", "doctor", "pretrain", "transfer", "reproduce", "tables", "speed", "publish")
+COMMANDS = (
+    *("list", "plan", "world", "doctor", "pretrain", "transfer", "reproduce", "tables", "speed", "publish"),
+    *("check", "show", "export", "site"),
+)
 
 
 def run(*arguments: str) -> int:

@@ -1,0 +1,90 @@
+"""`sslbench check`: are all records sound, current and where they were? Says what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from benchmark.ledger import LEADERBOARDS
+from benchmark.pages import boards
+from benchmark.regression import Finding, compare, expect, not_accepted, read_expected
+from benchmark.results import Record, scan_published, scan_runs
+from benchmark.soundness import faults
+from benchmark.staleness import Fingerprint, stale_records
+from benchmark.transfers.contract import ProtocolCard
+
+EXPECTED = "expected.csv"
+
+
+def check(
+    runs: Path,
+    scale: str | None,
+    cards: Mapping[str, ProtocolCard],
+    fingerprint: Fingerprint | None = None,
+    leaderboards: Path = LEADERBOARDS,
+) -> list[Finding]:
+    """Everything that is the matter. A number is judged by its runs below `runs` where there are any, else by its
+    published records. scale: None is all. fingerprint: of the data that is there, to tell stale records."""
+    published, bad = scan_published(leaderboards / "measured")
+    fresh, bad_runs = scan_runs(runs)
+    expected = [line for line in read_expected(leaderboards / EXPECTED) if scale in (None, line.scale)]
+    published, fresh = ([record for record in some if scale in (None, record.scale)] for some in (published, fresh))
+    judged = _judged(published, fresh)
+    changed = not_accepted(expected, published)
+    stale = stale_records(published, fingerprint)
+    return [
+        *(Finding("bad record", text) for text in (*bad, *bad_runs)),
+        *_unsound([*published, *fresh], cards),
+        *(Finding("not accepted", f"{path.as_posix()}: {why}") for path, why in sorted(changed.items())),
+        *compare(expected, judged),
+        *_against_papers(judged, leaderboards),
+        *(Finding("stale", f"{path.as_posix()}: {why}", fails=False) for path, why in sorted(stale.items())),
+    ]
+
+
+def accepted(leaderboards: Path, cards: Mapping[str, ProtocolCard]) -> str:
+    """expected.csv as the published records would have it."""
+    from benchmark.regression import as_csv
+    from benchmark.results import read_published
+
+    higher = {name: card.higher_is_better for name, card in cards.items()}
+    return as_csv(expect(list(read_published(leaderboards / "measured")), higher))
+
+
+def flagged(records: Sequence[Record], leaderboards: Path = LEADERBOARDS) -> dict[Path, str]:
+    """Published path -> what tables must say of a record: that it is stale, or not the one that was accepted."""
+    path = leaderboards / EXPECTED
+    changed = not_accepted(read_expected(path), records) if path.is_file() else {}
+    stale = stale_records(records)
+    found = {record.published_path for record in records} & (changed.keys() | stale.keys())
+    return {path: "; ".join(filter(None, (changed.get(path), stale.get(path)))) for path in sorted(found)}
+
+
+def _judged(published: Sequence[Record], fresh: Sequence[Record]) -> list[Record]:
+    there = {(record.scale, record.recipe, record.transfer) for record in fresh}
+    return [*fresh, *(r for r in published if (r.scale, r.recipe, r.transfer) not in there)]
+
+
+def _unsound(records: Sequence[Record], cards: Mapping[str, ProtocolCard]) -> Iterator[Finding]:
+    for record in records:
+        if record.transfer in cards:
+            for text in faults(record, cards[record.transfer].metrics):
+                yield Finding("bad record", f"{record.path.as_posix()}: {text}")
+
+
+def _against_papers(records: Sequence[Record], leaderboards: Path) -> Iterator[Finding]:
+    """Numbers measured at paper scale that are not within their transfer's tolerance of the reported one."""
+    paper = [record for record in records if record.scale == "paper"]
+    for one in boards(paper, leaderboards, also_unmeasured=False).values() if paper else ():
+        for line in one.lines:
+            for index, head in enumerate(one.heads):
+                if head.kind == "verdict" and line[index].text in ("above", "below"):
+                    measured, gap = line[index - 2], line[index - 1]
+                    text = f"{one.layout.key}, {line[0].text}, {head.column}: {measured.text} measured at paper scale"
+                    yield Finding("moved", f"{text}, {gap.text}: {line[index].text} the reported number")
+
+
+def report(findings: Sequence[Finding]) -> str:
+    lines = [f"{one.kind.upper():12} {one.text}" for one in sorted(findings, key=lambda one: (one.fails, one.kind))]
+    failing = sum(one.fails for one in findings)
+    return "\n".join([*lines, f"{failing} findings fail the gate, {len(findings) - failing} do not."])

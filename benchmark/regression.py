@@ -1,0 +1,215 @@
+"""The gate: records against leaderboards/expected.csv, whose tolerances come from the spread over seeds.
+
+leaderboards/expected.csv   scale, recipe, transfer, metric -> target and tolerance, and the runs they came from
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+from benchmark.errors import UserError
+from benchmark.ledger import NUMBER, csv_lines
+from benchmark.measured import one_setting
+from benchmark.results import Record
+
+LEVEL = 0.999  # of each number; a table's worth of numbers that did not move then stays silent about 95 times in 100
+ENOUGH = 4  # degrees of freedom; with fewer, the spread is pooled over all protocols of the scale
+
+RUNS = re.compile(r"\d+@[0-9a-f]{12}( \d+@[0-9a-f]{12})*", re.ASCII)
+Key = tuple[str, str, str, str]  # scale, recipe, transfer, metric
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A line of expected.csv.
+
+    direction: which way is better, "higher" or "lower". tolerance: how far one more run may lie from the target.
+    runs: "seed@hash" of the records that the target is the mean of, separated by spaces; a record of another hash was
+          edited or replaced.
+    """
+
+    scale: str
+    recipe: str
+    transfer: str
+    metric: str
+    direction: str
+    target: str
+    tolerance: str
+    transfer_version: str
+    transfer_data: str
+    recipe_hash: str
+    runs: str
+
+    @property
+    def key(self) -> Key:
+        return self.scale, self.recipe, self.transfer, self.metric
+
+    @property
+    def hashes(self) -> dict[Path, str]:
+        """Published path of each record -> its hash."""
+        pairs = (run.split("@") for run in self.runs.split())
+        return {Path(self.scale, self.recipe, self.transfer, f"seed{seed}.json"): one for seed, one in pairs}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """kind: what is the matter. fails: the gate, or is only told."""
+
+    kind: str
+    text: str
+    fails: bool = True
+
+
+def expect(records: Sequence[Record], higher_is_better: Mapping[str, bool]) -> list[Expected]:
+    """Targets and tolerances from records: the mean over seeds, and a prediction interval for one more run from the
+    spread of all recipes' seeds under the same protocol. Raises UserError if no recipe has two seeds at a scale."""
+    groups = _groups(records)
+    lines = []
+    for (scale, recipe, transfer, metric), found in sorted(groups.items()):
+        spread, freedom = _spread(groups, scale, transfer, metric)
+        if not freedom:
+            raise UserError(f"{scale} scale: no recipe has two seeds, so nobody knows the spread; run more seeds")
+        one = found[0]
+        width = _quantile(freedom) * spread * (1 + 1 / len(found)) ** 0.5
+        lines.append(
+            Expected(
+                scale,
+                recipe,
+                transfer,
+                metric,
+                "higher" if higher_is_better.get(transfer, True) else "lower",
+                f"{statistics.fmean(record.metrics[metric] for record in found):.3f}",
+                f"{width:.3f}",
+                str(one.transfer_version),
+                _data(one),
+                one.recipe_hash,
+                " ".join(f"{record.seed}@{record.hash}" for record in found),
+            )
+        )
+    return lines
+
+
+def _groups(records: Sequence[Record]) -> dict[Key, list[Record]]:
+    """Seeds of one number, and of one setting, version and data."""
+    groups: dict[Key, list[Record]] = defaultdict(list)
+    for record in records:
+        for metric in record.metrics:
+            groups[record.scale, record.recipe, record.transfer, metric].append(record)
+    kept = {key: one_setting(group)[0] for key, group in groups.items()}
+    return {
+        key: sorted((r for r in group if _same(r, group[0])), key=lambda record: record.seed)
+        for key, group in kept.items()
+    }
+
+
+def _same(one: Record, other: Record) -> bool:
+    return (one.transfer_version, one.transfer_data) == (other.transfer_version, other.transfer_data)
+
+
+def _data(record: Record) -> str:
+    return " ".join(f"{name}={record.transfer_data[name]}" for name in sorted(record.transfer_data))
+
+
+def _spread(groups: Mapping[Key, Sequence[Record]], scale: str, transfer: str, metric: str) -> tuple[float, int]:
+    """(pooled standard deviation, its degrees of freedom)."""
+    same_scale = {key: [r.metrics[key[3]] for r in found] for key, found in groups.items() if key[0] == scale}
+    same = [values for key, values in same_scale.items() if key[2:] == (transfer, metric)]
+    if sum(len(values) - 1 for values in same) < ENOUGH:
+        same = list(same_scale.values())
+    freedom = sum(len(values) - 1 for values in same)
+    squares = sum(statistics.pvariance(values) * len(values) for values in same)
+    return ((squares / freedom) ** 0.5 if freedom else 0.0), freedom
+
+
+@functools.cache
+def _quantile(freedom: int) -> float:
+    from scipy.stats import t  # a second to import
+
+    return float(t.ppf((1 + LEVEL) / 2, freedom))
+
+
+def compare(expected: Sequence[Expected], records: Sequence[Record]) -> Iterator[Finding]:
+    """What moved, is missing, or cannot be compared. Numbers without an expectation are no finding."""
+    by_key: dict[Key, list[Record]] = defaultdict(list)
+    for record in records:
+        for metric in record.metrics:
+            by_key[record.scale, record.recipe, record.transfer, metric].append(record)
+    for line in expected:
+        name = f"{line.scale} {line.recipe} {line.transfer} {line.metric}"
+        found = by_key.get(line.key, [])
+        if not found:
+            yield Finding("missing", f"{name}: {line.target} expected, and there is no record")
+            continue
+        for record in found:
+            if (str(record.transfer_version), _data(record)) != (line.transfer_version, line.transfer_data):
+                was = f"v{line.transfer_version} on {line.transfer_data}"
+                yield Finding("incomparable", f"{name} seed {record.seed}: the target is of {was}; accept a new one")
+        yield from _moved(
+            line, name, [record for record in found if str(record.transfer_version) == line.transfer_version]
+        )
+
+
+def _moved(line: Expected, name: str, found: Sequence[Record]) -> Iterator[Finding]:
+    found = [record for record in found if _data(record) == line.transfer_data]
+    if not found:
+        return
+    value = statistics.fmean(record.metrics[line.metric] for record in found)
+    gap = value - float(line.target)
+    if {record.recipe_hash for record in found} != {line.recipe_hash}:
+        yield Finding(
+            "settings", f"{name}: not the settings that the target came from ({line.recipe_hash})", fails=False
+        )
+    if abs(gap) > float(line.tolerance):
+        way = "better" if (gap > 0) == (line.direction == "higher") else "worse"
+        yield Finding(
+            "moved",
+            f"{name}: {float(line.target):.1f} ± {float(line.tolerance):.1f} expected, {value:.1f} now "
+            f"(seeds {', '.join(str(record.seed) for record in found)}): {gap:+.1f}, {way}",
+        )
+
+
+def not_accepted(expected: Sequence[Expected], published: Sequence[Record]) -> dict[Path, str]:
+    """Published path -> why, of every record that is not the one that expected.csv was written from."""
+    hashes = {path: one for line in expected for path, one in line.hashes.items()}
+    there = {record.published_path: record.hash for record in published}
+    why = dict.fromkeys(hashes.keys() - there.keys(), "not there, though expected.csv speaks of it")
+    why |= dict.fromkeys(there.keys() - hashes.keys(), "expected.csv does not know it")
+    changed = (path for path in hashes.keys() & there.keys() if hashes[path] != there[path])
+    return why | {path: f"edited or replaced: {there[path]}, not {hashes[path]}" for path in changed}
+
+
+def as_csv(expected: Iterable[Expected]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(f.name for f in fields(Expected))
+    writer.writerows(astuple(line) for line in expected)
+    return text.getvalue()
+
+
+def read_expected(path: Path) -> list[Expected]:
+    """Read strictly: a wrong header, a cell too many, a target that is no number or that stands there twice is a
+    UserError naming file and line."""
+    if not path.is_file():
+        raise UserError(f"{path}: not there; `sslbench check --accept` writes it from the published records")
+    lines: dict[Key, Expected] = {}
+    for number, line in csv_lines(Expected, path):
+        where = f"{path}, line {number}"
+        for word in (line.target, line.tolerance):
+            if not NUMBER.fullmatch(word):
+                raise UserError(f"{where}: {word!r} is no number")
+        if line.direction not in ("higher", "lower"):
+            raise UserError(f"{where}: direction is {line.direction!r}, not higher or lower")
+        if not RUNS.fullmatch(line.runs):
+            raise UserError(f"{where}: runs are {line.runs!r}, not seed@hash")
+        if line.key in lines:
+            raise UserError(f"{where}: a second target for {' '.join(line.key)}")
+        lines[line.key] = line
+    return list(lines.values())

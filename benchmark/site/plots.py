@@ -1,0 +1,124 @@
+"""A plot per table, as SVG that takes its ink from the page: lines over layers, bars, or reported against measured."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from benchmark.judging import rank_agreement
+from benchmark.tables import Board, Cell
+
+INK, FAINT = "#010203", "#040506"  # stand-ins for the page's colours
+COLOURS = ("#2a78d6", "#d9602b", "#2e9e6b", "#b4508f", "#c79a1a", "#6b6fd0", "#4aa3b8", "#a3543c", "#7d8a2e", "#8a8f98")
+STYLE: Any = {
+    "font.size": 9,
+    "font.family": "sans-serif",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "sslbench",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), INK),
+    "grid.color": FAINT,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+}
+WIDTH = 6.4  # inches
+Line = tuple[Cell, ...]
+
+
+def plots(board: Board) -> list[tuple[str, str]]:
+    """(caption, SVG) of each plot of a table."""
+    import matplotlib as mpl
+
+    lines = [line for index, line in enumerate(board.lines) if index not in board.differences]
+    with mpl.rc_context(STYLE):
+        if board.layout.plot == "lines":
+            return [_curves(board, lines, scale) for scale in ("", *sorted({one.scale for one in board.heads} - {""}))]
+        score = _first_score(board)
+        bars = [_bars(board.heads[score].title, lines, score)] if score is not None else []
+        return bars + [_scatter(title, pairs) for title, pairs in _measured(board, lines)]
+
+
+@contextmanager
+def _figure(into: list[str], left: float, right: float, height: float = 3.6) -> Iterator[Any]:
+    """Axes to draw on; their SVG goes into `into`. left, right: room for words, in characters. Laid out by that and not
+    by matplotlib, which would draw everything twice to measure it."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height))
+    FigureCanvasSVG(figure)
+    start, end = (0.075 * left + 0.1) / WIDTH, 1 - (0.075 * right + 0.1) / WIDTH
+    yield figure.add_axes((start, 0.45 / height, end - start, 1 - 0.75 / height))
+    text = io.StringIO()
+    figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = text.getvalue()
+    into.append(svg[svg.index("<svg") :].replace(INK, "currentColor").replace(FAINT, "var(--line)"))
+
+
+def _first_score(board: Board) -> int | None:
+    """The first reported column in which something is best, else the first reported one."""
+    columns = {column.title: column for column in board.layout.columns}
+    reported = [index for index, head in enumerate(board.heads) if head.kind == "reported"]
+    scored = [index for index in reported if columns[board.heads[index].column].best != "none"]
+    return next(iter(scored or reported), None)
+
+
+def _curves(board: Board, lines: list[Line], scale: str) -> tuple[str, str]:
+    """A line a row over the columns: the reported numbers, or those measured at a scale."""
+    kind = "measured" if scale else "reported"
+    columns = [at for at, head in enumerate(board.heads) if head.kind == kind and head.scale == scale]
+    svg: list[str] = []
+    with _figure(svg, 6, 2 + max(len(line[0].text) for line in lines)) as axes:
+        for at, line in enumerate(lines):
+            points = [(x, line[index].number) for x, index in enumerate(columns) if line[index].number is not None]
+            if points:
+                style = {"color": COLOURS[at % len(COLOURS)], "linestyle": "-" if at < len(COLOURS) else "--"}
+                axes.plot(*zip(*points, strict=True), marker="o", markersize=3.5, label=line[0].text, **style)
+        axes.set_xticks(range(len(columns)), [board.heads[index].column for index in columns])
+        axes.legend(fontsize=7.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return f"{f'Measured at {scale} scale' if scale else 'Reported'}, by column.", svg[0]
+
+
+def _bars(title: str, lines: list[Line], score: int) -> tuple[str, str]:
+    shown = [(line[0].text, line[score].number) for line in reversed(lines) if line[score].number is not None]
+    svg: list[str] = []
+    with _figure(svg, 2 + max(len(name) for name, _ in shown), 2, max(1.6, 0.9 + 0.21 * len(shown))) as axes:
+        axes.barh(range(len(shown)), [number for _, number in shown], color=COLOURS[0], height=0.7)
+        axes.set_yticks(range(len(shown)), [name for name, _ in shown])
+        axes.set_ylim(-0.6, len(shown) - 0.4)
+        axes.grid(axis="y", visible=False)
+    return f"{title}.", svg[0]
+
+
+Pairs = list[tuple[float, float, str]]  # reported, measured, method
+
+
+def _measured(board: Board, lines: list[Line]) -> Iterator[tuple[str, Pairs]]:
+    """(title, pairs) of every measured column with two methods or more."""
+    at = {head.column: index for index, head in enumerate(board.heads) if head.kind == "reported"}
+    for index, head in enumerate(board.heads):
+        if head.kind == "measured":
+            cells = [(line[at[head.column]].number, line[index].number, line[0].text) for line in lines]
+            pairs = sorted((a, b, name) for a, b, name in cells if a is not None and b is not None)
+            if len(pairs) > 1:
+                yield head.title, pairs
+
+
+def _scatter(title: str, pairs: Pairs) -> tuple[str, str]:
+    svg: list[str] = []
+    with _figure(svg, 9, 2) as axes:
+        for at, (reported, measured, name) in enumerate(pairs):
+            axes.plot(reported, measured, "o", color=COLOURS[0], markersize=6)
+            beside = (5, 4 if at % 2 else -11)  # above and below in turn, for neighbours are close
+            axes.annotate(name, (reported, measured), beside, textcoords="offset points", fontsize=8, color=INK)
+        axes.set_xlabel("reported")
+        axes.set_ylabel("measured")
+        axes.margins(0.15)
+    tau = rank_agreement([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+    agreement = "– (all tied)" if tau is None else f"{tau:+.2f}"
+    return f"{title}, against reported: rank agreement (Kendall's τ) {agreement}.", svg[0]

@@ -1,0 +1,302 @@
+"""The gate: fires on what moved, stays silent on other seeds, and names every record that is not what it should be."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_results import a_record
+
+from benchmark.check import check, flagged, report
+from benchmark.errors import UserError
+from benchmark.ledger import LEADERBOARDS
+from benchmark.recipe import recipe_hash
+from benchmark.regression import Expected, as_csv, compare, expect, read_expected
+from benchmark.results import Record
+from benchmark.scale import at_scale
+from benchmark.soundness import faults
+from benchmark.staleness import reasons, stale_records
+from benchmark.transfers.contract import ProtocolCard
+
+
+def records(recipe: str, *values: float, first: int = 0, **changes: Any) -> list[Record]:
+    return [
+        a_record(recipe=recipe, seed=seed, metrics={"top1": value}, **{"detail": {}, **changes})
+        for seed, value in enumerate(values, first)
+    ]
+
+
+SPREAD = [
+    *records("a", 60.0, 61.0, 62.0),
+    *records("b", 70.2, 71.0, 69.6),
+    *records("c", 20.5, 20.0, 21.9),
+]
+TARGETS = expect(SPREAD, {})
+
+
+def kinds(found: list[Record]) -> list[str]:
+    return [f"{one.kind}: {one.text}" for one in compare([line for line in TARGETS if line.recipe == "a"], found)]
+
+
+def test_targets_are_means_and_say_what_they_came_from():
+    line = TARGETS[0]
+    assert (line.recipe, line.target, line.direction) == ("a", "61.000", "higher")
+    assert line.hashes == {record.published_path: record.hash for record in SPREAD[:3]}
+    # t(0.9995, 6) = 5.9588; pooled standard deviation of 6 degrees of freedom; one more run beside a mean of three
+    pooled = ((2.0 + 0.9867 + 1.94) / 6) ** 0.5
+    assert float(line.tolerance) == pytest.approx(5.9588 * pooled * (4 / 3) ** 0.5, rel=1e-3)
+
+
+def test_a_planted_regression_is_told_with_its_size_and_other_seeds_are_not():
+    assert kinds(records("a", 60.3, 61.9, 62.4, 59.5, 60.8, first=3)) == []
+    moved = kinds(records("a", 54.0, first=3))
+    assert len(moved) == 1
+    assert moved[0].startswith(
+        "moved: desk a linear_somewhere_someone top1: 61.0 ± 6.2 expected, 54.0 now (seeds 3): -7.0, worse"
+    )
+    assert kinds(records("a", 70.0, first=3))[0].endswith("+9.0, better")
+
+
+def test_where_lower_is_better_a_rise_is_worse():
+    (line, *_) = expect(SPREAD, {"linear_somewhere_someone": False})
+    assert next(compare([line], records("a", 70.0))).text.endswith("+9.0, worse")
+
+
+def test_false_alarms_are_as_rare_as_promised():
+    """One number in a thousand: 4,000 draws of nine recipes with three seeds, and of one more run each."""
+    rng, alarms = random.Random(0), 0
+    blank = SPREAD[0]
+    for _ in range(400):
+        some = [
+            dataclasses.replace(blank, recipe=f"r{recipe}", seed=seed, metrics={"top1": rng.gauss(50, 2)})
+            for recipe in range(9)
+            for seed in range(3)
+        ]
+        for line in expect(some, {}):
+            alarms += abs(rng.gauss(50, 2) - float(line.target)) > float(line.tolerance)
+    assert 0 < alarms + 1 <= 12  # 3.6 expected of 3,600
+
+
+def test_one_seed_alone_tells_no_spread():
+    with pytest.raises(UserError, match="no recipe has two seeds"):
+        expect(records("a", 60.0), {})
+
+
+def test_another_protocol_or_other_data_cannot_be_compared():
+    assert "incomparable" in kinds(records("a", 61.0, transfer_version=2))[0]
+    assert "incomparable" in kinds(records("a", 61.0, transfer_data={"imagenet/val": "b" * 12}))[0]
+    assert kinds([])[0].startswith("missing")
+
+
+def test_other_settings_are_told_and_do_not_fail():
+    (found,) = compare(TARGETS[:1], records("a", 61.0, recipe_hash="f" * 12))
+    assert (found.kind, found.fails) == ("settings", False)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("61.000", "nan", "line 2: 'nan' is no number"),
+        ("higher", "up", "line 2: direction is 'up'"),
+        ("0@", "zero@", "line 2: runs are"),
+        ("desk,b", "desk,a", "line 3: a second target for desk a"),
+        ("scale,", "size,", "header must be scale,"),
+    ],
+)
+def test_faults_in_expected_are_named(tmp_path: Path, old: str, new: str, said: str):
+    path = tmp_path / "expected.csv"
+    path.write_text(as_csv(TARGETS).replace(old, new, 1))
+    with pytest.raises(UserError, match=f"expected.csv.*{said}"):
+        read_expected(path)
+
+
+def test_expected_is_read_as_written(tmp_path: Path):
+    path = tmp_path / "expected.csv"
+    path.write_text(as_csv(TARGETS))
+    assert read_expected(path) == TARGETS
+    with pytest.raises(UserError, match="--accept"):
+        read_expected(tmp_path / "none.csv")
+
+
+def test_the_committed_targets_are_of_the_committed_records():
+    lines = read_expected(LEADERBOARDS / "expected.csv")
+    assert lines
+    assert all(isinstance(line, Expected) and float(line.tolerance) > 0 for line in lines)
+
+
+CARD = ProtocolCard("linear_somewhere_someone", 1, "", "", {"top1": "%"}, (), "", "")
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Path:
+    """A copy of the leaderboards with records and targets of its own."""
+    for name in ("names.csv", "sources.csv", "tables.toml", "discrepancies.toml"):
+        shutil.copy(LEADERBOARDS / name, tmp_path)
+    shutil.copytree(LEADERBOARDS / "reported", tmp_path / "reported")
+    for record in SPREAD:
+        path = tmp_path / "measured" / record.published_path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(record.to_bytes())
+    (tmp_path / "expected.csv").write_text(as_csv(TARGETS))
+    return tmp_path
+
+
+def failing(shelf: Path) -> list[str]:
+    found = check(shelf / "runs", None, {CARD.id: CARD}, leaderboards=shelf)
+    return [f"{one.kind}: {one.text}" for one in found if one.fails]
+
+
+def test_sound_records_pass(shelf: Path):
+    assert failing(shelf) == []
+
+
+FIRST = SPREAD[0].published_path
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"top1": 60.0', '"top1": 60.4', "not accepted: {path}: edited or replaced"),
+        ('"top1": 60.0', '"top1": 0.6', "not accepted: {path}: edited or replaced"),
+        ('"top1": 60.0', '"top1": NaN', "bad record: {root}/{path}: not a record"),
+        ('"top1": 60.0', '"top1": 60.0, "top1": 61.0', "bad record: {root}/{path}: .*a key stands there twice"),
+        ('"top1": 60.0', '"top1": 160.0', "bad record: desk/a/seed0/.*: top1 is 160, and no percentage"),
+        ('"top1": 60.0', '"map": 60.0', "bad record: desk/a/seed0/.*: has the metrics"),
+        ('"seed": 0', '"seed": 1', "bad record: {root}/{path}: holds the record that belongs at"),
+        ('"seed": 0', '"seed": 0, "luck": 7', "bad record: {root}/{path}: 'luck' is unknown"),
+        ('"seed": 0', '"seed": 0.0', "bad record: {root}/{path}: 'seed' is not int"),
+        ("{", "", "bad record: {root}/{path}: not a record"),
+    ],
+)
+def test_a_record_changed_by_hand_is_named(shelf: Path, old: str, new: str, said: str):
+    path = shelf / "measured" / FIRST
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    text = said.format(path=re.escape(FIRST.as_posix()), root=re.escape(str(shelf / "measured")))
+    assert any(re.match(text, one) for one in failing(shelf)), failing(shelf)
+
+
+def test_a_missing_seed_an_unknown_record_and_a_duplicate_are_named(shelf: Path):
+    path = shelf / "measured" / FIRST
+    shutil.copy(path, path.with_name("copy.json"))
+    assert any(
+        one.startswith("bad record") and "copy.json: holds the record that belongs at" in one for one in failing(shelf)
+    )
+    path.with_name("copy.json").rename(shelf / "measured/loose.json")
+    assert any("loose.json: holds the record that belongs at" in one for one in failing(shelf))
+    (shelf / "measured/loose.json").unlink()
+    path.rename(shelf / "away.json")
+    assert failing(shelf) == [f"not accepted: {FIRST.as_posix()}: not there, though expected.csv speaks of it"]
+    other = a_record(recipe="a", seed=9, metrics={"top1": 60.0}, detail={})
+    (shelf / "measured" / other.published_path).write_bytes(other.to_bytes())
+    assert any("seed9.json: expected.csv does not know it" in one for one in failing(shelf))
+
+
+def test_fresh_runs_are_judged_instead_of_published_records(shelf: Path):
+    (record,) = records("a", 40.0, first=7)
+    path = shelf / "runs" / record.path
+    path.parent.mkdir(parents=True)
+    path.write_bytes(record.to_bytes())
+    (only,) = failing(shelf)
+    assert only.startswith("moved: desk a ")
+    assert only.endswith("40.0 now (seeds 7): -21.0, worse")
+
+
+def test_tables_mark_a_record_that_was_edited(shelf: Path):
+    edited = dataclasses.replace(SPREAD[0], metrics={"top1": 99.0})
+    flags = flagged([edited, *SPREAD[1:]], shelf)
+    assert flags[FIRST].startswith("edited or replaced")
+    assert "no recipe a at desk scale" in flags[SPREAD[1].published_path]
+    assert "edited" not in flags[SPREAD[1].published_path]
+
+
+def test_numbers_must_hold_together():
+    detail = {"per_stage": {"res4": 60.1, "res5": 63.6}, "selected": {"stage": "res5"}}
+    assert list(faults(a_record(metrics={"top1": 63.6}, detail=detail), CARD.metrics)) == []
+    (said,) = faults(a_record(metrics={"top1": 65.6}, detail=detail), CARD.metrics)
+    assert said == "top1 is 65.6, but the selected stage res5 has 63.6"
+    assert any("a fraction" in said for said in faults(a_record(metrics={"top1": 0.636}, detail=detail), CARD.metrics))
+
+
+def test_paper_scale_is_compared_with_the_papers(shelf: Path):
+    def at_paper(value: float) -> list[str]:
+        record = a_record(recipe="pirl", scale="paper", transfer="voc07_svm_goyal", metrics={"map": value}, detail={})
+        path = shelf / "runs" / record.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(record.to_bytes())
+        return failing(shelf)
+
+    assert at_paper(81.5) == []
+    assert at_paper(79.0) == [
+        "moved: pirl_linear, PIRL, VOC07 mAP: 79.0 (1) measured at paper scale, -2.1: below the reported number"
+    ]
+
+
+def test_the_report_counts():
+    text = report(check(Path("none"), "smoke", {}))
+    assert text.endswith("findings fail the gate, 0 do not.")
+
+
+def test_staleness_is_computed_from_recipe_protocol_and_data():
+    record = a_record()
+    hashes, versions = {(record.recipe, record.scale): record.recipe_hash}, {record.transfer: 1}
+    assert reasons(record, hashes, versions) == []
+    assert reasons(record, hashes, versions, lambda one, name: None) == []
+    assert reasons(record, hashes, versions, lambda one, name: record.transfer_data[name]) == []
+    for said, why in {
+        "there is no recipe some at desk scale": reasons(record, {}, versions),
+        "its recipe was 0123456789ab and is f now": reasons(record, dict.fromkeys(hashes, "f"), versions),
+        "there is no protocol linear_somewhere_someone": reasons(record, hashes, {}),
+        "its protocol was v1 and is v2 now": reasons(record, hashes, {record.transfer: 2}),
+        "imagenet/val was aaaaaaaaaaaa and is b now": reasons(record, hashes, versions, lambda one, name: "b"),
+    }.items():
+        assert why == [said]
+
+
+def test_a_changed_recipe_makes_its_published_records_stale():
+    from benchmark.catalog import find_recipes
+
+    name, recipe = next(iter(find_recipes().items()))
+    now = a_record(recipe=name, recipe_hash=recipe_hash(at_scale(recipe, "desk")), transfer="voc07_svm_goyal")
+    other = dataclasses.replace(now, seed=1, recipe_hash="f" * 12)
+    assert stale_records([now, other]).keys() == {other.published_path}
+
+
+JUNK = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.lists(st.integers(), max_size=2)
+)
+
+
+@settings(deadline=None, max_examples=50)
+@given(data=st.data())
+def test_whatever_is_done_to_a_record_is_named_by_file(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject):
+    """Any key set to anything: refused, not accepted, or the record as it was."""
+    shelf = tmp_path_factory.mktemp("shelf")
+    content = json.loads(SPREAD[0].to_bytes())
+    key = data.draw(st.sampled_from([*sorted(content), "extra"]))
+    if data.draw(st.booleans()) and isinstance(content.get(key), dict):
+        content[key][data.draw(st.sampled_from([*content[key], "more"]))] = data.draw(JUNK)
+    elif data.draw(st.booleans()):
+        content.pop(key, None)
+    else:
+        content[key] = data.draw(JUNK)
+    path = shelf / "measured" / FIRST
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(content))
+    (shelf / "expected.csv").write_text(as_csv(expect(SPREAD[:3], {})[:1]))
+    for record in SPREAD[1:3]:
+        (shelf / "measured" / record.published_path).write_bytes(record.to_bytes())
+    named = [
+        one.text
+        for one in check(shelf / "runs", None, {}, leaderboards=shelf)
+        if one.fails and FIRST.as_posix() in one.text
+    ]
+    assert bool(named) == (content != json.loads(SPREAD[0].to_bytes()))

@@ -1,0 +1,157 @@
+"""The site: whole, offline, sorted and filtered in a real browser; and pages take one pass over the records."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_results import a_record
+
+from benchmark import measured, results
+from benchmark.ledger import LEADERBOARDS
+from benchmark.pages import boards, leaderboard_files
+from benchmark.results import Record, read_published
+from benchmark.site import site_files
+
+BOARDS = boards(list(read_published(LEADERBOARDS / "measured")))
+SITE = site_files(BOARDS)
+
+
+def test_every_table_has_a_page_with_a_plot_and_downloads():
+    for key in BOARDS:
+        page = SITE[f"{key}.html"]
+        for svg in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
+            ET.fromstring(svg)
+        assert "<svg" in page, key
+        assert {f"data/{key}.csv", f"data/{key}.json", f"data/{key}.tex"} <= SITE.keys()
+
+
+def test_every_link_leads_somewhere_on_the_site_and_nothing_is_loaded_from_elsewhere():
+    for name, page in SITE.items():
+        if name.endswith(".html"):
+            for link in re.findall(r'(?<!:)\b(?:href|src)="([^"]+)"', page):
+                path, _, anchor = link.partition("#")
+                assert not re.match(r"[a-z]+:|//", link), (name, link)
+                assert not path or path in SITE, (name, link)
+                assert not anchor or f'id="{anchor}"' in SITE[path or name], (name, link)
+
+
+def test_measured_numbers_are_drawn_against_reported_ones():
+    assert "against reported: rank agreement (Kendall&#39;s τ) +" in SITE["pirl_linear.html"]
+
+
+def test_the_same_records_give_the_same_site():
+    assert site_files(BOARDS) == SITE
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    root = tmp_path_factory.mktemp("site")
+    for name, text in SITE.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8")
+    playwright = pytest.importorskip("playwright.sync_api", reason="NO BROWSER TEST: playwright is not installed")
+    with playwright.sync_playwright() as engine:
+        found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+        try:
+            browser = engine.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        except playwright.Error as error:
+            pytest.skip(f"NO BROWSER TEST: no Chromium starts here; `playwright install chromium` brings one ({error})")
+        page = browser.new_page()
+        page.set_default_timeout(120_000)
+        page.faults = []
+        page.on("pageerror", lambda error: page.faults.append(str(error)))
+        page.on("requestfailed", lambda request: page.faults.append(request.url))
+        page.on("request", lambda r: None if r.url.startswith(("file:", "data:")) else page.faults.append(r.url))
+        page.root = root
+        yield page
+        browser.close()
+
+
+def opened(page: Any, key: str, theme: str = "light") -> Any:
+    page.goto(f"file://{page.root}/{key}.html?theme={theme}")
+    page.wait_for_selector("body[data-ready]")
+    return page
+
+
+def methods(page: Any) -> list[str]:
+    return [text.split("\n")[0] for text in page.locator("tbody td.method").all_inner_texts()]
+
+
+def test_a_browser_sorts_by_number_and_filters_without_a_network(page: Any):
+    opened(page, "pirl_linear")
+    before = methods(page)
+    assert [re.sub("[a-z]$", "", name) if name == "Randoma" else name for name in before][-1] == "PIRL"
+    head = page.locator("thead th", has_text="VOC07 mAP, reported").first
+    head.click()
+    column = page.locator("thead th").all_inner_texts().index(head.inner_text())
+    numbers = page.locator(f"tbody tr td:nth-child({column + 1})").all_inner_texts()
+    values = [float(text) for text in numbers if text != "–"]
+    assert values == sorted(values)
+    assert numbers[-1] != "–"
+    head.click()
+    assert methods(page)[0] == "Supervised"
+    page.locator("input[type=search]").fill("npid")
+    assert methods(page) == ["NPID++"]
+    page.locator("input[type=search]").fill("")
+    assert sorted(methods(page)) == sorted(before)
+    assert page.faults == []
+
+
+def test_dark_and_light_differ_and_a_phone_does_not_scroll_sideways(page: Any):
+    colour = "getComputedStyle(document.body).backgroundColor"
+    light = opened(page, "rotnet_places205", "light").evaluate(colour)
+    dark = opened(page, "rotnet_places205", "dark").evaluate(colour)
+    assert light == "rgb(255, 255, 255)" != dark
+    page.locator("#theme").click()
+    assert page.evaluate(colour) == light
+    page.set_viewport_size({"width": 390, "height": 844})
+    for key in ("index", "discrepancies", "pirl_linear", "moco_detection_previous_ap50"):
+        page.goto(f"file://{page.root}/{key}.html")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, key
+    assert page.faults == []
+
+
+def many(count: int) -> list[Record]:
+    layouts = [("pirl", "voc07_svm_goyal", "map"), ("rotation", "linear_imagenet_pirl", "top1")]
+    stages = dict.fromkeys(("conv1", "res2", "res3", "res4", "res5"), 50.0)
+    return [
+        a_record(recipe=recipe, transfer=transfer, seed=seed, metrics={metric: 50.0}, detail={"per_stage": stages})
+        for recipe, transfer, metric in layouts
+        for seed in range(count // 2)
+    ]
+
+
+def test_the_work_grows_with_the_records_and_not_faster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Counted, not timed: each file is parsed once, and each record is looked at once per column that shows it."""
+    work: Counter[str] = Counter()
+
+    def counting(module: Any, name: str) -> None:
+        real = getattr(module, name)
+
+        def counted(*arguments: Any, **more: Any) -> Any:
+            work[name] += 1
+            return real(*arguments, **more)
+
+        monkeypatch.setattr(module, name, counted)
+
+    counting(results, "read_record")
+    counting(measured, "variant_of")
+    counting(measured, "score")
+    done = {}
+    for count in (20, 200):
+        for record in many(count):
+            path = tmp_path / str(count) / record.published_path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(record.to_bytes())
+        work.clear()
+        leaderboard_files(boards(list(read_published(tmp_path / str(count)))))
+        done[count] = dict(work)
+    assert done[20]["read_record"] == 20
+    assert done[200] == {name: 10 * times for name, times in done[20].items()}
