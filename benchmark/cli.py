@@ -382,7 +382,10 @@ def publish(
     runs: Annotated[Positional[tuple[Path, ...]], arg(help="Run folders, like runs/desk/<recipe>/seed0.")],
     allow_dirty: Annotated[bool, arg(help="Publish records of code that is in no commit too.")] = False,
 ) -> int:
-    """Copy the records of runs to leaderboards/measured, to be committed, and write the leaderboards again."""
+    """Copy the records of runs to leaderboards/measured, to be committed, and write the leaderboards again.
+
+    `sslbench check --accept` then makes them the regression gate's targets; until then tables mark them.
+    """
     from benchmark.ledger import LEADERBOARDS
     from benchmark.results import publish as publish_run
 

@@ -179,11 +179,13 @@ def _moved(line: Expected, name: str, found: Sequence[Record]) -> Iterator[Findi
 def not_accepted(expected: Sequence[Expected], published: Sequence[Record]) -> dict[Path, str]:
     """Published path -> why, of every record that is not the one that expected.csv was written from."""
     hashes = {path: one for line in expected for path, one in line.hashes.items()}
-    there = {record.published_path: record.hash for record in published}
+    there = {record.published_path: record for record in published}
     why = dict.fromkeys(hashes.keys() - there.keys(), "not there, though expected.csv speaks of it")
     why |= dict.fromkeys(there.keys() - hashes.keys(), "expected.csv does not know it")
-    changed = (path for path in hashes.keys() & there.keys() if hashes[path] != there[path])
-    return why | {path: f"edited or replaced: {there[path]}, not {hashes[path]}" for path in changed}
+    now = {path: there[path].hash for path in hashes.keys() & there.keys()}
+    return why | {
+        path: f"edited or replaced: {now[path]}, not {hashes[path]}" for path in now if now[path] != hashes[path]
+    }
 
 
 def as_csv(expected: Iterable[Expected]) -> str:
