@@ -261,8 +261,8 @@ TRAINVAL07, TRAINVAL12, TEST07 = ("voc2007", "trainval"), ("voc2012", "trainval"
 METRICS = {"ap": "%", "ap50": "%", "ap75": "%"}
 DEPARTURES = (
     "paper: the images of a step are padded to one size, not two by two",
-    f"desk: {DESK_IMAGES:,} images in small batches; new layers learn ten times as fast as the backbone",
-    "desk: shorter sides of 112 to 144 px, anchors of 24 to 104 px",
+    f"desk: {DESK_IMAGES:,} images in small batches; new layers learn four times as fast as the backbone",
+    "desk: shorter sides of 160 to 192 px, anchors of 32 to 144 px",
     "desk: 64 anchors and 32 regions of 4x4 cells an image, up to half of the regions positive",
 )
 
@@ -271,7 +271,7 @@ def _at_scales(paper: Values, desk_rate: float, desk_batch: int) -> dict[Scale, 
     steps = DESK_IMAGES // desk_batch
     small = replace(
         paper.settings,
-        anchor_sides=(24, 48, 72, 104),
+        anchor_sides=(32, 64, 96, 144),
         anchors=64,
         regions=32,
         regions_positive=0.5,
@@ -283,13 +283,19 @@ def _at_scales(paper: Values, desk_rate: float, desk_batch: int) -> dict[Scale, 
         small,
         _course(steps, desk_batch, Warmup(Steps(20), 0.01), round(0.75 * steps), round(0.92 * steps)),
         SGD(lr=desk_rate, momentum=0.9, weight_decay=1e-4),
-        head_rate=10.0,
-        short_sides=(112, 128, 144),
-        test_side=128,
-        longest_side=224,
+        head_rate=4.0,
+        short_sides=(160, 176, 192),
+        test_side=176,
+        longest_side=320,
         precise_steps=paper.precise_steps // 10,
     )
-    smoke = replace(desk, course=_course(4, 2, Warmup(Steps(2), 0.01), 3), precise_steps=paper.precise_steps // 100)
+    smoke = replace(
+        desk,
+        course=_course(4, 2, Warmup(Steps(2), 0.01), 3),
+        short_sides=(64, 96),
+        test_side=96,
+        precise_steps=paper.precise_steps // 100,
+    )
     return {"paper": paper, "desk": desk, "smoke": smoke}
 
 
