@@ -117,7 +117,10 @@ def test_an_option_without_an_explanation_would_be_found(capsys: pytest.CaptureF
         ("publish", "name a run's folder"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(line: str, said: str, capsys: pytest.CaptureFixture[str]):
+def test_bad_input_is_one_line_and_status_2(
+    line: str, said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)  # where nothing has been run yet
     assert run(*line.split()) == 2
     told = capsys.readouterr().err
     assert said in told
