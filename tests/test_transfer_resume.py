@@ -145,10 +145,10 @@ def test_killed_at_random_points_it_ends_with_the_same_record(
 
 
 @pytest.mark.parametrize("back", range(RECORD_WRITES))
+@pytest.mark.parametrize("name", ["linear_imagenet_moco", "voc07_det_c4_pirl", "voc12_seg_fcn_moco"])
 def test_killed_in_its_last_writes_it_ends_with_the_same_record(
-    back: int, whole: Callable[[str], Whole], world: Path, pretrained: Path, tmp_path: Path
+    name: str, back: int, whole: Callable[[str], Whole], world: Path, pretrained: Path, tmp_path: Path
 ):
-    name = "linear_imagenet_moco"
     wanted, runs = whole(name), copied(pretrained, tmp_path / "runs")
     kill = functools.partial(die_in_write, wanted.scored.writes - back)
     assert in_processes(1, transfer, name, world, runs, 0, kill)[0].exit_code == -9

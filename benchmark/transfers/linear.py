@@ -35,7 +35,6 @@ from benchmark.transfers.features import (
     as_input,
     at_positions,
     backbone_key,
-    digest,
     frozen,
     last_average,
     once,
@@ -43,7 +42,7 @@ from benchmark.transfers.features import (
     working_copy,
 )
 from benchmark.transfers.preprocessing import Preprocessing, centre_crop, crop_and_flip, crop_flip_and_colour
-from benchmark.transfers.training import Course, Source, fit, sgd
+from benchmark.transfers.training import Course, Source, checkpoint_path, fit, sgd
 
 Maps = dict[str, Tensor]  # tap -> (B, C, grid, grid)
 
@@ -231,20 +230,10 @@ class _Run:
         return Scores({"top1": per_stage[stage]}, detail)
 
     def _checkpoint(self, data: dict[str, str]) -> Path:
-        """Its name says everything that decides the run, so a checkpoint found there is this run's."""
-        facts = (
-            *(
-                self.card.id,
-                self.card.version,
-                self.context.scale,
-                self.context.seed,
-                data,
-                self.augment.name,
-                self.probe.views,
-            ),
-            *(backbone_key(self.trunk), as_plain(self.probe.course), as_plain(self.probe.optimizers)),
-        )
-        return self.context.workspace / f"{self.card.id}-{digest(facts)}.pt"
+        context, probe = self.context, self.probe
+        read = (context.scale, context.seed, data, self.augment.name, probe.views)
+        trained = (backbone_key(self.trunk), as_plain(probe.course), as_plain(probe.optimizers))
+        return checkpoint_path(self.card, context, *read, *trained)
 
 
 READER = {"imagenet": "imagenet", "places205": "places205", "inat18": "inat2018"}

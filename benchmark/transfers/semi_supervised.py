@@ -26,10 +26,10 @@ from benchmark.data.splits import from_list_file, labelled_fraction
 from benchmark.recipe import SGD, Epochs, Milestones, as_plain
 from benchmark.scale import Scale
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
-from benchmark.transfers.features import as_input, at_positions, backbone_key, digest, frozen, once, working_copy
+from benchmark.transfers.features import as_input, at_positions, backbone_key, frozen, once, working_copy
 from benchmark.transfers.metrics import topk_accuracy
 from benchmark.transfers.preprocessing import centre_crop, crop_and_flip
-from benchmark.transfers.training import Course, fit, sgd
+from benchmark.transfers.training import Course, checkpoint_path, fit, sgd
 
 HEAD_STREAM = 12  # which of the run's random streams the head is drawn from
 
@@ -72,8 +72,8 @@ class SemiSupervised(Transfer):
         labelled = self.labelled(train, context)
         data = {images.name: images.fingerprint() for images in (labelled, test)}
         course, side = self.courses[context.scale], backbone.input.size
-        facts = (self.card.id, self.card.version, context.scale, context.seed, backbone_key(backbone), data)
-        checkpoint = context.workspace / f"{self.card.id}-{digest((*facts, as_plain(course), as_plain(OPTIMIZER)))}.pt"
+        facts = (context.scale, context.seed, backbone_key(backbone), data, as_plain(course), as_plain(OPTIMIZER))
+        checkpoint = checkpoint_path(self.card, context, *facts)
         model = Classifier(working_copy(backbone, context.device), len(train.classes), context.seed).to(context.device)
 
         views = Views(labelled, crop_and_flip(side), context.seed)

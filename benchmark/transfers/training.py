@@ -19,7 +19,8 @@ from benchmark.data.loader import TrainOrder
 from benchmark.engine.checkpoint import load_optimizer, read_state, write_state
 from benchmark.errors import UserError
 from benchmark.recipe import SGD, Schedule, Span
-from benchmark.transfers.contract import Context
+from benchmark.transfers.contract import Context, ProtocolCard
+from benchmark.transfers.features import digest
 
 CHECKPOINT_SECONDS = 120.0
 REPORT_STEPS = 10
@@ -48,6 +49,12 @@ class Course:
     def factor(self, step: int, num_images: int) -> float:
         """Multiplier of the learning rate at `step` (0-based)."""
         return self.schedule.factor(step, self.steps_total(num_images), self.steps_per_epoch(num_images))
+
+
+def checkpoint_path(card: ProtocolCard, context: Context, *facts: object) -> Path:
+    """Where a training keeps its state. With card and version, `facts` are everything that decides it, so a checkpoint
+    found there is this training's own; it is removed once the record is there (Context.workspace)."""
+    return context.workspace / f"{card.id}-{digest((card.id, card.version, *facts))}.pt"
 
 
 def sgd(groups: Iterable[tuple[Iterable[nn.Parameter], SGD]]) -> torch.optim.SGD:

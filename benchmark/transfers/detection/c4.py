@@ -38,8 +38,8 @@ from benchmark.transfers.detection.average_precision import (
 from benchmark.transfers.detection.detectron2_engine import Detectron2
 from benchmark.transfers.detection.faster_rcnn import FasterRcnn
 from benchmark.transfers.detection.settings import Detector, Found, Settings, Target
-from benchmark.transfers.features import backbone_key, digest, frozen, working_copy
-from benchmark.transfers.training import Course, fit, sgd
+from benchmark.transfers.features import backbone_key, frozen, working_copy
+from benchmark.transfers.training import Course, checkpoint_path, fit, sgd
 
 ENGINES: dict[str, Callable[[Backbone, int, Settings, int], Detector]] = {
     "torchvision": FasterRcnn,
@@ -137,13 +137,12 @@ class Detection(Transfer):
         train = joined(parts).with_objects()
         engine = self.chosen_engine(context.engine)
         assert engine
-        facts = (self.card.id, self.card.version, engine, context.seed, data, backbone_key(backbone), as_plain(values))
-        checkpoint = context.workspace / f"{self.card.id}-{digest(facts)}.pt"
+        facts = (engine, context.seed, data, backbone_key(backbone), as_plain(values))
+        checkpoint = checkpoint_path(self.card, context, *facts)
         detector = ENGINES[engine](working_copy(backbone, context.device), len(CLASSES), values.settings, context.seed)
         detector.to(context.device)
         _train(detector, values, train, checkpoint, context)
         found = _detect(detector, values, test, context)
-        checkpoint.unlink(missing_ok=True)
         aps = average_precisions(test.annotations, found, len(CLASSES), eleven_points)
         detail = {"per_class": _per_class(aps), "trained_on": len(train)}
         return Scores(_metrics(aps), detail, data, _picture(test, found))

@@ -28,9 +28,9 @@ from benchmark.recipe import SGD, Epochs, Milestones, Span, Steps, as_plain
 from benchmark.scale import Scale
 from benchmark.transfers import pictures
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
-from benchmark.transfers.features import as_input, backbone_key, digest, frozen, working_copy
+from benchmark.transfers.features import as_input, backbone_key, frozen, working_copy
 from benchmark.transfers.segmentation.mean_iou import confusion, iou_per_class
-from benchmark.transfers.training import Course, fit, sgd
+from benchmark.transfers.training import Course, checkpoint_path, fit, sgd
 
 HEAD_STREAM = 13  # which of the run's random streams the head is drawn from
 NAMES = ("background", *CLASSES)
@@ -170,19 +170,14 @@ class Segmentation(Transfer):
         train, test = values.train(context.data_root), voc_masks(context.data_root, "2012", "val")
         data = {masked.images.name: masked.fingerprint() for masked in (train, test)}
         model = Fcn(working_copy(backbone, context.device), values, context.seed).to(context.device)
-        checkpoint = context.workspace / f"{self.card.id}-{digest(self._facts(backbone, context, data))}.pt"
+        settings = [as_plain(value) for name, value in vars(values).items() if name != "train"]
+        checkpoint = checkpoint_path(self.card, context, context.seed, data, backbone_key(backbone), settings)
         _train(model, values, train, checkpoint, context)
         counts, picture = _test(model.eval(), values, test, context)
-        checkpoint.unlink(missing_ok=True)
         ious = dict(zip(NAMES, iou_per_class(counts).tolist(), strict=True))
         there = {name: iou for name, iou in ious.items() if not np.isnan(iou)}
         detail = {"per_class": there, "classes_nowhere": sorted(ious.keys() - there.keys()), "trained_on": len(train)}
         return Scores({"miou": float(np.mean(list(there.values())))}, detail, data, picture)
-
-    def _facts(self, backbone: Backbone, context: Context, data: dict[str, str]) -> list[object]:
-        values = self.values[context.scale]
-        settings = [as_plain(value) for name, value in vars(values).items() if name != "train"]
-        return [self.card.id, self.card.version, context.seed, data, backbone_key(backbone), settings]
 
 
 def _train(model: Fcn, values: Values, train: Masked, checkpoint: Path, context: Context) -> None:
