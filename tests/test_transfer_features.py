@@ -78,8 +78,10 @@ def test_pools_at_224_give_the_tables_grids(name: str, numbers: int):
     torch.testing.assert_close(out[:, :, 1, 1], window.mean(dim=(2, 3)))
 
 
-@pytest.mark.parametrize(("side", "grids"), [(64, (12, 6, 4, 3, 2)), (32, (12, 6, 4, 2, 1)), (288, (12, 6, 4, 3, 2))])
-def test_other_input_sizes_keep_the_grids_where_the_map_has_them(side: int, grids: tuple[int, ...]):
+@pytest.mark.parametrize(
+    ("side", "grids"), [(32, (2, 1, 1, 1, 1)), (64, (3, 2, 1, 1, 1)), (112, (6, 3, 2, 2, 1)), (288, (12, 6, 4, 3, 2))]
+)
+def test_smaller_images_get_cells_of_as_many_pixels_and_larger_ones_the_same_grids(side: int, grids: tuple[int, ...]):
     for name, grid in zip(CHANNELS, grids, strict=True):
         stage = Stage(CHANNELS[name], STRIDES[name])
         map_side = side // stage.stride

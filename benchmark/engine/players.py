@@ -44,10 +44,11 @@ def _optimizer(values: Optimizer, parameters: list[nn.Parameter]) -> torch.optim
         },
     ]
     groups = [group for group in groups if group["params"]]
+    # fused: a small network's step on a CPU otherwise spends a tenth of its time between a hundred small tensors
     if isinstance(values, SGD):
-        return torch.optim.SGD(groups, values.lr, values.momentum, nesterov=values.nesterov)
+        return torch.optim.SGD(groups, values.lr, values.momentum, nesterov=values.nesterov, fused=True)
     make = torch.optim.AdamW if values.decoupled else torch.optim.Adam
-    return make(groups, values.lr, values.betas)
+    return make(groups, values.lr, values.betas, fused=True)
 
 
 def set_rates(players: dict[str, Player], recipe: Recipe, factor: float) -> None:

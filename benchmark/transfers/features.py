@@ -82,15 +82,18 @@ def last_average(backbone: Backbone) -> Tap:
 
 
 def pooled(x: Tensor, name: str, stage: Stage) -> Tensor:
-    """(B, C, H, H) -> (B, C, grid, grid). The listed pool on a map of the listed size; on another input size adaptive
-    pooling to the same grid, or to the map's own where that is smaller. A stage without a listed pool gets the grid
-    that comes nearest to 9,216 numbers."""
+    """(B, C, H, H) -> (B, C, grid, grid). The listed pool on a map of the listed size. On a smaller map, adaptive
+    pooling to cells of as many pixels as there, as smaller cells would hand a small image's layout to the classifier;
+    on a larger one, to the same grid. A stage without a listed pool gets the grid that comes nearest to 9,216 numbers.
+    """
     pool, side = POOLS.get(name), x.shape[-1]
-    listed = pool is not None and pool.side * stage.stride == 224
-    if pool is not None and listed and side == pool.side:
+    if pool is None or pool.side * stage.stride != 224:
+        grid = round(math.sqrt(DIMENSIONS / x.shape[1]))
+    elif side == pool.side:
         return F.avg_pool2d(x, pool.kernel, pool.stride, pool.padding)
-    grid = pool.grid if pool is not None and listed else max(round(math.sqrt(DIMENSIONS / x.shape[1])), 1)
-    return F.adaptive_avg_pool2d(x, min(grid, side))
+    else:
+        grid = min(round(pool.grid * side / pool.side), pool.grid)
+    return F.adaptive_avg_pool2d(x, min(max(grid, 1), side))
 
 
 class NotFrozenError(RuntimeError):

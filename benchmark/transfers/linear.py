@@ -271,7 +271,7 @@ def _scales(paper: Probe, optimizers: tuple[SGD, ...], *drops: float) -> dict[Sc
 def _pirl(dataset: str, epochs: float, reported: str) -> LinearTransfer:
     card = ProtocolCard(
         id=f"linear_{dataset}_pirl",
-        version=1,
+        version=2,
         title=f"{TITLES[dataset]}, linear on the best frozen stage",
         citation=f"Misra & van der Maaten, CVPR 2020, arXiv:1912.01991, section 3.2, supplement C; {reported}",
         metrics={"top1": "%"},
@@ -298,7 +298,7 @@ def _pirl(dataset: str, epochs: float, reported: str) -> LinearTransfer:
 def _goyal(dataset: str) -> LinearTransfer:
     card = ProtocolCard(
         id=f"linear_{dataset}_goyal",
-        version=1,
+        version=2,
         title=f"{TITLES[dataset]}, linear on the best frozen stage, 140,000 steps",
         citation="Goyal et al., ICCV 2019, arXiv:1905.01235",
         metrics={"top1": "%"},

@@ -164,7 +164,7 @@ def _detail(results: dict[str, list[ClassResult]], names: list[str], classes: tu
 voc07_svm_goyal = VocSvm(
     ProtocolCard(
         id="voc07_svm_goyal",
-        version=1,
+        version=2,
         title="VOC2007, linear SVM on the best frozen stage",
         citation="Goyal et al., ICCV 2019, arXiv:1905.01235; released code, tools/svm",
         metrics={"map": "%"},
