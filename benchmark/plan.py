@@ -68,6 +68,7 @@ def plan(recipe: Recipe, scale: Scale, processes: int, num_images: int | None, d
     sections = [
         ("Run", [*_length_lines(changed, count, source, steps_per_epoch, total)]),
         ("Rates", [*_rate_lines(changed, total, steps_per_epoch)]),
+        ("Settings", [*_setting_lines(changed)]),
         ("State", [*_state_lines(changed, method, count)]),
         ("Cost", [*_cost_lines(changed, method, fake, count, total, processes, gpu)] if total else []),
     ]
@@ -108,6 +109,15 @@ def _rate_lines(recipe: Recipe, total: int, steps_per_epoch: int) -> Iterator[Li
         for player, optimizer in recipe.optimizers.items():
             formula = f"{optimizer.lr:g} x {factor:.6g}, {why}"
             yield f"lr of {player} at step {step:,}", f"{optimizer.lr * factor:.6g}", formula
+
+
+def _setting_lines(recipe: Recipe) -> Iterator[Line]:
+    """Every value of the method, the backbone and the optimizers, with the flag that changes it."""
+    parts = {"method": recipe.method, "backbone": recipe.backbone}
+    parts |= {f"optimizers.{player}": optimizer for player, optimizer in recipe.optimizers.items()}
+    for part, values in parts.items():
+        for name, value in vars(values).items():
+            yield name, _short(value), f"--recipe.{part}.{name}"
 
 
 def _milestones(schedule: Schedule, total: int, steps_per_epoch: int) -> list[tuple[int, str]]:

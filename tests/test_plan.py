@@ -36,6 +36,13 @@ def test_length_and_rates_of_the_hardest_recipe(pirl: dict[str, str]):
     assert number(pirl["lr of main at step 1,000,799"]) == pytest.approx(1.2e-4)
 
 
+def test_every_setting_stands_there_with_its_flag():
+    text = plan(get_recipe("pirl"), "paper", 32, None, None, GPU)
+    for flag, value in {"method.tau": "0.07", "method.lambda_": "0.5", "optimizers.main.momentum": "0.9"}.items():
+        line = rf"^{flag.split('.')[-1]} +{re.escape(value)}  --recipe\.{re.escape(flag)}$"
+        assert re.search(line, text, re.MULTILINE), flag
+
+
 def test_bank_and_cost_of_the_hardest_recipe(pirl: dict[str, str]):
     assert "1,281,167 x 128 x 4 bytes" in pirl["buffer bank.rows"]
     assert "656 MB" in pirl["buffer bank.rows"]
