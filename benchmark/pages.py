@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+from tabulate import tabulate
 
 from benchmark.leaderboards import Layout, read_chapters, read_discrepancies, read_layouts
 from benchmark.ledger import LEADERBOARDS, read_ledger, read_names, read_sources
 from benchmark.markdown import markdown
+from benchmark.measured import Seeds
 from benchmark.results import Record, read_published
 from benchmark.tables import Board, Context, board
 
@@ -43,6 +47,26 @@ def render(
     """Every table as markdown by key."""
     found = boards(records, leaderboards, also_unmeasured=also_unmeasured)
     return {key: markdown(one) for key, one in found.items()}
+
+
+def in_no_table(records: Sequence[Record], leaderboards: Path = LEADERBOARDS) -> str:
+    """What was measured and no table shows, such as a user's own recipe, as markdown; empty if there is nothing."""
+    layouts = read_layouts(leaderboards / "tables.toml")
+    shown = {(r.recipe, c.transfer) for one in layouts for r in one.rows for c in one.columns}
+    groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
+    for record in records:
+        if (record.recipe, record.transfer) not in shown:
+            for metric in record.metrics:
+                groups[record.recipe, record.recipe_hash, record.transfer, metric].append(record)
+    lines = [
+        (recipe, transfer, metric, Seeds(tuple(found), tuple(record.metrics[metric] for record in found)))
+        for (recipe, _, transfer, metric), found in sorted(groups.items())
+    ]
+    if not lines:
+        return ""
+    return "## In no paper's table\n\n" + tabulate(
+        lines, headers=("recipe", "transfer", "metric", "measured"), tablefmt="github", disable_numparse=True
+    )
 
 
 def current_boards(leaderboards: Path = LEADERBOARDS) -> dict[str, Board]:

@@ -14,7 +14,7 @@ from benchmark.errors import UserError
 from benchmark.files import write_whole
 from benchmark.ledger import LEADERBOARDS
 from benchmark.measured import collect
-from benchmark.pages import render
+from benchmark.pages import in_no_table, render
 from benchmark.recipe import Recipe
 from benchmark.results import Record, read_published, read_runs
 from benchmark.scale import Scale
@@ -126,11 +126,12 @@ def current_check(
 
 def write_tables(runs: Path, scale: Scale, is_current: Callable[[Record], bool]) -> str:
     """Every table with a number of this scale, as markdown; also written below runs/<scale>."""
-    records = collect(read_published(LEADERBOARDS / "measured"), read_runs(runs), is_current)
-    rendered = render([record for record in records if record.scale == scale], also_unmeasured=False)
+    collected = collect(read_published(LEADERBOARDS / "measured"), read_runs(runs), is_current)
+    records = [record for record in collected if record.scale == scale]
+    rendered = render(records, also_unmeasured=False)
     folder = runs / scale / "tables"
     for key, text in rendered.items():
         write_whole(folder / f"{key}.md", text.encode())
-    whole = "\n".join(rendered.values())
+    whole = "\n".join(filter(None, [*rendered.values(), in_no_table(records)]))
     write_whole(runs / scale / "tables.md", whole.encode())
     return whole

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -131,3 +132,15 @@ def test_without_a_backbone_its_transfers_are_left_out(
     assert "no random_init today" in shown
     assert shown.count("left out, there is no backbone") == 12
     assert quick == []
+
+
+def test_a_recipe_in_no_table_shows_its_numbers_below_them(
+    quick: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/mine.py").write_text("from recipes.random_init import random_init\n\nmine = random_init\n")
+    assert cli.run([*COMMAND, "mine", "--recipes-dir", "own"]) == 0
+    below = capsys.readouterr().out.partition("## In no paper's table")[2]
+    for name in set(quick):
+        assert re.search(rf"\| mine +\| {name} +\| \w+ +\| 50\.0 \(1\)", below), name
+    assert "| random_init" not in below
