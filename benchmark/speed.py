@@ -33,11 +33,11 @@ def speed(recipe: Recipe, images: ImageSet, machine: Machine, rounds: int) -> st
     taken, data_rate = _data_path(recipe, images, machine, rounds)
     batch = taken.to(machine.device)
     method = build_method(recipe, len(images)).to(machine.device).to(memory_format=torch.channels_last)
-    players = build_players(method, recipe)
+    players, inputs = build_players(method, recipe), _inputs(method.backbone, batch)
     step_seconds, bare_seconds = _in_turns(
         [
             lambda: train_step(method, batch, players, recipe.precision),
-            lambda: _bare(method.backbone, batch, recipe.precision),
+            lambda: _bare(method.backbone, inputs, recipe.precision),
         ],
         machine.device,
         rounds,
@@ -79,20 +79,15 @@ def _in_turns(actions: list[Callable[[], object]], device: torch.device, rounds:
     return [statistics.median(times) for times in seconds]
 
 
-def _bare(backbone: Backbone, batch: Batch, precision: str) -> None:
-    for view in batch.views.values():
-        pixels = _pixels(view)
-        if pixels is None:
-            continue
-        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            x = backbone.input.normalize(pixels).contiguous(memory_format=torch.channels_last)
+def _inputs(backbone: Backbone, batch: Batch) -> list[Tensor]:
+    """Each view of images as the backbone takes it: (N, 3, H, W), normalised."""
+    images = (view.flatten(0, -4) for view in batch.views.values() if view.dtype == torch.uint8 and view.ndim >= 4)
+    return [backbone.input.normalize(view).contiguous(memory_format=torch.channels_last) for view in images]
+
+
+def _bare(backbone: Backbone, inputs: list[Tensor], precision: str) -> None:
+    for x in inputs:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
             total = backbone(x).float().sum()
         total.backward()
     backbone.zero_grad(set_to_none=True)
-
-
-def _pixels(view: Tensor) -> Tensor | None:
-    """A view's images as (N, 3, H, W); None for a view that is not of images."""
-    if view.dtype != torch.uint8 or view.ndim < 4:
-        return None
-    return view.flatten(0, -4)
