@@ -154,6 +154,7 @@ pirl = Recipe(
         Change("precision", "bf16", "nearly twice the speed"),
         Change("length", Epochs(40), "minutes"),
         Change("method.crop_area", (0.3, 1.0), "8 % of a 96-pixel picture is 27 pixels wide"),
+        Change("method.loss", "info_nce", "better than NCE on held-out training images, with 1,024 negatives"),
         Change("method.head_norm", True, "cosines of positive features are all near 1 without"),
         Change(
             "method.running_statistics", "images", "18-pixel patches have other statistics than what is transferred"
