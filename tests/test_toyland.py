@@ -25,6 +25,7 @@ from scipy.io import loadmat
 from sklearn.linear_model import LogisticRegression
 
 from benchmark.data.datasets import DATASETS, open_dataset
+from benchmark.data.masks import train_aug, voc_masks
 from benchmark.data.toyland import WORLD_DATASETS, build_world, contact_sheet, world
 from benchmark.data.toyland.catalogue import OBJECTS, VOC_OBJECTS
 from benchmark.data.toyland.layouts import LAYOUTS, voc
@@ -147,7 +148,7 @@ def test_a_failing_build_leaves_nothing_and_a_full_disk_is_told(tmp_path, monkey
     assert names_below(tmp_path / "VOCdevkit") == ["VOC2007"]
     monkeypatch.undo()
     build_world(tmp_path, "smoke", datasets=["voc2012"], progress=False)
-    assert names_below(tmp_path) == [".toyland-lock", "VOCdevkit", "toyland.json"]
+    assert names_below(tmp_path) == [".toyland-lock", "VOCdevkit", "benchmark_RELEASE", "toyland.json"]
 
 
 _BUILD = (
@@ -284,6 +285,18 @@ def test_voc_boxes_enclose_masks_and_borders_are_void(year, smoke):
                 assert 1 <= xmin <= xs.min() + 1 <= xs.max() + 1 <= xmax <= image.width
                 assert 1 <= ymin <= ys.min() + 1 <= ys.max() + 1 <= ymax <= image.height
                 assert {VOC_OBJECTS[code - 1] for code in np.unique(by_class[ys, xs])} == {entry.findtext("name")}
+
+
+def test_sbd_masks_are_those_of_voc_where_voc_is_sure(smoke):
+    own, aug = voc_masks(smoke, "2012", "train"), train_aug(smoke)
+    assert len(aug) == len(own) + 40  # two thirds of train and of val have no mask of VOC's
+    root = smoke / "VOCdevkit/VOC2012"
+    for name in listed(root, "Segmentation", "trainval"):
+        by_voc = np.asarray(Image.open(root / "SegmentationClass" / f"{name}.png"))
+        by_sbd = loadmat(smoke / f"benchmark_RELEASE/dataset/cls/{name}.mat")["GTcls"][0, 0]["Segmentation"]
+        sure = by_voc != voc.VOID
+        assert sure.mean() > 0.5
+        np.testing.assert_array_equal(by_sbd[sure], by_voc[sure])
 
 
 def voc_tags() -> tuple[str, ...]:

@@ -1,7 +1,9 @@
-"""PASCAL VOC 2007 and 2012: boxes, presence codes, and palette masks with a void border."""
+"""PASCAL VOC 2007 and 2012: boxes, presence codes, and palette masks with a void border of some pictures; and for every
+picture of 2012 the mask of the Semantic Boundaries Dataset (SBD), a .mat file without void."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image
+from scipy.io import savemat
 
 from benchmark.data.toyland.catalogue import VOC_OBJECTS
 from benchmark.data.toyland.layouts.base import Layout, Picture, ScaleName, lines, save_jpeg, write_text
@@ -18,12 +21,14 @@ from benchmark.data.toyland.rng import generator
 
 SIZES: dict[int, dict[ScaleName, dict[str, int]]] = {
     2007: {"desk": {"train": 200, "val": 200, "test": 400}, "smoke": {"train": 10, "val": 10, "test": 20}},
-    2012: {"desk": {"train": 150, "val": 150}, "smoke": {"train": 10, "val": 10}},
+    2012: {"desk": {"train": 450, "val": 450}, "smoke": {"train": 30, "val": 30}},
 }
 FORMATS = ((128, 96), (128, 96), (128, 84), (96, 128), (112, 112))  # pixels, mostly landscape
 VOID = 255
+MAT_HEADER = 116  # bytes of text
 _FIRST = {"val": 10}  # val starts with another class than train: trainval shows all twenty at every scale
-SEGMENTED_EVERY = {2007: 3, 2012: 1}  # 2007 has masks for some pictures only
+SEGMENTED_EVERY = 3  # VOC has masks for some pictures only
+SBD = "benchmark_RELEASE"
 DIFFICULT_VISIBLE = 0.4  # an object less visible than this is marked difficult …
 DIFFICULT_PIXELS = 60  # … and so is one that shows fewer pixels
 
@@ -57,7 +62,7 @@ def draw(year: int, root: Path, picture: Picture, seed: int) -> Note:
     image, instances = crowd(rng, picture.shows, width, height)
     path = root / picture.path
     save_jpeg(image, path)
-    segmented = picture.index % SEGMENTED_EVERY[year] == 0
+    segmented = picture.index % SEGMENTED_EVERY == 0
     folder, name = path.parents[1], path.stem
     write_text(folder / "Annotations" / f"{name}.xml", annotation(year, name, (width, height), instances, segmented))
     if segmented:
@@ -66,6 +71,10 @@ def draw(year: int, root: Path, picture: Picture, seed: int) -> Note:
             target = folder / f"Segmentation{kind}" / f"{name}.png"
             target.parent.mkdir(parents=True, exist_ok=True)
             palette_image(mask).save(target, format="PNG")
+    if year == 2012:
+        target = root / SBD / "dataset" / "cls" / f"{name}.mat"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(sbd_mask(numbered(instances, (height, width))[0]))
     presence: dict[str, bool] = {}
     for instance in instances:
         presence[instance.name] = presence.get(instance.name, False) or not difficult(instance)
@@ -119,16 +128,29 @@ def _add_head(person: ElementTree.Element, box: Sequence[float]) -> None:
 def masks(instances: Sequence[Instance], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """(H, W) uint8 twice: class numbers 1 … 20 and object numbers 1 …, 0 background, 255 along every outline and
     wherever an object is difficult."""
-    by_class, by_object = np.zeros((2, *size), dtype=np.uint8)
-    for number, instance in enumerate(instances, start=1):
-        by_class[instance.mask] = VOC_OBJECTS.index(instance.name) + 1
-        by_object[instance.mask] = number
+    by_class, by_object = numbered(instances, size)
     void = outlines(by_object)
     for instance in instances:
         if difficult(instance):
             void |= instance.mask
     by_class[void] = by_object[void] = VOID
     return by_class, by_object
+
+
+def numbered(instances: Sequence[Instance], size: tuple[int, int]) -> np.ndarray:
+    """(2, H, W) uint8: class numbers 1 … 20 and object numbers 1 …; 0 background."""
+    by_class, by_object = both = np.zeros((2, *size), dtype=np.uint8)
+    for number, instance in enumerate(instances, start=1):
+        by_class[instance.mask] = VOC_OBJECTS.index(instance.name) + 1
+        by_object[instance.mask] = number
+    return both
+
+
+def sbd_mask(by_class: np.ndarray) -> bytes:
+    """A .mat file with GTcls.Segmentation. Its header, which would hold the date, is the same every time."""
+    file = io.BytesIO()
+    savemat(file, {"GTcls": {"Segmentation": by_class, "CategoriesPresent": np.setdiff1d(by_class, [0])}})
+    return b"MATLAB 5.0 MAT-file, drawn by Toyland".ljust(MAT_HEADER) + file.getvalue()[MAT_HEADER:]
 
 
 def outlines(numbers: np.ndarray) -> np.ndarray:
@@ -177,6 +199,8 @@ def finish(
             # Right-aligned in two columns, so that 0 and 1 follow two spaces, as in the real files.
             rows = [f"{name} {presence_code(note, shown):2d}" for name, note in chosen]
             write_text(sets / "Main" / f"{shown}_{split}.txt", lines(rows))
+        if year == 2012 and split != "trainval":
+            write_text(root / SBD / "dataset" / f"{split}.txt", lines([name for name, _ in chosen]))
 
 
 def presence_code(note: Note, name: str) -> int:
@@ -187,7 +211,7 @@ def presence_code(note: Note, name: str) -> int:
 def _layout(year: int) -> Layout:
     return Layout(
         f"voc{year}",
-        (f"VOCdevkit/VOC{year}",),
+        (f"VOCdevkit/VOC{year}", *((SBD,) if year == 2012 else ())),
         partial(pictures, year),
         partial(draw, year),
         partial(finish, year),
