@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from benchmark.errors import UserError
@@ -52,17 +52,24 @@ def variant_of(record: Record) -> Variant:
     return Variant(record.scale, record.transfer_version, data)
 
 
-def one_setting(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
-    """(the records that may be averaged, the others): those of the settings with most seeds, then the lowest."""
+def one_setting(records: Sequence[Record], current: Collection[str]) -> tuple[list[Record], list[Record]]:
+    """(the records that may be averaged, the others): those of settings that would be run now, whose hashes are in
+    `current`, before those of any others; then those with most seeds; then those with the lowest seed."""
     by_settings: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         by_settings[record.recipe_hash].append(record)
-    kept = max(by_settings.values(), key=lambda group: (len(group), -min(record.seed for record in group)))
+    kept = max(
+        by_settings.values(),
+        key=lambda group: (group[0].recipe_hash in current, len(group), -min(record.seed for record in group)),
+    )
     return kept, [record for group in by_settings.values() if group is not kept for record in group]
 
 
-def measured_in(layout: Layout, records: Sequence[Record]) -> tuple[Measured, list[str]]:
-    """What there is, and a line for every record that is left out of a mean because its settings differ."""
+def measured_in(
+    layout: Layout, records: Sequence[Record], current: Collection[str] = ()
+) -> tuple[Measured, list[str]]:
+    """What there is, and a line for every record that is left out of a mean because its settings differ. current:
+    hashes of the recipes as they would run now."""
     found: Measured = {}
     left_out: dict[str, None] = {}
     recipes = {row.recipe for row in layout.rows if row.recipe}
@@ -72,7 +79,7 @@ def measured_in(layout: Layout, records: Sequence[Record]) -> tuple[Measured, li
             if record.transfer == column.transfer and record.recipe in recipes:
                 groups[record.recipe, variant_of(record)].append(record)
         for (recipe, variant), group in groups.items():
-            kept, others = one_setting(group)
+            kept, others = one_setting(group, current)
             values = tuple(score(record, column) for record in kept)
             found[recipe, column.title, variant] = Seeds(tuple(kept), values)
             for other in others:

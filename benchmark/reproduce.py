@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,11 +12,10 @@ from pathlib import Path
 from benchmark.engine.train import Machine, pretrain
 from benchmark.errors import UserError
 from benchmark.files import write_whole
-from benchmark.ledger import LEADERBOARDS
 from benchmark.measured import collect
-from benchmark.pages import render
+from benchmark.pages import render, shown_records
 from benchmark.recipe import Recipe
-from benchmark.results import Record, read_published, read_runs
+from benchmark.results import Record, read_runs
 from benchmark.scale import Scale
 from benchmark.scoring import Run, clear_workspace, is_pretrained, is_scored, pretraining_images, score
 from benchmark.transfers.contract import Transfer
@@ -124,10 +123,13 @@ def current_check(
     return is_current
 
 
-def write_tables(runs: Path, scale: Scale, is_current: Callable[[Record], bool]) -> str:
-    """Every table with a number of this scale, as markdown; also written below runs/<scale>."""
-    records = collect(read_published(LEADERBOARDS / "measured"), read_runs(runs), is_current)
-    rendered = render([record for record in records if record.scale == scale], also_unmeasured=False)
+def write_tables(
+    runs: Path, scale: Scale, is_current: Callable[[Record], bool], current: Collection[str]
+) -> str:
+    """Every table with a number of this scale, as markdown; also written below runs/<scale>. current: hashes of the
+    recipes as they would run now."""
+    records = collect(shown_records(), read_runs(runs), is_current)
+    rendered = render([record for record in records if record.scale == scale], current)
     folder = runs / scale / "tables"
     for key, text in rendered.items():
         write_whole(folder / f"{key}.md", text.encode())

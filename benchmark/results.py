@@ -19,10 +19,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from benchmark.errors import UserError
 from benchmark.files import write_whole
+from benchmark.hints import fits, in_words
 
 FORMAT = "sslbench-record-1"
 CLOCK = ".time.json"
@@ -79,6 +80,9 @@ class Record:
         return (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
+HINTS = get_type_hints(Record)
+
+
 @dataclass(frozen=True)
 class Target:
     """What would be run now: a record is current if it is this, whatever the commit."""
@@ -109,11 +113,12 @@ def read_record(path: Path) -> Record:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path}: not a record of format {FORMAT}; delete it and run again")
     del content["format"]
-    wanted = {f.name: str(f.type) for f in dataclasses.fields(Record)}
-    faults = [f"{key!r} is missing" for key in wanted.keys() - content.keys()]
-    faults += [f"{key!r} is unknown" for key in content.keys() - wanted.keys()]
+    faults = [f"{key!r} is missing" for key in HINTS.keys() - content.keys()]
+    faults += [f"{key!r} is unknown" for key in content.keys() - HINTS.keys()]
     faults += [
-        f"{key!r} is not {kind}" for key, kind in wanted.items() if key in content and not _fits(content[key], kind)
+        f"{key!r} is not {in_words(hint)}"
+        for key, hint in HINTS.items()
+        if key in content and not fits(content[key], hint)
     ]
     if faults:
         raise UserError(f"{path}: {'; '.join(sorted(faults))}")
@@ -134,14 +139,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _finite(text: str) -> float:
     value = float(text)
     return value if math.isfinite(value) else _refuse_number(text)
-
-
-def _fits(value: Any, kind: str) -> bool:
-    if kind.startswith("dict["):
-        inner = kind.removesuffix("]").split(", ")[1]
-        return isinstance(value, dict) and (inner == "Any" or all(_fits(one, inner) for one in value.values()))
-    # bool is an int to Python, but never a seed or a score
-    return type(value) in {"str": (str,), "int": (int,), "float": (float, int)}[kind]
 
 
 def write_record(record: Record, runs: Path, seconds: float) -> Path:
@@ -191,14 +188,15 @@ def scan_runs(runs: Path) -> tuple[list[Record], list[str]]:
 
 
 def _run_files(runs: Path) -> list[Path]:
-    return _records(runs.glob("*/*/seed*/*.json"))
+    return record_files(runs.glob("*/*/seed*/*.json"))
 
 
 def _published_files(measured: Path) -> list[Path]:
-    return _records(measured.rglob("*.json"))
+    return record_files(measured.rglob("*.json"))
 
 
-def _records(files: Iterable[Path]) -> list[Path]:
+def record_files(files: Iterable[Path]) -> list[Path]:
+    """Those that are no record's seconds, date and machine, in order."""
     return sorted(path for path in files if not path.name.endswith(CLOCK))
 
 
@@ -216,7 +214,7 @@ def publish(run: Path, measured: Path, allow_dirty: bool = False) -> list[Path]:
     Raises UserError for a folder without records and, unless allowed, for one pretrained or scored by code that is in
     no commit.
     """
-    files = [path for path in sorted(run.glob("*.json")) if not path.name.endswith(CLOCK)]
+    files = record_files(run.glob("*.json"))
     if not files:
         raise UserError(f"{run}: no records there; give a folder like runs/desk/<recipe>/seed0")
     records = [read_record(path) for path in files]

@@ -6,7 +6,7 @@ Reported and measured numbers never share a column, nor do two scales, two versi
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -55,18 +55,20 @@ class Board:
 
 @dataclass(frozen=True)
 class Context:
-    """What tables say besides numbers. stale: published path of a record -> why it is not what would be run now."""
+    """What tables say besides numbers. stale: published path of a record -> why it is not what would be run now.
+    current: hashes of the recipes as they would run now; numbers of other settings stand back."""
 
     names: Names = field(default_factory=dict)
     citations: Mapping[str, str] = field(default_factory=dict)
     discrepancies: Mapping[str, Discrepancy] = field(default_factory=dict)
     stale: Mapping[Path, str] = field(default_factory=dict)
+    current: Collection[str] = ()
 
 
 def board(layout: Layout, reported: Sequence[Reported], records: Sequence[Record], context: Context) -> Board:
     """The whole table. Raises UserError where the ledger or a record does not fit the layout."""
     printed = printed_in(layout, reported)
-    measured, left_out = measured_in(layout, records)
+    measured, left_out = measured_in(layout, records, context.current)
     layout = _without_empty_rows(layout, printed, measured)
     columns = [
         *_row_columns(layout, reported, printed, context),

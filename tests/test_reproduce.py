@@ -88,7 +88,7 @@ def test_a_record_on_one_list_of_images_is_not_one_on_another(quick: list[str]):
         assert cli.run([*COMMAND, "supervised"]) == 0
         assert set(quick[ran:]) == {"semi_supervised_1pct_pirl"}
         seen.append(read_record(path))
-    headers = "".join(render(seen, also_unmeasured=False).values())
+    headers = "".join(render(seen, current=()).values())
     assert len({record.transfer_data["imagenet/1percent.txt"] for record in seen[1:]}) == 2
     assert all(f"on data {','.join(dict(sorted(each.transfer_data.items())).values())} " in headers for each in seen)
 

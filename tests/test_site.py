@@ -15,11 +15,11 @@ from test_results import a_record
 
 from benchmark import measured, results
 from benchmark.ledger import LEADERBOARDS
-from benchmark.pages import boards, leaderboard_files
+from benchmark.pages import boards, leaderboard_files, shown_records
 from benchmark.results import Record, read_published
 from benchmark.site import site_files
 
-BOARDS = boards(list(read_published(LEADERBOARDS / "measured")))
+BOARDS = boards(shown_records())
 SITE = site_files(BOARDS)
 
 
