@@ -65,9 +65,7 @@ def one_setting(records: Sequence[Record], current: Collection[str]) -> tuple[li
     return kept, [record for group in by_settings.values() if group is not kept for record in group]
 
 
-def measured_in(
-    layout: Layout, records: Sequence[Record], current: Collection[str] = ()
-) -> tuple[Measured, list[str]]:
+def measured_in(layout: Layout, records: Sequence[Record], current: Collection[str] = ()) -> tuple[Measured, list[str]]:
     """What there is, and a line for every record that is left out of a mean because its settings differ. current:
     hashes of the recipes as they would run now."""
     found: Measured = {}

@@ -123,9 +123,7 @@ def current_check(
     return is_current
 
 
-def write_tables(
-    runs: Path, scale: Scale, is_current: Callable[[Record], bool], current: Collection[str]
-) -> str:
+def write_tables(runs: Path, scale: Scale, is_current: Callable[[Record], bool], current: Collection[str]) -> str:
     """Every table with a number of this scale, as markdown; also written below runs/<scale>. current: hashes of the
     recipes as they would run now."""
     records = collect(shown_records(), read_runs(runs), is_current)

@@ -16,9 +16,7 @@ Fingerprint = Callable[[Record, str], str | None]  # of "dataset/split" as it li
 
 def current_hashes(recipes: Mapping[str, Recipe], scales: Sequence[Scale] = SCALES) -> dict[tuple[str, str], str]:
     """(recipe, scale) -> hash of the recipe as it would run now."""
-    return {
-        (name, scale): recipe_hash(at_scale(recipe, scale)) for name, recipe in recipes.items() for scale in scales
-    }
+    return {(name, scale): recipe_hash(at_scale(recipe, scale)) for name, recipe in recipes.items() for scale in scales}
 
 
 def reasons(

@@ -5,16 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+from collections.abc import Iterator
 
 import pytest
+from pylatexenc.latex2text import LatexNodes2Text, MacroTextSpec, get_default_latex_context_db
+from pylatexenc.latexwalker import LatexMacroNode, LatexNode, LatexSpecialsNode, LatexWalker
 
 from benchmark import cli
 from benchmark.card import card
 from benchmark.errors import UserError
 from benchmark.export import export_files
-from benchmark.ledger import LEADERBOARDS, read_ledger
+from benchmark.ledger import read_ledger
 from benchmark.pages import boards, shown_records
-from benchmark.results import read_published
 
 BOARDS = boards(shown_records())
 FILES = export_files(BOARDS)
@@ -43,6 +46,62 @@ def test_latex_has_every_row_and_no_character_that_latex_would_take_for_its_own(
     for row in rows:
         assert row.replace(r"\&", "").count("&") == len(BOARDS[key].heads) - 1
         assert not set("%_#") & set(row.replace(r"\%", "").replace(r"\_", "").replace(r"\#", ""))
+
+
+def text_of(latex: str) -> str:
+    """What it would print, superscripts left out."""
+    context = get_default_latex_context_db()
+    context.add_context_category(
+        "table", prepend=True, macros=[MacroTextSpec("checkmark", "✓"), MacroTextSpec("textsuperscript", "")]
+    )
+    return LatexNodes2Text(context, math_mode="text").latex_to_text(latex).strip()
+
+
+# all that LaTeX and amssymb define; another would have to be looked up there
+MACROS = {
+    "caption", "checkmark", "Delta", "ensuremath", "footnotesize", "hline", "label", "par", "pm", "textasciicircum",
+    "textbf", "textendash", "textquotedblleft", "textquotedblright", "textrightarrow", "textsuperscript", "texttimes",
+    "underline", "\\", "%", "&", "_", "#",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", BOARDS)
+def test_latex_parses_and_says_what_the_table_says(key: str):
+    """By a parser that, told to be strict, stops at an open brace or environment. No TeX is needed."""
+    one, text = BOARDS[key], FILES[f"{key}.tex"]
+    ((table, *rest),) = [LatexWalker(text, tolerant_parsing=False).get_latex_nodes()[0]]
+    assert table.environmentname == "table"
+    assert "".join(node.latex_verbatim() for node in rest).strip() == ""
+    assert {name for name in macros(table) if len(name) > 2} <= MACROS
+    (grid,) = [node for node in table.nodelist if getattr(node, "environmentname", "") == "tabular"]
+    columns, cells = grid.nodeargd.argnlist[-1].latex_verbatim(), cells_of(grid)
+    assert re.fullmatch(r"\{[lr]+\}", columns)
+    assert len(columns) - 2 == len(one.heads)
+    assert [[text_of(cell) for cell in row] for row in cells] == [
+        [head.title for head in one.heads],
+        *([cell.text or "–" for cell in line] for line in one.lines),
+    ]
+
+
+def macros(node: LatexNode) -> Iterator[str]:
+    if isinstance(node, LatexMacroNode):
+        yield node.macroname
+    arguments = node.nodeargd.argnlist if getattr(node, "nodeargd", None) else []
+    for child in [*(getattr(node, "nodelist", None) or []), *arguments]:
+        yield from macros(child)
+
+
+def cells_of(grid: LatexNode) -> list[list[str]]:
+    """Rows of cells as LaTeX, rules left out."""
+    rows: list[list[str]] = [[""]]
+    for node in grid.nodelist:
+        if isinstance(node, LatexMacroNode) and node.macroname == "\\":
+            rows.append([""])
+        elif isinstance(node, LatexSpecialsNode) and node.specials_chars == "&":
+            rows[-1].append("")
+        elif not (isinstance(node, LatexMacroNode) and node.macroname == "hline"):
+            rows[-1][-1] += node.latex_verbatim()
+    return rows[:-1]  # nothing follows the last line's end
 
 
 def test_bold_stays_bold():

@@ -46,9 +46,7 @@ def save_checkpoint(
             old.unlink()
 
 
-def load_checkpoint(
-    run: Path, identity: dict[str, Any], method: Method, players: Players, losses: LastLosses
-) -> int:
+def load_checkpoint(run: Path, identity: dict[str, Any], method: Method, players: Players, losses: LastLosses) -> int:
     """Restore all of it and return the step to go on from: 0 when there is no checkpoint. Raises UserError when the
     checkpoint is another recipe's, or does not fit."""
     path = run / "checkpoint.pt"
