@@ -68,24 +68,25 @@ def one_setting(records: Sequence[Record], current: Collection[str]) -> tuple[li
 def measured_in(layout: Layout, records: Sequence[Record], current: Collection[str] = ()) -> tuple[Measured, list[str]]:
     """What there is, and a line for every record that is left out of a mean because its settings differ. current:
     hashes of the recipes as they would run now."""
-    found: Measured = {}
-    left_out: dict[str, None] = {}
-    recipes = {row.recipe for row in layout.rows if row.recipe}
-    for column in layout.columns:
-        groups: dict[tuple[str, Variant], list[Record]] = defaultdict(list)
-        for record in records:
-            if record.transfer == column.transfer and record.recipe in recipes:
-                groups[record.recipe, variant_of(record)].append(record)
-        for (recipe, variant), group in groups.items():
-            kept, others = one_setting(group, current)
-            values = tuple(score(record, column) for record in kept)
-            found[recipe, column.title, variant] = Seeds(tuple(kept), values)
-            for other in others:
-                left_out[
-                    f"{recipe} seed {other.seed} at {other.scale} scale ran with other settings "
-                    f"({other.recipe_hash}, not {kept[0].recipe_hash}) and is left out"
-                ] = None
-    return found, list(left_out)
+    recipes, transfers = ({row.recipe for row in layout.rows}, {column.transfer for column in layout.columns})
+    groups: dict[tuple[str, str, Variant], list[Record]] = defaultdict(list)
+    for record in records:
+        if record.transfer in transfers and record.recipe in recipes:
+            groups[record.transfer, record.recipe, variant_of(record)].append(record)
+    chosen = {key: one_setting(group, current) for key, group in groups.items()}
+    found = {
+        (recipe, column.title, variant): Seeds(tuple(kept), tuple(score(record, column) for record in kept))
+        for column in layout.columns
+        for (transfer, recipe, variant), (kept, _) in chosen.items()
+        if transfer == column.transfer
+    }
+    left_out = [
+        f"{other.recipe} seed {other.seed} at {other.scale} scale ran with other settings "
+        f"({other.recipe_hash}, not {kept[0].recipe_hash}) and is left out"
+        for kept, others in chosen.values()
+        for other in others
+    ]
+    return found, list(dict.fromkeys(left_out))
 
 
 def score(record: Record, column: Column) -> float:

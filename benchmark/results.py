@@ -11,6 +11,7 @@ Imports no torch.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -65,7 +66,7 @@ class Record:
         """Below the folder of runs."""
         return Path(self.scale, self.recipe, f"seed{self.seed}", f"{self.transfer}.json")
 
-    @property
+    @functools.cached_property
     def published_path(self) -> Path:
         """Below leaderboards/measured."""
         return Path(self.scale, self.recipe, self.transfer, f"seed{self.seed}.json")
@@ -73,7 +74,8 @@ class Record:
     @property
     def hash(self) -> str:
         """Twelve hex digits of its content, however it is laid out on disk."""
-        return hashlib.sha256(json.dumps(vars(self), sort_keys=True).encode()).hexdigest()[:12]
+        content = {name: getattr(self, name) for name in HINTS}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     def to_bytes(self) -> bytes:
         content = {"format": FORMAT, **dataclasses.asdict(self)}

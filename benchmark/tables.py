@@ -80,12 +80,6 @@ def board(layout: Layout, reported: Sequence[Reported], records: Sequence[Record
         at = [row.key for row in layout.rows].index(layout.delta.of) + 1
         lines.insert(at, [Cell(layout.delta.title), *(last for _, _, last in columns[1:])])
         differences = [at]
-    stale = {
-        f"{path.as_posix()}: {context.stale[path]}"
-        for seeds in measured.values()
-        for path in (record.published_path for record in seeds.records)
-        if path in context.stale
-    }
     return Board(
         layout,
         context.citations.get(layout.source, layout.source),
@@ -93,8 +87,18 @@ def board(layout: Layout, reported: Sequence[Reported], records: Sequence[Record
         tuple(tuple(line) for line in lines),
         frozenset(differences),
         (*_agreement(layout, printed, measured), *_protocols(layout, measured)),
-        tuple(footnotes(layout, printed, measured, [*left_out], sorted(stale), context.discrepancies)),
+        tuple(footnotes(layout, printed, measured, left_out, _stale(measured, context.stale), context.discrepancies)),
     )
+
+
+def _stale(measured: Measured, reasons: Mapping[Path, str]) -> list[str]:
+    """A line for all records of one recipe and transfer that are stale for one reason."""
+    seeds: dict[tuple[Path, str], set[int]] = defaultdict(set)
+    for record in {id(record): record for one in measured.values() for record in one.records}.values():
+        if record.published_path in reasons:
+            seeds[record.published_path.parent, reasons[record.published_path]].add(record.seed)
+    files = {key: ", ".join(f"seed{seed}.json" for seed in sorted(found)) for key, found in seeds.items()}
+    return [f"{folder.as_posix()}/{files[folder, why]}: {why}" for folder, why in sorted(seeds)]
 
 
 def _without_empty_rows(layout: Layout, printed: Printed, measured: Measured) -> Layout:

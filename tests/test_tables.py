@@ -326,6 +326,15 @@ def test_unverified_and_stale_are_marked():
     assert "Stale: desk/rb/probe/seed0.json: its recipe has changed." in text
 
 
+def test_records_that_are_stale_for_one_reason_share_a_line():
+    records = measured("rb", *(70.0 + seed for seed in range(11)))
+    reasons = {record.published_path: "old" if record.seed else "its data is gone" for record in records}
+    text = markdown(board(a_layout(), ALL, records, Context(stale=reasons)))
+    seeds = ", ".join(f"seed{seed}.json" for seed in range(1, 11))
+    assert f"Stale: desk/rb/probe/{seeds}: old." in text
+    assert text.count("Stale:") == 2
+
+
 def test_there_are_as_many_letters_as_footnotes():
     notes = tuple(Note(f"note {i}", ("a",)) for i in range(30))
     text = table(a_layout(notes=notes), ALL, [])
