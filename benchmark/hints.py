@@ -15,9 +15,12 @@ from benchmark.errors import UserError
 def fits(value: Any, hint: Any) -> bool:
     """An int does for a float, a bool for neither; floats are finite; tuples have the hint's length; of a dictionary
     every key and value fits."""
-    origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any:
         return True
+    if hint is float:  # an int may be more than any float
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return is_number and abs(value) <= sys.float_info.max
+    origin, arguments = get_origin(hint), get_args(hint)
     if origin is typing.Literal:
         return value in arguments
     if origin in (typing.Union, types.UnionType):
@@ -30,9 +33,6 @@ def fits(value: Any, hint: Any) -> bool:
     if origin is dict:
         key, inner = arguments
         return isinstance(value, dict) and all(fits(k, key) and fits(one, inner) for k, one in value.items())
-    if hint is float:  # an int may be more than any float
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return is_number and abs(value) <= sys.float_info.max
     return isinstance(value, origin or hint) and not (hint is int and isinstance(value, bool))
 
 

@@ -9,8 +9,10 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from pylatexenc.latex2text import LatexNodes2Text, MacroTextSpec, get_default_latex_context_db
+from pylatexenc import latex2text, latexwalker
+from pylatexenc.latex2text import LatexNodes2Text, MacroTextSpec
 from pylatexenc.latexwalker import LatexMacroNode, LatexNode, LatexSpecialsNode, LatexWalker
+from pylatexenc.macrospec import std_macro
 
 from benchmark import cli
 from benchmark.card import card
@@ -50,11 +52,12 @@ def test_latex_has_every_row_and_no_character_that_latex_would_take_for_its_own(
 
 def text_of(latex: str) -> str:
     """What it would print, superscripts left out."""
-    context = get_default_latex_context_db()
-    context.add_context_category(
-        "table", prepend=True, macros=[MacroTextSpec("checkmark", "✓"), MacroTextSpec("textsuperscript", "")]
-    )
-    return LatexNodes2Text(context, math_mode="text").latex_to_text(latex).strip()
+    known, texts = latexwalker.get_default_latex_context_db(), latex2text.get_default_latex_context_db()
+    known.add_context_category("marks", prepend=True, macros=[std_macro("textsuperscript", False, 1)])
+    shown = [MacroTextSpec("checkmark", "✓"), MacroTextSpec("textsuperscript", "")]
+    texts.add_context_category("marks", prepend=True, macros=shown)
+    nodes = LatexWalker(latex, latex_context=known, tolerant_parsing=False).get_latex_nodes()[0]
+    return LatexNodes2Text(texts, math_mode="text").nodelist_to_text(nodes).strip()
 
 
 # all that LaTeX and amssymb define; another would have to be looked up there

@@ -131,10 +131,10 @@ def _by_year(board: Board, lines: list[Line], score: int, methods: Mapping[str, 
             for number, name in found:
                 height = max(number, height + gap)  # names of close numbers stand one above the other
                 text = name if len(name) <= LABEL else f"{name[: LABEL - 1]}…"
-                axes.text(year + 0.08, height, text, fontsize=7, color=INK, va="center")
+                axes.text(year + 0.06, height + gap / 5, text, fontsize=7, color=INK)  # above the line
             top = max(top, height)
         axes.set_xlim(min(of_year) - 0.3, max(of_year) + 1)
-        axes.set_ylim(min(numbers) - gap, top + gap)
+        axes.set_ylim(min(numbers) - gap, top + 1.5 * gap)
         axes.set_xticks(range(min(of_year), max(of_year) + 1))
     yield f"{board.heads[score].title}, by the year of the method; the line is the best so far.", svg[0]
 
