@@ -38,7 +38,7 @@ class Record:
     metrics:       metric -> value, in the units of the protocol's card.
     detail:        whatever else the transfer says, e.g. scores per stage.
     transfer_data: "dataset/split" -> fingerprint, for what the protocol reads; list file -> hash, where one was there.
-    origin:        what the backbone file says of its pretraining: data fingerprint, last losses, world size, made by ...
+    origin:        what the backbone file says of its pretraining: data fingerprint, last losses, world size ...
     backbone_hash: of the backbone file's bytes.
     commit:        of this repository, "+dirty" when the code had uncommitted changes.
     device, threads: of the transfer; those of the pretraining are in origin["made_by"], with its commit and versions.

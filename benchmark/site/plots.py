@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import accumulate, groupby
 from typing import Any
@@ -107,17 +107,20 @@ def _bars(title: str, lines: list[Line], score: int) -> tuple[str, str]:
     return f"{title}.", svg[0]
 
 
+def _of_year(lines: list[Line], score: int, years: Sequence[str]) -> dict[int, list[tuple[float, str]]]:
+    """Year -> (score, method) in order, of lines with both. years: of each line, or ""."""
+    found = [(year, line[score].number, line[0].text) for year, line in zip(years, lines, strict=True)]
+    dated = sorted((int(year), number, name) for year, number, name in found if year and number is not None)
+    return {year: [one[1:] for one in same] for year, same in groupby(dated, lambda one: one[0])}
+
+
 def _by_year(board: Board, lines: list[Line], score: int, methods: Mapping[str, Name]) -> Iterator[tuple[str, str]]:
     """One plot, where there are enough years."""
-    dated = sorted(
-        (int(methods[row.method].year), line[score].number, line[0].text)
-        for row, line in zip(board.layout.rows, lines, strict=True)
-        if row.method in methods and methods[row.method].year and line[score].number is not None
-    )
-    of_year = {year: [one[1:] for one in found] for year, found in groupby(dated, lambda one: one[0])}
+    years = [methods[row.method].year if row.method in methods else "" for row in board.layout.rows]
+    of_year = _of_year(lines, score, years)
     if len(of_year) < YEARS:
         return
-    numbers = [number for _, number, _ in dated]
+    numbers = [number for found in of_year.values() for number, _ in found]
     best = min if _column(board, score).best == "lowest" else max
     so_far = list(accumulate((best(number for number, _ in found) for found in of_year.values()), best))
     gap = ((max(numbers) - min(numbers)) or 1) / 20  # a line of text
