@@ -94,7 +94,7 @@ def board(layout: Layout, reported: Sequence[Reported], records: Sequence[Record
 def _stale(measured: Measured, reasons: Mapping[Path, str]) -> list[str]:
     """A line for all records of one recipe and transfer that are stale for one reason."""
     seeds: dict[tuple[Path, str], set[int]] = defaultdict(set)
-    for record in {id(record): record for one in measured.values() for record in one.records}.values():
+    for record in (record for one in measured.values() for record in one.records):
         if record.published_path in reasons:
             seeds[record.published_path.parent, reasons[record.published_path]].add(record.seed)
     files = {key: ", ".join(f"seed{seed}.json" for seed in sorted(found)) for key, found in seeds.items()}
