@@ -150,6 +150,16 @@ def test_the_file_says_what_the_last_losses_came_to(steps: int, averaged: int, i
     assert read_facts(file)["origin"]["losses"] == {"loss/main": pytest.approx(fmean(lines[-averaged:]), rel=1e-12)}
 
 
+def test_losses_of_before_a_kill_count(images, tmp_path: Path):
+    """The third of four steps is killed; the mean is over the last three."""
+    recipe = TRAINED["npid_pp"]
+    [whole] = in_processes(1, run, recipe, images, tmp_path / "whole", on_cpu())
+    [died] = in_processes(1, run_and_die, recipe, images, tmp_path / "killed", on_cpu(), 3, 0.0)
+    assert died.exit_code == -9
+    [ended] = in_processes(1, run, recipe, images, tmp_path / "killed", on_cpu(workers=2))
+    assert ended.value == whole.value
+
+
 def test_what_is_not_trained_has_no_losses(images, tmp_path: Path):
     assert read_facts(pretrain(RECIPES["random_init"], "small", images, tmp_path, on_cpu()))["origin"]["losses"] == {}
 
