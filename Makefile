@@ -57,10 +57,10 @@ leaderboards: tables
 check: $(venv)/.installed
 	$(sslbench) check
 
-# the references come along; at desk scale add REGRESS="pirl npid_pp ..." as time allows
-REGRESS ?= $(if $(filter smoke,$(SCALE)),,rotation)
+# recipes with targets at that scale; the references come along. At desk scale add REGRESS="pirl npid_pp ..." as time allows
+REGRESS ?= $(if $(filter smoke,$(SCALE)),pirl npid_pp,rotation)
 regress: $(venv)/.installed
-	$(sslbench) reproduce $(or $(REGRESS),--tables-of pirl) $(options)
+	$(sslbench) reproduce $(REGRESS) $(options)
 	$(sslbench) check --scale $(SCALE)
 
 reproduce-%-tables: $(venv)/.installed

@@ -11,8 +11,9 @@ from benchmark.errors import UserError
 from benchmark.leaderboards import Layout, read_layouts
 from benchmark.ledger import LEADERBOARDS, Name, read_ledger, read_names, read_sources
 from benchmark.measured import Seeds, variant_of
+from benchmark.pages import shown_records
 from benchmark.provenance import commit_date
-from benchmark.results import Record, read_published
+from benchmark.results import Record
 
 REPORTED = ("where", "table", "network", "transfer", "setting", "metric", "value", "measured by")
 MEASURED = ("scale", "recipe", "protocol", "metric", "mean ± std (n)", "commits", "")
@@ -25,7 +26,7 @@ def card(method: str, leaderboards: Path = LEADERBOARDS) -> str:
     from benchmark.check import flagged  # imports torch
 
     names = read_names(leaderboards / "names.csv")["method"]
-    records = list(read_published(leaderboards / "measured"))
+    records = shown_records(leaderboards)
     name = _canonical(method, names, {record.recipe for record in records})
     recipes = _recipes(name, read_layouts(leaderboards / "tables.toml"))
     reported = list(_reported(name, leaderboards))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from benchmark.ledger import LEADERBOARDS
 from benchmark.pages import boards
-from benchmark.regression import Finding, compare, expect, not_accepted, read_expected
+from benchmark.regression import Finding, compare, expect, not_accepted, read_expected, with_pretraining
 from benchmark.results import Record, scan_published, scan_runs
 from benchmark.soundness import faults
-from benchmark.staleness import Fingerprint, stale_records
+from benchmark.staleness import Fingerprint, current_hashes, stale_records
 from benchmark.transfers.contract import ProtocolCard
 
 EXPECTED = "expected.csv"
@@ -29,7 +29,7 @@ def check(
     fresh, bad_runs = scan_runs(runs)
     expected = [line for line in read_expected(leaderboards / EXPECTED) if scale in (None, line.scale)]
     published, fresh = ([record for record in some if scale in (None, record.scale)] for some in (published, fresh))
-    judged = _judged(published, fresh)
+    judged = _judged(with_pretraining(published), with_pretraining(fresh))
     changed = not_accepted(expected, published)
     stale = stale_records(published, fingerprint)
     return [
@@ -44,11 +44,13 @@ def check(
 
 def accepted(leaderboards: Path, cards: Mapping[str, ProtocolCard]) -> str:
     """expected.csv as the published records would have it."""
+    from benchmark.catalog import all_recipes  # imports torch
     from benchmark.regression import as_csv
     from benchmark.results import read_published
 
     higher = {name: card.higher_is_better for name, card in cards.items()}
-    return as_csv(expect(list(read_published(leaderboards / "measured")), higher))
+    records = with_pretraining(read_published(leaderboards / "measured"))
+    return as_csv(expect(records, higher, current_hashes(all_recipes()).values()))
 
 
 def flagged(records: Sequence[Record], leaderboards: Path = LEADERBOARDS) -> dict[Path, str]:

@@ -450,9 +450,10 @@ def _write_tables(
 ) -> str:
     """`root` is None where nobody said where the data lies: then no run is current."""
     from benchmark.reproduce import current_check, write_tables
+    from benchmark.staleness import current_hashes
 
     is_current = current_check(recipes, transfers, root, runs) if root else lambda record: False
-    return write_tables(runs, scale, is_current)
+    return write_tables(runs, scale, is_current, frozenset(current_hashes(recipes, [scale]).values()))
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import types
 import typing
 from collections.abc import Iterator
@@ -12,10 +13,14 @@ from benchmark.errors import UserError
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """An int does for a float, a bool for neither; floats are finite; tuples have the hint's length."""
-    origin, arguments = get_origin(hint), get_args(hint)
+    """An int does for a float, a bool for neither; floats are finite; tuples have the hint's length; of a dictionary
+    every key and value fits."""
     if hint is Any:
         return True
+    if hint is float:  # an int may be more than any float
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return is_number and abs(value) <= sys.float_info.max
+    origin, arguments = get_origin(hint), get_args(hint)
     if origin is typing.Literal:
         return value in arguments
     if origin in (typing.Union, types.UnionType):
@@ -25,8 +30,9 @@ def fits(value: Any, hint: Any) -> bool:
             return False
         hints = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
         return len(value) == len(hints) and all(map(fits, value, hints))
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if origin is dict:
+        key, inner = arguments
+        return isinstance(value, dict) and all(fits(k, key) and fits(one, inner) for k, one in value.items())
     return isinstance(value, origin or hint) and not (hint is int and isinstance(value, bool))
 
 

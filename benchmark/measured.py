@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from benchmark.errors import UserError
@@ -52,35 +52,41 @@ def variant_of(record: Record) -> Variant:
     return Variant(record.scale, record.transfer_version, data)
 
 
-def one_setting(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
-    """(the records that may be averaged, the others): those of the settings with most seeds, then the lowest."""
+def one_setting(records: Sequence[Record], current: Collection[str]) -> tuple[list[Record], list[Record]]:
+    """(the records that may be averaged, the others): those of settings that would be run now, whose hashes are in
+    `current`, before those of any others; then those with most seeds; then those with the lowest seed."""
     by_settings: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         by_settings[record.recipe_hash].append(record)
-    kept = max(by_settings.values(), key=lambda group: (len(group), -min(record.seed for record in group)))
+    kept = max(
+        by_settings.values(),
+        key=lambda group: (group[0].recipe_hash in current, len(group), -min(record.seed for record in group)),
+    )
     return kept, [record for group in by_settings.values() if group is not kept for record in group]
 
 
-def measured_in(layout: Layout, records: Sequence[Record]) -> tuple[Measured, list[str]]:
-    """What there is, and a line for every record that is left out of a mean because its settings differ."""
-    found: Measured = {}
-    left_out: dict[str, None] = {}
-    recipes = {row.recipe for row in layout.rows if row.recipe}
-    for column in layout.columns:
-        groups: dict[tuple[str, Variant], list[Record]] = defaultdict(list)
-        for record in records:
-            if record.transfer == column.transfer and record.recipe in recipes:
-                groups[record.recipe, variant_of(record)].append(record)
-        for (recipe, variant), group in groups.items():
-            kept, others = one_setting(group)
-            values = tuple(score(record, column) for record in kept)
-            found[recipe, column.title, variant] = Seeds(tuple(kept), values)
-            for other in others:
-                left_out[
-                    f"{recipe} seed {other.seed} at {other.scale} scale ran with other settings "
-                    f"({other.recipe_hash}, not {kept[0].recipe_hash}) and is left out"
-                ] = None
-    return found, list(left_out)
+def measured_in(layout: Layout, records: Sequence[Record], current: Collection[str] = ()) -> tuple[Measured, list[str]]:
+    """What there is, and a line for every record that is left out of a mean because its settings differ. current:
+    hashes of the recipes as they would run now."""
+    recipes, transfers = ({row.recipe for row in layout.rows}, {column.transfer for column in layout.columns})
+    groups: dict[tuple[str, str, Variant], list[Record]] = defaultdict(list)
+    for record in records:
+        if record.transfer in transfers and record.recipe in recipes:
+            groups[record.transfer, record.recipe, variant_of(record)].append(record)
+    chosen = {key: one_setting(group, current) for key, group in groups.items()}
+    found = {
+        (recipe, column.title, variant): Seeds(tuple(kept), tuple(score(record, column) for record in kept))
+        for column in layout.columns
+        for (transfer, recipe, variant), (kept, _) in chosen.items()
+        if transfer == column.transfer
+    }
+    left_out = [
+        f"{other.recipe} seed {other.seed} at {other.scale} scale ran with other settings "
+        f"({other.recipe_hash}, not {kept[0].recipe_hash}) and is left out"
+        for kept, others in chosen.values()
+        for other in others
+    ]
+    return found, list(dict.fromkeys(left_out))
 
 
 def score(record: Record, column: Column) -> float:

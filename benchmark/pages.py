@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tabulate import tabulate
@@ -23,8 +23,10 @@ def boards(
     leaderboards: Path = LEADERBOARDS,
     stale: Mapping[Path, str] | None = None,
     also_unmeasured: bool = True,
+    current: Collection[str] = (),
 ) -> dict[str, Board]:
-    """Every table by key; only those with a measured number if asked so."""
+    """Every table by key; only those with a measured number if asked so. current: hashes of the recipes as they would
+    run now."""
     measured = {(record.recipe, record.transfer) for record in records}
     layouts = [
         layout
@@ -37,15 +39,20 @@ def boards(
         citations={key: source.citation() for key, source in read_sources(leaderboards / "sources.csv").items()},
         discrepancies=read_discrepancies(leaderboards / "discrepancies.toml"),
         stale=stale or {},
+        current=current,
     )
     return {layout.key: board(layout, ledger[layout.source], records, context) for layout in layouts}
 
 
-def render(
-    records: Sequence[Record], leaderboards: Path = LEADERBOARDS, also_unmeasured: bool = True
-) -> dict[str, str]:
-    """Every table as markdown by key."""
-    found = boards(records, leaderboards, also_unmeasured=also_unmeasured)
+def shown_records(leaderboards: Path = LEADERBOARDS) -> list[Record]:
+    """The published records but those at smoke scale: a handful of steps says nothing of a method, and what they come
+    to is published for the regression gate alone."""
+    return [record for record in read_published(leaderboards / "measured") if record.scale != "smoke"]
+
+
+def render(records: Sequence[Record], current: Collection[str], leaderboards: Path = LEADERBOARDS) -> dict[str, str]:
+    """Every table with a measured number as markdown by key."""
+    found = boards(records, leaderboards, also_unmeasured=False, current=current)
     return {key: markdown(one) for key, one in found.items()}
 
 
@@ -71,10 +78,13 @@ def in_no_table(records: Sequence[Record], leaderboards: Path = LEADERBOARDS) ->
 
 def current_boards(leaderboards: Path = LEADERBOARDS) -> dict[str, Board]:
     """Every table from published records alone, with those marked that are stale or not the accepted ones."""
-    from benchmark.check import flagged  # imports torch
+    from benchmark.catalog import all_recipes  # imports torch
+    from benchmark.check import flagged
+    from benchmark.staleness import current_hashes
 
-    records = list(read_published(leaderboards / "measured"))
-    return boards(records, leaderboards, flagged(records, leaderboards))
+    records = shown_records(leaderboards)
+    current = frozenset(current_hashes(all_recipes()).values())
+    return boards(records, leaderboards, flagged(records, leaderboards), current=current)
 
 
 def leaderboard_files(found: Mapping[str, Board], leaderboards: Path = LEADERBOARDS) -> dict[Path, str]:

@@ -1,6 +1,9 @@
 """The gate: records against leaderboards/expected.csv, whose tolerances come from the spread over seeds.
 
 leaderboards/expected.csv   scale, recipe, transfer, metric -> target and tolerance, and the runs they came from
+
+Besides the scores there are the last losses of each pretraining: at smoke scale scores are near chance, and a broken
+method shows in its loss alone.
 """
 
 from __future__ import annotations
@@ -11,17 +14,21 @@ import io
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
 from benchmark.errors import UserError
+from benchmark.hints import fits
 from benchmark.ledger import NUMBER, csv_lines
 from benchmark.measured import one_setting
 from benchmark.results import Record
 
 LEVEL = 0.999  # of each number; a table's worth of numbers that did not move then stays silent about 95 times in 100
 ENOUGH = 4  # degrees of freedom; with fewer, the spread is pooled over all protocols of the scale
+
+PRETRAINING = "pretraining"  # stands for a transfer, where the numbers are the last losses of a run
+PRETRAINING_VERSION = 1
 
 RUNS = re.compile(r"\d+@[0-9a-f]{12}( \d+@[0-9a-f]{12})*", re.ASCII)
 Key = tuple[str, str, str, str]  # scale, recipe, transfer, metric
@@ -33,7 +40,7 @@ class Expected:
 
     direction: which way is better, "higher" or "lower". tolerance: how far one more run may lie from the target.
     runs: "seed@hash" of the records that the target is the mean of, separated by spaces; a record of another hash was
-          edited or replaced.
+          edited or replaced. For losses the hash is the backbone file's: they stand in the records of its transfers.
     """
 
     scale: str
@@ -55,6 +62,8 @@ class Expected:
     @property
     def hashes(self) -> dict[Path, str]:
         """Published path of each record -> its hash."""
+        if self.transfer == PRETRAINING:
+            return {}
         pairs = (run.split("@") for run in self.runs.split())
         return {Path(self.scale, self.recipe, self.transfer, f"seed{seed}.json"): one for seed, one in pairs}
 
@@ -68,42 +77,69 @@ class Finding:
     fails: bool = True
 
 
-def expect(records: Sequence[Record], higher_is_better: Mapping[str, bool]) -> list[Expected]:
+def with_pretraining(records: Iterable[Record]) -> list[Record]:
+    """The records, and one more for each pretraining that they come from, whose metrics are its last losses. Records of
+    before losses were kept add none."""
+    records = list(records)
+    runs: dict[tuple[str, str, int, str], Record] = {}
+    for record in records:
+        losses = record.origin.get("losses")
+        if losses and fits(losses, dict[str, float]):
+            runs[record.scale, record.recipe, record.seed, record.backbone_hash] = replace(
+                record,
+                transfer=PRETRAINING,
+                transfer_version=PRETRAINING_VERSION,
+                transfer_data={str(record.origin.get("data")): str(record.origin.get("data_fingerprint"))},
+                metrics=losses,
+            )
+    return [*records, *runs.values()]
+
+
+def expect(
+    records: Sequence[Record], higher_is_better: Mapping[str, bool], current: Collection[str] = ()
+) -> list[Expected]:
     """Targets and tolerances from records: the mean over seeds, and a prediction interval for one more run from the
-    spread of all recipes' seeds under the same protocol. Raises UserError if no recipe has two seeds at a scale."""
-    groups = _groups(records)
+    spread over seeds. current: hashes of the recipes as they would run now, whose records go before others. Raises
+    UserError if no recipe has two seeds at a scale."""
+    groups = _groups(records, current)
     lines = []
-    for (scale, recipe, transfer, metric), found in sorted(groups.items()):
-        spread, freedom = _spread(groups, scale, transfer, metric)
+    for key, found in sorted(groups.items()):
+        scale, recipe, transfer, metric = key
+        is_loss = transfer == PRETRAINING
+        spread, freedom = _spread(groups, key)
+        if is_loss and not freedom:
+            continue
         if not freedom:
             raise UserError(f"{scale} scale: no recipe has two seeds, so nobody knows the spread; run more seeds")
         one = found[0]
+        target = statistics.fmean(record.metrics[metric] for record in found)
         width = _quantile(freedom) * spread * (1 + 1 / len(found)) ** 0.5
+        digits = 6 if is_loss else 3  # some losses are small
         lines.append(
             Expected(
                 scale,
                 recipe,
                 transfer,
                 metric,
-                "higher" if higher_is_better.get(transfer, True) else "lower",
-                f"{statistics.fmean(record.metrics[metric] for record in found):.3f}",
-                f"{width:.3f}",
+                "higher" if higher_is_better.get(transfer, not is_loss) else "lower",
+                f"{target:.{digits}f}",
+                f"{width:.{digits}f}",
                 str(one.transfer_version),
                 _data(one),
                 one.recipe_hash,
-                " ".join(f"{record.seed}@{record.hash}" for record in found),
+                " ".join(f"{record.seed}@{record.backbone_hash if is_loss else record.hash}" for record in found),
             )
         )
     return lines
 
 
-def _groups(records: Sequence[Record]) -> dict[Key, list[Record]]:
+def _groups(records: Sequence[Record], current: Collection[str]) -> dict[Key, list[Record]]:
     """Seeds of one number, and of one setting, version and data."""
     groups: dict[Key, list[Record]] = defaultdict(list)
     for record in records:
         for metric in record.metrics:
             groups[record.scale, record.recipe, record.transfer, metric].append(record)
-    kept = {key: one_setting(group)[0] for key, group in groups.items()}
+    kept = {key: one_setting(group, current)[0] for key, group in groups.items()}
     return {
         key: sorted((r for r in group if _same(r, group[0])), key=lambda record: record.seed)
         for key, group in kept.items()
@@ -118,14 +154,20 @@ def _data(record: Record) -> str:
     return " ".join(f"{name}={record.transfer_data[name]}" for name in sorted(record.transfer_data))
 
 
-def _spread(groups: Mapping[Key, Sequence[Record]], scale: str, transfer: str, metric: str) -> tuple[float, int]:
-    """(pooled standard deviation, its degrees of freedom)."""
-    same_scale = {key: [r.metrics[key[3]] for r in found] for key, found in groups.items() if key[0] == scale}
-    same = [values for key, values in same_scale.items() if key[2:] == (transfer, metric)]
-    if sum(len(values) - 1 for values in same) < ENOUGH:
-        same = list(same_scale.values())
-    freedom = sum(len(values) - 1 for values in same)
-    squares = sum(statistics.pvariance(values) * len(values) for values in same)
+def _spread(groups: Mapping[Key, Sequence[Record]], key: Key) -> tuple[float, int]:
+    """(standard deviation over seeds, its degrees of freedom): of scores, pooled over recipes; of losses, the recipe's
+    own, for those of two methods are of different sizes."""
+    scale, _, transfer, metric = key
+    values = {one: [r.metrics[one[3]] for r in found] for one, found in groups.items()}
+    if transfer == PRETRAINING:
+        same = [values[key]]
+    else:
+        same_scale = {one: found for one, found in values.items() if one[0] == scale and one[2] != PRETRAINING}
+        same = [found for one, found in same_scale.items() if one[2:] == (transfer, metric)]
+        if sum(len(found) - 1 for found in same) < ENOUGH:
+            same = list(same_scale.values())
+    freedom = sum(len(found) - 1 for found in same)
+    squares = sum(statistics.pvariance(found) * len(found) for found in same)
     return ((squares / freedom) ** 0.5 if freedom else 0.0), freedom
 
 
@@ -169,10 +211,12 @@ def _moved(line: Expected, name: str, found: Sequence[Record]) -> Iterator[Findi
         )
     if abs(gap) > float(line.tolerance):
         way = "better" if (gap > 0) == (line.direction == "higher") else "worse"
+        digits = 4 if line.transfer == PRETRAINING else 1
         yield Finding(
             "moved",
-            f"{name}: {float(line.target):.1f} ± {float(line.tolerance):.1f} expected, {value:.1f} now "
-            f"(seeds {', '.join(str(record.seed) for record in found)}): {gap:+.1f}, {way}",
+            f"{name}: {float(line.target):.{digits}f} ± {float(line.tolerance):.{digits}f} expected, "
+            f"{value:.{digits}f} now (seeds {', '.join(str(record.seed) for record in found)}): "
+            f"{gap:+.{digits}f}, {way}",
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmark.files import write_whole
-from benchmark.results import CLOCK, Record, read_record
+from benchmark.results import Record, read_record, record_files
 
 NAME = "report.md"
 
@@ -13,7 +13,7 @@ NAME = "report.md"
 def write_report(folder: Path, newest: Record) -> Path:
     """Write the page of a run's folder (runs/<scale>/<recipe>/seed<k>) anew from its records and one that is about to
     join them. Raises UserError for one that cannot be read."""
-    paths = [path for path in sorted(folder.glob("*.json")) if not path.name.endswith(CLOCK)]
+    paths = record_files(folder.glob("*.json"))
     records = {record.transfer: record for record in (*map(read_record, paths), newest)}
     parts = [f"# {newest.recipe}, {newest.scale} scale, seed {newest.seed}\n"]
     for transfer, record in sorted(records.items()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,11 +12,10 @@ from pathlib import Path
 from benchmark.engine.train import Machine, pretrain
 from benchmark.errors import UserError
 from benchmark.files import write_whole
-from benchmark.ledger import LEADERBOARDS
 from benchmark.measured import collect
-from benchmark.pages import in_no_table, render
+from benchmark.pages import in_no_table, render, shown_records
 from benchmark.recipe import Recipe
-from benchmark.results import Record, read_published, read_runs
+from benchmark.results import Record, read_runs
 from benchmark.scale import Scale
 from benchmark.scoring import Run, clear_workspace, is_pretrained, is_scored, pretraining_images, score
 from benchmark.transfers.contract import Transfer
@@ -124,11 +123,12 @@ def current_check(
     return is_current
 
 
-def write_tables(runs: Path, scale: Scale, is_current: Callable[[Record], bool]) -> str:
-    """Every table with a number of this scale, as markdown; also written below runs/<scale>."""
-    collected = collect(read_published(LEADERBOARDS / "measured"), read_runs(runs), is_current)
+def write_tables(runs: Path, scale: Scale, is_current: Callable[[Record], bool], current: Collection[str]) -> str:
+    """Every table with a number of this scale, as markdown; also written below runs/<scale>. current: hashes of the
+    recipes as they would run now."""
+    collected = collect(shown_records(), read_runs(runs), is_current)
     records = [record for record in collected if record.scale == scale]
-    rendered = render(records, also_unmeasured=False)
+    rendered = render(records, current)
     folder = runs / scale / "tables"
     for key, text in rendered.items():
         write_whole(folder / f"{key}.md", text.encode())

@@ -11,6 +11,7 @@ Imports no torch.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -19,10 +20,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from benchmark.errors import UserError
 from benchmark.files import write_whole
+from benchmark.hints import fits, in_words
 
 FORMAT = "sslbench-record-1"
 CLOCK = ".time.json"
@@ -36,7 +38,7 @@ class Record:
     metrics:       metric -> value, in the units of the protocol's card.
     detail:        whatever else the transfer says, e.g. scores per stage.
     transfer_data: "dataset/split" -> fingerprint, for what the protocol reads; list file -> hash, where one was there.
-    origin:        what the backbone file says of its pretraining: data fingerprint, device, world size, precision ...
+    origin:        what the backbone file says of its pretraining: data fingerprint, last losses, world size ...
     backbone_hash: of the backbone file's bytes.
     commit:        of this repository, "+dirty" when the code had uncommitted changes.
     device, threads: of the transfer; those of the pretraining are in origin["made_by"], with its commit and versions.
@@ -64,7 +66,7 @@ class Record:
         """Below the folder of runs."""
         return Path(self.scale, self.recipe, f"seed{self.seed}", f"{self.transfer}.json")
 
-    @property
+    @functools.cached_property
     def published_path(self) -> Path:
         """Below leaderboards/measured."""
         return Path(self.scale, self.recipe, self.transfer, f"seed{self.seed}.json")
@@ -72,11 +74,15 @@ class Record:
     @property
     def hash(self) -> str:
         """Twelve hex digits of its content, however it is laid out on disk."""
-        return hashlib.sha256(json.dumps(vars(self), sort_keys=True).encode()).hexdigest()[:12]
+        content = {name: getattr(self, name) for name in HINTS}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     def to_bytes(self) -> bytes:
         content = {"format": FORMAT, **dataclasses.asdict(self)}
         return (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+HINTS = get_type_hints(Record)
 
 
 @dataclass(frozen=True)
@@ -109,11 +115,12 @@ def read_record(path: Path) -> Record:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path}: not a record of format {FORMAT}; delete it and run again")
     del content["format"]
-    wanted = {f.name: str(f.type) for f in dataclasses.fields(Record)}
-    faults = [f"{key!r} is missing" for key in wanted.keys() - content.keys()]
-    faults += [f"{key!r} is unknown" for key in content.keys() - wanted.keys()]
+    faults = [f"{key!r} is missing" for key in HINTS.keys() - content.keys()]
+    faults += [f"{key!r} is unknown" for key in content.keys() - HINTS.keys()]
     faults += [
-        f"{key!r} is not {kind}" for key, kind in wanted.items() if key in content and not _fits(content[key], kind)
+        f"{key!r} is not {in_words(hint)}"
+        for key, hint in HINTS.items()
+        if key in content and not fits(content[key], hint)
     ]
     if faults:
         raise UserError(f"{path}: {'; '.join(sorted(faults))}")
@@ -134,14 +141,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _finite(text: str) -> float:
     value = float(text)
     return value if math.isfinite(value) else _refuse_number(text)
-
-
-def _fits(value: Any, kind: str) -> bool:
-    if kind.startswith("dict["):
-        inner = kind.removesuffix("]").split(", ")[1]
-        return isinstance(value, dict) and (inner == "Any" or all(_fits(one, inner) for one in value.values()))
-    # bool is an int to Python, but never a seed or a score
-    return type(value) in {"str": (str,), "int": (int,), "float": (float, int)}[kind]
 
 
 def write_record(record: Record, runs: Path, seconds: float) -> Path:
@@ -191,14 +190,15 @@ def scan_runs(runs: Path) -> tuple[list[Record], list[str]]:
 
 
 def _run_files(runs: Path) -> list[Path]:
-    return _records(runs.glob("*/*/seed*/*.json"))
+    return record_files(runs.glob("*/*/seed*/*.json"))
 
 
 def _published_files(measured: Path) -> list[Path]:
-    return _records(measured.rglob("*.json"))
+    return record_files(measured.rglob("*.json"))
 
 
-def _records(files: Iterable[Path]) -> list[Path]:
+def record_files(files: Iterable[Path]) -> list[Path]:
+    """Those that are no record's seconds, date and machine, in order."""
     return sorted(path for path in files if not path.name.endswith(CLOCK))
 
 
@@ -216,7 +216,7 @@ def publish(run: Path, measured: Path, allow_dirty: bool = False) -> list[Path]:
     Raises UserError for a folder without records and, unless allowed, for one pretrained or scored by code that is in
     no commit.
     """
-    files = [path for path in sorted(run.glob("*.json")) if not path.name.endswith(CLOCK)]
+    files = record_files(run.glob("*.json"))
     if not files:
         raise UserError(f"{run}: no records there; give a folder like runs/desk/<recipe>/seed0")
     records = [read_record(path) for path in files]

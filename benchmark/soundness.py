@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from benchmark.hints import fits
 from benchmark.results import Record
 
 
@@ -16,6 +17,8 @@ def faults(record: Record, units: Mapping[str, str]) -> Iterator[str]:
             yield f"{metric} is {value:g}, and no percentage"
         if units.get(metric) == "%" and 0 < value <= 1 and _stages(record) and max(_stages(record).values()) > 1:
             yield f"{metric} is {value:g}: a fraction, while its stages have percentages"
+    if not fits(record.origin.get("losses", {}), dict[str, float]):
+        yield "the losses of its origin are no numbers by name"
     selected = record.detail.get("selected")
     stage = selected.get("stage") if isinstance(selected, dict) else None
     headline = next(iter(units), "")

@@ -3,15 +3,20 @@ fingerprints; nothing is remembered."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from benchmark.errors import UserError
-from benchmark.recipe import recipe_hash
+from benchmark.recipe import Recipe, recipe_hash
 from benchmark.results import Record
-from benchmark.scale import SCALES, at_scale
+from benchmark.scale import SCALES, Scale, at_scale
 
 Fingerprint = Callable[[Record, str], str | None]  # of "dataset/split" as it lies there now; None where it is not there
+
+
+def current_hashes(recipes: Mapping[str, Recipe], scales: Sequence[Scale] = SCALES) -> dict[tuple[str, str], str]:
+    """(recipe, scale) -> hash of the recipe as it would run now."""
+    return {(name, scale): recipe_hash(at_scale(recipe, scale)) for name, recipe in recipes.items() for scale in scales}
 
 
 def reasons(
@@ -43,13 +48,7 @@ def stale_records(records: Iterable[Record], fingerprint: Fingerprint | None = N
     from benchmark.catalog import all_recipes  # imports torch
     from benchmark.transfers import find_transfers
 
-    records = list(records)
-    recipes = all_recipes()
-    hashes: dict[tuple[str, str], str] = {
-        (name, scale): recipe_hash(at_scale(recipes[name], scale))
-        for name in {record.recipe for record in records} & recipes.keys()
-        for scale in SCALES
-    }
+    records, hashes = list(records), current_hashes(all_recipes())
     versions = {name: transfer.card.version for name, transfer in find_transfers().items()}
     found = {record.published_path: reasons(record, hashes, versions, fingerprint) for record in records}
     return {path: "; ".join(why) for path, why in found.items() if why}

@@ -6,7 +6,7 @@ Reported and measured numbers never share a column, nor do two scales, two versi
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -55,18 +55,20 @@ class Board:
 
 @dataclass(frozen=True)
 class Context:
-    """What tables say besides numbers. stale: published path of a record -> why it is not what would be run now."""
+    """What tables say besides numbers. stale: published path of a record -> why it is not what would be run now.
+    current: hashes of the recipes as they would run now; numbers of other settings stand back."""
 
     names: Names = field(default_factory=dict)
     citations: Mapping[str, str] = field(default_factory=dict)
     discrepancies: Mapping[str, Discrepancy] = field(default_factory=dict)
     stale: Mapping[Path, str] = field(default_factory=dict)
+    current: Collection[str] = ()
 
 
 def board(layout: Layout, reported: Sequence[Reported], records: Sequence[Record], context: Context) -> Board:
     """The whole table. Raises UserError where the ledger or a record does not fit the layout."""
     printed = printed_in(layout, reported)
-    measured, left_out = measured_in(layout, records)
+    measured, left_out = measured_in(layout, records, context.current)
     layout = _without_empty_rows(layout, printed, measured)
     columns = [
         *_row_columns(layout, reported, printed, context),
@@ -78,12 +80,6 @@ def board(layout: Layout, reported: Sequence[Reported], records: Sequence[Record
         at = [row.key for row in layout.rows].index(layout.delta.of) + 1
         lines.insert(at, [Cell(layout.delta.title), *(last for _, _, last in columns[1:])])
         differences = [at]
-    stale = {
-        f"{path.as_posix()}: {context.stale[path]}"
-        for seeds in measured.values()
-        for path in (record.published_path for record in seeds.records)
-        if path in context.stale
-    }
     return Board(
         layout,
         context.citations.get(layout.source, layout.source),
@@ -91,8 +87,18 @@ def board(layout: Layout, reported: Sequence[Reported], records: Sequence[Record
         tuple(tuple(line) for line in lines),
         frozenset(differences),
         (*_agreement(layout, printed, measured), *_protocols(layout, measured)),
-        tuple(footnotes(layout, printed, measured, [*left_out], sorted(stale), context.discrepancies)),
+        tuple(footnotes(layout, printed, measured, left_out, _stale(measured, context.stale), context.discrepancies)),
     )
+
+
+def _stale(measured: Measured, reasons: Mapping[Path, str]) -> list[str]:
+    """A line for all records of one recipe and transfer that are stale for one reason."""
+    seeds: dict[tuple[Path, str], set[int]] = defaultdict(set)
+    for record in (record for one in measured.values() for record in one.records):
+        if record.published_path in reasons:
+            seeds[record.published_path.parent, reasons[record.published_path]].add(record.seed)
+    files = {key: ", ".join(f"seed{seed}.json" for seed in sorted(found)) for key, found in seeds.items()}
+    return [f"{folder.as_posix()}/{files[folder, why]}: {why}" for folder, why in sorted(seeds)]
 
 
 def _without_empty_rows(layout: Layout, printed: Printed, measured: Measured) -> Layout:

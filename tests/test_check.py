@@ -13,13 +13,18 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_runs import TRAINED, drawn_images, on_cpu
 from test_results import a_record
 
-from benchmark.check import check, flagged, report
+from benchmark.backbones.weights import read_facts
+from benchmark.check import accepted, check, flagged, report
+from benchmark.data.image_set import ImageSet
+from benchmark.engine.train import pretrain
 from benchmark.errors import UserError
+from benchmark.files import file_hash
 from benchmark.ledger import LEADERBOARDS
-from benchmark.recipe import recipe_hash
-from benchmark.regression import Expected, as_csv, compare, expect, read_expected
+from benchmark.recipe import Recipe, recipe_hash, with_change
+from benchmark.regression import PRETRAINING, Expected, as_csv, compare, expect, read_expected, with_pretraining
 from benchmark.results import Record
 from benchmark.scale import at_scale
 from benchmark.soundness import faults
@@ -132,6 +137,78 @@ def test_the_committed_targets_are_of_the_committed_records():
     assert all(isinstance(line, Expected) and float(line.tolerance) > 0 for line in lines)
 
 
+def with_loss(recipe: str, *losses: float, transfer: str = "one") -> list[Record]:
+    return [
+        a_record(
+            recipe=recipe,
+            seed=seed,
+            transfer=transfer,
+            origin={"losses": {"loss/main": loss}, "data": "d/train", "data_fingerprint": "f"},
+            backbone_hash=f"{seed:012x}",
+        )
+        for seed, loss in enumerate(losses)
+    ]
+
+
+def test_losses_count_once_for_each_pretraining_and_old_records_have_none():
+    records = [*with_loss("a", 0.02, 0.03), *with_loss("a", 0.02, 0.03, transfer="two"), *SPREAD]
+    added = with_pretraining(records)[len(records) :]
+    assert [(one.recipe, one.seed, one.metrics) for one in added] == [
+        ("a", 0, {"loss/main": 0.02}),
+        ("a", 1, {"loss/main": 0.03}),
+    ]
+
+
+def test_a_loss_is_judged_by_the_spread_of_its_own_recipe():
+    several = [*with_loss("a", 0.02, 0.03, 0.04), *with_loss("b", 700.0, 800.0, 900.0), *with_loss("c", 1.0)]
+    lines = [line for line in expect(with_pretraining(several), {}) if line.transfer == PRETRAINING]
+    assert [(line.recipe, line.metric, line.direction, line.target) for line in lines] == [
+        ("a", "loss/main", "lower", "0.030000"),
+        ("b", "loss/main", "lower", "800.000000"),
+    ]  # one seed alone, of c, tells no spread
+    assert float(lines[0].tolerance) == pytest.approx(31.599 * 0.01 * (4 / 3) ** 0.5, rel=1e-3)  # t(0.9995, 2)
+    assert lines[0].runs == "0@000000000000 1@000000000001 2@000000000002"
+    assert lines[0].hashes == {}  # their records are held to the lines of their scores
+    (found,) = compare(lines[:1], with_pretraining(with_loss("a", 0.5)))
+    assert found.text == (
+        "desk a pretraining loss/main: 0.0300 ± 0.3649 expected, 0.5000 now (seeds 0): +0.4700, worse"
+    )
+    scores = [line for line in expect(with_pretraining(several), {}) if line.transfer != PRETRAINING]
+    assert {line.tolerance for line in scores} == {"0.000"}  # all scores are the same: no loss is pooled with them
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
+    return drawn_images(tmp_path_factory.mktemp("images"))
+
+
+def test_a_wrong_temperature_is_caught_at_smoke_scale_and_other_seeds_are_not(images: ImageSet, tmp_path: Path):
+    """In seconds, by its loss: what it scores after four steps is near chance either way."""
+
+    def trained(recipe: Recipe, seed: int) -> Record:
+        file = pretrain(
+            dataclasses.replace(recipe, seed=seed), "pirl", images, tmp_path / f"{seed}", on_cpu(checkpoint_seconds=60)
+        )
+        origin = read_facts(file)["origin"]
+        return a_record(recipe="pirl", scale="smoke", seed=seed, origin=origin, backbone_hash=file_hash(file))
+
+    right = TRAINED["pirl"]
+    expected = expect(with_pretraining([trained(right, seed) for seed in range(5)]), {})
+    others = [trained(right, seed) for seed in range(5, 10)]
+    for some in (others, *([one] for one in others)):
+        assert list(compare(expected, with_pretraining(some))) == []
+    wrong = trained(with_change(right, "method.tau", 0.7), 10)
+    (found,) = compare(expected, with_pretraining([wrong]))
+    assert (found.kind, found.fails) == ("moved", True)
+    assert found.text.startswith("smoke pirl pretraining loss/main: ")
+
+
+def test_the_committed_targets_at_smoke_scale_are_of_ten_seeds():
+    smoke = [line for line in read_expected(LEADERBOARDS / "expected.csv") if line.scale == "smoke"]
+    assert {line.recipe for line in smoke if line.transfer == PRETRAINING} == {"npid_pp", "pirl", "supervised"}
+    assert {len(line.runs.split()) for line in smoke} == {10}
+
+
 CARD = ProtocolCard("linear_somewhere_someone", 1, "", "", {"top1": "%"}, (), "", "")
 
 
@@ -200,6 +277,21 @@ def test_a_missing_seed_an_unknown_record_and_a_duplicate_are_named(shelf: Path)
     assert any("seed9.json: expected.csv does not know it" in one for one in failing(shelf))
 
 
+def test_fresh_losses_are_judged_instead_of_published_ones(shelf: Path):
+    for record in with_loss("a", 2.0, 2.1, 2.2):
+        published = dataclasses.replace(record, transfer=CARD.id, metrics={"top1": 61.0}, detail={})
+        (shelf / "measured" / published.published_path).write_bytes(published.to_bytes())
+    (shelf / "expected.csv").write_text(accepted(shelf, {CARD.id: CARD}))
+    assert failing(shelf) == []
+    (fresh,) = with_loss("a", 9.0)
+    path = shelf / "runs" / fresh.path
+    path.parent.mkdir(parents=True)
+    path.write_bytes(fresh.to_bytes())
+    (only,) = failing(shelf)
+    assert only.startswith("moved: desk a pretraining loss/main: 2.1000 ± ")
+    assert only.endswith(" expected, 9.0000 now (seeds 0): +6.9000, worse")
+
+
 def test_fresh_runs_are_judged_instead_of_published_records(shelf: Path):
     (record,) = records("a", 40.0, first=7)
     path = shelf / "runs" / record.path
@@ -223,6 +315,8 @@ def test_numbers_must_hold_together():
     assert list(faults(a_record(metrics={"top1": 63.6}, detail=detail), CARD.metrics)) == []
     (said,) = faults(a_record(metrics={"top1": 65.6}, detail=detail), CARD.metrics)
     assert said == "top1 is 65.6, but the selected stage res5 has 63.6"
+    (said,) = faults(a_record(metrics={"top1": 63.6}, origin={"losses": {"loss/main": "2"}}), CARD.metrics)
+    assert said == "the losses of its origin are no numbers by name"
     assert any("a fraction" in said for said in faults(a_record(metrics={"top1": 0.636}, detail=detail), CARD.metrics))
 
 

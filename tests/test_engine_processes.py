@@ -94,6 +94,9 @@ def _of_two_processes_and_of_training(recipe: Recipe, images, folder: Path, dtyp
         for count, each, name in ((1, untrained, "start"), (1, recipe, "one"), (2, recipe, "two"))
     ]
     assert [outcome.error for outcomes in ends for outcome in outcomes] == [None] * 4
+    losses = [read_facts(folder / name / "backbone.safetensors")["origin"]["losses"] for name in ("one", "two")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert losses[0]
     start, one, two = [load(outcomes[0].value) for outcomes in ends]
     return _largest_difference(one, two), _largest_difference(one, start)
 

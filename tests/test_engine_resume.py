@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from small_runs import (
@@ -17,11 +18,13 @@ from small_runs import (
     on_cpu,
     run,
     run_and_die,
+    short,
 )
 
+from benchmark.backbones.weights import read_facts
 from benchmark.engine import distributed, progress
 from benchmark.engine.train import pretrain, train_steps
-from benchmark.recipe import Recipe
+from benchmark.recipe import Recipe, Steps
 
 KILLS = 2
 DELAYS_SECONDS = (0.0, 0.15)  # about one step
@@ -135,6 +138,30 @@ def test_the_log_has_every_step_once_after_a_kill(images, tmp_path: Path, monkey
     assert [line["step"] for line in lines] == [0, 1, 2, 3]
     assert all(line.keys() >= {"loss/main", "lr/main", "epoch"} for line in lines)
     assert any(path.name.startswith("events.out.tfevents") for path in (folder / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize(("steps", "averaged"), [(5, 3), (2, 2)])  # three steps are an epoch
+def test_the_file_says_what_the_last_losses_came_to(steps: int, averaged: int, images, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
+    recipe = short(TRAINED["npid_pp"], length=Steps(steps))
+    file = pretrain(recipe, "small", images, tmp_path, on_cpu())
+    lines = [json.loads(line)["loss/main"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert len(set(lines)) == steps
+    assert read_facts(file)["origin"]["losses"] == {"loss/main": pytest.approx(fmean(lines[-averaged:]), rel=1e-12)}
+
+
+def test_losses_of_before_a_kill_count(images, tmp_path: Path):
+    """The third of four steps is killed; the mean is over the last three."""
+    recipe = TRAINED["npid_pp"]
+    [whole] = in_processes(1, run, recipe, images, tmp_path / "whole", on_cpu())
+    [died] = in_processes(1, run_and_die, recipe, images, tmp_path / "killed", on_cpu(), 3, 0.0)
+    assert died.exit_code == -9
+    [ended] = in_processes(1, run, recipe, images, tmp_path / "killed", on_cpu(workers=2))
+    assert ended.value == whole.value
+
+
+def test_what_is_not_trained_has_no_losses(images, tmp_path: Path):
+    assert read_facts(pretrain(RECIPES["random_init"], "small", images, tmp_path, on_cpu()))["origin"]["losses"] == {}
 
 
 def test_tensorboard_reads_the_losses_of_the_log(images, tmp_path: Path):

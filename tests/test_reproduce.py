@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,9 +90,23 @@ def test_a_record_on_one_list_of_images_is_not_one_on_another(quick: list[str]):
         assert cli.run([*COMMAND, "supervised"]) == 0
         assert set(quick[ran:]) == {"semi_supervised_1pct_pirl"}
         seen.append(read_record(path))
-    headers = "".join(render(seen, also_unmeasured=False).values())
+    headers = "".join(render(seen, current=()).values())
     assert len({record.transfer_data["imagenet/1percent.txt"] for record in seen[1:]}) == 2
     assert all(f"on data {','.join(dict(sorted(each.transfer_data.items())).values())} " in headers for each in seen)
+
+
+def test_a_changed_recipes_numbers_are_shown_and_not_the_published_ones(
+    quick: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    assert cli.run([*COMMAND, "supervised"]) == 0
+    record = read_record(Path("runs/smoke/supervised/seed0/voc07_svm_goyal.json"))
+    before = [replace(record, seed=seed, recipe_hash="old", metrics={"map": 90.0}) for seed in (1, 2, 3)]
+    monkeypatch.setattr("benchmark.reproduce.shown_records", lambda: before)
+    capsys.readouterr()
+    assert cli.run(["tables", "--scale", "smoke"]) == 0
+    shown = capsys.readouterr().out
+    assert "90.0" not in shown
+    assert f"supervised seed 1 at smoke scale ran with other settings (old, not {record.recipe_hash})" in shown
 
 
 def test_one_failure_is_told_and_loses_nothing_else(

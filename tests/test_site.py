@@ -14,12 +14,12 @@ import pytest
 from test_results import a_record
 
 from benchmark import measured, results
-from benchmark.ledger import LEADERBOARDS
-from benchmark.pages import boards, leaderboard_files
+from benchmark.ledger import read_names
+from benchmark.pages import boards, leaderboard_files, shown_records
 from benchmark.results import Record, read_published
 from benchmark.site import site_files
 
-BOARDS = boards(list(read_published(LEADERBOARDS / "measured")))
+BOARDS = boards(shown_records())
 SITE = site_files(BOARDS)
 
 
@@ -44,6 +44,23 @@ def test_every_link_leads_somewhere_on_the_site_and_nothing_is_loaded_from_elsew
 
 def test_measured_numbers_are_drawn_against_reported_ones():
     assert "against reported: rank agreement (Kendall&#39;s τ) +" in SITE["pirl_linear.html"]
+
+
+def test_methods_stand_at_their_years_where_there_are_three():
+    years = {name: one.year for name, one in read_names()["method"].items()}
+    drawn = [key for key in BOARDS if "by the year of the method" in SITE[f"{key}.html"]]
+    assert {"moco_linear", "pirl_linear", "cpcv2_linear"} <= set(drawn)
+    for key, one in BOARDS.items():
+        scored = {row.method for row in one.layout.rows if years[row.method]}
+        if len({years[method] for method in scored}) < 3 or one.layout.plot == "lines":
+            assert key not in drawn
+    figures = re.findall(r"<figure>.*?</figure>", SITE["moco_linear.html"], re.DOTALL)
+    (figure,) = [one for one in figures if "by the year" in one]
+    texts = re.findall(r"<text[^>]*>([^<]+)</text>", figure)
+    assert {"2014", "2020"} <= set(texts)
+    titles = {line[0].text for line in BOARDS["moco_linear"].lines}
+    assert sum(text.rstrip("…") in "\n".join(titles) for text in texts) >= len(titles)
+    assert "currentColor" in figure  # in the dark too
 
 
 def test_the_same_records_give_the_same_site():

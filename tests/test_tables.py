@@ -34,7 +34,7 @@ from benchmark.markdown import markdown
 from benchmark.measured import collect
 from benchmark.pages import boards, current_boards, leaderboard_files
 from benchmark.reported import printed_in
-from benchmark.results import Record
+from benchmark.results import Record, read_published
 from benchmark.tables import Board, Context, board
 
 
@@ -142,6 +142,21 @@ def test_seeds_with_other_settings_are_never_averaged():
     text = table(a_layout(), ALL, records)
     assert "2.0 ± 1.4 (2)" in text
     assert "ra seed 7 at desk scale ran with other settings (other, not 0123456789ab) and is left out." in text
+
+
+def test_numbers_of_current_settings_go_before_more_seeds_of_others():
+    new = a_record(recipe="ra", transfer="probe", seed=7, recipe_hash="new", metrics={"top1": 9.0}, detail={})
+    records = [*measured("ra", 1.0, 3.0), new, *measured("rb", 4.0)]
+    text = markdown(board(a_layout(), ALL, records, Context(current={"new"})))
+    assert "| 9.0 (1) |" in " ".join(text.split()).replace("**", "")
+    assert "4.0 (1)" in text  # none of its settings is current: they stay
+    for seed in (0, 1):
+        assert f"ra seed {seed} at desk scale ran with other settings (0123456789ab, not new) and is left out." in text
+
+
+def test_smoke_numbers_are_published_for_the_gate_and_stand_in_no_table():
+    assert "smoke" in {record.scale for record in read_published(LEADERBOARDS / "measured")}
+    assert "smoke" not in {head.scale for one in current_boards().values() for head in one.heads}
 
 
 def test_rank_agreement_is_printed_with_its_number_of_methods():
@@ -309,6 +324,15 @@ def test_unverified_and_stale_are_marked():
     assert "48.9 <sup>?</sup>" in text
     assert "**70.0 (1)** <sup>†</sup>" in text
     assert "Stale: desk/rb/probe/seed0.json: its recipe has changed." in text
+
+
+def test_records_that_are_stale_for_one_reason_share_a_line():
+    records = measured("rb", *(70.0 + seed for seed in range(11)))
+    reasons = {record.published_path: "old" if record.seed else "its data is gone" for record in records}
+    text = markdown(board(a_layout(), ALL, records, Context(stale=reasons)))
+    seeds = ", ".join(f"seed{seed}.json" for seed in range(1, 11))
+    assert f"Stale: desk/rb/probe/{seeds}: old." in text
+    assert text.count("Stale:") == 2
 
 
 def test_there_are_as_many_letters_as_footnotes():

@@ -24,7 +24,7 @@ FACTS = {"format", "architecture", "stages", "input", "origin"}
 
 def save_backbone(path: Path, backbone: Backbone, architecture: Architecture, origin: dict[str, Any]) -> None:
     """Write weights, architecture, stages and input spec, and `origin`: where the weights come from (recipe, hash, data
-    fingerprint, seed ...; JSON-ready). The file appears whole or not at all."""
+    fingerprint, seed, last losses ...; JSON-ready). The file appears whole or not at all."""
     facts = {
         "format": FORMAT,
         "architecture": dataclasses.asdict(architecture),

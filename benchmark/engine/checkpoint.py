@@ -14,6 +14,7 @@ import torch
 
 from benchmark.backbones.weights import load_strictly
 from benchmark.engine import distributed
+from benchmark.engine.losses import LastLosses
 from benchmark.engine.players import Player
 from benchmark.errors import UserError
 from benchmark.files import clear_unfinished, write_whole
@@ -21,10 +22,12 @@ from benchmark.method import Method
 from benchmark.recipe import flat
 
 Players = Mapping[str, Player]
-CONTENT = {"step", "identity", "method", "optimizers"}
+CONTENT = {"step", "identity", "method", "optimizers", "losses"}
 
 
-def save_checkpoint(run: Path, step: int, identity: dict[str, Any], method: Method, players: Players) -> None:
+def save_checkpoint(
+    run: Path, step: int, identity: dict[str, Any], method: Method, players: Players, losses: LastLosses
+) -> None:
     """Write run/checkpoint.pt (process 0) and, for buffers of which each process holds a part,
     run/checkpoint.shard<r>.step<s>.pt. The main file is written last and names the step: a kill in between leaves the
     old set whole."""
@@ -37,15 +40,15 @@ def save_checkpoint(run: Path, step: int, identity: dict[str, Any], method: Meth
         if distributed.rank() == 0:
             optimizers = {name: player.optimizer.state_dict() for name, player in players.items()}
             whole = {"step": step, "identity": identity, "method": state, "optimizers": optimizers}
-            write_state(run / "checkpoint.pt", whole)
+            write_state(run / "checkpoint.pt", whole | {"losses": losses.state_dict()})
     for old in run.glob(f"checkpoint.shard{distributed.rank()}.step*.pt"):
         if old != _shard(run, step):
             old.unlink()
 
 
-def load_checkpoint(run: Path, identity: dict[str, Any], method: Method, players: Players) -> int:
-    """Restore method and optimizers and return the step to go on from: 0 when there is no checkpoint. Raises UserError
-    when the checkpoint is another recipe's, or does not fit."""
+def load_checkpoint(run: Path, identity: dict[str, Any], method: Method, players: Players, losses: LastLosses) -> int:
+    """Restore all of it and return the step to go on from: 0 when there is no checkpoint. Raises UserError when the
+    checkpoint is another recipe's, or does not fit."""
     path = run / "checkpoint.pt"
     if not path.is_file():
         return 0
@@ -55,6 +58,7 @@ def load_checkpoint(run: Path, identity: dict[str, Any], method: Method, players
     if method.sharded_buffers():
         state |= read_state(_shard(run, whole["step"]), {"step", "state"})["state"]
     load_strictly(method, state, path)
+    load_strictly(losses, whole["losses"], path)
     for name, player in players.items():
         load_optimizer(player.optimizer, whole["optimizers"].get(name, {}), path)
     return whole["step"]

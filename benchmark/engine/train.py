@@ -23,6 +23,7 @@ from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import Position, TrainOrder, Views, batches, check_batch_size, epoch_order, step_seed
 from benchmark.engine import distributed
 from benchmark.engine.checkpoint import check_identity, clear_checkpoints, load_checkpoint, locked, save_checkpoint
+from benchmark.engine.losses import LastLosses
 from benchmark.engine.players import Player, build_players, set_rates
 from benchmark.engine.progress import LOG_SECONDS, Report, Timer
 from benchmark.engine.watch import Watch
@@ -60,12 +61,13 @@ def pretrain(recipe: Recipe, name: str, images: ImageSet, run: Path, machine: Ma
     with distributed.lost_process_told(), locked(run):
         with distributed.together():
             is_done = _is_done(path, identity)
-        method = None if is_done else _trained(recipe, images, run, machine, identity)
+        trained = None if is_done else _trained(recipe, images, run, machine, identity)
         with distributed.together():
             if distributed.rank() == 0:
-                if method:
-                    made_by = {"made_by": provenance(machine.device)}
-                    save_backbone(path, method.backbone, recipe.backbone, identity | made_by)
+                if trained:
+                    method, losses = trained
+                    came_to = {"losses": losses, "made_by": provenance(machine.device)}
+                    save_backbone(path, method.backbone, recipe.backbone, identity | came_to)
                 clear_checkpoints(run)
     return path
 
@@ -122,15 +124,18 @@ def _is_done(path: Path, identity: dict[str, Any]) -> bool:
     return True
 
 
-def _trained(recipe: Recipe, images: ImageSet, run: Path, machine: Machine, identity: dict[str, Any]) -> Method:
-    """The recipe's method after its last step."""
+def _trained(
+    recipe: Recipe, images: ImageSet, run: Path, machine: Machine, identity: dict[str, Any]
+) -> tuple[Method, dict[str, float]]:
+    """(the recipe's method after its last step, the means of its last losses by name)."""
     method = build_method(recipe, len(images)).to(machine.device).to(memory_format=torch.channels_last)
     total = train_steps(recipe, len(images))
     if total == 0:
-        return method
+        return method, {}
     players = build_players(method, recipe)
+    losses = LastLosses(players, total, len(images) // recipe.batch_size).to(machine.device)
     with distributed.together():
-        first = load_checkpoint(run, identity, method, players)
+        first = load_checkpoint(run, identity, method, players, losses)
     order = TrainOrder(len(images), recipe.batch_size, recipe.seed, first, total)
     dataset = Views(images, recipe.method.views, recipe.seed)
     watch = Watch(run, machine.device)
@@ -149,15 +154,16 @@ def _trained(recipe: Recipe, images: ImageSet, run: Path, machine: Machine, iden
             torch.manual_seed(mix(recipe.seed, IN_STEP, step, distributed.rank()))
             figures = train_step(method, batch, players, recipe.precision)
             watch.note(step, figures)
+            losses.note(step, figures)
             report.stepped(step + 1)
             if look.due() or step in (first, total - 1):
                 watch.check(step, method)
-                losses = {name: float(value) for name, value in figures.items()}
+                shown = {name: float(value) for name, value in figures.items()}
                 rates = {f"lr/{name}": recipe.optimizers[name].lr * factor for name in players}
-                report.write(step, losses | method.scalars(), {"epoch": epoch, **rates})
+                report.write(step, shown | method.scalars(), {"epoch": epoch, **rates})
                 if step + 1 < total and save.due():
-                    save_checkpoint(run, step + 1, identity, method, players)
-    return method
+                    save_checkpoint(run, step + 1, identity, method, players, losses)
+    return method, losses.means()
 
 
 def train_step(method: Method, batch: Batch, players: dict[str, Player], precision: str) -> dict[str, Tensor]:

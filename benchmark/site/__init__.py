@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmark.export import export_files
 from benchmark.leaderboards import read_chapters, read_discrepancies
-from benchmark.ledger import LEADERBOARDS
+from benchmark.ledger import LEADERBOARDS, read_names
 from benchmark.site.plots import plots
 from benchmark.tables import Board
 
@@ -22,9 +22,10 @@ def site_files(boards: Mapping[str, Board], leaderboards: Path = LEADERBOARDS) -
     pages.trim_blocks = pages.lstrip_blocks = True
     chapters = read_chapters(leaderboards / "tables.toml")
     places = {key: chapter.title for chapter in chapters for key in chapter.tables}
+    methods = read_names(leaderboards / "names.csv")["method"]
     table = pages.get_template("table.html")
     found = {
-        f"{key}.html": table.render(board=board, plots=plots(board), chapter=places.get(key, ""))
+        f"{key}.html": table.render(board=board, plots=plots(board, methods), chapter=places.get(key, ""))
         for key, board in boards.items()
     }
     found["index.html"] = pages.get_template("index.html").render(boards=boards, chapters=chapters)

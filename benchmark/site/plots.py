@@ -1,13 +1,18 @@
-"""A plot per table, as SVG that takes its ink from the page: lines over layers, bars, or reported against measured."""
+"""Plots of a table, as SVG that takes its ink from the page: lines over layers, or bars, scores by the year of their
+method, and reported against measured."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate, groupby
 from typing import Any
 
 from benchmark.judging import rank_agreement
+from benchmark.leaderboards import Column
+from benchmark.ledger import Name
 from benchmark.tables import Board, Cell
 
 INK, FAINT = "#010203", "#040506"  # stand-ins for the page's colours
@@ -27,11 +32,13 @@ STYLE: Any = {
     "legend.frameon": False,
 }
 WIDTH = 6.4  # inches
+YEARS = 3  # two are no course of time
+LABEL = 18  # characters
 Line = tuple[Cell, ...]
 
 
-def plots(board: Board) -> list[tuple[str, str]]:
-    """(caption, SVG) of each plot of a table."""
+def plots(board: Board, methods: Mapping[str, Name]) -> list[tuple[str, str]]:
+    """(caption, SVG) of each plot of a table. methods: those of names.csv, which has their years."""
     import matplotlib as mpl
 
     lines = [line for index, line in enumerate(board.lines) if index not in board.differences]
@@ -39,8 +46,10 @@ def plots(board: Board) -> list[tuple[str, str]]:
         if board.layout.plot == "lines":
             return [_curves(board, lines, scale) for scale in ("", *sorted({one.scale for one in board.heads} - {""}))]
         score = _first_score(board)
-        bars = [_bars(board.heads[score].title, lines, score)] if score is not None else []
-        return bars + [_scatter(title, pairs) for title, pairs in _measured(board, lines)]
+        scatters = [_scatter(title, pairs) for title, pairs in _measured(board, lines)]
+        if score is None:
+            return scatters
+        return [_bars(board.heads[score].title, lines, score), *_by_year(board, lines, score, methods), *scatters]
 
 
 @contextmanager
@@ -62,10 +71,13 @@ def _figure(into: list[str], left: float, right: float, height: float = 3.6) -> 
 
 def _first_score(board: Board) -> int | None:
     """The first reported column in which something is best, else the first reported one."""
-    columns = {column.title: column for column in board.layout.columns}
     reported = [index for index, head in enumerate(board.heads) if head.kind == "reported"]
-    scored = [index for index in reported if columns[board.heads[index].column].best != "none"]
+    scored = [index for index in reported if _column(board, index).best != "none"]
     return next(iter(scored or reported), None)
+
+
+def _column(board: Board, index: int) -> Column:
+    return next(column for column in board.layout.columns if column.title == board.heads[index].column)
 
 
 def _curves(board: Board, lines: list[Line], scale: str) -> tuple[str, str]:
@@ -93,6 +105,41 @@ def _bars(title: str, lines: list[Line], score: int) -> tuple[str, str]:
         axes.set_ylim(-0.6, len(shown) - 0.4)
         axes.grid(axis="y", visible=False)
     return f"{title}.", svg[0]
+
+
+def _of_year(lines: list[Line], score: int, years: Sequence[str]) -> dict[int, list[tuple[float, str]]]:
+    """Year -> (score, method) in order, of lines with both. years: of each line, or ""."""
+    found = [(year, line[score].number, line[0].text) for year, line in zip(years, lines, strict=True)]
+    dated = sorted((int(year), number, name) for year, number, name in found if year and number is not None)
+    return {year: [one[1:] for one in same] for year, same in groupby(dated, lambda one: one[0])}
+
+
+def _by_year(board: Board, lines: list[Line], score: int, methods: Mapping[str, Name]) -> Iterator[tuple[str, str]]:
+    """One plot, where there are enough years."""
+    years = [methods[row.method].year if row.method in methods else "" for row in board.layout.rows]
+    of_year = _of_year(lines, score, years)
+    if len(of_year) < YEARS:
+        return
+    numbers = [number for found in of_year.values() for number, _ in found]
+    best = min if _column(board, score).best == "lowest" else max
+    so_far = list(accumulate((best(number for number, _ in found) for found in of_year.values()), best))
+    gap = ((max(numbers) - min(numbers)) or 1) / 20  # a line of text
+    top = max(numbers)
+    svg: list[str] = []
+    with _figure(svg, 5, 2, 4.2) as axes:
+        axes.step([*of_year, max(of_year) + 1], [*so_far, so_far[-1]], where="post", color=COLOURS[1], linewidth=1)
+        for year, found in of_year.items():
+            axes.plot([year] * len(found), [number for number, _ in found], "o", color=COLOURS[0], markersize=5)
+            height = -math.inf
+            for number, name in found:
+                height = max(number, height + gap)  # names of close numbers stand one above the other
+                text = name if len(name) <= LABEL else f"{name[: LABEL - 1]}…"
+                axes.text(year + 0.06, height + gap / 5, text, fontsize=7, color=INK)  # above the line
+            top = max(top, height)
+        axes.set_xlim(min(of_year) - 0.3, max(of_year) + 1)
+        axes.set_ylim(min(numbers) - gap, top + 1.5 * gap)
+        axes.set_xticks(range(min(of_year), max(of_year) + 1))
+    yield f"{board.heads[score].title}, by the year of the method; the line is the best so far.", svg[0]
 
 
 Pairs = list[tuple[float, float, str]]  # reported, measured, method
