@@ -4,7 +4,8 @@ Misra & van der Maaten, "Self-Supervised Learning of Pretext-Invariant Represent
 section 3 and supplement A; the method itself is Wu et al., CVPR 2018, arXiv:1805.01978 (recipes/npid.py).
 
 The same network, augmentation, bank, loss, number of negatives and schedule as PIRL; the transformed image is missing.
-With the same seed both even see the same crops, so what PIRL gains over this row it gains from the pretext.
+With the same seed both even see the same crops, so what PIRL gains over this row it gains from the pretext (at desk
+scale, where held-out images choose the settings of each, from those too).
 
 Departures: hue and grey are PIRL's, as the paper says; the released configuration has hue 0.4 and no grey, and jitters
 before it crops. Equations 3 and 4 of the paper with their own normaliser; the released code fixes the partition
