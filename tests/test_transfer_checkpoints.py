@@ -1,7 +1,8 @@
-"""A damaged checkpoint of a transfer: one line naming the file."""
+"""What a transfer trains with, and its damaged checkpoint: one line naming the file."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import nn
 
 from benchmark.engine.checkpoint import write_state
 from benchmark.errors import UserError
-from benchmark.recipe import SGD
+from benchmark.recipe import SGD, Adam, Optimizer
 from benchmark.transfers import training
 
 DAMAGES: dict[str, Callable[[dict[str, Any]], object]] = {
@@ -31,7 +32,9 @@ DAMAGES: dict[str, Callable[[dict[str, Any]], object]] = {
 
 def made() -> tuple[nn.Module, torch.optim.Optimizer]:
     model = nn.Linear(2, 3)
-    optimizer = training.sgd([([model.weight, model.bias], SGD(0.1)), ([nn.Parameter(torch.zeros(1))], SGD(1.0))])
+    optimizer = training.build_optimizer(
+        [([model.weight, model.bias], SGD(0.1)), ([nn.Parameter(torch.zeros(1))], SGD(1.0))]
+    )
     return model, optimizer
 
 
@@ -57,3 +60,30 @@ def test_a_checkpoint_that_is_no_dictionary_is_named(tmp_path: Path):
     torch.save([1, 2], tmp_path / "x.pt")
     with pytest.raises(UserError, match=r"x\.pt"):
         training._restore(tmp_path / "x.pt", *made())
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "own"),
+    [
+        (SGD(0.1, momentum=0.8, nesterov=True), torch.optim.SGD, {"momentum": 0.8, "nesterov": True}),
+        (Adam(0.1, betas=(0.8, 0.9)), torch.optim.Adam, {"betas": (0.8, 0.9)}),
+        (Adam(0.1, betas=(0.8, 0.9), decoupled=True), torch.optim.AdamW, {"betas": (0.8, 0.9)}),
+    ],
+)
+def test_each_group_has_its_own_values(values: Optimizer, kind: type, own: dict[str, Any]):
+    model = nn.Linear(2, 3)
+    other = dataclasses.replace(values, lr=1.0, weight_decay=0.5)
+    optimizer = training.build_optimizer([([model.weight], values), ([model.bias], other)])
+    assert type(optimizer) is kind
+    for group, parameter, rate, decay in zip(
+        optimizer.param_groups, (model.weight, model.bias), (0.1, 1.0), (0.0, 0.5), strict=True
+    ):
+        assert group["params"] == [parameter]
+        assert (group["lr"], group["initial_lr"], group["weight_decay"]) == (rate, rate, decay)
+        assert {name: group[name] for name in own} == own
+
+
+def test_groups_of_two_kinds_are_refused():
+    model = nn.Linear(2, 3)
+    with pytest.raises(ValueError, match="too many values"):
+        training.build_optimizer([([model.weight], SGD(0.1)), ([model.bias], Adam(0.1))])

@@ -42,7 +42,7 @@ from benchmark.transfers.features import (
     working_copy,
 )
 from benchmark.transfers.preprocessing import Preprocessing, centre_crop, crop_and_flip, crop_flip_and_colour
-from benchmark.transfers.training import Course, Source, checkpoint_path, fit, sgd
+from benchmark.transfers.training import Course, Source, build_optimizer, checkpoint_path, fit
 
 Maps = dict[str, Tensor]  # tap -> (B, C, grid, grid)
 
@@ -168,7 +168,8 @@ class _Run:
                 heads.best.copy_(torch.maximum(heads.best, self._accuracies(heads, choice)))
 
         source = self._streamed(views) if probe.views is None else self._stored(views, probe.views)
-        fit(heads, sgd(groups), heads.loss, probe.course, views.images, source, checkpoint, self.context, track)
+        optimizer = build_optimizer(groups)
+        fit(heads, optimizer, heads.loss, probe.course, views.images, source, checkpoint, self.context, track)
 
     def _streamed(self, views: Views) -> Source:
         def source(order: TrainOrder) -> Iterator[tuple[Maps, Tensor]]:

@@ -29,7 +29,7 @@ from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 from benchmark.transfers.features import as_input, at_positions, backbone_key, frozen, once, working_copy
 from benchmark.transfers.metrics import topk_accuracy
 from benchmark.transfers.preprocessing import centre_crop, crop_and_flip
-from benchmark.transfers.training import Course, checkpoint_path, fit, sgd
+from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit
 
 HEAD_STREAM = 12  # which of the run's random streams the head is drawn from
 
@@ -85,7 +85,7 @@ class SemiSupervised(Transfer):
         def loss_of(images: Tensor, labels: Tensor) -> Tensor:
             return F.cross_entropy(model(images), labels)
 
-        optimizer = sgd([(model.parameters(), OPTIMIZER)])
+        optimizer = build_optimizer([(model.parameters(), OPTIMIZER)])
         fit(model.train(), optimizer, loss_of, course, labelled, source, checkpoint, context)
         metrics = self._metrics(model.eval(), Views(test, centre_crop(side), context.seed), context)
         return Scores(metrics, {"labelled": labelled.name, "labelled_images": len(labelled)}, data)

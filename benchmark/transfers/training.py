@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import TrainOrder
 from benchmark.engine.checkpoint import load_optimizer, read_state, write_state
 from benchmark.errors import UserError
-from benchmark.recipe import SGD, Schedule, Span
+from benchmark.recipe import SGD, Optimizer, Schedule, Span
 from benchmark.transfers.contract import Context, ProtocolCard
 from benchmark.transfers.features import digest
 
@@ -57,22 +57,23 @@ def checkpoint_path(card: ProtocolCard, context: Context, *facts: object) -> Pat
     return context.workspace / f"{card.id}-{digest((card.id, card.version, *facts))}.pt"
 
 
-def sgd(groups: Iterable[tuple[Iterable[nn.Parameter], SGD]]) -> torch.optim.SGD:
-    """One optimizer whose parameter groups each have their own values."""
-    return torch.optim.SGD(
-        [
-            {
-                "params": list(parameters),
-                "lr": values.lr,
-                "initial_lr": values.lr,
-                "momentum": values.momentum,
-                "weight_decay": values.weight_decay,
-                "nesterov": values.nesterov,
-            }
-            for parameters, values in groups
-        ],
-        lr=0.0,
-    )
+def build_optimizer(groups: Sequence[tuple[Iterable[nn.Parameter], Optimizer]]) -> torch.optim.Optimizer:
+    """One optimizer whose parameter groups each have their own values. Raises ValueError for groups of two kinds."""
+    (make,) = {_maker(values) for _, values in groups}
+    return make([{"params": list(parameters), **_settings(values)} for parameters, values in groups], lr=0.0)
+
+
+def _maker(values: Optimizer) -> Callable[..., torch.optim.Optimizer]:
+    if isinstance(values, SGD):
+        return torch.optim.SGD
+    return torch.optim.AdamW if values.decoupled else torch.optim.Adam
+
+
+def _settings(values: Optimizer) -> dict[str, Any]:
+    shared = {"lr": values.lr, "initial_lr": values.lr, "weight_decay": values.weight_decay}
+    if isinstance(values, SGD):
+        return {**shared, "momentum": values.momentum, "nesterov": values.nesterov}
+    return {**shared, "betas": values.betas}
 
 
 def fit(
