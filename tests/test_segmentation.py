@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import handmade
 import numpy as np
@@ -17,14 +19,14 @@ from benchmark.backbones import build_backbone
 from benchmark.backbones.contract import InputSpec
 from benchmark.data.findings import BadData
 from benchmark.data.image_set import ImageSet
-from benchmark.data.masks import Masked, train_aug
+from benchmark.data.masks import Masked
 from benchmark.recipe import SGD, Architecture, Milestones, Steps
 from benchmark.transfers import find_transfers
 from benchmark.transfers.segmentation.fcn import Crops, Fcn, Segmentation, Values, Whole, dilate_last_stage, pixel_loss
 from benchmark.transfers.training import Course
 
 SPEC = InputSpec(32)
-VALUES = Values(train_aug, Course(Steps(4), 2, Milestones(())), SGD(lr=0.1), crop_side=40, channels=8)
+VALUES = Values(Course(Steps(4), 2, Milestones(())), SGD(lr=0.1), crop_side=40, channels=8)
 
 
 @pytest.fixture
@@ -113,19 +115,30 @@ def test_the_last_stage_is_dilated_as_torchvision_dilates_it() -> None:
 def test_every_pixel_gets_a_class() -> None:
     model = Fcn(build_backbone(Architecture("resnet50", width=0.0625), SPEC), VALUES, seed=0).eval()
     with torch.inference_mode():
-        assert model(torch.randn(2, 3, 50, 37)).shape == (2, 21, 50, 37)
+        assert model(torch.randn(2, 3, 50, 37), torch.Size((25, 19))).shape == (2, 21, 25, 19)
     dilations = [layer.dilation for layer in model.convolutions if isinstance(layer, nn.Conv2d)]
     assert dilations == [(6, 6), (6, 6)]
+
+
+@pytest.mark.parametrize("norm", ["trained", "frozen"])
+def test_batch_norm_of_the_backbone_stays_only_if_asked_to(norm: Literal["trained", "frozen"]) -> None:
+    backbone = build_backbone(Architecture("resnet50", width=0.0625), SPEC)
+    model = Fcn(backbone, replace(VALUES, norm=norm), seed=0).train()
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    model(torch.randn(2, 3, 32, 32), torch.Size((32, 32))).sum().backward()
+    moved = {name.split(".")[0] for name, buffer in model.named_buffers() if not torch.equal(buffer, before[name])}
+    assert moved == ({"backbone", "convolutions"} if norm == "trained" else {"convolutions"})
+    norms = [one for one in backbone.modules() if isinstance(one, nn.BatchNorm2d)]
+    assert {one.weight.grad is None for one in norms} == {norm == "frozen"}
 
 
 def test_paper_values() -> None:
     transfer = find_transfers()["voc12_seg_fcn_moco"]
     assert isinstance(transfer, Segmentation)
     paper = transfer.values["paper"]
-    assert paper.train is train_aug
     assert (paper.crop_side, paper.ratios, paper.channels, paper.dilation) == (513, (0.5, 2.0), 256, 6)
     assert paper.optimizer == SGD(lr=0.003, momentum=0.9, weight_decay=1e-4)
-    assert (paper.head_rate, paper.enlarged, paper.course.batch_size) == (1.0, 1, 16)
+    assert (paper.head_rate, paper.norm, paper.enlarged, paper.course.batch_size) == (1.0, "trained", 1, 16)
     images = 10_582
     assert paper.course.steps_total(images) == 30_000
     factors = [paper.course.factor(step, images) for step in (0, 20_999, 21_000, 26_999, 27_000)]
