@@ -256,7 +256,7 @@ CARD = ProtocolCard(
     frozen="paper: nothing: all weights train, BatchNorm in training mode",
     selected="nothing: the last iterate is scored at every scale",
     departures=(
-        "desk: conv1 to res4 and the backbone's BatchNorm stay as they are; a few thousand crops cannot teach them anew",
+        "desk: conv1 to res4 and the backbone's BatchNorm stay as they are; few crops cannot teach them anew",
         "desk: 1,600 steps on 4 crops of 96 px, which the network sees enlarged twice",
         "desk: AdamW at a rate of 0.0002, new layers 25 times that, falling by half a cosine",
         "desk: new convolutions of dilation 2, since maps have twelve cells a side and not 33",
