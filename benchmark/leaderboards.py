@@ -101,6 +101,7 @@ class Layout:
     underline:  "second": the second best is underlined; "behind": the best is underlined, not bold, if a row that does
                 not compete is better.
     plot:       on the site, "bars" of the first score, or "lines" over the columns.
+    long:       its transfers take long: they run for the paper's tables (`--tables-of`), not for one recipe.
     references: recipes that every reproduction runs too, for they frame the table.
     scales:     scale -> what its numbers are. tolerances: transfer -> points by which a measured number at paper scale
                 may differ from the reported one.
@@ -122,6 +123,7 @@ class Layout:
     shows: tuple[str, ...] = ()
     underline: str = "none"
     plot: str = "bars"
+    long: bool = False
 
 
 @dataclass(frozen=True)
@@ -234,8 +236,8 @@ def recipes_of(layouts: Iterable[Layout]) -> list[str]:
 
 
 def select(layouts: Sequence[Layout], recipes: Sequence[str], tables_of: str | None) -> list[Layout]:
-    """The tables to fill: those of one paper, or those that have one of the recipes as a row; for a recipe that is in
-    none, all. Raises UserError for a paper without tables, or when nothing was asked for."""
+    """The tables to fill: those of one paper, or those that have one of the recipes as a row and do not take long; for
+    a recipe that is in none, all. Raises UserError for a paper without tables, or when nothing was asked for."""
     if not recipes and not tables_of:
         raise UserError("name a recipe, or --tables-of a paper; `sslbench list` shows the recipes")
     chosen = [one for one in layouts if one.of == tables_of]
@@ -244,4 +246,5 @@ def select(layouts: Sequence[Layout], recipes: Sequence[str], tables_of: str | N
     known = set(recipes_of(layouts))
     if any(name not in known for name in recipes):
         return list(layouts)
-    return [one for one in layouts if one in chosen or any(row.recipe in recipes for row in one.rows)]
+    asked = [one for one in layouts if not one.long and any(row.recipe in recipes for row in one.rows)]
+    return [one for one in layouts if one in chosen or one in asked]

@@ -11,7 +11,7 @@ from tabulate import tabulate
 from benchmark.leaderboards import Layout, read_chapters, read_discrepancies, read_layouts
 from benchmark.ledger import LEADERBOARDS, read_ledger, read_names, read_sources
 from benchmark.markdown import markdown
-from benchmark.measured import Seeds
+from benchmark.measured import Seeds, Variant, variant_of
 from benchmark.results import Record, read_published
 from benchmark.tables import Board, Context, board
 
@@ -60,20 +60,24 @@ def in_no_table(records: Sequence[Record], leaderboards: Path = LEADERBOARDS) ->
     """What was measured and no table shows, such as a user's own recipe, as markdown; empty if there is nothing."""
     layouts = read_layouts(leaderboards / "tables.toml")
     shown = {(r.recipe, c.transfer) for one in layouts for r in one.rows for c in one.columns}
-    groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
+    groups: dict[tuple[str, str, str, Variant, str], list[Record]] = defaultdict(list)
     for record in records:
         if (record.recipe, record.transfer) not in shown:
             for metric in record.metrics:
-                groups[record.recipe, record.recipe_hash, record.transfer, metric].append(record)
+                key = (record.recipe, record.transfer, record.recipe_hash, variant_of(record), metric)
+                groups[key].append(record)
     lines = [
-        (recipe, transfer, metric, Seeds(tuple(found), tuple(record.metrics[metric] for record in found)))
-        for (recipe, _, transfer, metric), found in sorted(groups.items())
+        (recipe, settings, f"{transfer} v{variant.version}", metric, _seeds(found, metric))
+        for (recipe, transfer, settings, variant, metric), found in sorted(groups.items())
     ]
     if not lines:
         return ""
-    return "## In no paper's table\n\n" + tabulate(
-        lines, headers=("recipe", "transfer", "metric", "measured"), tablefmt="github", disable_numparse=True
-    )
+    headers = ("recipe", "settings", "transfer", "metric", "measured")
+    return "## In no paper's table\n\n" + tabulate(lines, headers=headers, tablefmt="github", disable_numparse=True)
+
+
+def _seeds(records: Sequence[Record], metric: str) -> Seeds:
+    return Seeds(tuple(records), tuple(record.metrics[metric] for record in records))
 
 
 def current_boards(leaderboards: Path = LEADERBOARDS) -> dict[str, Board]:

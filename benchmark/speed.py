@@ -46,7 +46,7 @@ def speed(recipe: Recipe, images: ImageSet, machine: Machine, rounds: int) -> st
     rows = [
         ("data path", f"{data_rate:,.0f}", f"{data_rate / step_rate:.2f} of the step; {machine.workers} workers"),
         ("step", f"{step_rate:,.0f}", f"{step_rate / bare_rate:.2f} of the bare backbone"),
-        ("bare backbone", f"{bare_rate:,.0f}", "forward and backward of every view"),
+        ("bare backbone", f"{bare_rate:,.0f}", "forward and backward of every view, normalised before"),
     ]
     where = f"{recipe.title}, batch {len(batch)}, {machine.device}, {torch.get_num_threads()} threads, {rounds} rounds"
     return f"{where}\n{tabulate(rows, headers=('', 'images/s', ''), tablefmt='plain', disable_numparse=True)}"

@@ -25,7 +25,7 @@ from benchmark.files import file_hash
 from benchmark.ledger import LEADERBOARDS
 from benchmark.recipe import Recipe, recipe_hash, with_change
 from benchmark.regression import PRETRAINING, Expected, as_csv, compare, expect, read_expected, with_pretraining
-from benchmark.results import Record
+from benchmark.results import Record, read_published
 from benchmark.scale import at_scale
 from benchmark.soundness import faults
 from benchmark.staleness import reasons, stale_records
@@ -207,6 +207,8 @@ def test_the_committed_targets_at_smoke_scale_are_of_ten_seeds():
     smoke = [line for line in read_expected(LEADERBOARDS / "expected.csv") if line.scale == "smoke"]
     assert {line.recipe for line in smoke if line.transfer == PRETRAINING} == {"npid_pp", "pirl", "supervised"}
     assert {len(line.runs.split()) for line in smoke} == {10}
+    records = [one for one in read_published(LEADERBOARDS / "measured") if one.scale == "smoke"]
+    assert not stale_records(records)
 
 
 CARD = ProtocolCard("linear_somewhere_someone", 1, "", "", {"top1": "%"}, (), "", "")

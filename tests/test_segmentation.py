@@ -132,12 +132,22 @@ def test_batch_norm_of_the_backbone_stays_only_if_asked_to(norm: Literal["traine
     assert {one.weight.grad is None for one in norms} == {norm == "frozen"}
 
 
+def test_the_first_stages_stay_only_if_asked_to() -> None:
+    backbone = build_backbone(Architecture("resnet50", width=0.0625), SPEC)
+    model = Fcn(backbone, replace(VALUES, frozen_stages=4), seed=0).train()
+    model(torch.randn(2, 3, 32, 32), torch.Size((32, 32))).sum().backward()
+    for stage in backbone.stages:
+        grads = {p.grad is None for part in backbone.parts(stage) for p in part.parameters()}
+        assert grads == {stage != "res5"}, stage
+
+
 def test_paper_values() -> None:
     transfer = find_transfers()["voc12_seg_fcn_moco"]
     assert isinstance(transfer, Segmentation)
     paper = transfer.values["paper"]
     assert (paper.crop_side, paper.ratios, paper.channels, paper.dilation) == (513, (0.5, 2.0), 256, 6)
     assert paper.optimizer == SGD(lr=0.003, momentum=0.9, weight_decay=1e-4)
+    assert paper.frozen_stages == 0
     assert (paper.head_rate, paper.norm, paper.enlarged, paper.course.batch_size) == (1.0, "trained", 1, 16)
     images = 10_582
     assert paper.course.steps_total(images) == 30_000

@@ -33,6 +33,7 @@ from benchmark.transfers.preprocessing import Preprocessing
 EVALUATION_BATCH = 128
 PART = 8192  # images whose features are held in memory, and written as one file
 DIMENSIONS = 9216  # what the pools aim at
+POOLING = 2  # raise it with any change of `pooled`: features kept from before are then extracted anew
 
 
 @dataclass(frozen=True)
@@ -158,10 +159,10 @@ def extract(
 ) -> dict[str, np.ndarray]:
     """Tap name -> (N, dimensions) float32 features of every image, from one pass over the images.
 
-    They are kept below the workspace by (backbone, data, preprocessing, tap, part of the set), so another protocol that
-    needs the same finds them, and a killed extraction goes on after its last whole part.
+    They are kept below the workspace by (pooling, backbone, data, preprocessing, tap, part of the set), so another
+    protocol that needs the same finds them, and a killed extraction goes on after its last whole part.
     """
-    facts = (backbone_key(backbone), images.fingerprint(), preprocessing.name)
+    facts = (POOLING, backbone_key(backbone), images.fingerprint(), preprocessing.name)
     folder = {tap: context.workspace / "features" / digest([*facts, tap.name]) for tap in taps}
     starts = range(0, len(images), PART)
     missing = [(s, [tap for tap in taps if not (folder[tap] / f"{s:08d}.npy").is_file()]) for s in starts]

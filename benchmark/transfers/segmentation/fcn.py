@@ -1,4 +1,4 @@
-"""Semantic segmentation of VOC2012 by a fully convolutional network that is trained as a whole.
+"""Semantic segmentation of VOC2012 by a fully convolutional network.
 
 He et al., CVPR 2020 (arXiv:1911.05722), appendix A.5 [MoCo]: the last stage dilated, two 3x3 convolutions with a large
 field of view, a linear classifier of every pixel at stride 16 (Long et al., CVPR 2015). There a supervised ResNet-50
@@ -62,7 +62,7 @@ class Values:
 
 
 class Fcn(nn.Module):
-    """The dilated backbone, two 3x3 convolutions of dilation 6 with BatchNorm and ReLU, a classifier of every cell."""
+    """The dilated backbone, two dilated 3x3 convolutions with BatchNorm and ReLU, a classifier of every cell."""
 
     def __init__(self, backbone: Backbone, values: Values, seed: int) -> None:
         super().__init__()
