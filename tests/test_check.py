@@ -359,9 +359,16 @@ def test_staleness_is_computed_from_recipe_protocol_and_data():
 
 def test_a_changed_recipe_makes_its_published_records_stale():
     from benchmark.catalog import find_recipes
+    from benchmark.transfers import find_transfers
 
     name, recipe = next(iter(find_recipes().items()))
-    now = a_record(recipe=name, recipe_hash=recipe_hash(at_scale(recipe, "desk")), transfer="voc07_svm_goyal")
+    card = find_transfers()["voc07_svm_goyal"].card
+    now = a_record(
+        recipe=name,
+        recipe_hash=recipe_hash(at_scale(recipe, "desk")),
+        transfer=card.id,
+        transfer_version=card.version,
+    )
     other = dataclasses.replace(now, seed=1, recipe_hash="f" * 12)
     assert stale_records([now, other]).keys() == {other.published_path}
 
