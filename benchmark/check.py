@@ -7,8 +7,8 @@ from pathlib import Path
 
 from benchmark.ledger import LEADERBOARDS
 from benchmark.pages import boards
-from benchmark.regression import Finding, compare, expect, not_accepted, read_expected, with_pretraining
-from benchmark.results import Record, scan_published, scan_runs
+from benchmark.regression import Finding, as_csv, compare, expect, not_accepted, read_expected, with_pretraining
+from benchmark.results import Record, read_published, scan_published, scan_runs
 from benchmark.soundness import faults
 from benchmark.staleness import Fingerprint, current_hashes, stale_records
 from benchmark.transfers.contract import ProtocolCard
@@ -45,8 +45,6 @@ def check(
 def accepted(leaderboards: Path, cards: Mapping[str, ProtocolCard]) -> str:
     """expected.csv as the published records would have it."""
     from benchmark.catalog import all_recipes  # imports torch
-    from benchmark.regression import as_csv
-    from benchmark.results import read_published
 
     higher = {name: card.higher_is_better for name, card in cards.items()}
     records = with_pretraining(read_published(leaderboards / "measured"))

@@ -21,7 +21,7 @@ from benchmark.check import accepted, check, flagged, report
 from benchmark.data.image_set import ImageSet
 from benchmark.engine.train import pretrain
 from benchmark.errors import UserError
-from benchmark.files import file_hash
+from benchmark.files import file_hash, write_whole
 from benchmark.ledger import LEADERBOARDS
 from benchmark.recipe import Recipe, recipe_hash, with_change
 from benchmark.regression import PRETRAINING, Expected, as_csv, compare, expect, read_expected, with_pretraining
@@ -286,9 +286,7 @@ def test_fresh_losses_are_judged_instead_of_published_ones(shelf: Path):
     (shelf / "expected.csv").write_text(accepted(shelf, {CARD.id: CARD}))
     assert failing(shelf) == []
     (fresh,) = with_loss("a", 9.0)
-    path = shelf / "runs" / fresh.path
-    path.parent.mkdir(parents=True)
-    path.write_bytes(fresh.to_bytes())
+    write_whole(shelf / "runs" / fresh.path, fresh.to_bytes())
     (only,) = failing(shelf)
     assert only.startswith("moved: desk a pretraining loss/main: 2.1000 ± ")
     assert only.endswith(" expected, 9.0000 now (seeds 0): +6.9000, worse")
@@ -296,9 +294,7 @@ def test_fresh_losses_are_judged_instead_of_published_ones(shelf: Path):
 
 def test_fresh_runs_are_judged_instead_of_published_records(shelf: Path):
     (record,) = records("a", 40.0, first=7)
-    path = shelf / "runs" / record.path
-    path.parent.mkdir(parents=True)
-    path.write_bytes(record.to_bytes())
+    write_whole(shelf / "runs" / record.path, record.to_bytes())
     (only,) = failing(shelf)
     assert only.startswith("moved: desk a ")
     assert only.endswith("40.0 now (seeds 7): -21.0, worse")
@@ -325,9 +321,7 @@ def test_numbers_must_hold_together():
 def test_paper_scale_is_compared_with_the_papers(shelf: Path):
     def at_paper(value: float) -> list[str]:
         record = a_record(recipe="pirl", scale="paper", transfer="voc07_svm_goyal", metrics={"map": value}, detail={})
-        path = shelf / "runs" / record.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(record.to_bytes())
+        write_whole(shelf / "runs" / record.path, record.to_bytes())
         return failing(shelf)
 
     assert at_paper(81.5) == []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -45,10 +47,20 @@ def _optimizer(values: Optimizer, parameters: list[nn.Parameter]) -> torch.optim
     ]
     groups = [group for group in groups if group["params"]]
     # fused: a small network's step on a CPU otherwise spends a tenth of its time between a hundred small tensors
+    return optimizer_kind(values)(groups, **optimizer_settings(values), fused=True)
+
+
+def optimizer_kind(values: Optimizer) -> Callable[..., torch.optim.Optimizer]:
     if isinstance(values, SGD):
-        return torch.optim.SGD(groups, values.lr, values.momentum, nesterov=values.nesterov, fused=True)
-    make = torch.optim.AdamW if values.decoupled else torch.optim.Adam
-    return make(groups, values.lr, values.betas, fused=True)
+        return torch.optim.SGD
+    return torch.optim.AdamW if values.decoupled else torch.optim.Adam
+
+
+def optimizer_settings(values: Optimizer) -> dict[str, Any]:
+    """What torch's optimizer of that kind takes beside weight decay."""
+    if isinstance(values, SGD):
+        return {"lr": values.lr, "momentum": values.momentum, "nesterov": values.nesterov}
+    return {"lr": values.lr, "betas": values.betas}
 
 
 def set_rates(players: dict[str, Player], recipe: Recipe, factor: float) -> None:

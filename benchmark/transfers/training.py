@@ -13,12 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmark.backbones.contract import Backbone
 from benchmark.backbones.weights import load_strictly
 from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import TrainOrder
 from benchmark.engine.checkpoint import load_optimizer, read_state, write_state
+from benchmark.engine.players import optimizer_kind, optimizer_settings
 from benchmark.errors import UserError
-from benchmark.recipe import SGD, Optimizer, Schedule, Span
+from benchmark.recipe import Optimizer, Schedule, Span
 from benchmark.transfers.contract import Context, ProtocolCard
 from benchmark.transfers.features import digest
 
@@ -57,23 +59,23 @@ def checkpoint_path(card: ProtocolCard, context: Context, *facts: object) -> Pat
     return context.workspace / f"{card.id}-{digest((card.id, card.version, *facts))}.pt"
 
 
+def freeze(backbone: Backbone, stages: int, norms: Iterable[nn.Module]) -> None:
+    """The first `stages` of a backbone, and these norms of it, do not train. A norm's running statistics are another
+    matter: they stay where it is in evaluation mode."""
+    parts = (part for stage in list(backbone.stages)[:stages] for part in backbone.parts(stage))
+    for module in (*parts, *norms):
+        module.requires_grad_(False)
+
+
 def build_optimizer(groups: Sequence[tuple[Iterable[nn.Parameter], Optimizer]]) -> torch.optim.Optimizer:
     """One optimizer whose parameter groups each have their own values. Raises ValueError for groups of two kinds."""
-    (make,) = {_maker(values) for _, values in groups}
-    return make([{"params": list(parameters), **_settings(values)} for parameters, values in groups], lr=0.0)
+    (make,) = {optimizer_kind(values) for _, values in groups}
+    return make([_group(parameters, values) for parameters, values in groups], lr=0.0)
 
 
-def _maker(values: Optimizer) -> Callable[..., torch.optim.Optimizer]:
-    if isinstance(values, SGD):
-        return torch.optim.SGD
-    return torch.optim.AdamW if values.decoupled else torch.optim.Adam
-
-
-def _settings(values: Optimizer) -> dict[str, Any]:
-    shared = {"lr": values.lr, "initial_lr": values.lr, "weight_decay": values.weight_decay}
-    if isinstance(values, SGD):
-        return {**shared, "momentum": values.momentum, "nesterov": values.nesterov}
-    return {**shared, "betas": values.betas}
+def _group(parameters: Iterable[nn.Parameter], values: Optimizer) -> dict[str, Any]:
+    own = {"initial_lr": values.lr, "weight_decay": values.weight_decay}
+    return {"params": list(parameters), **own, **optimizer_settings(values)}
 
 
 def fit(

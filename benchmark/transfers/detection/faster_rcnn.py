@@ -17,6 +17,7 @@ from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image, nms, roi_
 from benchmark.backbones.contract import Backbone
 from benchmark.blocks.positional import mix
 from benchmark.transfers.detection.settings import Detector, Found, Settings, Target
+from benchmark.transfers.training import freeze
 
 HEAD_STREAM = 14  # which of the run's random streams the heads are drawn from
 ANCHOR_OVERLAPS = (0.7, 0.3)  # at least: positive; less than: negative
@@ -43,24 +44,14 @@ class FasterRcnn(Detector):
         self.classes = _drawn(nn.Linear(outputs, num_classes + 1), 0.01, generator)  # the last is background
         self.boxes = _drawn(nn.Linear(outputs, 4 * num_classes), 0.001, generator)
         self.register_buffer("cell_anchors", _cell_anchors(settings), persistent=False)
-        self._freeze()
-
-    def _freeze(self) -> None:
-        for stage in list(self.backbone.stages)[: self.settings.frozen_stages]:
-            for part in self.backbone.parts(stage):
-                part.requires_grad_(False)
-        if self.settings.norm == "frozen":
-            for norm in self._backbone_norms():
-                norm.requires_grad_(False)
-
-    def _backbone_norms(self) -> list[nn.Module]:
-        return [one for one in self.backbone.modules() if isinstance(one, nn.BatchNorm2d | nn.GroupNorm)]
+        norms = [one for one in backbone.modules() if isinstance(one, nn.BatchNorm2d | nn.GroupNorm)]
+        self.kept_norms = norms if settings.norm == "frozen" else []
+        freeze(backbone, settings.frozen_stages, self.kept_norms)
 
     def train(self, mode: bool = True) -> FasterRcnn:
         super().train(mode)
-        if self.settings.norm == "frozen":
-            for norm in self._backbone_norms():
-                norm.eval()
+        for norm in self.kept_norms:
+            norm.eval()
         return self
 
     def head_parameters(self) -> Iterator[nn.Parameter]:

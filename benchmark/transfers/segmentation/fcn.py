@@ -31,7 +31,7 @@ from benchmark.transfers import pictures
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 from benchmark.transfers.features import as_input, backbone_key, frozen, working_copy
 from benchmark.transfers.segmentation.mean_iou import confusion, iou_per_class
-from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit
+from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit, freeze
 
 HEAD_STREAM = 13  # which of the run's random streams the head is drawn from
 NAMES = ("background", *CLASSES)
@@ -67,7 +67,9 @@ class Fcn(nn.Module):
     def __init__(self, backbone: Backbone, values: Values, seed: int) -> None:
         super().__init__()
         dilate_last_stage(backbone)
-        self.backbone, self.norm = backbone, values.norm
+        self.backbone = backbone
+        norms = [one for one in backbone.modules() if isinstance(one, nn.BatchNorm2d)]
+        self.kept_norms = norms if values.norm == "frozen" else []
         self.last = next(reversed(backbone.stages))
         generator = torch.Generator().manual_seed(mix(seed, HEAD_STREAM))
         sides = (backbone.stages[self.last].channels, values.channels, values.channels)
@@ -76,24 +78,12 @@ class Fcn(nn.Module):
         self.classifier = nn.Conv2d(values.channels, len(NAMES), 1, bias=True)
         nn.init.normal_(self.classifier.weight, std=0.01, generator=generator)
         nn.init.constant_(self.classifier.bias, 0.0)  # type: ignore[arg-type]
-        self._freeze(values.frozen_stages)
-
-    def _freeze(self, stages: int) -> None:
-        for stage in list(self.backbone.stages)[:stages]:
-            for part in self.backbone.parts(stage):
-                part.requires_grad_(False)
-        if self.norm == "frozen":
-            for norm in self._backbone_norms():
-                norm.requires_grad_(False)
-
-    def _backbone_norms(self) -> list[nn.Module]:
-        return [one for one in self.backbone.modules() if isinstance(one, nn.BatchNorm2d)]
+        freeze(backbone, values.frozen_stages, self.kept_norms)
 
     def train(self, mode: bool = True) -> Fcn:
         super().train(mode)
-        if self.norm == "frozen":
-            for norm in self._backbone_norms():
-                norm.eval()
+        for norm in self.kept_norms:
+            norm.eval()
         return self
 
     def forward(self, images: Tensor, size: torch.Size) -> Tensor:
