@@ -9,6 +9,7 @@ import math
 import os
 import re
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -211,6 +212,7 @@ def reproduce(
     seeds: Annotated[tuple[int, ...], arg(help="Seeds to run each recipe with.")] = (0,),
     data: DataFlag = None,
     runs: RunsFlag = Path("runs"),
+    jobs: Annotated[int, arg(help="Rows at a time, each on its share of the processor; 1 where a GPU trains.")] = 1,
     workers: WorkersFlag = 2,
     device: DeviceFlag = "auto",
     recipes_dir: RecipesFlag = None,
@@ -225,9 +227,11 @@ def reproduce(
         raise UserError("--seeds needs one seed or more, e.g. --seeds 0 1 2")
     for seed in seeds:
         _in_range("--seeds", seed, 0, MOST_SEED)
+    _in_range("--jobs", jobs, 1)
     layouts = read_layouts()
     chosen = select(layouts, recipes, tables_of)
-    names = list(dict.fromkeys([*layouts[0].references, *(recipes_of(chosen) if tables_of else ()), *recipes]))
+    # what was asked for first: it takes longer than the reference rows, which then go beside it
+    names = list(dict.fromkeys([*recipes, *(recipes_of(chosen) if tables_of else ()), *layouts[0].references]))
     root, tables_file = _data_root(scale, data), runs / scale / "tables.md"
     outputs = [runs / scale / name / f"seed{seed}" for name in names for seed in seeds]
     sources = [OWN, *(folder for folder in (recipes_dir, transfers_dir) if folder)]
@@ -237,21 +241,24 @@ def reproduce(
         print(f"Nothing has changed since these tables were written to {tables_file}.")
         return 0
 
+    from benchmark.reproduce import Row, summary
     from benchmark.reproduce import reproduce as run_all
     from benchmark.scoring import Run
     from benchmark.transfers import find_transfers
 
+    started, machine = time.monotonic(), _machine(device, workers)
     resolved = {name: get_recipe(name, recipes_dir) for name in names}
     known = find_transfers(transfers_dir)
-    steps = run_all(
-        resolved,
-        [_named(name, known) for name in transfers_of(chosen)],
+    scored_on = [_named(name, known).card.id for name in transfers_of(chosen)]
+    rows = run_all(
+        Row(scored_on, machine.device, workers, recipes_dir, transfers_dir),
         [Run(name, scale, seed, root, runs) for seed in seeds for name in names],
-        _machine(device, workers),
+        jobs,
         None if data else lambda: _draw_world(scale, data),
     )
-    print(f"\n{_write_tables(resolved, known, root, runs, scale)}\n{steps.summary()}\n\nTables: {tables_file}")
-    if steps.failures:
+    told = summary(rows, time.monotonic() - started)
+    print(f"\n{_write_tables(resolved, known, root, runs, scale)}\n{told}\n\nTables: {tables_file}")
+    if any(steps.failures for steps in rows):
         return 1
     stamp.write()
     return 0

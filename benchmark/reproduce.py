@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import torch
+
+from benchmark.catalog import get_recipe
 from benchmark.engine.train import Machine, pretrain
 from benchmark.errors import UserError
 from benchmark.files import write_whole
@@ -18,23 +21,25 @@ from benchmark.recipe import Recipe
 from benchmark.results import Record, read_runs
 from benchmark.scale import Scale
 from benchmark.scoring import Run, clear_workspace, is_pretrained, is_scored, pretraining_images, score
+from benchmark.side_by_side import side_by_side
+from benchmark.transfers import find_transfers
 from benchmark.transfers.contract import Transfer
 
 
 @dataclass
 class Steps:
-    """Numbers, times and outlives its steps: one that fails is told of at the end, and the others still run."""
+    """Times and outlives the steps of a row: one that fails is told of at the end, and the others still run."""
 
+    row: str
     total: int
     started: float = field(default_factory=time.monotonic)
     seconds: dict[str, float] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     done: int = 0
 
-    def take(self, title: str, is_current: Callable[[], bool], action: Callable[[], object]) -> bool:
+    def take(self, what: str, is_current: Callable[[], bool], action: Callable[[], object]) -> bool:
         """Run `action` unless its outcome is current; whether the outcome is now there."""
-        self.done += 1
-        mark = f"[{self.done}/{self.total}] {title}"
+        title, mark = self._next(what)
         began = time.monotonic()
         try:
             if is_current():
@@ -54,51 +59,67 @@ class Steps:
         print(f"{mark}: {self.seconds[title]:.0f} s", flush=True)
         return True
 
-    def skip(self, title: str, because: str) -> None:
-        self.done += 1
+    def skip(self, what: str, because: str) -> None:
+        title, mark = self._next(what)
         self.failures[title] = because
-        print(f"[{self.done}/{self.total}] {title}: left out, {because}", flush=True)
+        print(f"{mark}: left out, {because}", flush=True)
+
+    def _next(self, what: str) -> tuple[str, str]:
+        self.done += 1
+        return f"{self.row}  {what}", f"[{self.row} {self.done}/{self.total}] {what}"
 
     def _elapsed(self) -> str:
         minutes, seconds = divmod(round(time.monotonic() - self.started), 60)
         return f"{minutes}:{seconds:02d}"
 
-    def summary(self) -> str:
-        lines = [f"{seconds:7.0f} s  {title}" for title, seconds in self.seconds.items()]
-        lines.append(f"{time.monotonic() - self.started:7.0f} s  in all")
-        lines += [f"FAILED     {title}: {why}" for title, why in self.failures.items()]
-        return "\n".join(lines)
+
+def summary(rows: Sequence[Steps], seconds: float) -> str:
+    """What every step took, and which failed and why; `seconds`: the time in all."""
+    lines = [f"{took:7.0f} s  {title}" for steps in rows for title, took in steps.seconds.items()]
+    lines.append(f"{seconds:7.0f} s  in all")
+    lines += [f"FAILED     {title}: {why}" for steps in rows for title, why in steps.failures.items()]
+    return "\n".join(lines)
 
 
-def reproduce(
-    recipes: Mapping[str, Recipe],
-    transfers: Sequence[Transfer],
-    runs: Sequence[Run],
-    machine: Machine,
-    make_world: Callable[[], object] | None,
-) -> Steps:
-    """Bring every run and its records up to date. `make_world` draws the stand-in data, where the scale has it."""
-    steps = Steps(total=len(runs) * (1 + len(transfers)) + (make_world is not None))
-    if make_world and not steps.take("draw the world (what is there is kept)", lambda: False, make_world):
-        return steps
-    for run in runs:
-        recipe = run.resolved(recipes[run.name])
-        who = f"{run.name} seed {run.seed}"
+@dataclass(frozen=True)
+class Row:
+    """Brings a run and its records up to date. It is sent to other processes, so it says by name what is to be done."""
+
+    transfers: Sequence[str]
+    device: torch.device
+    workers: int
+    recipes_dir: Path | None = None
+    transfers_dir: Path | None = None
+
+    def __call__(self, run: Run) -> Steps:
+        recipe = run.resolved(get_recipe(run.name, self.recipes_dir))
+        known, machine = find_transfers(self.transfers_dir), Machine(self.device, self.workers)
+        steps = Steps(f"{run.name} seed {run.seed}", 1 + len(self.transfers))
         there = steps.take(
-            f"pretrain {who}",
+            "pretrain",
             partial(is_pretrained, run, recipe),
             partial(_pretrain, run, recipe, machine),
         )
         scored = []
-        for transfer in transfers:
-            title = f"transfer {who} to {transfer.card.id}"
+        for name in self.transfers:
+            title, transfer = f"transfer to {name}", known[name]
             if not there:
                 steps.skip(title, "there is no backbone")
                 continue
             scored.append(steps.take(title, partial(is_scored, transfer, run), partial(score, transfer, run, machine)))
         if there and all(scored):  # else the same command, given again, goes on from what lies there
             clear_workspace(run)
-    return steps
+        return steps
+
+
+def reproduce(row: Row, runs: Sequence[Run], jobs: int, make_world: Callable[[], object] | None) -> list[Steps]:
+    """Bring every run and its records up to date, `jobs` runs at a time. `make_world` draws the stand-in data, where
+    the scale has it."""
+    world = Steps("world", total=1)
+    if make_world and not world.take("draw what is not there", lambda: False, make_world):
+        return [world]
+    done = dict(side_by_side(row, runs, jobs))
+    return [world, *(done[run] for run in runs)]
 
 
 def _pretrain(run: Run, recipe: Recipe, machine: Machine) -> None:

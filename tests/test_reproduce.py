@@ -50,7 +50,8 @@ def test_reference_rows_come_along_and_the_second_time_nothing_runs(
         "supervised",
         "tables",
     }
-    assert "[1/19]" in shown
+    assert "[supervised seed 0 1/9] pretrain" in shown
+    assert "[random_init seed 0 9/9] transfer to" in shown
     assert "50.0 (1)" in shown
     assert "Tables: runs/smoke/tables.md" in shown
     tables, ran = Path("runs/smoke/tables.md").read_text(), len(quick)
@@ -60,7 +61,7 @@ def test_reference_rows_come_along_and_the_second_time_nothing_runs(
     assert "Nothing has changed" in capsys.readouterr().out
     os.utime("runs/smoke/tables.md", (0, 0))  # a change that changes no result: the records' own rules decide
     assert cli.run([*COMMAND, "supervised"]) == 0
-    assert "transfer supervised seed 0 to voc07_svm_goyal: current" in capsys.readouterr().out
+    assert "transfer to voc07_svm_goyal: current" in capsys.readouterr().out
     assert len(quick) == ran
     assert Path("runs/smoke/tables.md").read_text() == tables
 
@@ -125,8 +126,8 @@ def test_one_failure_is_told_and_loses_nothing_else(
     monkeypatch.setattr("benchmark.reproduce.score", fails_once)
     assert cli.run([*COMMAND, "supervised"]) == 1
     shown = capsys.readouterr().out
-    assert "FAILED     transfer supervised seed 0 to voc07_svm_goyal: a planted fault" in shown
-    assert "FAILED     transfer supervised seed 0 to linear_inat18_pirl: ZeroDivisionError: a planted bug" in shown
+    assert "FAILED     supervised seed 0  transfer to voc07_svm_goyal: a planted fault" in shown
+    assert "FAILED     supervised seed 0  transfer to linear_inat18_pirl: ZeroDivisionError: a planted bug" in shown
     assert len(quick) == 14
     workspaces = [Path("runs/smoke", name, "seed0/workspace") for name in ("random_init", "supervised")]
     assert [workspace.exists() for workspace in workspaces] == [False, True], "what failed goes on from what there is"

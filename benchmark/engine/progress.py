@@ -16,6 +16,13 @@ from benchmark.errors import UserError
 from benchmark.files import write_whole
 
 LOG_SECONDS = 10.0
+_terminal_is_shared = False
+
+
+def share_terminal() -> None:
+    """From now on this process prints lines, not bars, since others print to the same terminal."""
+    global _terminal_is_shared
+    _terminal_is_shared = True
 
 
 class Timer:
@@ -32,13 +39,13 @@ class Timer:
 
 
 class Display:
-    """A rich bar when standard output is a terminal, else the first line at once and then one every LOG_SECONDS."""
+    """A rich bar on a terminal of our own, else the first line at once and then one every LOG_SECONDS."""
 
     def __init__(self, title: str, total: int, done: int = 0) -> None:
         self.title, self.total, self.first = title, total, done
         self.started = time.monotonic()
         self.last = -float("inf")
-        self.bar = _bar() if sys.stdout.isatty() else None
+        self.bar = _bar() if sys.stdout.isatty() and not _terminal_is_shared else None
         self.task = self.bar.add_task(title, total=total, completed=done, figures="") if self.bar else None
 
     def __enter__(self) -> Display:
