@@ -46,6 +46,7 @@ class Steps:
 
 
 Span = Epochs | Steps
+Precision = Literal["fp32", "bf16"]  # bf16: forward passes and losses under torch.autocast; weights stay fp32
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ class Recipe:
     schedule: Schedule
     image_size: int = 224  # side in pixels that the backbone was made for; transfers read it from the backbone file
     labels: bool = False  # whether batches carry labels; visible here because it is the exception
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     seed: int = 0
     desk: tuple[Change, ...] = field(default=(), metadata={"resolved": False})
     # from the command line; they count at every scale, after the scale's own changes

@@ -88,7 +88,7 @@ jigsaw = Recipe(
         Change("method.P", 100, "2,000 images show 2,000 permutations once each: too few to learn them by"),
         Change("method.tile_features", 128, "a quarter of the width, and fewer permutations"),
         Change("batch_size", 32, "62 steps an epoch over 2,000 images"),
-        Change("optimizers.main", Adam(lr=1e-3, weight_decay=1e-4, decoupled=True), "SGD needs far more steps"),
+        Change("optimizers.main", Adam(lr=5e-4, weight_decay=1e-4, decoupled=True), "SGD needs far more steps"),
         Change("precision", "bf16", "nearly twice the speed"),
         Change("length", Epochs(40), "minutes; as long as NPID++ and PIRL"),
         Change("schedule", Milestones(at=(Epochs(24), Epochs(34)), warmup=Warmup(Epochs(2), 0.25)), "in proportion"),

@@ -71,7 +71,7 @@ rotation = Recipe(
         Change("image_size", 64, "the size of every desk recipe"),
         Change("method.image_size", 64, "the size of every desk recipe"),
         Change("batch_size", 32, "62 steps an epoch over 2,000 images"),
-        Change("optimizers.main", Adam(lr=1e-3, weight_decay=1e-4, decoupled=True), "SGD needs far more steps"),
+        Change("optimizers.main", Adam(lr=5e-4, weight_decay=1e-4, decoupled=True), "SGD needs far more steps"),
         Change("precision", "bf16", "nearly twice the speed"),
         Change("length", Epochs(40), "minutes; as long as NPID++ and PIRL"),
         Change("schedule", Milestones(at=(Epochs(24), Epochs(34))), "in proportion"),

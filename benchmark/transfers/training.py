@@ -20,7 +20,7 @@ from benchmark.data.loader import TrainOrder
 from benchmark.engine.checkpoint import load_optimizer, read_state, write_state
 from benchmark.engine.players import optimizer_kind, optimizer_settings
 from benchmark.errors import UserError
-from benchmark.recipe import Optimizer, Schedule, Span
+from benchmark.recipe import Optimizer, Precision, Schedule, Span
 from benchmark.transfers.contract import Context, ProtocolCard
 from benchmark.transfers.features import digest
 
@@ -33,11 +33,12 @@ Source = Callable[[TrainOrder], Iterator[tuple[Any, Any]]]
 
 @dataclass(frozen=True)
 class Course:
-    """How long a protocol trains, on batches of what size, and how its rates fall."""
+    """How long a protocol trains, on batches of what size, how its rates fall, and whether under autocast."""
 
     length: Span
     batch_size: int
     schedule: Schedule
+    precision: Precision = "fp32"
 
     def batch(self, num_images: int) -> int:
         return min(self.batch_size, num_images)
@@ -97,7 +98,8 @@ def fit(
     for inputs, labels in source(order):
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * course.factor(done, num_images)
-        loss = loss_of(inputs, labels)
+        with torch.autocast(context.device.type, torch.bfloat16, enabled=course.precision == "bf16"):
+            loss = loss_of(inputs, labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -90,8 +90,8 @@ class FasterRcnn(Detector):
     def _read_anchors(self, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(A, 4) anchors, (B, A) objectness, (B, A, 4) deltas, where A counts cells first and then their anchors."""
         hidden = F.relu(self.rpn_hidden(maps))
-        objectness = self.rpn_objectness(hidden).permute(0, 2, 3, 1).flatten(1)
-        deltas = self.rpn_boxes(hidden).permute(0, 2, 3, 1)
+        objectness = self.rpn_objectness(hidden).float().permute(0, 2, 3, 1).flatten(1)
+        deltas = self.rpn_boxes(hidden).float().permute(0, 2, 3, 1)  # under autocast: bf16 boxes would be a pixel off
         stride = self.backbone.stages[self.map].stride
         return self._anchors(maps.shape[2], maps.shape[3], stride), objectness, deltas.reshape(len(maps), -1, 4)
 
@@ -159,7 +159,7 @@ class FasterRcnn(Detector):
         for part in self.backbone.parts(self.last):
             x = part(x)
         x = self.extra_norm(x).mean(dim=(2, 3))
-        return self.classes(x), self.boxes(x)
+        return self.classes(x).float(), self.boxes(x).float()
 
     def _region_losses(
         self, logits: Tensor, deltas: Tensor, regions: Tensor, labels: Tensor, boxes: Tensor
