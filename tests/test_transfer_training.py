@@ -1,0 +1,67 @@
+"""The loop in which protocols train: under autocast where they say so, and exact where bf16 would not do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmark.backbones import build_backbone
+from benchmark.backbones.contract import InputSpec
+from benchmark.data.image_set import ImageSet
+from benchmark.data.loader import TrainOrder
+from benchmark.recipe import SGD, Architecture, Constant, Precision, Steps
+from benchmark.transfers.contract import Context
+from benchmark.transfers.detection.c4 import FROZEN
+from benchmark.transfers.detection.faster_rcnn import FasterRcnn
+from benchmark.transfers.segmentation.fcn import pixel_loss
+from benchmark.transfers.training import Course, build_optimizer, fit
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_the_loss_is_taken_in_the_course_s_precision(precision: Precision, dtype: torch.dtype, tmp_path: Path):
+    model, seen = nn.Linear(4, 2), set()
+
+    def loss_of(x: Tensor, _: Tensor) -> Tensor:
+        outputs = model(x)
+        seen.add(outputs.dtype)
+        return outputs.float().square().sum()
+
+    def source(order: TrainOrder):
+        return ((torch.ones(2, 4), torch.zeros(2)) for _ in range(order.first_step, 3))
+
+    before = model.weight.detach().clone()
+    images = ImageSet("some", tmp_path, ["a.png", "b.png"], None, ())
+    context = Context(tmp_path, "smoke", 0, tmp_path, torch.device("cpu"), 0, lambda *_: None)
+    optimizer = build_optimizer([(model.parameters(), SGD(lr=0.01))])
+    fit(model, optimizer, loss_of, Course(Steps(3), 2, Constant(), precision), images, source, tmp_path / "s", context)
+    assert seen == {dtype}
+    assert model.weight.dtype == torch.float32
+    assert not torch.equal(model.weight, before)
+
+
+def test_boxes_stay_exact_under_autocast():
+    torch.manual_seed(0)
+    backbone = build_backbone(Architecture("resnet50", width=0.125, zero_init_residual=True), InputSpec(64))
+    detector = FasterRcnn(backbone, 20, FROZEN, seed=0).eval()
+    nn.init.zeros_(detector.rpn_boxes.weight)  # so that proposals are the anchors themselves
+    images = [torch.randint(256, (3, 200, 300), dtype=torch.uint8)]
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        maps, sizes = detector._maps(images)
+        anchors, objectness, deltas = detector._read_anchors(maps)
+        (proposals,) = detector._proposals(anchors, objectness, deltas, sizes, (10_000, 2_000))
+        logits, boxes = detector._read_regions(maps, [proposals])
+    assert {each.dtype for each in (objectness, deltas, logits, boxes)} == {torch.float32}
+    clipped = anchors.clamp(min=0).minimum(torch.tensor([300.0, 200.0, 300.0, 200.0]))
+    nearest = torch.cdist(proposals, clipped, compute_mode="donot_use_mm_for_euclid_dist").min(dim=1).values
+    assert nearest.max() < 1e-3  # bf16 has steps of 1 px between 128 and 256
+
+
+def test_pixels_are_summed_in_float32():
+    torch.manual_seed(0)
+    logits, masks = torch.randn(2, 21, 96, 96, dtype=torch.bfloat16), torch.randint(21, (2, 96, 96))
+    expected = nn.functional.cross_entropy(logits.double(), masks)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert pixel_loss(logits, masks).item() == pytest.approx(expected.item(), rel=1e-5)
