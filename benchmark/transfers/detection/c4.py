@@ -261,7 +261,7 @@ METRICS = {"ap": "%", "ap50": "%", "ap75": "%"}
 DEPARTURES = (
     "paper: the images of a step are padded to one size, not two by two",
     f"desk: {DESK_STEPS:,} steps on batches of {DESK_BATCH}, under bf16 autocast",
-    "desk: AdamW at a rate of 0.001, new layers three times that, falling by half a cosine",
+    "desk: AdamW at a rate of 0.0014, new layers 1.5 times that, falling by half a cosine",
     "desk: shorter sides of 144 to 176 px, anchors of 56 to 152 px",
     "desk: 32 anchors and 16 regions of 4x4 cells an image, up to half of the regions positive; at most 64 proposals",
 )
@@ -283,8 +283,8 @@ def _at_scales(paper: Values, frozen_stages: int) -> dict[Scale, Values]:
     desk = Values(
         small,
         Course(Steps(DESK_STEPS), DESK_BATCH, Cosine(warmup=Warmup(Steps(20), 0.01)), "bf16"),
-        Adam(lr=1e-3, weight_decay=1e-4, decoupled=True),
-        head_rate=3.0,
+        Adam(lr=1.4e-3, weight_decay=1e-4, decoupled=True),
+        head_rate=1.5,
         short_sides=(144, 160, 176),
         test_side=160,
         longest_side=320,
