@@ -153,9 +153,13 @@ def read_all(root: Path) -> None:
         found.check_size(index, found.mask(index), found.images.open(index).size)
 
 
-def test_another_mask_is_other_data(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["mat", "png"])
+def test_another_mask_is_other_data(name: str, tmp_path: Path) -> None:
+    """Also one that leaves its file as large as it was."""
     sbd(tmp_path)
-    before = train_aug(tmp_path).fingerprint()
+    path = tmp_path / {"mat": MAT, "png": PNG}[name]
+    before, size = train_aug(tmp_path).fingerprint(), path.stat().st_size
     assert train_aug(tmp_path).fingerprint() == before
-    mat(tmp_path / MAT, np.full((8, 10), 20_000 % 20, np.uint16))
+    {"mat": mat, "png": handmade.palette}[name](path, np.full((8, 10), 11, np.uint8))
+    assert path.stat().st_size == size
     assert train_aug(tmp_path).fingerprint() != before
