@@ -109,7 +109,7 @@ def target(transfer: Transfer, run: Run) -> Target:
 
 
 def transfer_data(transfer: Transfer, data_root: Path) -> dict[str, str]:
-    """Name -> fingerprint of all that a transfer reads below `data_root`: splits, annotations, the lists that are there."""
+    """Name -> fingerprint of all that a transfer reads below `data_root`: splits, annotations, lists that are there."""
     card = transfer.card
     sets = {f"{name}/{split}": fingerprint(data_root, name, split) for name, split in card.datasets}
     lists = {name: file_hash(data_root / name) for name in card.lists if (data_root / name).is_file()}

@@ -346,7 +346,9 @@ def test_staleness_is_computed_from_recipe_protocol_and_data():
         "its recipe was 0123456789ab and is f now": reasons(record, dict.fromkeys(hashes, "f"), versions),
         "there is no protocol linear_somewhere_someone": reasons(record, hashes, {}),
         "its protocol was v1 and is v2 now": reasons(record, hashes, {record.transfer: 2}),
-        "imagenet/val was aaaaaaaaaaaa and is b now": reasons(record, hashes, versions, lambda _: {"imagenet/val": "b"}),
+        "imagenet/val was aaaaaaaaaaaa and is b now": reasons(
+            record, hashes, versions, lambda _: {"imagenet/val": "b"}
+        ),
         "a.txt was not there and is c now": reasons(
             record, hashes, versions, lambda one: {**one.transfer_data, "a.txt": "c"}
         ),
