@@ -10,7 +10,7 @@ from benchmark.pages import boards
 from benchmark.regression import Finding, as_csv, compare, expect, not_accepted, read_expected, with_pretraining
 from benchmark.results import Record, read_published, scan_published, scan_runs
 from benchmark.soundness import faults
-from benchmark.staleness import Fingerprint, current_hashes, stale_records
+from benchmark.staleness import DataNow, current_hashes, stale_records
 from benchmark.transfers.contract import ProtocolCard
 
 EXPECTED = "expected.csv"
@@ -20,18 +20,18 @@ def check(
     runs: Path,
     scale: str | None,
     cards: Mapping[str, ProtocolCard],
-    fingerprint: Fingerprint | None = None,
+    data_now: DataNow | None = None,
     leaderboards: Path = LEADERBOARDS,
 ) -> list[Finding]:
     """Everything that is the matter. A number is judged by its runs below `runs` where there are any, else by its
-    published records. scale: None is all. fingerprint: of the data that is there, to tell stale records."""
+    published records. scale: None is all. data_now: of the data that is there, to tell stale records."""
     published, bad = scan_published(leaderboards / "measured")
     fresh, bad_runs = scan_runs(runs)
     expected = [line for line in read_expected(leaderboards / EXPECTED) if scale in (None, line.scale)]
     published, fresh = ([record for record in some if scale in (None, record.scale)] for some in (published, fresh))
     judged = _judged(with_pretraining(published), with_pretraining(fresh))
     changed = not_accepted(expected, published)
-    stale = stale_records(published, fingerprint)
+    stale = stale_records(published, data_now)
     return [
         *(Finding("bad record", text) for text in (*bad, *bad_runs)),
         *_unsound([*published, *fresh], cards),

@@ -311,7 +311,7 @@ def check(
     from benchmark.check import check as find
     from benchmark.files import write_whole
     from benchmark.ledger import LEADERBOARDS
-    from benchmark.staleness import fingerprints_below
+    from benchmark.staleness import data_below
     from benchmark.transfers import find_transfers
 
     cards = {name: transfer.card for name, transfer in find_transfers().items()}
@@ -319,7 +319,7 @@ def check(
         write_whole(LEADERBOARDS / EXPECTED, accepted(LEADERBOARDS, cards).encode())
         print(LEADERBOARDS / EXPECTED)
         return tables(write=True)
-    findings = find(runs, scale, cards, fingerprints_below(lambda of: data or Path("data", of)))
+    findings = find(runs, scale, cards, data_below(lambda of: data or Path("data", of)))
     print(report(findings))
     return int(any(one.fails for one in findings))
 

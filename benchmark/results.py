@@ -37,7 +37,8 @@ class Record:
     settings:      the recipe as it ran, every value (benchmark.recipe.as_plain).
     metrics:       metric -> value, in the units of the protocol's card.
     detail:        whatever else the transfer says, e.g. scores per stage.
-    transfer_data: "dataset/split" -> fingerprint, for what the protocol reads; list file -> hash, where one was there.
+    transfer_data: "dataset/split", and "… boxes" or "… masks" where it reads them -> fingerprint, for what the protocol
+                   reads; list file -> hash, where one was there.
     origin:        what the backbone file says of its pretraining: data fingerprint, last losses, world size ...
     backbone_hash: of the backbone file's bytes.
     commit:        of this repository, "+dirty" when the code had uncommitted changes.

@@ -28,7 +28,7 @@ from benchmark.recipe import Recipe, recipe_hash
 from benchmark.report import write_report
 from benchmark.results import Record, Target, read_record, write_record
 from benchmark.scale import Scale, at_scale
-from benchmark.transfers.contract import Context, ProtocolCard, Transfer
+from benchmark.transfers.contract import Context, Transfer
 
 
 @dataclass(frozen=True)
@@ -103,14 +103,23 @@ def target(transfer: Transfer, run: Run) -> Target:
         seed=run.seed,
         transfer=card.id,
         transfer_version=card.version,
-        transfer_data=_transfer_data(card, run.data_root),
+        transfer_data=transfer_data(transfer, run.data_root),
         backbone_hash=_backbone_hash(run.backbone, run.backbone.stat().st_mtime_ns),
     )
 
 
-def _transfer_data(card: ProtocolCard, data_root: Path) -> dict[str, str]:
+def transfer_data(transfer: Transfer, data_root: Path) -> dict[str, str]:
+    """Name -> fingerprint of all that a transfer reads below `data_root`: splits, annotations, lists that are there."""
+    card = transfer.card
     sets = {f"{name}/{split}": fingerprint(data_root, name, split) for name, split in card.datasets}
-    return sets | {name: file_hash(data_root / name) for name in card.lists if (data_root / name).is_file()}
+    lists = {name: file_hash(data_root / name) for name in card.lists if (data_root / name).is_file()}
+    return sets | fingerprints_beside(transfer, data_root) | lists
+
+
+@functools.cache
+def fingerprints_beside(transfer: Transfer, data_root: Path) -> dict[str, str]:
+    """Computed once per process, as `fingerprint` is: it reads every box or mask."""
+    return transfer.annotations(data_root)
 
 
 @functools.cache

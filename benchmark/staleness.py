@@ -11,7 +11,7 @@ from benchmark.recipe import Recipe, recipe_hash
 from benchmark.results import Record
 from benchmark.scale import SCALES, Scale, at_scale
 
-Fingerprint = Callable[[Record, str], str | None]  # of "dataset/split" as it lies there now; None where it is not there
+DataNow = Callable[[Record], Mapping[str, str]]  # what Record.transfer_data would be now; empty where no data is there
 
 
 def current_hashes(recipes: Mapping[str, Recipe], scales: Sequence[Scale] = SCALES) -> dict[tuple[str, str], str]:
@@ -23,7 +23,7 @@ def reasons(
     record: Record,
     hashes: Mapping[tuple[str, str], str],
     versions: Mapping[str, int],
-    fingerprint: Fingerprint | None = None,
+    data_now: DataNow | None = None,
 ) -> list[str]:
     """Why the record is not what would be run now; empty if it is. hashes: (recipe, scale) -> hash of the recipe as it
     would run. versions: of the protocols there are, by id."""
@@ -36,33 +36,36 @@ def reasons(
         found.append(f"there is no protocol {record.transfer}")
     elif (version := versions[record.transfer]) != record.transfer_version:
         found.append(f"its protocol was v{record.transfer_version} and is v{version} now")
-    if fingerprint:
-        for name, was in sorted(record.transfer_data.items()):
-            if (lies := fingerprint(record, name)) not in (None, was):
-                found.append(f"{name} was {was} and is {lies} now")
+    if data_now and (lies := data_now(record)):
+        was = record.transfer_data
+        for name in sorted(was.keys() | lies.keys()):
+            if was.get(name) != lies.get(name):
+                found.append(f"{name} was {was.get(name, 'not there')} and is {lies.get(name, 'not there')} now")
     return found
 
 
-def stale_records(records: Iterable[Record], fingerprint: Fingerprint | None = None) -> dict[Path, str]:
+def stale_records(records: Iterable[Record], data_now: DataNow | None = None) -> dict[Path, str]:
     """Published path -> why, of every record that the benchmark's own recipes and protocols would not give now."""
     from benchmark.catalog import all_recipes  # imports torch
     from benchmark.transfers import find_transfers
 
     records, hashes = list(records), current_hashes(all_recipes())
     versions = {name: transfer.card.version for name, transfer in find_transfers().items()}
-    found = {record.published_path: reasons(record, hashes, versions, fingerprint) for record in records}
+    found = {record.published_path: reasons(record, hashes, versions, data_now) for record in records}
     return {path: "; ".join(why) for path, why in found.items() if why}
 
 
-def fingerprints_below(data: Callable[[str], Path]) -> Fingerprint:
-    """Fingerprints of what lies in the folder that `data` gives for a scale."""
-    from benchmark.scoring import fingerprint  # imports torch; computes each fingerprint once
+def data_below(folder: Callable[[str], Path]) -> DataNow:
+    """What lies in the folder that `folder` gives for a scale."""
+    from benchmark.scoring import transfer_data  # imports torch; computes each fingerprint once
+    from benchmark.transfers import find_transfers
 
-    def of(record: Record, name: str) -> str | None:
-        dataset, slash, split = name.partition("/")
+    transfers = find_transfers()
+
+    def now(record: Record) -> dict[str, str]:
         try:
-            return fingerprint(data(record.scale), dataset, split) if slash else None
-        except UserError:
-            return None  # the data is not here, so nobody can say
+            return transfer_data(transfers[record.transfer], folder(record.scale))
+        except (KeyError, UserError):
+            return {}  # the protocol is gone, or the data is not here, so nobody can say
 
-    return of
+    return now

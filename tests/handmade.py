@@ -141,6 +141,26 @@ def voc(root: Path, year: str = "2007") -> Path:
     return home
 
 
+def sbd(root: Path) -> Path:
+    """VOC2012 with a mask for 000032 (val), and SBD, which has that image too and the other two in train."""
+    voc(root, "2012")
+    lists = root / "VOCdevkit/VOC2012/ImageSets/Segmentation"
+    text(lists / "train.txt", "000005\n")
+    palette(root / "VOCdevkit/VOC2012/SegmentationClass/000005.png", np.full((8, 10), 3, np.uint8))
+    home = root / "benchmark_RELEASE/dataset"
+    text(home / "train.txt", "000007\n000005\n")
+    text(home / "val.txt", "000032\n\n")
+    for image_id in ("000007", "000005", "000032"):
+        mat(home / "cls" / f"{image_id}.mat", np.full((8, 10), 9, np.uint8))
+    return home
+
+
+def mat(path: Path, mask: np.ndarray) -> None:
+    """As SBD's: a struct GTcls with Boundaries, Segmentation and CategoriesPresent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    savemat(path, {"GTcls": {"Boundaries": 0, "Segmentation": mask, "CategoriesPresent": np.unique(mask)}})
+
+
 def palette(path: Path, values: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     mask = Image.frombytes("P", values.shape[::-1], values.tobytes())

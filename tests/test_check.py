@@ -339,14 +339,19 @@ def test_staleness_is_computed_from_recipe_protocol_and_data():
     record = a_record()
     hashes, versions = {(record.recipe, record.scale): record.recipe_hash}, {record.transfer: 1}
     assert reasons(record, hashes, versions) == []
-    assert reasons(record, hashes, versions, lambda one, name: None) == []
-    assert reasons(record, hashes, versions, lambda one, name: record.transfer_data[name]) == []
+    assert reasons(record, hashes, versions, lambda one: {}) == []
+    assert reasons(record, hashes, versions, lambda one: record.transfer_data) == []
     for said, why in {
         "there is no recipe some at desk scale": reasons(record, {}, versions),
         "its recipe was 0123456789ab and is f now": reasons(record, dict.fromkeys(hashes, "f"), versions),
         "there is no protocol linear_somewhere_someone": reasons(record, hashes, {}),
         "its protocol was v1 and is v2 now": reasons(record, hashes, {record.transfer: 2}),
-        "imagenet/val was aaaaaaaaaaaa and is b now": reasons(record, hashes, versions, lambda one, name: "b"),
+        "imagenet/val was aaaaaaaaaaaa and is b now": reasons(
+            record, hashes, versions, lambda _: {"imagenet/val": "b"}
+        ),
+        "a.txt was not there and is c now": reasons(
+            record, hashes, versions, lambda one: {**one.transfer_data, "a.txt": "c"}
+        ),
     }.items():
         assert why == [said]
 

@@ -75,28 +75,8 @@ def test_a_moved_box_is_other_data(tmp_path: Path) -> None:
     assert read_boxes(tmp_path, "voc2007", "trainval").fingerprint() != before
 
 
-def sbd(root: Path) -> Path:
-    """VOC2012 with a mask for 000032 (val), and SBD, which has that image too and the other two in train."""
-    handmade.voc(root, "2012")
-    lists = root / "VOCdevkit/VOC2012/ImageSets/Segmentation"
-    handmade.text(lists / "train.txt", "000005\n")
-    handmade.palette(root / "VOCdevkit/VOC2012/SegmentationClass/000005.png", np.full((8, 10), 3, np.uint8))
-    home = root / "benchmark_RELEASE/dataset"
-    handmade.text(home / "train.txt", "000007\n000005\n")
-    handmade.text(home / "val.txt", "000032\n\n")
-    for image_id in ("000007", "000005", "000032"):
-        mat(home / "cls" / f"{image_id}.mat", np.full((8, 10), 9, np.uint8))
-    return home
-
-
-def mat(path: Path, mask: np.ndarray) -> None:
-    """As SBD's: a struct GTcls with Boundaries, Segmentation and CategoriesPresent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    savemat(path, {"GTcls": {"Boundaries": 0, "Segmentation": mask, "CategoriesPresent": np.unique(mask)}})
-
-
 def test_train_aug_is_voc_first_then_sbd_without_val(tmp_path: Path) -> None:
-    sbd(tmp_path)
+    handmade.sbd(tmp_path)
     found = train_aug(tmp_path)
     assert [Path(file).stem for file in found.images.files] == ["000005", "000007"]
     assert (found.mask(0) == 3).all()  # VOC's own mask where there is one
@@ -123,9 +103,17 @@ FAULTS: dict[str, tuple[str, Spoil, str]] = {
         lambda path: handmade.palette(path, np.zeros((9, 10), np.uint8)),
         "is 10 × 9, its image 10 × 8",
     ),
-    "larger mat": (MAT, lambda path: mat(path, np.zeros((8, 11))), "is 11 × 8, its image 10 × 8"),
+    "larger mat": (MAT, lambda path: handmade.mat(path, np.zeros((8, 11))), "is 11 × 8, its image 10 × 8"),
     "colours": (PNG, lambda path: Image.new("RGB", (10, 8)).save(path), "not of palette indices"),
-    "unknown class": (MAT, lambda path: mat(path, np.full((8, 10), 21)), "no class: 21"),
+    "unknown class": (MAT, lambda path: handmade.mat(path, np.full((8, 10), 21)), "no class: 21"),
+    "half a class": (MAT, lambda path: handmade.mat(path, np.full((8, 10), 0.5)), r"no class: 0\.5"),
+    "unknown class in VOC": (PNG, lambda path: handmade.palette(path, np.full((8, 10), 30, np.uint8)), "no class: 30"),
+    "no PNG": (PNG, lambda path: path.write_bytes(b"x" * 200), "cannot be decoded"),
+    "half a PNG": (PNG, lambda path: path.write_bytes(path.read_bytes()[:-40]), "cannot be decoded"),
+    "layers": (MAT, lambda path: handmade.mat(path, np.zeros((8, 10, 3), np.uint8)), "has 3 dimensions"),
+    "text": (MAT, lambda path: handmade.mat(path, np.array(["a"], dtype=object)), "no class|dimensions"),
+    "half a mat": (MAT, lambda path: path.write_bytes(path.read_bytes()[:-100]), r"has no GTcls\.Segmentation"),
+    "empty mat": (MAT, lambda path: path.write_bytes(b""), r"has no GTcls\.Segmentation"),
     "no mat": (MAT, lambda path: path.write_bytes(b"x" * 200), r"has no GTcls\.Segmentation"),
     "another mat": (MAT, lambda path: savemat(path, {"other": 1}), r"has no GTcls\.Segmentation"),
 }
@@ -133,7 +121,7 @@ FAULTS: dict[str, tuple[str, Spoil, str]] = {
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_bad_masks_are_named(name: str, tmp_path: Path) -> None:
-    sbd(tmp_path)
+    handmade.sbd(tmp_path)
     file, spoil, message = FAULTS[name]
     spoil(tmp_path / file)
     with pytest.raises(BadData, match=message) as caught:
@@ -142,9 +130,24 @@ def test_bad_masks_are_named(name: str, tmp_path: Path) -> None:
 
 
 def test_without_sbd_the_error_says_what_to_unpack(tmp_path: Path) -> None:
-    (sbd(tmp_path) / "train.txt").unlink()
+    (handmade.sbd(tmp_path) / "train.txt").unlink()
     with pytest.raises(BadData, match=r"train\.txt: there is no such file\. Unpack SBD's benchmark\.tgz"):
         read_all(tmp_path)
+
+
+def test_an_image_of_val_in_the_training_list_is_an_error(tmp_path: Path) -> None:
+    handmade.sbd(tmp_path)
+    path = handmade.text(tmp_path / "VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt", "000005\n000032\n")
+    handmade.palette(tmp_path / "VOCdevkit/VOC2012/SegmentationClass/000032.png", np.zeros((8, 10), np.uint8))
+    with pytest.raises(BadData, match=r"1 of its images are in val\.txt too: 000032") as caught:
+        train_aug(tmp_path)
+    assert str(path) in str(caught.value)
+
+
+def test_an_id_that_leads_elsewhere_is_an_error(tmp_path: Path) -> None:
+    handmade.text(handmade.sbd(tmp_path) / "val.txt", "000032\n../../x\n")
+    with pytest.raises(BadData, match=r"val\.txt, line 2: '\.\./\.\./x' is not an image id"):
+        train_aug(tmp_path)
 
 
 def read_all(root: Path) -> None:
@@ -153,9 +156,13 @@ def read_all(root: Path) -> None:
         found.check_size(index, found.mask(index), found.images.open(index).size)
 
 
-def test_another_mask_is_other_data(tmp_path: Path) -> None:
-    sbd(tmp_path)
-    before = train_aug(tmp_path).fingerprint()
+@pytest.mark.parametrize("name", ["mat", "png"])
+def test_another_mask_is_other_data(name: str, tmp_path: Path) -> None:
+    """Also one that leaves its file as large as it was."""
+    handmade.sbd(tmp_path)
+    path = tmp_path / {"mat": MAT, "png": PNG}[name]
+    before, size = train_aug(tmp_path).fingerprint(), path.stat().st_size
     assert train_aug(tmp_path).fingerprint() == before
-    mat(tmp_path / MAT, np.full((8, 10), 20_000 % 20, np.uint16))
+    {"mat": handmade.mat, "png": handmade.palette}[name](path, np.full((8, 10), 11, np.uint8))
+    assert path.stat().st_size == size
     assert train_aug(tmp_path).fingerprint() != before

@@ -20,6 +20,8 @@ from benchmark.data.findings import Finding
 from benchmark.data.toyland import build_world
 from benchmark.errors import UserError
 
+SPLITS = {f"{name}/{split}" for name, layout in DATASETS.items() for split in layout.SPLITS}
+
 
 def everything(root: Path) -> None:
     handmade.imagenet(root, flat=True)
@@ -27,7 +29,7 @@ def everything(root: Path) -> None:
     handmade.places205(root)
     handmade.inat2018(root)
     handmade.voc(root, "2007")
-    handmade.voc(root, "2012")
+    handmade.sbd(root)
     handmade.yfcc(root)
     handmade.yfcc_zips(root, {"00/000.zip": ["000.jpg"]})
 
@@ -47,7 +49,7 @@ def test_sound_datasets(tmp_path: Path, deep: bool) -> None:
     everything(tmp_path)
     findings = examine(tmp_path, deep, progress=False)
     assert graver(findings) == []
-    assert {finding.dataset for finding in findings} == {f"{n}/{s}" for n, x in DATASETS.items() for s in x.SPLITS}
+    assert {finding.dataset for finding in findings} == {*SPLITS, "sbd", "sbd/train", "sbd/val"}
     code, report = printed(findings)
     assert code == 0
     assert "3 classes; the complete dataset has 1,281,167 images, 1,000 classes" in report
@@ -58,7 +60,40 @@ def test_toyland_is_sound(tmp_path: Path) -> None:
     build_world(tmp_path, "smoke")
     findings = examine(tmp_path, deep=True, progress=False)
     assert graver(findings) == []
-    assert {finding.dataset for finding in findings} == {f"{n}/{s}" for n, x in DATASETS.items() for s in x.SPLITS}
+    assert {finding.dataset for finding in findings} == {*SPLITS, "sbd", "sbd/train", "sbd/val"}
+
+
+def test_what_sbds_lists_hold_is_told(tmp_path: Path) -> None:
+    """With their images of VOC2012's segmentation val, which is as it should be; and that SBD is not there."""
+    handmade.sbd(tmp_path)
+    notes = {f.dataset: f.message for f in examine(tmp_path, deep=False, progress=False) if f.dataset.startswith("sbd")}
+    assert notes == {
+        "sbd/train": "2 images; the complete dataset has 8,498. A subset or stand-in?",
+        "sbd/val": "1 images; the complete dataset has 2,857. A subset or stand-in?",
+        "sbd": "1 listed ids are of VOC2012's segmentation val, which training leaves out: 000032",
+    }
+    shutil.rmtree(tmp_path / "benchmark_RELEASE")
+    (note,) = [f for f in examine(tmp_path, deep=False, progress=False) if f.dataset.startswith("sbd")]
+    assert (note.level, note.message) == ("note", "is not there; segmentation trains on it")
+
+
+def test_complete_sbd_lists_are_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    handmade.sbd(tmp_path)
+    monkeypatch.setattr("benchmark.data.sbd.SPLITS", {"train": 2, "val": 1})
+    said = [f.message for f in examine(tmp_path, deep=False, progress=False) if f.dataset.startswith("sbd/")]
+    assert said == ["2 images: complete", "1 images: complete"]
+
+
+def test_many_broken_masks_are_counted(tmp_path: Path) -> None:
+    home = handmade.sbd(tmp_path)
+    ids = [f"{number:06d}" for number in range(100, 125)]
+    for image_id in ids:
+        handmade.image(tmp_path / f"VOCdevkit/VOC2012/JPEGImages/{image_id}.jpg")
+        handmade.mat(home / f"cls/{image_id}.mat", np.zeros((4, 4)))
+    handmade.text(home / "train.txt", "\n".join(ids))
+    found = [f.message for f in graver(examine(tmp_path, deep=False, progress=False)) if f.dataset == "sbd"]
+    assert len(found) == 21
+    assert found[-1] == "and 5 more annotations or masks like these"
 
 
 def test_nothing_there(tmp_path: Path) -> None:
@@ -93,6 +128,7 @@ def shift_places(root: Path) -> None:
     handmade.text(path, "a/airport/gsun 3.jpg 0\n")
 
 
+SBD = Path("benchmark_RELEASE/dataset")
 PLANTED: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     # what: (plant, level, dataset begins with, words of the message)
     "class folder": (lambda r: shutil.rmtree(r / "imagenet/train/n02105855"), "error", "imagenet/val", "n02105855"),
@@ -136,6 +172,50 @@ PLANTED: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         "no such mask",
     ),
     "mask size": (broken_voc_mask, "error", "voc2007", "is 4 × 4, its image 10 × 8"),
+    "sbd list": (lambda r: (r / SBD / "val.txt").unlink(), "error", "sbd/val", "val.txt: there is no such file"),
+    "sbd id": (lambda r: handmade.text(r / SBD / "val.txt", "a b\n"), "error", "sbd/val", "'a b' is not an image id"),
+    "sbd twice": (
+        lambda r: handmade.text(r / SBD / "val.txt", "000032\n000007\n"),
+        "warning",
+        "sbd",
+        "list 1 ids twice: 000007",
+    ),
+    "sbd no mat": (
+        lambda r: (r / SBD / "cls/000007.mat").unlink(),
+        "error",
+        "sbd",
+        "1 of 3 listed ids have no .mat: 000007",
+    ),
+    "sbd no image": (
+        lambda r: handmade.text(r / SBD / "val.txt", "000032\n000099\n"),
+        "error",
+        "sbd",
+        "1 of 4 listed ids have no image: 000099",
+    ),
+    "sbd broken": (
+        lambda r: (r / SBD / "cls/000007.mat").write_bytes(b"x" * 200),
+        "error",
+        "sbd",
+        "000007.mat: has no GTcls.Segmentation",
+    ),
+    "sbd size": (
+        lambda r: handmade.mat(r / SBD / "cls/000005.mat", np.zeros((8, 9), np.uint8)),
+        "error",
+        "sbd",
+        "000005.mat: is 9 × 8, its image 10 × 8",
+    ),
+    "sbd class": (
+        lambda r: handmade.mat(r / SBD / "cls/000007.mat", np.full((8, 10), 21, np.uint8)),
+        "error",
+        "sbd",
+        "000007.mat: has values that are no class: 21",
+    ),
+    "val in train": (
+        lambda r: handmade.text(r / "VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt", "000005\n000032\n"),
+        "error",
+        "voc2012",
+        "Segmentation/train.txt: 1 of its images are in val.txt too: 000032",
+    ),
     "zip": (lambda r: (r / "yfcc100m_zips/00/001.zip").write_bytes(b"PK"), "error", "yfcc100m_zips", "001.zip"),
     "zip ids": (
         lambda r: np.save(r / "yfcc100m_zips/flickr_unique_ids.npy", [0, 1000, 99999999]),

@@ -8,12 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from annotated import change_mask, change_mat, move_box
 
 from benchmark import cli, scoring
+from benchmark.data.masks import train_aug
+from benchmark.data.toyland import build_world
 from benchmark.errors import UserError
 from benchmark.files import write_whole
 from benchmark.pages import in_no_table, render
+from benchmark.reproduce import Row, reproduce
 from benchmark.results import read_record
+from benchmark.transfers import find_transfers
 from benchmark.transfers.contract import Context, Scores, Transfer
 
 COMMAND = ["reproduce", "--scale", "smoke", "--workers", "0", "--device", "cpu"]
@@ -22,8 +28,6 @@ COMMAND = ["reproduce", "--scale", "smoke", "--workers", "0", "--device", "cpu"]
 @pytest.fixture
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """An empty folder, and transfers that answer at once; the list of ids they were asked for."""
-    from benchmark.transfers import find_transfers
-
     asked: list[str] = []
 
     def answer(transfer: Transfer, _: object, context: Context) -> Scores:
@@ -36,6 +40,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(type(transfer), "run", answer)
     monkeypatch.chdir(tmp_path)
     scoring.fingerprint.cache_clear()
+    scoring.fingerprints_beside.cache_clear()
     scoring._pretraining_fingerprint.cache_clear()
     return asked
 
@@ -78,6 +83,28 @@ def test_a_changed_data_set_makes_records_stale(quick: list[str], capsys: pytest
     on_voc07 = {"voc07_svm_goyal", "voc07_det_c4_pirl"}
     assert set(quick[ran:]) == on_voc07, "only the data set whose images changed is scored again"
     assert len(quick) == ran + 2 * len(on_voc07)
+
+
+def test_a_changed_mask_or_box_is_scored_again_and_nothing_else_is(quick: list[str]):
+    names = ["voc12_seg_fcn_moco", "voc07_det_c4_pirl", "voc07_svm_goyal"]
+    build_world(Path("data"), "smoke", datasets=("imagenet", "voc2007", "voc2012"), progress=False)
+    run, row = scoring.Run("random_init", "smoke", 0, Path("data"), Path("runs")), Row(names, torch.device("cpu"), 0)
+
+    def scored() -> list[str]:
+        scoring.fingerprints_beside.cache_clear()
+        ran = len(quick)
+        assert not any(steps.failures for steps in reproduce(row, [run], 1, None))
+        return quick[ran:]
+
+    assert scored() == names
+    assert scored() == []
+    change_mask(Path("data", train_aug(Path("data")).masks[0]))
+    assert scored() == ["voc12_seg_fcn_moco"]
+    change_mat(Path("data", train_aug(Path("data")).masks[-1]))
+    assert scored() == ["voc12_seg_fcn_moco"]
+    move_box(next(Path("data/VOCdevkit/VOC2007/Annotations").glob("*.xml")))
+    assert scored() == ["voc07_det_c4_pirl"]
+    assert scored() == []
 
 
 def test_a_record_on_one_list_of_images_is_not_one_on_another(quick: list[str]):

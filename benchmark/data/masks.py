@@ -1,29 +1,19 @@
-"""Images with a class index for every pixel: VOC's own, and the Semantic Boundaries Dataset's (Hariharan et al., ICCV
-2011, "Semantic Contours from Inverse Detectors"; SBD), which has masks for most of VOC2012's images.
-
-    VOCdevkit/VOC2012/ImageSets/Segmentation/{train,val}.txt   as `benchmark/data/voc.py` reads them
-    benchmark_RELEASE/dataset/{train,val}.txt                  SBD's ids, which are VOC's
-    benchmark_RELEASE/dataset/cls/2008_000002.mat …            GTcls.Segmentation: 0 background, 1…20 classes
-
-The two disagree along outlines: SBD has no void border.
+"""Images with a class index for every pixel: VOC's own, as `benchmark/data/voc.py` reads them, and the Semantic
+Boundaries Dataset's (`benchmark/data/sbd.py`). The two disagree along outlines: SBD has no void border.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat
 
-from benchmark.data import voc
+from benchmark.data import sbd, voc
 from benchmark.data.datasets import without_unreadable
-from benchmark.data.entries import check_entries, read_lines
-from benchmark.data.findings import bad
+from benchmark.data.entries import check_entries
 from benchmark.data.image_set import ImageSet
-
-SBD = Path("benchmark_RELEASE", "dataset")
-SBD_FIX = "Unpack SBD's benchmark.tgz again, so that benchmark_RELEASE/dataset/cls holds a .mat for every listed id."
 
 
 @dataclass(frozen=True)
@@ -41,16 +31,21 @@ class Masked:
         """(H, W) uint8: 0 background, 1…20 is CLASSES[value - 1], 255 counts nowhere. A UserError names a mask that
         cannot be read."""
         path = self.data_root / self.masks[index]
-        return _sbd_mask(path) if path.suffix == ".mat" else voc.read_mask(path)
+        return sbd.read_mask(path) if path.suffix == ".mat" else voc.read_mask(path)
 
     def check_size(self, index: int, mask: np.ndarray, size: tuple[int, int]) -> None:
         """UserError if the mask is not as large as its image, whose size is (width, height)."""
-        voc.check_mask_size(self.data_root / self.masks[index], mask, size)
+        path = self.data_root / self.masks[index]
+        voc.check_mask_size(path, mask, size, sbd.FIX if path.suffix == ".mat" else voc.UNPACK)
 
     def fingerprint(self) -> str:
-        """As ImageSet.fingerprint, over images and masks."""
-        beside = replace(self.images, root=self.data_root, files=self.masks)
-        return f"{self.images.fingerprint()}-{beside.fingerprint()}"
+        """As ImageSet.fingerprint, with every pixel of every mask: these are the labels, and one that changed must not
+        slip through. Their pixels and not their bytes, which another PNG encoder would change."""
+        digest = hashlib.sha256(self.images.fingerprint().encode())
+        for index, name in enumerate(self.masks):
+            mask = self.mask(index)
+            digest.update(f"{name}\0{mask.shape}\n".encode() + mask.tobytes())
+        return digest.hexdigest()[:12]
 
 
 def voc_masks(data_root: Path, year: str, split: str) -> Masked:
@@ -60,12 +55,11 @@ def voc_masks(data_root: Path, year: str, split: str) -> Masked:
 
 
 def train_aug(data_root: Path) -> Masked:
-    """VOC2012 train with its own masks, then every image of SBD that is neither there nor in VOC2012 val: 10,582."""
-    devkit, sbd = data_root / voc.HOME, data_root / SBD
-    train, val = (voc.image_ids(devkit, "2012", split, "Segmentation") for split in ("train", "val"))
-    listed = [line.strip() for split in ("train", "val") for line in read_lines(sbd / f"{split}.txt", SBD_FIX)]
-    known = {*train, *val}
-    extra = sorted({image_id for image_id in listed if image_id} - known)
+    """VOC2012 train with its own masks, then every image of SBD that is neither there nor in VOC2012 val: 10,582.
+    UserError where VOC's train and val share an image."""
+    train, val = voc.segmentation_ids(data_root / voc.HOME, "2012")
+    listed = {image_id for split in sbd.SPLITS for image_id in sbd.image_ids(data_root, split)}
+    extra = sorted(listed - {*train, *val})
     return _masked(data_root, "2012", [*train, *extra], "voc2012/train_aug masks", frozenset(train))
 
 
@@ -78,15 +72,7 @@ def _masked(data_root: Path, year: str, ids: list[str], name: str, own: frozense
     for file in images.files:
         image_id = Path(file).stem
         below = Path(voc.HOME, f"VOC{year}", "SegmentationClass", f"{image_id}.png")
-        masks.append((below if image_id in own else SBD / "cls" / f"{image_id}.mat").as_posix())
+        masks.append((below if image_id in own else sbd.mask_file(image_id)).as_posix())
     check_entries([*images.files], root, lambda i: f"{name}, image {i + 1}")
     check_entries(masks, data_root, lambda i: f"{name}, mask {i + 1}")
     return Masked(images, data_root, tuple(masks))
-
-
-def _sbd_mask(path: Path) -> np.ndarray:
-    try:
-        values = np.asarray(loadmat(path)["GTcls"][0, 0]["Segmentation"])
-    except Exception as error:  # a broken file can raise nearly anything
-        raise bad(path, f"has no GTcls.Segmentation ({error})", SBD_FIX) from error
-    return voc.checked_mask(path, values, SBD_FIX)

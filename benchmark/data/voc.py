@@ -72,6 +72,16 @@ def image_ids(devkit: Path, year: str, split: str, task: str) -> list[str]:
     return ids
 
 
+def segmentation_ids(devkit: Path, year: str) -> tuple[list[str], list[str]]:
+    """The ids of segmentation train and val. UserError where they share one: nothing trained on is scored on."""
+    train, val = (image_ids(devkit, year, split, "Segmentation") for split in ("train", "val"))
+    shared = sorted({*train} & {*val})
+    if shared:
+        path = devkit / f"VOC{year}" / "ImageSets" / "Segmentation" / "train.txt"
+        raise bad(path, f"{len(shared):,} of its images are in val.txt too: {some(shared)}", UNPACK)
+    return train, val
+
+
 def _fields(path: Path, count: int) -> list[list[str]]:
     """The fields of every line, the first an image id. Two spaces may stand between them: split at any white space."""
     rows = []
@@ -168,17 +178,19 @@ def read_mask(path: Path) -> np.ndarray:
 
 
 def checked_mask(path: Path, values: np.ndarray, fix: str) -> np.ndarray:
-    """`values` as (H, W) uint8; UserError if one of them is no class."""
+    """`values` as (H, W) uint8; UserError if one of them is no class, or they do not lie in rows and columns."""
+    if values.ndim != 2:
+        raise bad(path, f"has {values.ndim} dimensions, and not rows and columns", fix)
     strange = sorted(set(np.unique(values).tolist()) - {*range(len(CLASSES) + 1), IGNORED})
     if strange:
         raise bad(path, f"has values that are no class: {some([str(value) for value in strange])}", fix)
     return values.astype(np.uint8)
 
 
-def check_mask_size(path: Path, values: np.ndarray, size: tuple[int, int]) -> None:
+def check_mask_size(path: Path, values: np.ndarray, size: tuple[int, int], fix: str) -> None:
     """UserError if a mask (H, W) is not as large as its image of (width, height)."""
     if size != values.shape[::-1]:
-        raise bad(path, f"is {values.shape[1]} × {values.shape[0]}, its image {size[0]} × {size[1]}", UNPACK)
+        raise bad(path, f"is {values.shape[1]} × {values.shape[0]}, its image {size[0]} × {size[1]}", fix)
 
 
 def check_year(data_root: Path, year: str) -> list[Finding]:
@@ -186,13 +198,16 @@ def check_year(data_root: Path, year: str) -> list[Finding]:
     devkit = data_root / HOME
     root = devkit / f"VOC{year}"
     errors = [_error_of(annotation, devkit, year, path.stem) for path in sorted((root / "Annotations").glob("*.xml"))]
-    for split in _lists(root / "ImageSets" / "Segmentation"):
+    splits = _lists(root / "ImageSets" / "Segmentation")
+    if {"train", "val"} <= {*splits}:
+        errors.append(_error_of(segmentation_ids, devkit, year))
+    for split in splits:
         errors += [
             _error_of(_check_mask, devkit, year, image_id)
             for image_id in image_ids(devkit, year, split, "Segmentation")
         ]
     found = {str(error): Finding("error", f"voc{year}", error.path, error.what, error.fix) for error in errors if error}
-    return _first(list(found.values()), f"voc{year}", root) + _missing_annotations(devkit, year)
+    return first(list(found.values()), f"voc{year}", root, UNPACK) + _missing_annotations(devkit, year)
 
 
 def _lists(folder: Path) -> list[str]:
@@ -200,9 +215,9 @@ def _lists(folder: Path) -> list[str]:
     return [split for split in ("train", "val", "trainval", "test") if (folder / f"{split}.txt").is_file()]
 
 
-def _error_of(reader: Callable[[Path, str, str], object], devkit: Path, year: str, image_id: str) -> BadData | None:
+def _error_of(reader: Callable[..., object], *arguments: object) -> BadData | None:
     try:
-        reader(devkit, year, image_id)
+        reader(*arguments)
     except BadData as error:
         return error
     return None
@@ -215,14 +230,15 @@ def _check_mask(devkit: Path, year: str, image_id: str) -> None:
             size = image.size
     except OSError:
         return  # the image is at fault, which is found elsewhere
-    check_mask_size(devkit / f"VOC{year}" / "SegmentationClass" / f"{image_id}.png", values, size)
+    check_mask_size(devkit / f"VOC{year}" / "SegmentationClass" / f"{image_id}.png", values, size, UNPACK)
 
 
-def _first(findings: list[Finding], dataset: str, root: Path, show: int = 20) -> list[Finding]:
+def first(findings: list[Finding], dataset: str, root: Path, fix: str, show: int = 20) -> list[Finding]:
+    """The first of them, and how many more there are."""
     if len(findings) <= show:
         return findings
     more = f"and {len(findings) - show:,} more annotations or masks like these"
-    return [*findings[:show], Finding("error", dataset, str(root), more, UNPACK)]
+    return [*findings[:show], Finding("error", dataset, str(root), more, fix)]
 
 
 def _missing_annotations(devkit: Path, year: str) -> list[Finding]:

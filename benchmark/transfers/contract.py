@@ -98,6 +98,11 @@ class Transfer:
             raise UserError(f"{self.card.id} has no engine {asked!r}; {there}")
         return asked
 
+    def annotations(self, data_root: Path) -> dict[str, str]:
+        """Name -> fingerprint of what the transfer reads beside the splits and lists on its card, e.g. boxes or masks.
+        Raises UserError for what cannot be read."""
+        return {}
+
     def run(self, backbone: Backbone, context: Context) -> Scores:
         """Score `backbone` (evaluation mode, strictly loaded). The same call again gives bitwise the same scores, also
         with another number of workers and after a kill."""

@@ -1,10 +1,10 @@
-"""PASCAL VOC 2012; its test labels are not public. `benchmark/data/voc.py` reads it."""
+"""PASCAL VOC 2012; its test labels are not public. `benchmark/data/voc.py` reads it. SBD's masks are of its images."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from benchmark.data import voc
+from benchmark.data import sbd, voc
 from benchmark.data.findings import Finding
 from benchmark.data.image_set import ImageSet
 
@@ -18,4 +18,4 @@ def read(data_root: Path, split: str) -> ImageSet:
 
 
 def check(data_root: Path) -> list[Finding]:
-    return voc.check_year(data_root, "2012")
+    return voc.check_year(data_root, "2012") + sbd.check(data_root)

@@ -126,6 +126,9 @@ class Detection(Transfer):
     def __init__(self, card: ProtocolCard, values: dict[Scale, Values]) -> None:
         self.card, self.values = card, values
 
+    def annotations(self, data_root: Path) -> dict[str, str]:
+        return _fingerprints(*(read_boxes(data_root, *dataset) for dataset in self.card.datasets))
+
     def run(self, backbone: Backbone, context: Context) -> Scores:
         with frozen(backbone):  # a copy trains; the backbone that was handed over stays
             return self._run(backbone, context)
@@ -133,7 +136,7 @@ class Detection(Transfer):
     def _run(self, backbone: Backbone, context: Context) -> Scores:
         values = self.values[context.scale]
         *parts, test = (read_boxes(context.data_root, *dataset) for dataset in self.card.datasets)
-        data = {part.images.name: part.fingerprint() for part in (*parts, test)}
+        data = _fingerprints(*parts, test)
         train = joined(parts).with_objects()
         engine = self.chosen_engine(context.engine)
         assert engine
@@ -146,6 +149,10 @@ class Detection(Transfer):
         aps = average_precisions(test.annotations, found, len(CLASSES), eleven_points)
         detail = {"per_class": _per_class(aps), "trained_on": len(train)}
         return Scores(_metrics(aps), detail, data, _picture(test, found))
+
+
+def _fingerprints(*parts: Annotated) -> dict[str, str]:
+    return {f"{part.images.name} boxes": part.fingerprint() for part in parts}
 
 
 def _train(detector: Detector, values: Values, train: Annotated, checkpoint: Path, context: Context) -> None:

@@ -176,6 +176,9 @@ class Segmentation(Transfer):
     def __init__(self, card: ProtocolCard, values: dict[Scale, Values]) -> None:
         self.card, self.values = card, values
 
+    def annotations(self, data_root: Path) -> dict[str, str]:
+        return _fingerprints(train_aug(data_root), voc_masks(data_root, "2012", "val"))
+
     def run(self, backbone: Backbone, context: Context) -> Scores:
         with frozen(backbone):  # a copy trains; the backbone that was handed over stays
             return self._run(backbone, context)
@@ -183,7 +186,7 @@ class Segmentation(Transfer):
     def _run(self, backbone: Backbone, context: Context) -> Scores:
         values = self.values[context.scale]
         train, test = train_aug(context.data_root), voc_masks(context.data_root, "2012", "val")
-        data = {masked.images.name: masked.fingerprint() for masked in (train, test)}
+        data = _fingerprints(train, test)
         model = Fcn(working_copy(backbone, context.device), values, context.seed).to(context.device)
         facts = (context.seed, data, backbone_key(backbone), as_plain(values))
         checkpoint = checkpoint_path(self.card, context, *facts)
@@ -193,6 +196,10 @@ class Segmentation(Transfer):
         there = {name: iou for name, iou in ious.items() if not np.isnan(iou)}
         detail = {"per_class": there, "classes_nowhere": sorted(ious.keys() - there.keys()), "trained_on": len(train)}
         return Scores({"miou": float(np.mean(list(there.values())))}, detail, data, picture)
+
+
+def _fingerprints(*parts: Masked) -> dict[str, str]:
+    return {part.images.name: part.fingerprint() for part in parts}
 
 
 def _train(model: Fcn, values: Values, train: Masked, checkpoint: Path, context: Context) -> None:

@@ -1,0 +1,148 @@
+"""A record is stale once any file that its transfer opened says something else: for every transfer found, and for every
+kind of file that it opens below the data root, also one that comes with a transfer of tomorrow."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from annotated import change_mask, change_mat, move_box
+
+from benchmark import scoring, staleness
+from benchmark.backbones import build_backbone
+from benchmark.backbones.contract import InputSpec
+from benchmark.data.toyland import build_world
+from benchmark.errors import UserError
+from benchmark.files import file_hash
+from benchmark.recipe import Architecture
+from benchmark.results import Record
+from benchmark.transfers import find_transfers
+from benchmark.transfers.contract import Context, Transfer
+
+TRANSFERS = find_transfers()
+DATASETS = ("imagenet", "places205", "inat2018", "voc2007", "voc2012")
+PHOTOS = (".jpg", ".jpeg")
+
+_opened: list[Path] = []
+sys.addaudithook(lambda event, given: _opened.append(Path(str(given[0]))) if event == "open" else None)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_world(tmp_path_factory.mktemp("world"), "smoke", datasets=DATASETS, progress=False)
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered() -> Iterator[None]:
+    yield
+    forget()
+
+
+def forget() -> None:
+    scoring.fingerprint.cache_clear()
+    scoring.fingerprints_beside.cache_clear()
+
+
+def opened_by(transfer: Transfer, world: Path, workspace: Path) -> list[Path]:
+    """Every file below `world` that scoring a backbone opens."""
+    torch.manual_seed(0)
+    backbone = build_backbone(Architecture("resnet50", width=0.0625), InputSpec(32)).eval()
+    _opened.clear()
+    transfer.run(backbone, Context(world, "smoke", 0, workspace, torch.device("cpu"), 0, lambda *_: None))
+    return sorted({path for path in _opened if path.is_relative_to(world) and path.is_file()})
+
+
+def first_and_last_of_each_kind(files: list[Path], world: Path) -> list[Path]:
+    """Of the files of one ending in one folder; all photographs of a dataset are one kind."""
+    kinds: dict[tuple[str, str], list[Path]] = defaultdict(list)
+    for path in files:
+        suffix, below = path.suffix.lower(), path.relative_to(world)
+        kinds["/".join(below.parts[:2] if suffix in PHOTOS else below.parts[:-1]), suffix].append(path)
+    return sorted({found[place] for found in kinds.values() for place in (0, -1)})
+
+
+def change_category(path: Path) -> None:
+    names = list(dict.fromkeys(re.findall(r'"category_id": ?(\d+)', path.read_text())))
+    path.write_text(re.sub(r'("category_id": ?)\d+', rf"\g<1>{names[1]}", path.read_text(), count=1))
+
+
+def drop_line(path: Path) -> None:
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+
+
+def lengthen(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"\0")
+
+
+CHANGES: dict[str, Callable[[Path], None]] = {
+    ".xml": move_box,
+    ".png": change_mask,
+    ".mat": change_mat,
+    ".json": change_category,
+    ".txt": drop_line,
+    ".csv": drop_line,
+    **dict.fromkeys(PHOTOS, lengthen),
+}
+
+
+def record_of(transfer: Transfer, world: Path) -> Record:
+    return Record(
+        recipe="some", recipe_hash="h", settings={}, scale="smoke", seed=0, transfer=transfer.card.id,
+        transfer_version=transfer.card.version, metrics={}, detail={},
+        transfer_data=scoring.transfer_data(transfer, world), origin={}, backbone_hash="h", commit="", versions={},
+        device="cpu", threads=1,
+    )  # fmt: skip
+
+
+def why_stale(record: Record, world: Path) -> list[str]:
+    forget()
+    versions = {record.transfer: record.transfer_version}
+    return staleness.reasons(record, {("some", "smoke"): "h"}, versions, staleness.data_below(lambda _: world))
+
+
+@pytest.mark.parametrize("name", TRANSFERS)
+def test_a_change_in_any_kind_of_file_that_it_opens_makes_its_record_stale(name: str, world: Path, tmp_path: Path):
+    transfer = TRANSFERS[name]
+    kinds = first_and_last_of_each_kind(opened_by(transfer, world, tmp_path), world)
+    assert {path.suffix.lower() for path in kinds} & set(PHOTOS)
+    record = record_of(transfer, world)
+    assert why_stale(record, world) == []
+    unnoticed = []
+    for path in kinds:
+        was, before = path.read_bytes(), file_hash(path)
+        CHANGES[path.suffix.lower()](path)
+        assert file_hash(path) != before
+        try:
+            stale = why_stale(record, world) or refused(transfer, world)
+        finally:
+            path.write_bytes(was)
+        if not stale:
+            unnoticed.append(path.relative_to(world).as_posix())
+    assert unnoticed == []
+    assert why_stale(record, world) == []
+
+
+def refused(transfer: Transfer, world: Path) -> bool:
+    """Whether data that contradicts itself now stops the transfer, so that no record can come from it."""
+    forget()
+    try:
+        scoring.transfer_data(transfer, world)
+    except UserError:
+        return True
+    return False
+
+
+def test_what_detection_and_segmentation_open_is_what_they_should(world: Path, tmp_path: Path):
+    """Else the test above would look at nothing."""
+    wanted = {
+        "voc0712_det_c4_pirl": {f"VOCdevkit/VOC{year}/Annotations" for year in (2007, 2012)},
+        "voc12_seg_fcn_moco": {"VOCdevkit/VOC2012/SegmentationClass", "benchmark_RELEASE/dataset/cls"},
+    }
+    for name, folders in wanted.items():
+        opened = opened_by(TRANSFERS[name], world, tmp_path / name)
+        assert folders <= {path.parent.relative_to(world).as_posix() for path in opened}
