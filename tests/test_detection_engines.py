@@ -6,6 +6,7 @@ Needs detectron2: pip install --no-build-isolation git+https://github.com/facebo
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,8 +14,11 @@ from torch import Tensor, nn
 
 from benchmark.backbones import build_backbone
 from benchmark.backbones.contract import Backbone, InputSpec
+from benchmark.data.toyland import build_world
 from benchmark.errors import UserError
 from benchmark.recipe import Architecture
+from benchmark.transfers import find_transfers, training
+from benchmark.transfers.contract import Context
 from benchmark.transfers.detection import detectron2_engine
 from benchmark.transfers.detection.c4 import FROZEN, TRAINED
 from benchmark.transfers.detection.detectron2_engine import INSTALL, Detectron2, load_converted
@@ -130,6 +134,34 @@ def test_a_backbone_of_another_kind_is_an_error():
     group = build_backbone(Architecture("resnet50", width=0.25, norm="group"), InputSpec(64))
     with pytest.raises(UserError, match="does not fit detectron2"):
         Detectron2(group, CLASSES, TRAINED, seed=0)
+
+
+@needs_detectron2
+@pytest.mark.parametrize("name", ["voc07_det_c4_pirl", "voc0712_det_c4_moco"])
+def test_a_whole_transfer_goes_the_same_way_on_both_engines(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """From the files to the scores, by way of the losses at every step, which the optimizer's rates move."""
+    monkeypatch.setattr(training, "REPORT_STEPS", 1)
+    world = build_world(tmp_path / "world", "smoke", datasets=("voc2007", "voc2012"), progress=False)
+    losses: dict[str, list[float]] = {"torchvision": [], "detectron2": []}
+    found = {}
+    for engine, seen in losses.items():
+        context = Context(
+            data_root=world,
+            scale="smoke",
+            seed=0,
+            workspace=tmp_path / engine,
+            device=torch.device("cpu"),
+            workers=0,
+            report=lambda what, done, total, figures, seen=seen: seen.extend(figures.values()),
+            engine=engine,
+        )
+        found[engine] = find_transfers()[name].run(backbone().eval(), context)
+    ours, theirs = losses.values()
+    assert len(ours) == 4
+    tolerance = 1e-3 if name.endswith("pirl") else 2e-2  # BatchNorm in training mode blows up the last bit's difference
+    assert ours == pytest.approx(theirs, rel=tolerance)
+    assert found["torchvision"].data == found["detectron2"].data
+    assert found["torchvision"].metrics == pytest.approx(found["detectron2"].metrics, abs=1.0)
 
 
 def test_without_detectron2_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch):

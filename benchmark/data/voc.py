@@ -178,9 +178,9 @@ def read_mask(path: Path) -> np.ndarray:
 
 
 def checked_mask(path: Path, values: np.ndarray, fix: str) -> np.ndarray:
-    """`values` as (H, W) uint8; UserError if one of them is no class, or they do not lie in rows and columns."""
-    if values.ndim != 2:
-        raise bad(path, f"has {values.ndim} dimensions, and not rows and columns", fix)
+    """`values` as (H, W) uint8; UserError if one of them is no class, or they are no table of numbers."""
+    if values.ndim != 2 or values.dtype.kind not in "uif":
+        raise bad(path, f"is no table of numbers but {values.dtype} of shape {values.shape}", fix)
     strange = sorted(set(np.unique(values).tolist()) - {*range(len(CLASSES) + 1), IGNORED})
     if strange:
         raise bad(path, f"has values that are no class: {some([str(value) for value in strange])}", fix)
