@@ -42,7 +42,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(type(transfer), "run", answer)
     monkeypatch.chdir(tmp_path)
     scoring.fingerprint.cache_clear()
-    scoring.annotations.cache_clear()
+    scoring.annotation_fingerprints.cache_clear()
     scoring._pretraining_fingerprint.cache_clear()
     return asked
 
@@ -93,7 +93,7 @@ def test_a_changed_mask_or_box_is_scored_again_and_nothing_else_is(quick: list[s
     run, machine = scoring.Run("random_init", "smoke", 0, Path("data"), Path("runs")), Machine(torch.device("cpu"), 0)
 
     def scored() -> list[str]:
-        scoring.annotations.cache_clear()
+        scoring.annotation_fingerprints.cache_clear()
         ran = len(quick)
         assert not reproduce(recipes, [transfers[name] for name in names], [run], machine, None).failures
         return quick[ran:]
