@@ -34,13 +34,17 @@ def backbone(width: float = 0.125) -> Backbone:
     """With statistics, scales and shifts that are no network's first ones."""
     torch.manual_seed(0)
     built = build_backbone(Architecture("resnet50", width=width), InputSpec(64))
-    for module in built.modules():
+    unsettle(built)
+    return built
+
+
+def unsettle(network: nn.Module) -> None:
+    for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
             module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
             nn.init.uniform_(module.weight, 0.5, 1.0)
             nn.init.normal_(module.bias, 0, 0.1)
-    return built
 
 
 def louder(detector: FasterRcnn) -> FasterRcnn:
@@ -49,6 +53,7 @@ def louder(detector: FasterRcnn) -> FasterRcnn:
     for layer, std in ((detector.rpn_objectness, 0.3), (detector.rpn_boxes, 0.03), (detector.classes, 0.5)):
         nn.init.normal_(layer.weight, std=std, generator=generator)
     nn.init.normal_(detector.boxes.weight, std=0.1, generator=generator)
+    unsettle(detector.extra_norm)
     return detector
 
 
