@@ -113,11 +113,11 @@ def transfer_data(transfer: Transfer, data_root: Path) -> dict[str, str]:
     card = transfer.card
     sets = {f"{name}/{split}": fingerprint(data_root, name, split) for name, split in card.datasets}
     lists = {name: file_hash(data_root / name) for name in card.lists if (data_root / name).is_file()}
-    return sets | fingerprints_beside(transfer, data_root) | lists
+    return sets | annotation_fingerprints(transfer, data_root) | lists
 
 
 @functools.cache
-def fingerprints_beside(transfer: Transfer, data_root: Path) -> dict[str, str]:
+def annotation_fingerprints(transfer: Transfer, data_root: Path) -> dict[str, str]:
     """Computed once per process, as `fingerprint` is: it reads every box or mask."""
     return transfer.annotations(data_root)
 

@@ -36,11 +36,11 @@ def reasons(
         found.append(f"there is no protocol {record.transfer}")
     elif (version := versions[record.transfer]) != record.transfer_version:
         found.append(f"its protocol was v{record.transfer_version} and is v{version} now")
-    if data_now and (lies := data_now(record)):
-        was = record.transfer_data
-        for name in sorted(was.keys() | lies.keys()):
-            if was.get(name) != lies.get(name):
-                found.append(f"{name} was {was.get(name, 'not there')} and is {lies.get(name, 'not there')} now")
+    data = data_now(record) if data_now else {}
+    for name in sorted(record.transfer_data.keys() | data.keys()) if data else ():
+        was, lies = (each.get(name, "not there") for each in (record.transfer_data, data))
+        if was != lies:
+            found.append(f"{name} was {was} and is {lies} now")
     return found
 
 

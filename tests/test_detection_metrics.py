@@ -142,7 +142,7 @@ def separate_cases(count: int) -> Iterator[Case]:
 
 
 def test_it_is_pycocotools_where_the_definitions_agree() -> None:
-    for truths, found in separate_cases(60):
+    for truths, found in separate_cases(1_000):
         ours = average_precisions(truths, found, 2, eleven_points)
         assert np.nan_to_num(ours, nan=-100) == pytest.approx(coco(truths, found), abs=1e-6)
 

@@ -171,6 +171,21 @@ PLANTED: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         "voc2007",
         "no such mask",
     ),
+    "box outside": (
+        lambda r: handmade.text(
+            r / "VOCdevkit/VOC2007/Annotations/000032.xml",
+            handmade.XML.replace("<xmin>2</xmin>", "<xmin>12</xmin>").replace("<xmax>9</xmax>", "<xmax>20</xmax>"),
+        ),
+        "error",
+        "voc2007",
+        "000032.xml: the box 11, 0, 20, 8 lies outside the image of 10 × 8",
+    ),
+    "stated size": (
+        lambda r: handmade.image(r / "VOCdevkit/VOC2007/JPEGImages/000005.jpg", size=(8, 10)),
+        "error",
+        "voc2007",
+        "000005.jpg: is 8 × 10, its annotation says 10 × 8",
+    ),
     "mask size": (broken_voc_mask, "error", "voc2007", "is 4 × 4, its image 10 × 8"),
     "sbd list": (lambda r: (r / SBD / "val.txt").unlink(), "error", "sbd/val", "val.txt: there is no such file"),
     "sbd id": (lambda r: handmade.text(r / SBD / "val.txt", "a b\n"), "error", "sbd/val", "'a b' is not an image id"),

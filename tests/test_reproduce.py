@@ -40,7 +40,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(type(transfer), "run", answer)
     monkeypatch.chdir(tmp_path)
     scoring.fingerprint.cache_clear()
-    scoring.fingerprints_beside.cache_clear()
+    scoring.annotation_fingerprints.cache_clear()
     scoring._pretraining_fingerprint.cache_clear()
     return asked
 
@@ -91,7 +91,7 @@ def test_a_changed_mask_or_box_is_scored_again_and_nothing_else_is(quick: list[s
     run, row = scoring.Run("random_init", "smoke", 0, Path("data"), Path("runs")), Row(names, torch.device("cpu"), 0)
 
     def scored() -> list[str]:
-        scoring.fingerprints_beside.cache_clear()
+        scoring.annotation_fingerprints.cache_clear()
         ran = len(quick)
         assert not any(steps.failures for steps in reproduce(row, [run], 1, None))
         return quick[ran:]

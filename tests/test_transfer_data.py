@@ -45,7 +45,7 @@ def nothing_remembered() -> Iterator[None]:
 
 def forget() -> None:
     scoring.fingerprint.cache_clear()
-    scoring.fingerprints_beside.cache_clear()
+    scoring.annotation_fingerprints.cache_clear()
 
 
 def opened_by(transfer: Transfer, world: Path, workspace: Path) -> list[Path]:

@@ -35,11 +35,7 @@ class Annotated:
 
     def check_size(self, index: int, size: tuple[int, int]) -> None:
         """UserError if the image, of (width, height), is not as large as its annotation says."""
-        stated = self.annotations[index].size
-        if size != stated:
-            path = self.images.root / self.images.files[index]
-            what = f"is {size[0]} × {size[1]}, its annotation says {stated[0]} × {stated[1]}"
-            raise bad(path, what, voc.UNPACK)
+        voc.check_stated_size(self.images.root / self.images.files[index], size, self.annotations[index].size)
 
     def fingerprint(self) -> str:
         """As ImageSet.fingerprint, with every box."""
@@ -55,7 +51,7 @@ def read_boxes(data_root: Path, name: str, split: str) -> Annotated:
     box that holds no pixel or none of its image."""
     home, year = data_root / voc.HOME, name.removeprefix("voc")
     files = open_dataset(data_root, name, split).files
-    annotations = [_checked(voc.annotation(home, year, Path(file).stem), home, year, Path(file).stem) for file in files]
+    annotations = [voc.annotation(home, year, Path(file).stem) for file in files]
     images = ImageSet(f"{name}/{split}", home, [f"VOC{year}/{file}" for file in files], None, ())
     return Annotated(images, tuple(annotations))
 
@@ -68,16 +64,3 @@ def joined(parts: Sequence[Annotated]) -> Annotated:
         files=[file for part in parts for file in part.images.files],
     )
     return Annotated(images, tuple(one for part in parts for one in part.annotations))
-
-
-def _checked(one: voc.Annotation, home: Path, year: str, image_id: str) -> voc.Annotation:
-    """The boxes cut off at the image's edges. A few of VOC's reach a pixel beyond, but one that is wholly outside is a
-    mistake."""
-    width, height = one.size
-    inside = np.clip(one.boxes, 0, np.array([width, height, width, height], dtype=np.float32))
-    empty = np.flatnonzero((inside[:, 2:] <= inside[:, :2]).any(axis=1))
-    if len(empty):
-        path = home / f"VOC{year}" / "Annotations" / f"{image_id}.xml"
-        box = ", ".join(f"{value:g}" for value in one.boxes[empty[0]])
-        raise bad(path, f"the box {box} lies outside the image of {width} × {height}", voc.UNPACK)
-    return replace(one, boxes=inside)

@@ -42,7 +42,7 @@ class Annotation:
     """The objects of one image.
 
     boxes:     (M, 4) float32 x1, y1, x2, y2: 0-based and half-open, so a width is x2 - x1. The xml counts pixels from 1
-               and includes the last, hence xmin - 1, ymin - 1, xmax, ymax. VOC2012 has fractions.
+               and includes the last, hence xmin - 1, ymin - 1, xmax, ymax. VOC2012 has fractions. Within the image.
     labels:    (M,) int64 places in CLASSES.
     difficult: (M,) bool; detection neither rewards nor punishes finding these.
     size:      width, height.
@@ -108,7 +108,8 @@ def _presence(path: Path, ids: list[str]) -> np.ndarray:
 
 
 def annotation(devkit: Path, year: str, image_id: str) -> Annotation:
-    """The objects in VOC<year>/Annotations/<image_id>.xml, in the order of the file."""
+    """The objects in VOC<year>/Annotations/<image_id>.xml, in the order of the file, their boxes cut off at the image's
+    edges: a few of VOC's reach a pixel beyond. One that lies wholly outside is a UserError."""
     path = devkit / f"VOC{year}" / "Annotations" / f"{image_id}.xml"
     tree = _parse(path)
     objects = tree.findall("object")  # children only: a person's head and hands are boxes of a "part" further down
@@ -116,7 +117,7 @@ def annotation(devkit: Path, year: str, image_id: str) -> Annotation:
     labels = np.array([_label(path, item) for item in objects], dtype=np.int64)
     difficult = np.array([(item.findtext("difficult") or "0").strip() == "1" for item in objects], dtype=bool)
     width, height = (int(_number(path, tree, f"size/{side}")) for side in ("width", "height"))
-    return Annotation(boxes, labels, difficult, (width, height))
+    return Annotation(_inside(path, boxes, width, height), labels, difficult, (width, height))
 
 
 def _parse(path: Path) -> Element:
@@ -148,6 +149,16 @@ def _box(path: Path, item: Element) -> tuple[float, float, float, float]:
     if not (xmin - 1 < xmax and ymin - 1 < ymax):
         raise bad(path, f"the box {xmin:g}, {ymin:g}, {xmax:g}, {ymax:g} holds no pixel", UNPACK)
     return xmin - 1, ymin - 1, xmax, ymax
+
+
+def _inside(path: Path, boxes: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Boxes (M, 4), cut off at the image's edges."""
+    inside = np.clip(boxes, 0, np.array([width, height, width, height], dtype=np.float32))
+    empty = np.flatnonzero((inside[:, 2:] <= inside[:, :2]).any(axis=1))
+    if len(empty):
+        box = ", ".join(f"{value:g}" for value in boxes[empty[0]])
+        raise bad(path, f"the box {box} lies outside the image of {width} × {height}", UNPACK)
+    return inside
 
 
 def _label(path: Path, item: Element) -> int:
@@ -194,10 +205,13 @@ def check_mask_size(path: Path, values: np.ndarray, size: tuple[int, int], fix: 
 
 
 def check_year(data_root: Path, year: str) -> list[Finding]:
-    """Every annotation must parse, and every image of a segmentation list must have its mask, of the image's size."""
+    """Every annotation must parse and state its image's size; every image of a segmentation list must have its mask, of
+    the image's size."""
     devkit = data_root / HOME
     root = devkit / f"VOC{year}"
-    errors = [_error_of(annotation, devkit, year, path.stem) for path in sorted((root / "Annotations").glob("*.xml"))]
+    errors = [
+        _error_of(_check_annotation, devkit, year, path.stem) for path in sorted((root / "Annotations").glob("*.xml"))
+    ]
     splits = _lists(root / "ImageSets" / "Segmentation")
     if {"train", "val"} <= {*splits}:
         errors.append(_error_of(segmentation_ids, devkit, year))
@@ -223,14 +237,37 @@ def _error_of(reader: Callable[..., object], *arguments: object) -> BadData | No
     return None
 
 
+def _check_annotation(devkit: Path, year: str, image_id: str) -> None:
+    stated, path = annotation(devkit, year, image_id).size, image_file(devkit, year, image_id)
+    size = image_size(path)
+    if size:
+        check_stated_size(path, size, stated)
+
+
 def _check_mask(devkit: Path, year: str, image_id: str) -> None:
-    values = mask(devkit, year, image_id)
+    values, size = mask(devkit, year, image_id), image_size(image_file(devkit, year, image_id))
+    if size:
+        check_mask_size(devkit / f"VOC{year}" / "SegmentationClass" / f"{image_id}.png", values, size, UNPACK)
+
+
+def image_file(devkit: Path, year: str, image_id: str) -> Path:
+    return devkit / f"VOC{year}" / "JPEGImages" / f"{image_id}.jpg"
+
+
+def image_size(path: Path) -> tuple[int, int] | None:
+    """Width and height; None where the image is at fault, which the doctor finds elsewhere."""
     try:
-        with Image.open(devkit / f"VOC{year}" / "JPEGImages" / f"{image_id}.jpg") as image:
-            size = image.size
+        with Image.open(path) as image:
+            return image.size
     except OSError:
-        return  # the image is at fault, which is found elsewhere
-    check_mask_size(devkit / f"VOC{year}" / "SegmentationClass" / f"{image_id}.png", values, size, UNPACK)
+        return None
+
+
+def check_stated_size(path: Path, size: tuple[int, int], stated: tuple[int, int]) -> None:
+    """UserError if an image, of (width, height), is not as large as its annotation says."""
+    if size != stated:
+        what = f"is {size[0]} × {size[1]}, its annotation says {stated[0]} × {stated[1]}"
+        raise bad(path, what, UNPACK)
 
 
 def first(findings: list[Finding], dataset: str, root: Path, fix: str, show: int = 20) -> list[Finding]:

@@ -254,7 +254,7 @@ def _per_class(aps: np.ndarray) -> dict[str, dict[str, float]]:
     return {name: _metrics(aps[:, [c]]) for c, name in enumerate(CLASSES) if not np.isnan(aps[0, c])}
 
 
-DESK_STEPS, DESK_BATCH = 1_400, 4
+DESK_STEPS, DESK_BATCH = 1_100, 4
 FROZEN = Settings(norm="frozen")
 TRAINED = Settings(norm="trained", frozen_stages=0, extra_norm=True)
 

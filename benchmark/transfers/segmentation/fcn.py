@@ -254,7 +254,7 @@ CARD = ProtocolCard(
     selected="nothing: the last iterate is scored at every scale",
     departures=(
         "desk: conv1 to res4 and the backbone's BatchNorm stay as they are; few crops cannot teach them anew",
-        "desk: 1,600 steps on 4 crops of 96 px, which the network sees enlarged twice, under bf16 autocast",
+        "desk: 1,300 steps on 4 crops of 96 px, which the network sees enlarged twice, under bf16 autocast",
         "desk: AdamW at a rate of 0.0002, new layers 25 times that, falling by half a cosine",
         "desk: new convolutions of 128 channels and dilation 2, since maps have twelve cells a side and not 33",
     ),
@@ -265,7 +265,7 @@ CARD = ProtocolCard(
     ),
 )
 DESK = Values(
-    course=Course(Steps(1_600), 4, Cosine(warmup=Warmup(Steps(20), 0.01)), "bf16"),
+    course=Course(Steps(1_300), 4, Cosine(warmup=Warmup(Steps(20), 0.01)), "bf16"),
     optimizer=Adam(lr=2e-4, weight_decay=1e-4, decoupled=True),
     head_rate=25.0,
     frozen_stages=4,
