@@ -10,7 +10,7 @@ from benchmark.pages import boards
 from benchmark.regression import Finding, as_csv, compare, expect, not_accepted, read_expected, with_pretraining
 from benchmark.results import Record, read_published, scan_published, scan_runs
 from benchmark.soundness import faults
-from benchmark.staleness import Fingerprint, current_hashes, stale_records
+from benchmark.staleness import Fingerprint, own_hashes, stale_records
 from benchmark.transfers.contract import ProtocolCard
 
 EXPECTED = "expected.csv"
@@ -44,11 +44,8 @@ def check(
 
 def accepted(leaderboards: Path, cards: Mapping[str, ProtocolCard]) -> str:
     """expected.csv as the published records would have it."""
-    from benchmark.catalog import all_recipes  # imports torch
-
-    higher = {name: card.higher_is_better for name, card in cards.items()}
     records = with_pretraining(read_published(leaderboards / "measured"))
-    return as_csv(expect(records, higher, current_hashes(all_recipes()).values()))
+    return as_csv(expect(records, cards, own_hashes().values()))
 
 
 def flagged(records: Sequence[Record], leaderboards: Path = LEADERBOARDS) -> dict[Path, str]:

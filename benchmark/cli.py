@@ -24,6 +24,7 @@ from benchmark.scale import Scale
 if TYPE_CHECKING:
     from benchmark.engine.train import Machine
     from benchmark.recipe import Recipe
+    from benchmark.tables import Board
     from benchmark.transfers.contract import Transfer
 
 ScaleFlag = Annotated[Scale, arg(help="paper: real datasets; desk: drawn data, minutes on two cores; smoke: seconds.")]
@@ -271,12 +272,9 @@ def tables(
     At paper scale no run is current without --data: what it ran on cannot be looked at.
     """
     if write:
-        from benchmark.files import write_whole
-        from benchmark.pages import current_boards, leaderboard_files
+        from benchmark.pages import current_boards
 
-        for path, text in leaderboard_files(current_boards()).items():
-            write_whole(path, text.encode())
-            print(path)
+        _write_leaderboards(current_boards())
         return 0
 
     from benchmark.catalog import all_recipes
@@ -341,12 +339,15 @@ def export(folder: Annotated[Positional[Path], arg(metavar="DIR", help="Where th
 
 @app.command
 def site(folder: Annotated[Positional[Path], arg(metavar="DIR", help="Where the site goes.")]) -> int:
-    """Write the leaderboards as a static site: open DIR/index.html in any browser, without a network."""
+    """Write the leaderboards: leaderboards/*.md, as `tables --write` does, and the same as a static site: open
+    DIR/index.html in any browser, without a network."""
     from benchmark.files import write_whole
     from benchmark.pages import current_boards
     from benchmark.site import site_files
 
-    for name, text in site_files(current_boards()).items():
+    boards = current_boards()
+    _write_leaderboards(boards)
+    for name, text in site_files(boards).items():
         write_whole(folder / name, text.encode())
     print(folder / "index.html")
     return 0
@@ -443,6 +444,15 @@ def _draw_world(scale: Scale, data: Path | None) -> None:
         from benchmark.data.toyland import build_world
 
         build_world(_data_root(scale, data), scale)
+
+
+def _write_leaderboards(boards: dict[str, Board]) -> None:
+    from benchmark.files import write_whole
+    from benchmark.pages import leaderboard_files
+
+    for path, text in leaderboard_files(boards).items():
+        write_whole(path, text.encode())
+        print(path)
 
 
 def _write_tables(

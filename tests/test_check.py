@@ -39,6 +39,7 @@ def records(recipe: str, *values: float, first: int = 0, **changes: Any) -> list
     ]
 
 
+CARD = ProtocolCard("linear_somewhere_someone", 1, "", "", {"top1": "%"}, (), "", "")
 SPREAD = [
     *records("a", 60.0, 61.0, 62.0),
     *records("b", 70.2, 71.0, 69.6),
@@ -71,7 +72,8 @@ def test_a_planted_regression_is_told_with_its_size_and_other_seeds_are_not():
 
 
 def test_where_lower_is_better_a_rise_is_worse():
-    (line, *_) = expect(SPREAD, {"linear_somewhere_someone": False})
+    lower = dataclasses.replace(CARD, higher_is_better=False)
+    (line, *_) = expect(SPREAD, {CARD.id: lower})
     assert next(compare([line], records("a", 70.0))).text.endswith("+9.0, worse")
 
 
@@ -93,6 +95,19 @@ def test_false_alarms_are_as_rare_as_promised():
 def test_one_seed_alone_tells_no_spread():
     with pytest.raises(UserError, match="no recipe has two seeds"):
         expect(records("a", 60.0), {})
+
+
+@pytest.mark.parametrize("now", [1, 2])
+def test_targets_of_a_half_republished_set_are_of_the_protocol_as_it_is_now(now: int):
+    """Whichever has more seeds or comes first."""
+    old, new = records("a", 60.0, 61.0, 62.0), records("a", 70.0, 71.0, first=3, transfer_version=2)
+    elsewhere = records("a", 80.0, first=9, transfer_version=2, transfer_data={"imagenet/val": "b" * 12})
+    others = records("a", 90.0, 92.0, first=10, transfer_version=2, recipe_hash="f" * 12)
+    for some in ([*old, *new, *elsewhere, *others], [*others, *elsewhere, *new, *old]):
+        (line,) = expect(some, {CARD.id: dataclasses.replace(CARD, version=now)})
+        assert (line.transfer_version, line.target) == {1: ("1", "61.000"), 2: ("2", "70.500")}[now]
+        (line,) = expect(some, {CARD.id: dataclasses.replace(CARD, version=now)}, {"f" * 12})
+        assert (line.recipe_hash, line.target) == ("f" * 12, "91.000")  # settings that would be run now go first
 
 
 def test_another_protocol_or_other_data_cannot_be_compared():
@@ -209,9 +224,6 @@ def test_the_committed_targets_at_smoke_scale_are_of_ten_seeds():
     assert {len(line.runs.split()) for line in smoke} == {10}
     records = [one for one in read_published(LEADERBOARDS / "measured") if one.scale == "smoke"]
     assert not stale_records(records)
-
-
-CARD = ProtocolCard("linear_somewhere_someone", 1, "", "", {"top1": "%"}, (), "", "")
 
 
 @pytest.fixture

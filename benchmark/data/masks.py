@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat
 
 from benchmark.data import voc
 from benchmark.data.datasets import without_unreadable
@@ -85,6 +84,8 @@ def _masked(data_root: Path, year: str, ids: list[str], name: str, own: frozense
 
 
 def _sbd_mask(path: Path) -> np.ndarray:
+    from scipy.io import loadmat  # slow to import, and only SBD's masks need it
+
     try:
         values = np.asarray(loadmat(path)["GTcls"][0, 0]["Segmentation"])
     except Exception as error:  # a broken file can raise nearly anything
