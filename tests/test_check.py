@@ -259,8 +259,8 @@ FIRST = SPREAD[0].published_path
         ('"top1": 60.0', '"top1": 0.6', "not accepted: {path}: edited or replaced"),
         ('"top1": 60.0', '"top1": NaN', "bad record: {root}/{path}: not a record"),
         ('"top1": 60.0', '"top1": 60.0, "top1": 61.0', "bad record: {root}/{path}: .*a key stands there twice"),
-        ('"top1": 60.0', '"top1": 160.0', "bad record: desk/a/seed0/.*: top1 is 160, and no percentage"),
-        ('"top1": 60.0', '"map": 60.0', "bad record: desk/a/seed0/.*: has the metrics"),
+        ('"top1": 60.0', '"top1": 160.0', "bad record: {path}: top1 is 160, and no percentage"),
+        ('"top1": 60.0', '"map": 60.0', "bad record: {path}: has the metrics"),
         ('"seed": 0', '"seed": 1', "bad record: {root}/{path}: holds the record that belongs at"),
         ('"seed": 0', '"seed": 0, "luck": 7', "bad record: {root}/{path}: 'luck' is unknown"),
         ('"seed": 0', '"seed": 0.0', "bad record: {root}/{path}: 'seed' is not int"),
@@ -318,6 +318,26 @@ def test_tables_mark_a_record_that_was_edited(shelf: Path):
     assert flags[FIRST].startswith("edited or replaced")
     assert "no recipe a at desk scale" in flags[SPREAD[1].published_path]
     assert "edited" not in flags[SPREAD[1].published_path]
+
+
+def test_tables_mark_the_seeds_beside_one_that_is_gone(shelf: Path):
+    flags = flagged(SPREAD[1:], shelf)
+    for record in SPREAD[1:3]:
+        assert flags[record.published_path].endswith("; seed0.json is not there, though expected.csv speaks of it")
+    assert all("seed0.json" not in flags[record.published_path] for record in SPREAD[3:])
+
+
+def test_what_cannot_be_is_no_target(shelf: Path):
+    bad = dataclasses.replace(SPREAD[0], metrics={"top1": 160.0})
+    (shelf / "measured" / FIRST).write_bytes(bad.to_bytes())
+    with pytest.raises(UserError, match=f"{FIRST.as_posix()}: top1 is 160, and no percentage"):
+        accepted(shelf, {CARD.id: CARD})
+
+
+def test_a_fresh_run_that_cannot_be_is_named_where_it_lies(shelf: Path):
+    (fresh,) = records("a", 160.0, first=7)
+    write_whole(shelf / "runs" / fresh.path, fresh.to_bytes())
+    assert f"bad record: {fresh.path.as_posix()}: top1 is 160, and no percentage" in failing(shelf)
 
 
 def test_numbers_must_hold_together():
