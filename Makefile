@@ -53,7 +53,7 @@ world: $(venv)/.installed
 tables: $(venv)/.installed
 	$(sslbench) tables --write
 
-leaderboards: tables
+leaderboards: $(venv)/.installed
 	$(sslbench) site build/leaderboards
 
 check: $(venv)/.installed

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from benchmark.errors import UserError
 from benchmark.ledger import LEADERBOARDS
 from benchmark.pages import boards
 from benchmark.regression import Finding, as_csv, compare, expect, not_accepted, read_expected, with_pretraining
 from benchmark.results import Record, read_published, scan_published, scan_runs
 from benchmark.soundness import faults
-from benchmark.staleness import DataNow, current_hashes, stale_records
+from benchmark.staleness import DataNow, own_hashes, stale_records
 from benchmark.transfers.contract import ProtocolCard
 
 EXPECTED = "expected.csv"
@@ -34,7 +36,8 @@ def check(
     stale = stale_records(published, data_now)
     return [
         *(Finding("bad record", text) for text in (*bad, *bad_runs)),
-        *_unsound([*published, *fresh], cards),
+        *(Finding("bad record", text) for text in _unsound(published, cards, published=True)),
+        *(Finding("bad record", text) for text in _unsound(fresh, cards, published=False)),
         *(Finding("not accepted", f"{path.as_posix()}: {why}") for path, why in sorted(changed.items())),
         *compare(expected, judged),
         *_against_papers(judged, leaderboards),
@@ -43,21 +46,25 @@ def check(
 
 
 def accepted(leaderboards: Path, cards: Mapping[str, ProtocolCard]) -> str:
-    """expected.csv as the published records would have it."""
-    from benchmark.catalog import all_recipes  # imports torch
-
-    higher = {name: card.higher_is_better for name, card in cards.items()}
-    records = with_pretraining(read_published(leaderboards / "measured"))
-    return as_csv(expect(records, higher, current_hashes(all_recipes()).values()))
+    """expected.csv as the published records would have it. Raises UserError for a record whose numbers cannot be."""
+    records = list(read_published(leaderboards / "measured"))
+    if bad := list(_unsound(records, cards, published=True)):
+        raise UserError(f"{leaderboards / 'measured'}: {'; '.join(bad)}; run these again, or delete them")
+    return as_csv(expect(with_pretraining(records), cards, own_hashes().values()))
 
 
 def flagged(records: Sequence[Record], leaderboards: Path = LEADERBOARDS) -> dict[Path, str]:
-    """Published path -> what tables must say of a record: that it is stale, or not the one that was accepted."""
+    """Published path -> what tables must say of a record: that it is stale, or not the one that was accepted, or that
+    one beside it is gone."""
     path = leaderboards / EXPECTED
     changed = not_accepted(read_expected(path), records) if path.is_file() else {}
     stale = stale_records(records)
-    found = {record.published_path for record in records} & (changed.keys() | stale.keys())
-    return {path: "; ".join(filter(None, (changed.get(path), stale.get(path)))) for path in sorted(found)}
+    there = {record.published_path for record in records}
+    gone: dict[Path, list[str]] = defaultdict(list)
+    for path in sorted(changed.keys() - there):
+        gone[path.parent].append(f"{path.name} is {changed[path]}")
+    why = {path: [changed.get(path), stale.get(path), *gone.get(path.parent, ())] for path in sorted(there)}
+    return {path: "; ".join(filter(None, found)) for path, found in why.items() if any(found)}
 
 
 def _judged(published: Sequence[Record], fresh: Sequence[Record]) -> list[Record]:
@@ -65,11 +72,11 @@ def _judged(published: Sequence[Record], fresh: Sequence[Record]) -> list[Record
     return [*fresh, *(r for r in published if (r.scale, r.recipe, r.transfer) not in there)]
 
 
-def _unsound(records: Sequence[Record], cards: Mapping[str, ProtocolCard]) -> Iterator[Finding]:
+def _unsound(records: Sequence[Record], cards: Mapping[str, ProtocolCard], published: bool) -> Iterator[str]:
     for record in records:
         if record.transfer in cards:
-            for text in faults(record, cards[record.transfer].metrics):
-                yield Finding("bad record", f"{record.path.as_posix()}: {text}")
+            path = record.published_path if published else record.path
+            yield from (f"{path.as_posix()}: {text}" for text in faults(record, cards[record.transfer].metrics))
 
 
 def _against_papers(records: Sequence[Record], leaderboards: Path) -> Iterator[Finding]:

@@ -93,6 +93,7 @@ def _superscript(mark: str) -> str:
     return rf"\textsuperscript{{{_escaped(mark)}}}" if mark else ""
 
 
+@functools.cache  # tables repeat themselves
 def _escaped(text: str) -> str:
     return str(_encoder().unicode_to_latex(text))
 

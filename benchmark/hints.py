@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 import types
@@ -20,7 +21,7 @@ def fits(value: Any, hint: Any) -> bool:
     if hint is float:  # an int may be more than any float
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         return is_number and abs(value) <= sys.float_info.max
-    origin, arguments = get_origin(hint), get_args(hint)
+    origin, arguments = _parts(hint)
     if origin is typing.Literal:
         return value in arguments
     if origin in (typing.Union, types.UnionType):
@@ -34,6 +35,11 @@ def fits(value: Any, hint: Any) -> bool:
         key, inner = arguments
         return isinstance(value, dict) and all(fits(k, key) and fits(one, inner) for k, one in value.items())
     return isinstance(value, origin or hint) and not (hint is int and isinstance(value, bool))
+
+
+@functools.cache  # asked for every value of every record
+def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    return get_origin(hint), get_args(hint)
 
 
 def misfits(instance: Any) -> Iterator[str]:

@@ -82,12 +82,11 @@ def _seeds(records: Sequence[Record], metric: str) -> Seeds:
 
 def current_boards(leaderboards: Path = LEADERBOARDS) -> dict[str, Board]:
     """Every table from published records alone, with those marked that are stale or not the accepted ones."""
-    from benchmark.catalog import all_recipes  # imports torch
     from benchmark.check import flagged
-    from benchmark.staleness import current_hashes
+    from benchmark.staleness import own_hashes  # imports torch
 
     records = shown_records(leaderboards)
-    current = frozenset(current_hashes(all_recipes()).values())
+    current = frozenset(own_hashes().values())
     return boards(records, leaderboards, flagged(records, leaderboards), current=current)
 
 

@@ -17,12 +17,15 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmark.errors import UserError
 from benchmark.hints import fits
 from benchmark.ledger import NUMBER, csv_lines
-from benchmark.measured import one_setting
 from benchmark.results import Record
+
+if TYPE_CHECKING:
+    from benchmark.transfers.contract import ProtocolCard
 
 LEVEL = 0.999  # of each number; a table's worth of numbers that did not move then stays silent about 95 times in 100
 ENOUGH = 4  # degrees of freedom; with fewer, the spread is pooled over all protocols of the scale
@@ -96,12 +99,12 @@ def with_pretraining(records: Iterable[Record]) -> list[Record]:
 
 
 def expect(
-    records: Sequence[Record], higher_is_better: Mapping[str, bool], current: Collection[str] = ()
+    records: Sequence[Record], cards: Mapping[str, ProtocolCard], current: Collection[str] = ()
 ) -> list[Expected]:
     """Targets and tolerances from records: the mean over seeds, and a prediction interval for one more run from the
-    spread over seeds. current: hashes of the recipes as they would run now, whose records go before others. Raises
-    UserError if no recipe has two seeds at a scale."""
-    groups = _groups(records, current)
+    spread over seeds. cards: of the protocols as they are now, and current: hashes of the recipes as they would run
+    now; records of these go before others. Raises UserError if no recipe has two seeds at a scale."""
+    groups = _groups(records, cards, current)
     lines = []
     for key, found in sorted(groups.items()):
         scale, recipe, transfer, metric = key
@@ -115,13 +118,14 @@ def expect(
         target = statistics.fmean(record.metrics[metric] for record in found)
         width = _quantile(freedom) * spread * (1 + 1 / len(found)) ** 0.5
         digits = 6 if is_loss else 3  # some losses are small
+        higher = cards[transfer].higher_is_better if transfer in cards else not is_loss
         lines.append(
             Expected(
                 scale,
                 recipe,
                 transfer,
                 metric,
-                "higher" if higher_is_better.get(transfer, not is_loss) else "lower",
+                "higher" if higher else "lower",
                 f"{target:.{digits}f}",
                 f"{width:.{digits}f}",
                 str(one.transfer_version),
@@ -133,21 +137,24 @@ def expect(
     return lines
 
 
-def _groups(records: Sequence[Record], current: Collection[str]) -> dict[Key, list[Record]]:
-    """Seeds of one number, and of one setting, version and data."""
-    groups: dict[Key, list[Record]] = defaultdict(list)
+def _groups(
+    records: Sequence[Record], cards: Mapping[str, ProtocolCard], current: Collection[str]
+) -> dict[Key, list[Record]]:
+    """Seeds of one number, and of one setting, version and data: the current ones, else those with most seeds, else
+    with the lowest."""
+    groups: dict[Key, dict[tuple[str, int, str], list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         for metric in record.metrics:
-            groups[record.scale, record.recipe, record.transfer, metric].append(record)
-    kept = {key: one_setting(group, current)[0] for key, group in groups.items()}
-    return {
-        key: sorted((r for r in group if _same(r, group[0])), key=lambda record: record.seed)
-        for key, group in kept.items()
-    }
+            key = record.scale, record.recipe, record.transfer, metric
+            groups[key][record.recipe_hash, record.transfer_version, _data(record)].append(record)
 
+    def rank(alike: list[Record]) -> tuple[bool, bool, int, int]:
+        one = alike[0]
+        is_current = one.transfer in cards and one.transfer_version == cards[one.transfer].version
+        return one.recipe_hash in current, is_current, len(alike), -min(record.seed for record in alike)
 
-def _same(one: Record, other: Record) -> bool:
-    return (one.transfer_version, one.transfer_data) == (other.transfer_version, other.transfer_data)
+    chosen = {key: max(found.values(), key=rank) for key, found in groups.items()}
+    return {key: sorted(alike, key=lambda record: record.seed) for key, alike in chosen.items()}
 
 
 def _data(record: Record) -> str:

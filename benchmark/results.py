@@ -200,7 +200,7 @@ def _published_files(measured: Path) -> list[Path]:
 
 def record_files(files: Iterable[Path]) -> list[Path]:
     """Those that are no record's seconds, date and machine, in order."""
-    return sorted(path for path in files if not path.name.endswith(CLOCK))
+    return sorted((path for path in files if not path.name.endswith(CLOCK)), key=lambda path: path.parts)
 
 
 def _in_place(record: Record, path: Path, root: Path, published: bool) -> Record:

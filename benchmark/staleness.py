@@ -3,6 +3,7 @@ fingerprints; nothing is remembered."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +18,14 @@ DataNow = Callable[[Record], Mapping[str, str]]  # what Record.transfer_data wou
 def current_hashes(recipes: Mapping[str, Recipe], scales: Sequence[Scale] = SCALES) -> dict[tuple[str, str], str]:
     """(recipe, scale) -> hash of the recipe as it would run now."""
     return {(name, scale): recipe_hash(at_scale(recipe, scale)) for name, recipe in recipes.items() for scale in scales}
+
+
+@functools.cache
+def own_hashes() -> dict[tuple[str, str], str]:
+    """The current hashes of the recipes that come with the benchmark; computed once per process."""
+    from benchmark.catalog import find_recipes  # imports torch
+
+    return current_hashes(find_recipes())
 
 
 def reasons(
@@ -46,10 +55,9 @@ def reasons(
 
 def stale_records(records: Iterable[Record], data_now: DataNow | None = None) -> dict[Path, str]:
     """Published path -> why, of every record that the benchmark's own recipes and protocols would not give now."""
-    from benchmark.catalog import all_recipes  # imports torch
-    from benchmark.transfers import find_transfers
+    from benchmark.transfers import find_transfers  # imports torch
 
-    records, hashes = list(records), current_hashes(all_recipes())
+    records, hashes = list(records), own_hashes()
     versions = {name: transfer.card.version for name, transfer in find_transfers().items()}
     found = {record.published_path: reasons(record, hashes, versions, data_now) for record in records}
     return {path: "; ".join(why) for path, why in found.items() if why}

@@ -39,6 +39,7 @@ def records(recipe: str, *values: float, first: int = 0, **changes: Any) -> list
     ]
 
 
+CARD = ProtocolCard("linear_somewhere_someone", 1, "", "", {"top1": "%"}, (), "", "")
 SPREAD = [
     *records("a", 60.0, 61.0, 62.0),
     *records("b", 70.2, 71.0, 69.6),
@@ -71,7 +72,8 @@ def test_a_planted_regression_is_told_with_its_size_and_other_seeds_are_not():
 
 
 def test_where_lower_is_better_a_rise_is_worse():
-    (line, *_) = expect(SPREAD, {"linear_somewhere_someone": False})
+    lower = dataclasses.replace(CARD, higher_is_better=False)
+    (line, *_) = expect(SPREAD, {CARD.id: lower})
     assert next(compare([line], records("a", 70.0))).text.endswith("+9.0, worse")
 
 
@@ -93,6 +95,19 @@ def test_false_alarms_are_as_rare_as_promised():
 def test_one_seed_alone_tells_no_spread():
     with pytest.raises(UserError, match="no recipe has two seeds"):
         expect(records("a", 60.0), {})
+
+
+@pytest.mark.parametrize("now", [1, 2])
+def test_targets_of_a_half_republished_set_are_of_the_protocol_as_it_is_now(now: int):
+    """Whichever has more seeds or comes first."""
+    old, new = records("a", 60.0, 61.0, 62.0), records("a", 70.0, 71.0, first=3, transfer_version=2)
+    elsewhere = records("a", 80.0, first=9, transfer_version=2, transfer_data={"imagenet/val": "b" * 12})
+    others = records("a", 90.0, 92.0, first=10, transfer_version=2, recipe_hash="f" * 12)
+    for some in ([*old, *new, *elsewhere, *others], [*others, *elsewhere, *new, *old]):
+        (line,) = expect(some, {CARD.id: dataclasses.replace(CARD, version=now)})
+        assert (line.transfer_version, line.target) == {1: ("1", "61.000"), 2: ("2", "70.500")}[now]
+        (line,) = expect(some, {CARD.id: dataclasses.replace(CARD, version=now)}, {"f" * 12})
+        assert (line.recipe_hash, line.target) == ("f" * 12, "91.000")  # settings that would be run now go first
 
 
 def test_another_protocol_or_other_data_cannot_be_compared():
@@ -211,9 +226,6 @@ def test_the_committed_targets_at_smoke_scale_are_of_ten_seeds():
     assert not stale_records(records)
 
 
-CARD = ProtocolCard("linear_somewhere_someone", 1, "", "", {"top1": "%"}, (), "", "")
-
-
 @pytest.fixture
 def shelf(tmp_path: Path) -> Path:
     """A copy of the leaderboards with records and targets of its own."""
@@ -247,8 +259,8 @@ FIRST = SPREAD[0].published_path
         ('"top1": 60.0', '"top1": 0.6', "not accepted: {path}: edited or replaced"),
         ('"top1": 60.0', '"top1": NaN', "bad record: {root}/{path}: not a record"),
         ('"top1": 60.0', '"top1": 60.0, "top1": 61.0', "bad record: {root}/{path}: .*a key stands there twice"),
-        ('"top1": 60.0', '"top1": 160.0', "bad record: desk/a/seed0/.*: top1 is 160, and no percentage"),
-        ('"top1": 60.0', '"map": 60.0', "bad record: desk/a/seed0/.*: has the metrics"),
+        ('"top1": 60.0', '"top1": 160.0', "bad record: {path}: top1 is 160, and no percentage"),
+        ('"top1": 60.0', '"map": 60.0', "bad record: {path}: has the metrics"),
         ('"seed": 0', '"seed": 1', "bad record: {root}/{path}: holds the record that belongs at"),
         ('"seed": 0', '"seed": 0, "luck": 7', "bad record: {root}/{path}: 'luck' is unknown"),
         ('"seed": 0', '"seed": 0.0', "bad record: {root}/{path}: 'seed' is not int"),
@@ -306,6 +318,26 @@ def test_tables_mark_a_record_that_was_edited(shelf: Path):
     assert flags[FIRST].startswith("edited or replaced")
     assert "no recipe a at desk scale" in flags[SPREAD[1].published_path]
     assert "edited" not in flags[SPREAD[1].published_path]
+
+
+def test_tables_mark_the_seeds_beside_one_that_is_gone(shelf: Path):
+    flags = flagged(SPREAD[1:], shelf)
+    for record in SPREAD[1:3]:
+        assert flags[record.published_path].endswith("; seed0.json is not there, though expected.csv speaks of it")
+    assert all("seed0.json" not in flags[record.published_path] for record in SPREAD[3:])
+
+
+def test_what_cannot_be_is_no_target(shelf: Path):
+    bad = dataclasses.replace(SPREAD[0], metrics={"top1": 160.0})
+    (shelf / "measured" / FIRST).write_bytes(bad.to_bytes())
+    with pytest.raises(UserError, match=f"{FIRST.as_posix()}: top1 is 160, and no percentage"):
+        accepted(shelf, {CARD.id: CARD})
+
+
+def test_a_fresh_run_that_cannot_be_is_named_where_it_lies(shelf: Path):
+    (fresh,) = records("a", 160.0, first=7)
+    write_whole(shelf / "runs" / fresh.path, fresh.to_bytes())
+    assert f"bad record: {fresh.path.as_posix()}: top1 is 160, and no percentage" in failing(shelf)
 
 
 def test_numbers_must_hold_together():

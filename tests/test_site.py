@@ -14,12 +14,14 @@ import pytest
 from test_results import a_record
 
 from benchmark import measured, results
-from benchmark.ledger import read_names
+from benchmark.ledger import read_ledger, read_names
 from benchmark.pages import boards, leaderboard_files, shown_records
+from benchmark.reported import printed_in
 from benchmark.results import Record, read_published
 from benchmark.site import site_files
 
 BOARDS = boards(shown_records())
+LEDGER = read_ledger()
 SITE = site_files(BOARDS)
 
 
@@ -54,13 +56,55 @@ def test_methods_stand_at_their_years_where_there_are_three():
         scored = {row.method for row in one.layout.rows if years[row.method]}
         if len({years[method] for method in scored}) < 3 or one.layout.plot == "lines":
             assert key not in drawn
-    figures = re.findall(r"<figure>.*?</figure>", SITE["moco_linear.html"], re.DOTALL)
-    (figure,) = [one for one in figures if "by the year" in one]
-    texts = re.findall(r"<text[^>]*>([^<]+)</text>", figure)
-    assert {"2014", "2020"} <= set(texts)
-    titles = {line[0].text for line in BOARDS["moco_linear"].lines}
-    assert sum(text.rstrip("…") in "\n".join(titles) for text in texts) >= len(titles)
-    assert "currentColor" in figure  # in the dark too
+    for key in drawn:
+        figures = re.findall(r"<figure>.*?</figure>", SITE[f"{key}.html"], re.DOTALL)
+        (figure,) = [one for one in figures if "by the year" in one]
+        layout = BOARDS[key].layout
+        found = printed_in(layout, LEDGER[layout.source])
+        (column,) = [one.title for one in layout.columns if f"<figcaption>{one.title}" in figure]
+        rows = [row for row in layout.rows if years[row.method] and (row.key, column) in found]
+        names = Counter(row.title if len(row.title) <= 18 else f"{row.title[:17]}…" for row in rows)
+        assert sum(names.values()) > 2
+        points, texts = drawn_points(figure)
+        assert texts == names, key
+        assert points == Counter((int(years[row.method]), found[row.key, column].value) for row in rows), key
+        assert "currentColor" in figure  # in the dark too
+
+
+def drawn_points(figure: str) -> tuple[Counter[tuple[int, float]], Counter[str]]:
+    """((year, score) of every dot as the axes' ticks tell it, to a tenth; every text but the ticks')."""
+    found = re.search(r"<svg.*?</svg>", figure, re.DOTALL)
+    assert found
+    (axes,) = [group for group in groups(ET.fromstring(found.group())) if group.get("id") == "axes_1"]
+    ticks = {axis: [g for g in groups(axes) if g.get("id", "").startswith(f"{axis}tick")] for axis in "xy"}
+    years, scores = (
+        [(float(one.get(axis, "")), float("".join(tick.itertext()))) for tick in ticks[axis] for one in uses(tick)]
+        for axis in "xy"
+    )
+    own = [group for group in axes if not group.get("id", "").startswith("matplotlib.axis")]
+    points = Counter(
+        (round(between(float(dot.get("x", "")), years)), round(between(float(dot.get("y", "")), scores), 1))
+        for group in own
+        for dot in uses(group)
+    )
+    return points, Counter(text.text or "" for group in own for text in group.iter(f"{{{SVG}}}text"))
+
+
+SVG = "http://www.w3.org/2000/svg"
+
+
+def groups(element: ET.Element) -> list[ET.Element]:
+    return list(element.iter(f"{{{SVG}}}g"))
+
+
+def uses(element: ET.Element) -> list[ET.Element]:
+    return list(element.iter(f"{{{SVG}}}use"))
+
+
+def between(place: float, ticks: list[tuple[float, float]]) -> float:
+    """What an axis says there, from the places of its first and last tick."""
+    (start, low), (end, high) = ticks[0], ticks[-1]
+    return low + (place - start) / (end - start) * (high - low)
 
 
 def test_the_same_records_give_the_same_site():

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat
 
 from benchmark.data import voc
 from benchmark.data.entries import read_lines
@@ -41,6 +40,8 @@ def mask_file(image_id: str) -> Path:
 
 def read_mask(path: Path) -> np.ndarray:
     """(H, W) uint8: 0 background, 1…20 is CLASSES[value - 1]. A UserError names a file that holds no such thing."""
+    from scipy.io import loadmat  # slow to import, and only SBD's masks need it
+
     try:
         values = np.asarray(loadmat(path)["GTcls"][0, 0]["Segmentation"])
     except Exception as error:  # a broken file can raise nearly anything

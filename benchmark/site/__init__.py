@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from importlib.metadata import distribution
 from importlib.resources import files
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def site_files(boards: Mapping[str, Board], leaderboards: Path = LEADERBOARDS) -
 def _assets() -> dict[str, str]:
     """DataTables as the itables package carries it. It is an ES module, which a browser does not load from a file://
     address; as a data: address within a plain script it does."""
-    bundle = files("itables").joinpath("html")
+    bundle = Path(str(distribution("itables").locate_file("itables/html")))  # not imported: that would import pandas
     module = base64.b64encode(bundle.joinpath("dt_bundle.js").read_bytes()).decode()
     here = files("benchmark.site").joinpath("templates")
     return {

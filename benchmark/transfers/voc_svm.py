@@ -12,12 +12,9 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import cross_val_score
-from sklearn.svm import LinearSVC
-from sklearn.utils.parallel import Parallel, delayed
 
 from benchmark.backbones.contract import Backbone
 from benchmark.data.datasets import open_dataset
@@ -27,6 +24,9 @@ from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 from benchmark.transfers.features import extract, stage_taps
 from benchmark.transfers.metrics import area_ap
 from benchmark.transfers.preprocessing import squash
+
+if TYPE_CHECKING:
+    from sklearn.svm import LinearSVC
 
 PRESENT, IGNORED = 1, -1  # codes of ImageSet.labels
 FOLDS = 3  # FSSB
@@ -43,6 +43,8 @@ class VocSvm(Transfer):
         self.card, self.costs = card, costs
 
     def run(self, backbone: Backbone, context: Context) -> Scores:
+        from sklearn.utils.parallel import Parallel, delayed  # sklearn takes a second, and pages read the card alone
+
         trainval, test = (open_dataset(context.data_root, *dataset) for dataset in self.card.datasets)
         classes = _scorable(trainval, test)
         view, taps = squash(backbone.input.size), stage_taps(backbone)
@@ -101,6 +103,8 @@ def svm(
     x: np.ndarray, codes: np.ndarray, x_test: np.ndarray, test_codes: np.ndarray, costs: tuple[float, ...]
 ) -> ClassResult:
     """Choose the cost by cross-validation, fit on everything, score on test without the ignored images."""
+    from sklearn.exceptions import ConvergenceWarning
+
     targets = np.where(codes == PRESENT, 1, -1)  # ignored images become negatives, see above
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # 2,000 iterations are the protocol's, enough or not
@@ -113,6 +117,8 @@ def svm(
 
 
 def classifier(cost: float) -> LinearSVC:
+    from sklearn.svm import LinearSVC
+
     return LinearSVC(
         C=cost,
         class_weight={1: 2, -1: 1},  # FSSB
@@ -128,6 +134,8 @@ def classifier(cost: float) -> LinearSVC:
 
 def _cross_validated(x: np.ndarray, targets: np.ndarray, cost: float) -> float:
     """Mean AP in percent over stratified folds in the images' order; 0 where a class has too few images for folds."""
+    from sklearn.model_selection import cross_val_score
+
     folds = min(FOLDS, int((targets == 1).sum()), int((targets == -1).sum()))
     if folds < 2:
         return 0.0
