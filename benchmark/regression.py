@@ -153,7 +153,8 @@ def _groups(
         is_current = one.transfer in cards and one.transfer_version == cards[one.transfer].version
         return one.recipe_hash in current, is_current, len(alike), -min(record.seed for record in alike)
 
-    return {key: sorted(max(found.values(), key=rank), key=lambda record: record.seed) for key, found in groups.items()}
+    kept = {key: max(found.values(), key=rank) for key, found in groups.items()}
+    return {key: sorted(found, key=lambda record: record.seed) for key, found in kept.items()}
 
 
 def _data(record: Record) -> str:
