@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Iterator
@@ -181,6 +183,19 @@ def test_dark_and_light_differ_and_a_phone_does_not_scroll_sideways(page: Any):
         page.goto(f"file://{page.root}/{key}.html")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, key
     assert page.faults == []
+
+
+def test_pages_import_nothing_that_only_runs_need():
+    """Half of the time that pages take is spent on imports; torch and torchvision come with the recipes."""
+    code = """
+import sys
+from benchmark.pages import current_boards
+from benchmark.site import site_files
+site_files(current_boards())
+print(*{"sklearn", "pandas", "scipy.io", "tensorboard", "itables", "pycocotools", "faiss", "rich"} & sys.modules.keys())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def many(count: int) -> list[Record]:
