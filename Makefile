@@ -1,15 +1,13 @@
-# Every target sets up .venv by itself. SCALE=desk (default), smoke or paper; DATA=/path for real datasets; SEEDS="0 1 2"; JOBS=2.
+# Every target sets up .venv by itself. SCALE=desk (default), smoke or paper; DATA=/path for real datasets; SEEDS="0 1 2"; JOBS=1.
 PYTHON ?= python3
 SCALE ?= desk
 SEEDS ?= 0
 WORKERS ?= 2
-# rows at a time; at paper scale one alone has the machine
-JOBS ?= $(if $(filter paper,$(SCALE)),1,2)
 
 venv := .venv
 bin := $(venv)/bin
 sslbench := $(bin)/sslbench
-options := --scale $(SCALE) --seeds $(SEEDS) --workers $(WORKERS) --jobs $(JOBS) $(if $(DATA),--data $(DATA))
+options := --scale $(SCALE) --seeds $(SEEDS) --workers $(WORKERS) $(if $(JOBS),--jobs $(JOBS)) $(if $(DATA),--data $(DATA))
 # these fork, which autograd does not survive in a process where it has run: workers of their own
 forking := tests/test_engine_resume.py tests/test_engine_processes.py tests/test_transfer_resume.py
 
@@ -20,7 +18,7 @@ help:
 	@echo "make test                      lint, types and every test"
 	@echo "make reproduce-<recipe>        one recipe with the reference rows, from nothing to the tables"
 	@echo "make reproduce-<paper>-tables  every row of a paper's tables, e.g. pirl"
-	@echo "  SCALE=desk|smoke|paper  DATA=/path/to/datasets (paper)  SEEDS=\"0 1 2\"  WORKERS=2  JOBS=2"
+	@echo "  SCALE=desk|smoke|paper  DATA=/path/to/datasets (paper)  SEEDS=\"0 1 2\"  WORKERS=2  JOBS=1"
 	@echo "make tables                    write leaderboards/*.md again from the published records"
 	@echo "make leaderboards              that, and the site with plots and downloads, in build/leaderboards"
 	@echo "make check                     the regression gate on what is published, and on runs where there are any"

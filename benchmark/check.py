@@ -36,8 +36,8 @@ def check(
     stale = stale_records(published, data_now)
     return [
         *(Finding("bad record", text) for text in (*bad, *bad_runs)),
-        *(Finding("bad record", text) for text in _unsound(published, cards, published=True)),
-        *(Finding("bad record", text) for text in _unsound(fresh, cards, published=False)),
+        *(Finding("bad record", text) for text in _unsound(_published_below(leaderboards, published), cards)),
+        *(Finding("bad record", text) for text in _unsound({runs / record.path: record for record in fresh}, cards)),
         *(Finding("not accepted", f"{path.as_posix()}: {why}") for path, why in sorted(changed.items())),
         *compare(expected, judged),
         *_against_papers(judged, leaderboards),
@@ -48,8 +48,8 @@ def check(
 def accepted(leaderboards: Path, cards: Mapping[str, ProtocolCard]) -> str:
     """expected.csv as the published records would have it. Raises UserError for a record whose numbers cannot be."""
     records = list(read_published(leaderboards / "measured"))
-    if bad := list(_unsound(records, cards, published=True)):
-        raise UserError(f"{leaderboards / 'measured'}: {'; '.join(bad)}; run these again, or delete them")
+    if bad := list(_unsound(_published_below(leaderboards, records), cards)):
+        raise UserError(f"{'; '.join(bad)}; run these again, or delete them")
     return as_csv(expect(with_pretraining(records), cards, own_hashes().values()))
 
 
@@ -72,11 +72,16 @@ def _judged(published: Sequence[Record], fresh: Sequence[Record]) -> list[Record
     return [*fresh, *(r for r in published if (r.scale, r.recipe, r.transfer) not in there)]
 
 
-def _unsound(records: Sequence[Record], cards: Mapping[str, ProtocolCard], published: bool) -> Iterator[str]:
-    for record in records:
-        if record.transfer in cards:
-            path = record.published_path if published else record.path
-            yield from (f"{path.as_posix()}: {text}" for text in faults(record, cards[record.transfer].metrics))
+def _published_below(leaderboards: Path, records: Sequence[Record]) -> dict[Path, Record]:
+    return {leaderboards / "measured" / record.published_path: record for record in records}
+
+
+def _unsound(records: Mapping[Path, Record], cards: Mapping[str, ProtocolCard]) -> Iterator[str]:
+    """What no such record can say, under the protocol's card as it is now: one of an old version is stale anyhow."""
+    for path, record in records.items():
+        card = cards.get(record.transfer)
+        if card and card.version == record.transfer_version:
+            yield from (f"{path}: {text}" for text in faults(record, card.metrics))
 
 
 def _against_papers(records: Sequence[Record], leaderboards: Path) -> Iterator[Finding]:

@@ -215,7 +215,10 @@ def reproduce(
     seeds: Annotated[tuple[int, ...], arg(help="Seeds to run each recipe with.")] = (0,),
     data: DataFlag = None,
     runs: RunsFlag = Path("runs"),
-    jobs: Annotated[int, arg(help="Rows at a time, each on its share of the processor; 1 where a GPU trains.")] = 1,
+    jobs: Annotated[
+        int | None,
+        arg(help="Rows at a time, each on its share of the cores. By default 1 at paper scale and on a GPU, else 2."),
+    ] = None,
     workers: WorkersFlag = 2,
     device: DeviceFlag = "auto",
     recipes_dir: RecipesFlag = None,
@@ -230,7 +233,8 @@ def reproduce(
         raise UserError("--seeds needs one seed or more, e.g. --seeds 0 1 2")
     for seed in seeds:
         _in_range("--seeds", seed, 0, MOST_SEED)
-    _in_range("--jobs", jobs, 1)
+    _in_range("--jobs", 1 if jobs is None else jobs, 1)
+    seeds = tuple(dict.fromkeys(seeds))
     layouts = read_layouts()
     chosen = select(layouts, recipes, tables_of)
     # what was asked for first: it takes longer than the reference rows, which then go beside it
@@ -256,7 +260,7 @@ def reproduce(
     rows = run_all(
         Row(scored_on, machine.device, workers, recipes_dir, transfers_dir),
         [Run(name, scale, seed, root, runs) for seed in seeds for name in names],
-        jobs,
+        _jobs(jobs, scale, machine),
         None if data else lambda: _draw_world(scale, data),
     )
     told = summary(rows, time.monotonic() - started)
@@ -441,6 +445,12 @@ def _machine(device: str, workers: int) -> Machine:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return Machine(distributed.start(device), workers)
+
+
+def _jobs(asked: int | None, scale: Scale, machine: Machine) -> int:
+    """A paper-scale run and a GPU are had by one row at a time."""
+    alone = scale == "paper" or machine.device.type == "cuda"
+    return asked or (1 if alone else min(2, os.cpu_count() or 1))
 
 
 def _data_root(scale: Scale, data: Path | None) -> Path:

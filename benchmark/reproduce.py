@@ -118,7 +118,10 @@ def reproduce(row: Row, runs: Sequence[Run], jobs: int, make_world: Callable[[],
     world = Steps("world", total=1)
     if make_world and not world.take("draw what is not there", lambda: False, make_world):
         return [world]
-    done = dict(side_by_side(row, runs, jobs))
+    done: dict[Run, Steps] = {}
+    for run, steps in side_by_side(row, runs, jobs):
+        done[run] = steps
+        print(f"{len(done)} of {len(runs)} rows are done: {steps.row}", flush=True)
     return [world, *(done[run] for run in runs)]
 
 

@@ -12,7 +12,8 @@ from benchmark.recipe import Recipe, recipe_hash
 from benchmark.results import Record
 from benchmark.scale import SCALES, Scale, at_scale
 
-DataNow = Callable[[Record], Mapping[str, str]]  # what Record.transfer_data would be now; empty where no data is there
+# What Record.transfer_data would be now; None where the data is not there, so nobody can say. UserError: it is broken.
+DataNow = Callable[[Record], Mapping[str, str | None]]
 
 
 def current_hashes(recipes: Mapping[str, Recipe], scales: Sequence[Scale] = SCALES) -> dict[tuple[str, str], str]:
@@ -45,12 +46,20 @@ def reasons(
         found.append(f"there is no protocol {record.transfer}")
     elif (version := versions[record.transfer]) != record.transfer_version:
         found.append(f"its protocol was v{record.transfer_version} and is v{version} now")
-    data = data_now(record) if data_now else {}
-    for name in sorted(record.transfer_data.keys() | data.keys()) if data else ():
-        was, lies = (each.get(name, "not there") for each in (record.transfer_data, data))
-        if was != lies:
-            found.append(f"{name} was {was} and is {lies} now")
-    return found
+    return found + (_changes_of_data(record, data_now) if data_now else [])
+
+
+def _changes_of_data(record: Record, data_now: DataNow) -> list[str]:
+    try:
+        data = data_now(record)
+    except UserError as error:
+        return [f"its data cannot be read now: {error}"]
+    changes = []
+    for name in sorted(record.transfer_data.keys() | data.keys()):
+        was, lies = record.transfer_data.get(name, "not there"), data.get(name, "not there")
+        if lies is not None and was != lies:
+            changes.append(f"{name} was {was} and is {lies} now")
+    return changes
 
 
 def stale_records(records: Iterable[Record], data_now: DataNow | None = None) -> dict[Path, str]:
@@ -65,15 +74,20 @@ def stale_records(records: Iterable[Record], data_now: DataNow | None = None) ->
 
 def data_below(folder: Callable[[str], Path]) -> DataNow:
     """What lies in the folder that `folder` gives for a scale."""
-    from benchmark.scoring import transfer_data  # imports torch; computes each fingerprint once
+    from benchmark.data.datasets import is_there
+    from benchmark.scoring import fingerprint, transfer_data  # imports torch; computes each fingerprint once
     from benchmark.transfers import find_transfers
 
     transfers = find_transfers()
 
-    def now(record: Record) -> dict[str, str]:
-        try:
-            return transfer_data(transfers[record.transfer], folder(record.scale))
-        except (KeyError, UserError):
-            return {}  # the protocol is gone, or the data is not here, so nobody can say
+    def now(record: Record) -> Mapping[str, str | None]:
+        if record.transfer not in transfers:
+            return dict.fromkeys(record.transfer_data)
+        transfer, root = transfers[record.transfer], folder(record.scale)
+        there = [(name, split) for name, split in transfer.card.datasets if is_there(root, name)]
+        if len(there) == len(transfer.card.datasets):
+            return transfer_data(transfer, root)
+        known = {f"{name}/{split}": fingerprint(root, name, split) for name, split in there}
+        return dict.fromkeys(record.transfer_data) | known
 
     return now

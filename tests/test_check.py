@@ -260,8 +260,8 @@ FIRST = SPREAD[0].published_path
         ('"top1": 60.0', '"top1": 0.6', "not accepted: {path}: edited or replaced"),
         ('"top1": 60.0', '"top1": NaN', "bad record: {root}/{path}: not a record"),
         ('"top1": 60.0', '"top1": 60.0, "top1": 61.0', "bad record: {root}/{path}: .*a key stands there twice"),
-        ('"top1": 60.0', '"top1": 160.0', "bad record: {path}: top1 is 160, and no percentage"),
-        ('"top1": 60.0', '"map": 60.0', "bad record: {path}: has the metrics"),
+        ('"top1": 60.0', '"top1": 160.0', "bad record: {root}/{path}: top1 is 160, and no percentage"),
+        ('"top1": 60.0', '"map": 60.0', "bad record: {root}/{path}: has the metrics"),
         ('"seed": 0', '"seed": 1', "bad record: {root}/{path}: holds the record that belongs at"),
         ('"seed": 0', '"seed": 0, "luck": 7', "bad record: {root}/{path}: 'luck' is unknown"),
         ('"seed": 0', '"seed": 0.0', "bad record: {root}/{path}: 'seed' is not int"),
@@ -338,7 +338,7 @@ def test_what_cannot_be_is_no_target(shelf: Path):
 def test_a_fresh_run_that_cannot_be_is_named_where_it_lies(shelf: Path):
     (fresh,) = records("a", 160.0, first=7)
     write_whole(shelf / "runs" / fresh.path, fresh.to_bytes())
-    assert f"bad record: {fresh.path.as_posix()}: top1 is 160, and no percentage" in failing(shelf)
+    assert f"bad record: {shelf / 'runs' / fresh.path}: top1 is 160, and no percentage" in failing(shelf)
 
 
 def test_numbers_must_hold_together():
@@ -372,7 +372,7 @@ def test_staleness_is_computed_from_recipe_protocol_and_data():
     record = a_record()
     hashes, versions = {(record.recipe, record.scale): record.recipe_hash}, {record.transfer: 1}
     assert reasons(record, hashes, versions) == []
-    assert reasons(record, hashes, versions, lambda one: {}) == []
+    assert reasons(record, hashes, versions, lambda one: dict.fromkeys(one.transfer_data)) == []
     assert reasons(record, hashes, versions, lambda one: record.transfer_data) == []
     for said, why in {
         "there is no recipe some at desk scale": reasons(record, {}, versions),

@@ -69,6 +69,11 @@ def open_dataset(data_root: Path, name: str, split: str, report: Callable[[str],
     return without_unreadable(read_split(layout, data_root, split), report)
 
 
+def is_there(data_root: Path, name: str) -> bool:
+    """Whether the dataset has its folder, whatever lies in it."""
+    return name in DATASETS and (data_root / DATASETS[name].HOME).is_dir()
+
+
 def read_split(layout: Layout, data_root: Path, split: str) -> ImageSet:
     """One split as it lies there, unreadable images and all; a folder that may not be read is a UserError too."""
     try:

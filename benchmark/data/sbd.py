@@ -27,6 +27,8 @@ def image_ids(data_root: Path, split: str) -> list[str]:
     """The ids of SBD's own train or val, some of which are in VOC2012's segmentation val."""
     path = data_root / HOME / f"{split}.txt"
     ids = [line.strip() for line in read_lines(path, FIX)]
+    if not any(ids):
+        raise bad(path, "the list is empty", FIX)
     for number, image_id in enumerate(ids, start=1):
         if image_id and not voc.ID.fullmatch(image_id):
             raise bad(f"{path}, line {number}", f"{image_id!r} is not an image id", FIX)

@@ -14,7 +14,6 @@ import os
 import shutil
 import signal
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -27,6 +26,7 @@ from benchmark.data.toyland.layouts.base import Layout, Picture, ScaleName
 from benchmark.data.toyland.progress import Progress
 from benchmark.errors import UserError
 from benchmark.files import write_whole
+from benchmark.parent import end_with_parent
 
 WORLD_DATASETS = tuple(LAYOUTS)
 VERSION = 4  # raise it whenever a drawing or a number of pictures changes: worlds of other versions are drawn anew
@@ -146,17 +146,9 @@ def _executor(workers: int) -> Iterator[Executor | None]:
 
 
 def _obey_parent() -> None:
-    """Ctrl-C reaches every process of a terminal: the one that started the workers deals with it. When that one is
-    killed, its workers go too; by themselves they would wait for more work forever."""
+    """Ctrl-C reaches every process of a terminal: the one that started the workers deals with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_exit_after_parent, daemon=True).start()
-
-
-def _exit_after_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    end_with_parent()
 
 
 @contextmanager

@@ -112,6 +112,8 @@ def _built(backbone: Backbone, num_classes: int, settings: Settings) -> nn.Modul
     config.TEST.DETECTIONS_PER_IMAGE = settings.detections
     model.ROI_BOX_HEAD.POOLER_RESOLUTION = settings.pooled_side
     built: Any = build_model(config)
+    # under autocast it would round the regions' corners to bf16, to whole pixels and worse
+    built.roi_heads.pooler.register_forward_pre_hook(lambda _, inputs: ([x.float() for x in inputs[0]], *inputs[1:]))
     if settings.extra_norm:
         built.roi_heads.res5.add_module("norm", nn.BatchNorm2d(32 * stem))  # last in the sequence, as in MoCo's head
     return built
