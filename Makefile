@@ -52,7 +52,7 @@ tables: $(venv)/.installed
 	$(sslbench) tables --write
 
 leaderboards: $(venv)/.installed
-	$(sslbench) site build/leaderboards
+	$(sslbench) leaderboards build/leaderboards
 
 check: $(venv)/.installed
 	$(sslbench) check

@@ -352,9 +352,8 @@ def export(folder: Annotated[Positional[Path], arg(metavar="DIR", help="Where th
 
 
 @app.command
-def site(folder: Annotated[Positional[Path], arg(metavar="DIR", help="Where the site goes.")]) -> int:
-    """Write the leaderboards: leaderboards/*.md, as `tables --write` does, and the same as a static site: open
-    DIR/index.html in any browser, without a network."""
+def leaderboards(folder: Annotated[Positional[Path], arg(metavar="DIR", help="Where the site goes.")]) -> int:
+    """Write leaderboards/*.md, as `tables --write` does, and in DIR the same as a site that opens without a network."""
     from benchmark.files import write_whole
     from benchmark.pages import current_boards
     from benchmark.site import site_files

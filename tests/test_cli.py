@@ -19,7 +19,7 @@ from benchmark.scale import at_scale
 
 COMMANDS = (
     *("list", "plan", "world", "doctor", "pretrain", "transfer", "reproduce", "tables", "speed", "publish"),
-    *("check", "show", "export", "site"),
+    *("check", "show", "export", "leaderboards"),
 )
 
 
