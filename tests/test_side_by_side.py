@@ -82,13 +82,17 @@ def test_a_fault_is_raised_at_once():
 
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_none_outlives_who_began_it(tmp_path: Path, kind: signal.Signals):
-    code = "from pathlib import Path; from test_side_by_side import waits; from benchmark.side_by_side import *;"
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"  # ignored in a shell's background
+    code += "from pathlib import Path; from test_side_by_side import waits; from benchmark.side_by_side import *;"
     code += f"list(side_by_side(waits, [Path({str(tmp_path)!r})] * 2, 2))"
     parent = subprocess.Popen([sys.executable, "-c", code], env=_environment(), stderr=subprocess.PIPE)
-    children = _until(lambda: [int(path.name) for path in tmp_path.iterdir()], lambda found: len(found) == 2)
-    parent.send_signal(kind)
-    assert parent.wait(timeout=60) != 0
-    assert _until(lambda: [child for child in children if _lives(child)], lambda left: not left) == []
+    try:
+        children = _until(lambda: [int(path.name) for path in tmp_path.iterdir()], lambda found: len(found) == 2)
+        parent.send_signal(kind)
+        assert parent.wait(timeout=60) != 0
+        assert _until(lambda: [child for child in children if _lives(child)], lambda left: not left) == []
+    finally:
+        parent.kill()
 
 
 def _environment() -> dict[str, str]:
