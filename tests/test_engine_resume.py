@@ -51,6 +51,9 @@ def test_killed_at_random_points_it_ends_with_the_same_bits(name: str, processes
         )
         assert died[victim].exit_code == -9, died
         for rank in set(range(processes)) - {victim}:
+            if died[rank].error is None:  # the victim had nothing left to do with it
+                assert (tmp_path / "killed/backbone.safetensors").exists(), died
+                continue
             assert died[rank].error_type == "UserError", died
             assert "another process of this run has ended" in str(died[rank].error)
     ended = in_processes(processes, run, recipe, images, tmp_path / "killed", on_cpu(workers=2))
