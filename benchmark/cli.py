@@ -36,7 +36,7 @@ DataFlag = Annotated[
 ]
 RunsFlag = Annotated[Path, arg(help="Folder for everything that runs write.")]
 SeedFlag = Annotated[int, arg(help="Seed of every random number of the run.")]
-WorkersFlag = Annotated[int, arg(help="Processes that load images; changes no result.")]
+WorkersFlag = Annotated[int, arg(help="Processes that load images, of all jobs together; changes no result.")]
 DeviceFlag = Annotated[str, arg(help="auto (a GPU if there is one), cpu or cuda.")]
 RecipesFlag = Annotated[Path | None, arg(help="A folder of your own recipe files, besides the benchmark's.")]
 TransfersFlag = Annotated[Path | None, arg(help="A folder of your own transfer files, besides the benchmark's.")]
@@ -254,13 +254,14 @@ def reproduce(
     from benchmark.transfers import find_transfers
 
     started, machine = time.monotonic(), _machine(device, workers)
+    jobs = min(_jobs(jobs, scale, machine), len(names) * len(seeds))
     resolved = {name: get_recipe(name, recipes_dir) for name in names}
     known = find_transfers(transfers_dir)
     scored_on = [_named(name, known).card.id for name in transfers_of(chosen)]
     rows = run_all(
-        Row(scored_on, machine.device, workers, recipes_dir, transfers_dir),
+        Row(scored_on, machine.device, _share(workers, jobs), recipes_dir, transfers_dir),
         [Run(name, scale, seed, root, runs) for seed in seeds for name in names],
-        _jobs(jobs, scale, machine),
+        jobs,
         None if data else lambda: _draw_world(scale, data),
     )
     told = summary(rows, time.monotonic() - started)
@@ -450,6 +451,11 @@ def _jobs(asked: int | None, scale: Scale, machine: Machine) -> int:
     """A paper-scale run and a GPU are had by one row at a time."""
     alone = scale == "paper" or machine.device.type == "cuda"
     return asked or (1 if alone else min(2, os.cpu_count() or 1))
+
+
+def _share(workers: int, jobs: int) -> int:
+    """Of each row: loaders beyond the cores there are only start more slowly."""
+    return min(workers, max(workers // jobs, 1))
 
 
 def _data_root(scale: Scale, data: Path | None) -> Path:

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Annotated
 
 import pytest
+import torch
 import tyro
 from tyro.conf import arg
 
 from benchmark import cli
+from benchmark.engine.train import Machine
 from benchmark.recipe import recipe_hash
-from benchmark.scale import at_scale
+from benchmark.scale import Scale, at_scale
 
 COMMANDS = (
     *("list", "plan", "world", "doctor", "pretrain", "transfer", "reproduce", "tables", "speed", "publish"),
@@ -185,3 +187,19 @@ def test_no_traceback_for_a_reader_that_goes_away():
     root = Path(__file__).parents[1]
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=root, check=False)
     assert "Traceback" not in done.stderr
+
+
+def test_jobs_share_the_loaders_and_have_one_at_least():
+    assert [cli._share(workers, jobs) for workers, jobs in ((0, 2), (1, 2), (2, 2), (5, 2), (3, 1))] == [0, 1, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("device", "scale", "expected"), [("cpu", "desk", 2), ("cpu", "paper", 1), ("cuda", "smoke", 1)]
+)
+def test_a_paper_scale_run_and_a_gpu_are_had_by_one_row(
+    device: str, scale: Scale, expected: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    machine = Machine(torch.device(device), 0)
+    assert cli._jobs(None, scale, machine) == expected
+    assert cli._jobs(3, scale, machine) == 3
