@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -259,7 +260,7 @@ def reproduce(
     known = find_transfers(transfers_dir)
     scored_on = [_named(name, known).card.id for name in transfers_of(chosen)]
     rows = run_all(
-        Row(scored_on, machine.device, _share(workers, jobs), recipes_dir, transfers_dir),
+        Row(scored_on, replace(machine, workers=_share(workers, jobs)), recipes_dir, transfers_dir),
         [Run(name, scale, seed, root, runs) for seed in seeds for name in names],
         jobs,
         None if data else lambda: _draw_world(scale, data),

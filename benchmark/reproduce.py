@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from benchmark.catalog import get_recipe
 from benchmark.engine.train import Machine, pretrain
 from benchmark.errors import UserError
@@ -86,19 +84,18 @@ class Row:
     """Brings a run and its records up to date. It is sent to other processes, so it says by name what is to be done."""
 
     transfers: Sequence[str]
-    device: torch.device
-    workers: int
+    machine: Machine
     recipes_dir: Path | None = None
     transfers_dir: Path | None = None
 
     def __call__(self, run: Run) -> Steps:
         recipe = run.resolved(get_recipe(run.name, self.recipes_dir))
-        known, machine = find_transfers(self.transfers_dir), Machine(self.device, self.workers)
+        known = find_transfers(self.transfers_dir)
         steps = Steps(f"{run.name} seed {run.seed}", 1 + len(self.transfers))
         there = steps.take(
             "pretrain",
             partial(is_pretrained, run, recipe),
-            partial(_pretrain, run, recipe, machine),
+            partial(_pretrain, run, recipe, self.machine),
         )
         scored = []
         for name in self.transfers:
@@ -106,7 +103,8 @@ class Row:
             if not there:
                 steps.skip(title, "there is no backbone")
                 continue
-            scored.append(steps.take(title, partial(is_scored, transfer, run), partial(score, transfer, run, machine)))
+            action = partial(score, transfer, run, self.machine)
+            scored.append(steps.take(title, partial(is_scored, transfer, run), action))
         if there and all(scored):  # else the same command, given again, goes on from what lies there
             clear_workspace(run)
         return steps

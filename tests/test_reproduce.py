@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from annotated import change_mask, change_mat, move_box
+from small_runs import on_cpu
 
 from benchmark import cli, scoring
 from benchmark.data.masks import train_aug
@@ -89,7 +89,7 @@ def test_a_changed_data_set_makes_records_stale(quick: list[str], capsys: pytest
 def test_a_changed_mask_or_box_is_scored_again_and_nothing_else_is(quick: list[str]):
     names = ["voc12_seg_fcn_moco", "voc07_det_c4_pirl", "voc07_svm_goyal"]
     build_world(Path("data"), "smoke", datasets=("imagenet", "voc2007", "voc2012"), progress=False)
-    run, row = scoring.Run("random_init", "smoke", 0, Path("data"), Path("runs")), Row(names, torch.device("cpu"), 0)
+    run, row = scoring.Run("random_init", "smoke", 0, Path("data"), Path("runs")), Row(names, on_cpu())
 
     def scored() -> list[str]:
         scoring.annotation_fingerprints.cache_clear()
