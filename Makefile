@@ -36,6 +36,7 @@ lint: $(venv)/.installed
 	$(bin)/ruff check
 	$(bin)/ruff format --check
 	$(bin)/mypy
+	$(bin)/lint-imports --no-cache
 
 format: $(venv)/.installed
 	$(bin)/ruff check --fix

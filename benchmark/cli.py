@@ -20,15 +20,14 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
-from benchmark.catalog import nearest
-from benchmark.errors import UserError
-from benchmark.overrides import FLAG, override, renamed, split_flags
-from benchmark.scale import Scale
+from benchmark.core.errors import UserError, nearest
+from benchmark.recipe.overrides import FLAG, override, renamed, split_flags
+from benchmark.recipe.scales import Scale
 
 if TYPE_CHECKING:
     from benchmark.engine.train import Machine
-    from benchmark.recipe import Recipe
-    from benchmark.tables import Board
+    from benchmark.recipe.contract import Recipe
+    from benchmark.tables.board import Board
     from benchmark.transfers.contract import Transfer
 
 ScaleFlag = Annotated[Scale, arg(help="paper: real datasets; desk: drawn data, minutes on two cores; smoke: seconds.")]
@@ -65,7 +64,7 @@ def list_(recipes_dir: RecipesFlag = None, transfers_dir: TransfersFlag = None) 
     """Show every recipe and every transfer."""
     from tabulate import tabulate
 
-    from benchmark.catalog import all_recipes
+    from benchmark.recipe.catalogue import all_recipes
     from benchmark.transfers import find_transfers
 
     recipes = [(name, r.title, f"{r.data}, batch {r.batch_size}") for name, r in all_recipes(recipes_dir).items()]
@@ -90,8 +89,8 @@ def plan(
     recipes_dir: RecipesFlag = None,
 ) -> int:
     """Say what a run would be, without running it: steps, rates, memory, FLOPs, GPU-hours, and desk against paper."""
-    from benchmark.plan import Gpu
-    from benchmark.plan import plan as text_of_plan
+    from benchmark.runs.plan import Gpu
+    from benchmark.runs.plan import plan as text_of_plan
 
     _in_range("--processes", processes, 1)
     _in_range("--num-images", 1 if num_images is None else num_images, 1)
@@ -110,7 +109,7 @@ def world(
     sheets: Annotated[Path | None, arg(help="Also write a contact sheet of each dataset to this folder.")] = None,
 ) -> int:
     """Draw Toyland, the stand-in for the real datasets, in their own layouts. What is there is kept."""
-    from benchmark.data.toyland import WORLD_DATASETS, build_world, contact_sheet
+    from benchmark.toyland import WORLD_DATASETS, build_world, contact_sheet
 
     if scale == "paper":
         raise UserError("the paper scale reads real datasets; only desk and smoke have a drawn world")
@@ -152,9 +151,9 @@ def pretrain(
 
     Changed settings give the run a name of its own, e.g. NAME@batch_size=64 for --recipe.batch-size 64.
     """
-    from benchmark.engine import distributed
+    from benchmark.core import distributed
     from benchmark.engine.train import pretrain as train
-    from benchmark.scoring import Run, is_pretrained, pretraining_images
+    from benchmark.runs.scoring import Run, is_pretrained, pretraining_images
 
     _in_range("--seed", seed, 0, MOST_SEED)
     name, chosen = _chosen(recipe, settings, recipes_dir, scale)
@@ -186,7 +185,7 @@ def transfer(
     transfers_dir: TransfersFlag = None,
 ) -> int:
     """Score a pretrained backbone under one or more protocols."""
-    from benchmark.scoring import Run, is_scored, score
+    from benchmark.runs.scoring import Run, is_scored, score
     from benchmark.transfers import find_transfers
 
     _in_range("--seed", seed, 0, MOST_SEED)
@@ -226,9 +225,9 @@ def reproduce(
     transfers_dir: TransfersFlag = None,
 ) -> int:
     """From nothing to the tables: draw the data, pretrain, transfer, print. What is current is not run again."""
-    from benchmark.catalog import OWN, get_recipe
-    from benchmark.leaderboards import read_layouts, recipes_of, select, transfers_of
-    from benchmark.unchanged import Stamp
+    from benchmark.recipe.catalogue import OWN, get_recipe
+    from benchmark.runs.unchanged import Stamp
+    from benchmark.tables.layout import read_layouts, recipes_of, select, transfers_of
 
     if not seeds:
         raise UserError("--seeds needs one seed or more, e.g. --seeds 0 1 2")
@@ -249,9 +248,9 @@ def reproduce(
         print(f"Nothing has changed since these tables were written to {tables_file}.")
         return 0
 
-    from benchmark.reproduce import Row, summary
-    from benchmark.reproduce import reproduce as run_all
-    from benchmark.scoring import Run
+    from benchmark.runs.reproduce import RowWork, summary
+    from benchmark.runs.reproduce import reproduce as run_all
+    from benchmark.runs.scoring import Run
     from benchmark.transfers import find_transfers
 
     started, machine = time.monotonic(), _machine(device, workers)
@@ -260,7 +259,7 @@ def reproduce(
     known = find_transfers(transfers_dir)
     scored_on = [_named(name, known).card.id for name in transfers_of(chosen)]
     rows = run_all(
-        Row(scored_on, replace(machine, workers=_share(workers, jobs)), recipes_dir, transfers_dir),
+        RowWork(scored_on, replace(machine, workers=_share(workers, jobs)), recipes_dir, transfers_dir),
         [Run(name, scale, seed, root, runs) for seed in seeds for name in names],
         jobs,
         None if data else lambda: _draw_world(scale, data),
@@ -287,13 +286,13 @@ def tables(
     At paper scale no run is current without --data: what it ran on cannot be looked at.
     """
     if write:
-        from benchmark.pages import current_boards
+        from benchmark.gate.check import current_boards
 
         with _uncollected():
             _write_leaderboards(current_boards())
         return 0
 
-    from benchmark.catalog import all_recipes
+    from benchmark.recipe.catalogue import all_recipes
     from benchmark.transfers import find_transfers
 
     known = find_transfers(transfers_dir)
@@ -314,11 +313,11 @@ def check(
 
     Fresh runs are compared with leaderboards/expected.csv, published records where there is no run.
     """
-    from benchmark.check import EXPECTED, accepted, report
-    from benchmark.check import check as find
-    from benchmark.files import write_whole
-    from benchmark.ledger import LEADERBOARDS
-    from benchmark.staleness import data_below
+    from benchmark.core.files import write_whole
+    from benchmark.gate.check import EXPECTED, accepted, report
+    from benchmark.gate.check import check as find
+    from benchmark.gate.staleness import data_below
+    from benchmark.tables.ledger import LEADERBOARDS
     from benchmark.transfers import find_transfers
 
     cards = {name: transfer.card for name, transfer in find_transfers().items()}
@@ -334,18 +333,21 @@ def check(
 @app.command
 def show(method: Annotated[Positional[str], arg(metavar="METHOD", help="By any of its names.")]) -> int:
     """One method's card: what papers report, what was measured, when, and by which commit."""
-    from benchmark.card import card
+    from benchmark.gate.check import flagged
+    from benchmark.tables.method_page import method_page
+    from benchmark.tables.pages import shown_records
 
-    print(card(method))
+    records = shown_records()
+    print(method_page(method, records, flagged(records)))
     return 0
 
 
 @app.command
 def export(folder: Annotated[Positional[Path], arg(metavar="DIR", help="Where the files go.")]) -> int:
     """Write every table as CSV, JSON and LaTeX."""
-    from benchmark.export import export_files
-    from benchmark.files import write_whole
-    from benchmark.pages import current_boards
+    from benchmark.core.files import write_whole
+    from benchmark.gate.check import current_boards
+    from benchmark.tables.export import export_files
 
     for name, text in export_files(current_boards()).items():
         write_whole(folder / name, text.encode())
@@ -356,9 +358,9 @@ def export(folder: Annotated[Positional[Path], arg(metavar="DIR", help="Where th
 @app.command
 def leaderboards(folder: Annotated[Positional[Path], arg(metavar="DIR", help="Where the site goes.")]) -> int:
     """Write leaderboards/*.md, as `tables --write` does, and in DIR the same as a site that opens without a network."""
-    from benchmark.files import write_whole
-    from benchmark.pages import current_boards
-    from benchmark.site import site_files
+    from benchmark.core.files import write_whole
+    from benchmark.gate.check import current_boards
+    from benchmark.tables.site import site_files
 
     with _uncollected():
         boards = current_boards()
@@ -373,7 +375,7 @@ def leaderboards(folder: Annotated[Positional[Path], arg(metavar="DIR", help="Wh
 def speed(
     recipe: RecipeName,
     scale: ScaleFlag = "desk",
-    rounds: Annotated[int, arg(help="Steps to time; the median counts.")] = 20,
+    rounds: Annotated[int, arg(help="StepLog to time; the median counts.")] = 20,
     data: DataFlag = None,
     settings: SetFlag = (),
     workers: WorkersFlag = 2,
@@ -381,8 +383,8 @@ def speed(
     recipes_dir: RecipesFlag = None,
 ) -> int:
     """Measure images per second: the data path, the whole step, and the bare backbone on the same tensors."""
-    from benchmark.scoring import Run, pretraining_images
-    from benchmark.speed import speed as measure
+    from benchmark.runs.scoring import Run, pretraining_images
+    from benchmark.runs.speed import speed as measure
 
     _in_range("--rounds", rounds, 1)
     name, chosen = _chosen(recipe, settings, recipes_dir, scale)
@@ -403,8 +405,8 @@ def publish(
 
     `sslbench check --accept` then makes them the regression gate's targets; until then tables mark them.
     """
-    from benchmark.ledger import LEADERBOARDS
-    from benchmark.results import publish as publish_run
+    from benchmark.records.record import publish as publish_run
+    from benchmark.tables.ledger import LEADERBOARDS
 
     if not runs:
         raise UserError("name a run's folder, like runs/desk/<recipe>/seed0; `sslbench tables --write` publishes none")
@@ -416,7 +418,7 @@ def publish(
 
 def _chosen(name: str, settings: Sequence[str], folder: Path | None, scale: Scale) -> tuple[str, Recipe]:
     """(what the run is called, the recipe with its changes)."""
-    from benchmark.catalog import get_recipe
+    from benchmark.recipe.catalogue import get_recipe
 
     _, changes = split_flags([f"{FLAG}{setting}" for setting in settings])
     return renamed(name, changes), override(get_recipe(name, folder), changes, scale)
@@ -437,7 +439,7 @@ def _in_range(flag: str, value: float, least: float, most: float = math.inf) -> 
 def _machine(device: str, workers: int) -> Machine:
     import torch
 
-    from benchmark.engine import distributed
+    from benchmark.core import distributed
     from benchmark.engine.train import Machine
 
     _in_range("--workers", workers, 0)
@@ -468,7 +470,7 @@ def _data_root(scale: Scale, data: Path | None) -> Path:
 def _draw_world(scale: Scale, data: Path | None) -> None:
     """Make sure that the drawn data is there, unless the user brought data."""
     if data is None and scale != "paper":
-        from benchmark.data.toyland import build_world
+        from benchmark.toyland import build_world
 
         build_world(_data_root(scale, data), scale)
 
@@ -485,8 +487,8 @@ def _uncollected() -> Iterator[None]:
 
 
 def _write_leaderboards(boards: dict[str, Board]) -> None:
-    from benchmark.files import write_whole
-    from benchmark.pages import leaderboard_files
+    from benchmark.core.files import write_whole
+    from benchmark.tables.pages import leaderboard_files
 
     for path, text in leaderboard_files(boards).items():
         write_whole(path, text.encode())
@@ -497,8 +499,8 @@ def _write_tables(
     recipes: dict[str, Recipe], transfers: dict[str, Transfer], root: Path | None, runs: Path, scale: Scale
 ) -> str:
     """`root` is None where nobody said where the data lies: then no run is current."""
-    from benchmark.reproduce import current_check, write_tables
-    from benchmark.staleness import current_hashes
+    from benchmark.gate.staleness import current_hashes
+    from benchmark.runs.reproduce import current_check, write_tables
 
     is_current = current_check(recipes, transfers, root, runs) if root else lambda record: False
     return write_tables(runs, scale, is_current, frozenset(current_hashes(recipes, [scale]).values()))

@@ -3,52 +3,20 @@
 A method is a torch module. The engine gives it batches, asks for losses, steps optimizers and writes its state down.
 
 It may: hold anything as parameters or buffers, run the backbone as often as it likes, talk to the other processes
-through benchmark.engine.distributed, and look at every image once an epoch through `on_epoch_start`.
+through benchmark.core.distributed, and look at every image once an epoch through `on_epoch_start`.
 It may not: keep state outside parameters and buffers (a resumed run would differ), draw random numbers from anything
-but torch's global generator or `benchmark.blocks.positional` (the engine seeds the former before each step), or see
+but torch's global generator or `benchmark.core.draws` (the engine seeds the former before each step), or see
 labels unless its recipe says `labels=True`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from benchmark.backbones.contract import Backbone
-
-
-@dataclass
-class Batch:
-    """One process's share of a step.
-
-    views: what Settings.views returned, stacked: name -> (B, ...).
-    index: (B,) int64, which image of the pretraining set each row is.
-    seed:  the same on all processes, another at each step: key for random numbers that must not depend on the rank.
-    labels: (B,) int64 only for recipes with labels=True.
-    """
-
-    views: dict[str, Tensor]
-    index: Tensor
-    seed: int
-    labels: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def pin_memory(self) -> Batch:
-        """What the loader calls for a GPU, so that `to` need not wait for the copy."""
-        labels = None if self.labels is None else self.labels.pin_memory()
-        views = {name: view.pin_memory() for name, view in self.views.items()}
-        return Batch(views, self.index.pin_memory(), self.seed, labels)
-
-    def to(self, device: torch.device) -> Batch:
-        move = {name: view.to(device, non_blocking=True) for name, view in self.views.items()}
-        labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
-        return Batch(move, self.index.to(device, non_blocking=True), self.seed, labels)
-
+from benchmark.data.batch import Batch
 
 # Runs `embed(batch)` -> (B, D) over every pretraining image once, without gradients and in evaluation mode, and yields
 # each batch's (index (B,), features (B, D)) of all processes on every process: features of all images at once may not

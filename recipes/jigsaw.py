@@ -25,7 +25,8 @@ from torchvision.transforms import v2
 
 from benchmark.backbones.contract import Backbone
 from benchmark.blocks.permutations import TILES, permutation_set
-from benchmark.method import Batch, Method
+from benchmark.data.batch import Batch
+from benchmark.method import Method
 from benchmark.recipe import SGD, Adam, Architecture, Change, Epochs, Milestones, Recipe, Settings, Warmup
 from benchmark.views.patches import grid_patches
 

@@ -27,8 +27,9 @@ from benchmark.backbones.contract import Backbone
 from benchmark.blocks.memory_bank import MemoryBank
 from benchmark.blocks.nce import nce_constant_partition
 from benchmark.blocks.running_statistics import as_in_training
-from benchmark.engine import distributed
-from benchmark.method import Batch, EmbedAll, Method
+from benchmark.core import distributed
+from benchmark.data.batch import Batch
+from benchmark.method import EmbedAll, Method
 from benchmark.recipe import SGD, Adam, Architecture, Change, Epochs, Milestones, Recipe, Settings
 from benchmark.views.photometric import GreyEach, JitterEach, apply_all
 

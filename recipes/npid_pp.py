@@ -28,7 +28,8 @@ from benchmark.backbones.contract import Backbone
 from benchmark.blocks.memory_bank import MemoryBank
 from benchmark.blocks.nce import info_nce, nce
 from benchmark.blocks.running_statistics import as_in_training
-from benchmark.method import Batch, EmbedAll, Method
+from benchmark.data.batch import Batch
+from benchmark.method import EmbedAll, Method
 from benchmark.recipe import SGD, Adam, Architecture, Change, Cosine, Epochs, Recipe, Settings
 from benchmark.views.photometric import FlipEach, GreyEach, JitterEach, apply_all
 

@@ -33,7 +33,8 @@ from benchmark.blocks.memory_bank import MemoryBank
 from benchmark.blocks.nce import info_nce, nce
 from benchmark.blocks.permutations import TILES
 from benchmark.blocks.running_statistics import as_in_training, running_statistics_kept
-from benchmark.method import Batch, EmbedAll, Method
+from benchmark.data.batch import Batch
+from benchmark.method import EmbedAll, Method
 from benchmark.recipe import SGD, Adam, Architecture, Change, Cosine, Epochs, Recipe, Settings
 from benchmark.views.patches import grid_patches
 from benchmark.views.photometric import FlipEach, GreyEach, JitterEach, apply_all

@@ -22,7 +22,8 @@ from torch.nn.functional import cross_entropy
 from torchvision.transforms import v2
 
 from benchmark.backbones.contract import Backbone
-from benchmark.method import Batch, Method
+from benchmark.data.batch import Batch
+from benchmark.method import Method
 from benchmark.recipe import SGD, Adam, Architecture, Change, Epochs, Milestones, Recipe, Settings
 
 QUARTERS = 4  # 0, 90, 180 and 270 degrees

@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmark.catalog import find_recipes
+from benchmark.core import distributed
+from benchmark.core.errors import UserError
 from benchmark.data.image_set import ImageSet
-from benchmark.engine import distributed, train
+from benchmark.engine import train
 from benchmark.engine.train import Machine, pretrain
-from benchmark.errors import UserError
-from benchmark.recipe import Recipe
-from benchmark.scale import at_scale
+from benchmark.recipe.catalogue import find_recipes
+from benchmark.recipe.contract import Recipe
+from benchmark.recipe.scales import at_scale
 
 RECIPES = {name: at_scale(recipe, "smoke") for name, recipe in find_recipes().items()}
 TRAINED = {name: recipe for name, recipe in RECIPES.items() if recipe.optimizers}

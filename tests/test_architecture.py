@@ -1,124 +1,83 @@
-"""The harness knows no method, and a method or a protocol is one file: nothing else has to change for it to run."""
+"""The harness knows no recipe, a name means one thing, and a method or a protocol is one file that runs without a change
+anywhere else. Who may import whom is checked by import-linter, in `make lint`."""
 
 from __future__ import annotations
 
 import ast
-import io
-import re
-import tokenize
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from benchmark import cli
-from benchmark.catalog import find_recipes
-from benchmark.results import read_record
-from benchmark.transfers import find_transfers
+from benchmark.recipe.catalogue import find_recipes
+from benchmark.records.record import read_record
 
 HARNESS = Path(__file__).parents[1] / "benchmark"
 FILES = sorted(HARNESS.rglob("*.py"))
-# Every method of the survey, whether it has a recipe yet or not, and the names by which prose knows some of them.
-METHODS = """
-    aae_dim arcface beta_vae bigan cmc colorization context_encoder context_prediction contrastive_siamese counting cpc
-    cpc_v2 deepcluster dim exemplar_cnn factor_vae infogan jigsaw jigsaw_pp jigsaw_resnet50 krahenbuhl_init ladder_vae
-    moco_ablation moco_v1 moco_v2 nat npid npid_pp pcl pirl pro_vlae ranked_list_loss ren_lee_synthetic rotnet
-    s4l_exemplar s4l_rotation simclr simclr_v2 split_brain spot_artifacts supcon triplet vae_dim vat_entmin
-    wang_gupta_video
-""".split()  # noqa: SIM905 - 45 names without their quotes are easier to compare with a list
-ALIASES = {
-    "deep_infomax",
-    "exemplar",
-    "infomax",
-    "moco",
-    "noise_as_targets",
-    "ranked_list",
-    "s4l",
-    "siamese",
-    "vae",
-    "vat",
-    "vlae",
-}
-# Names that are words of the trade too (an image's rotation, a tensor's dim): for these, only a string that is the
-# whole name counts as knowing the method.
-ORDINARY_WORDS = {"rotation", "supervised", "counting", "dim", "nat"}
-# The stated exception: a protocol is named after the paper that fixed it, and cites that paper. In transfers/, and only
-# there, these names may end an id (`linear_imagenet_pirl`) and stand in comments and docstrings.
-NAMED_AFTER = {"pirl", "moco"}
+RECIPES = set(find_recipes()) | {path.stem for path in (HARNESS.parent / "recipes").glob("[a-z]*.py")}
+# What several modules define because a contract asks each of them for it: a layout's, a drawing's, and the commands,
+# which are called as the function that does the work.
+BY_CONTRACT = {"read", "check", "pictures", "draw", "finish"}
 
 
-def known_methods(path: Path, names: set[str]) -> list[str]:
-    """ "file:line: text" of every token that names a method; line 0 is the file's own name."""
-    words = names - ORDINARY_WORDS
-    cited = NAMED_AFTER & names if "transfers" in path.relative_to(HARNESS).parts else set()
-    never, never_in_code = pattern(words - cited), pattern(cited, not_after="_")
-    found = [(0, path.stem)] if pattern(words).search(path.stem) else []
-    for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
-        text = f"{token.string} {re.sub(r'(?<=[a-z0-9])(?=[A-Z])', '_', token.string)}"  # NpidBank is npid's too
-        prose = token.type == tokenize.COMMENT or text.lstrip("rRfFbB").startswith('"""')
-        whole = token.type == tokenize.STRING and token.string.strip("\"'") in names
-        if whole or never.search(text) or (not prose and never_in_code.search(text)):
-            found.append((token.start[0], token.string[:80]))
-    return [f"{path.relative_to(HARNESS)}:{line}: {text}" for line, text in found]
+def branches(source: str, names: set[str]) -> Iterator[int]:
+    """Lines on which something is decided by one of these names: compared with it, matched against it, looked up by it,
+    or asked whether it begins or ends with it."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Compare | ast.MatchValue):
+            deciding = [node]
+        elif isinstance(node, ast.Dict):
+            deciding = [key for key in node.keys if key]
+        elif isinstance(node, ast.Subscript):
+            deciding = [node.slice]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            deciding = node.args if node.func.attr in ("startswith", "endswith", "get") else []
+        else:
+            deciding = []
+        values = (inner for one in deciding for inner in ast.walk(one))
+        yield from (v.lineno for v in values if isinstance(v, ast.Constant) and v.value in names)
 
 
-def pattern(names: set[str], not_after: str = "") -> re.Pattern[str]:
-    """One of the names as a word or as a part of an identifier, however its own parts are joined ("NPID++" is npid_pp);
-    never after one of the characters `not_after`."""
-    if not names:
-        return re.compile(r"(?!)")
-    spelled = "|".join(re.escape(name).replace("_pp", r"(_pp|\+\+)").replace("_", "[-_ ]?") for name in sorted(names))
-    return re.compile(rf"(?<![a-z0-9{not_after}])({spelled})(?![a-z0-9])", re.IGNORECASE)
-
-
-def test_no_method_is_known_to_the_harness():
-    recipes = set(find_recipes()) | {path.stem for path in (HARNESS.parent / "recipes").glob("[a-z]*.py")}
-    assert len(METHODS) == 45
-    names = {*METHODS, *ALIASES, *recipes}
-    assert [line for path in FILES for line in known_methods(path, names)] == []
-
-
-def test_the_exception_is_of_protocols_that_there_are():
-    assert {name.rpartition("_")[2] for name in find_transfers()} & {*METHODS, *ALIASES} == NAMED_AFTER
+def test_the_harness_decides_nothing_by_a_recipes_name():
+    assert {f"{path}:{line}" for path in FILES for line in branches(path.read_text(), RECIPES)} == set()
 
 
 @pytest.mark.parametrize(
-    ("where", "text", "caught"),
+    ("source", "caught"),
     [
-        ("engine/x.py", "if name == 'pirl': pass", True),
-        ("engine/x.py", "pirl_weight = 1", True),
-        ("engine/x.py", "# as PIRL does", True),
-        ("engine/x.py", "recipe = 'supervised'", True),
-        ("engine/x.py", "note = 'a supervised network'", False),
-        ("engine/x.py", "spiral = 1", False),
-        ("transfers/x.py", "linear_imagenet_pirl = f'linear_{dataset}_pirl'", False),
-        ("transfers/x.py", "# PIRL, supplement C", False),
-        ("transfers/x.py", "# NPID, supplement C", True),
-        ("transfers/x.py", "knn_imagenet_npid = 1", True),
-        ("engine/x.py", '"""The NPID++ of npid."""', True),
-        ("engine/x.py", "class NpidLoss: pass", True),
-        ("engine/x.py", "# SimCLR's", True),
-        ("engine/x.py", "def split_brain_loss(): pass", True),
-        ("engine/x.py", "# a split-brain of sorts", True),
-        ("engine/x.py", "x.mean(dim=1)", False),
-        ("engine/x.py", "x = {'dim': 1}", True),
-        ("blocks/npid_bank.py", "", True),
-        ("transfers/x.py", "if name == 'pirl': pass", True),
+        ("if name == 'pirl': pass", True),
+        ("if name in ('npid', 'pirl'): pass", True),
+        ("if name.startswith('pirl'): pass", True),
+        ("rates = {'pirl': 1}", True),
+        ("rate = rates['pirl']", True),
+        ("rate = rates.get('pirl', 0)", True),
+        ("match name:\n    case 'pirl': pass", True),
+        ("'''As PIRL does, and pirl.'''", False),
+        ("linear_imagenet_pirl = f'linear_{dataset}_pirl'  # pirl's", False),
+        ("class TripletLoss: pass", False),
+        ("if name == 'pirouette': pass", False),
     ],
 )
-def test_the_rule_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str, text: str, caught: bool):
-    monkeypatch.setattr("test_architecture.HARNESS", tmp_path)
-    path = tmp_path / where
-    path.parent.mkdir()
-    path.write_text(text + "\n")
-    assert bool(known_methods(path, {*METHODS, *ALIASES, "supervised"})) is caught
+def test_what_counts_as_a_decision(source: str, caught: bool):
+    assert bool(list(branches(source, {"pirl", "npid"}))) is caught
 
 
-def test_the_harness_never_imports_recipes():
+def test_a_name_means_one_thing():
+    """No class twice, and no public function but where a contract asks for it."""
+    places: dict[str, list[str]] = defaultdict(list)
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text())):
-            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not [name for name in modules if name.split(".")[0] == "recipes"], path
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) or (
+                isinstance(node, ast.FunctionDef) and node.name not in BY_CONTRACT and not node.name.startswith("_")
+            ):
+                places[node.name].append(str(path.relative_to(HARNESS)))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_few_modules_lie_directly_in_the_package():
+    assert {path.name for path in HARNESS.glob("*.py")} == {"__init__.py", "__main__.py", "cli.py", "method.py"}
 
 
 RECIPE = '''

@@ -16,7 +16,7 @@ from benchmark import cli
 from benchmark.backbones import build_backbone
 from benchmark.backbones.contract import InputSpec
 from benchmark.backbones.weights import save_backbone
-from benchmark.recipe import Architecture
+from benchmark.recipe.contract import Architecture
 
 SMALL = Architecture("resnet50", width=0.0625)
 ORIGIN = {"recipe": "x", "recipe_hash": "0", "resolved": {}}

@@ -13,8 +13,8 @@ from torch.nn.functional import normalize
 
 from benchmark.blocks.memory_bank import MemoryBank
 from benchmark.blocks.nce import info_nce, nce, nce_constant_partition
-from benchmark.blocks.permutations import hamming_distances, permutation_set
-from benchmark.blocks.positional import mix, uniform_integers
+from benchmark.blocks.permutations import permutation_set
+from benchmark.core.draws import mix, uniform_integers
 
 
 @pytest.fixture
@@ -155,6 +155,13 @@ def bound_on_mean_distance(size: int) -> float:
     """With the entries at each place spread as evenly over nine symbols as can be, agreeing pairs are fewest."""
     per_symbol = [size // 9 + (symbol < size % 9) for symbol in range(9)]
     return 9 * (1 - sum(math.comb(n, 2) for n in per_symbol) / math.comb(size, 2))
+
+
+def hamming_distances(chosen: np.ndarray) -> tuple[float, int]:
+    """(mean, minimum) Hamming distance over all unordered pairs of different rows of an (N, 9) set."""
+    distance = (chosen[:, None, :] != chosen[None, :, :]).sum(axis=2)  # (N, N)
+    pairs = distance[np.triu_indices(len(chosen), k=1)]
+    return float(pairs.mean()), int(pairs.min())
 
 
 @pytest.mark.parametrize(("size", "mean", "minimum"), [(100, 8.08, 2), (1000, 8.008, 2)])

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.catalog import find_recipes, get_recipe
-from benchmark.errors import UserError
-from benchmark.overrides import override, renamed, split_flags
-from benchmark.recipe import Epochs, Recipe, Steps, as_plain, recipe_hash
-from benchmark.scale import SCALES, at_scale
+from benchmark.core.errors import UserError
+from benchmark.core.optimisation import Epochs, Steps
+from benchmark.core.plain import as_plain
+from benchmark.recipe.catalogue import find_recipes, get_recipe
+from benchmark.recipe.contract import Recipe, recipe_hash
+from benchmark.recipe.overrides import override, renamed, split_flags
+from benchmark.recipe.scales import SCALES, at_scale
 
 RECIPE_FILE = """
 from dataclasses import dataclass

@@ -17,18 +17,18 @@ from small_runs import TRAINED, drawn_images, on_cpu
 from test_results import a_record
 
 from benchmark.backbones.weights import read_facts
-from benchmark.check import accepted, check, flagged, report
+from benchmark.core.errors import UserError
+from benchmark.core.files import file_hash, write_whole
 from benchmark.data.image_set import ImageSet
 from benchmark.engine.train import pretrain
-from benchmark.errors import UserError
-from benchmark.files import file_hash, write_whole
-from benchmark.ledger import LEADERBOARDS
-from benchmark.recipe import Recipe, recipe_hash, with_change
-from benchmark.regression import PRETRAINING, as_csv, compare, expect, read_expected, with_pretraining
-from benchmark.results import Record, read_published
-from benchmark.scale import at_scale
-from benchmark.soundness import faults
-from benchmark.staleness import reasons, stale_records
+from benchmark.gate.check import accepted, check, flagged, report
+from benchmark.gate.staleness import reasons, stale_records
+from benchmark.gate.targets import PRETRAINING, as_csv, compare, expect, read_expected, with_pretraining
+from benchmark.recipe.contract import Recipe, recipe_hash, with_change
+from benchmark.recipe.scales import at_scale
+from benchmark.records.record import Record, read_published
+from benchmark.records.soundness import faults
+from benchmark.tables.ledger import LEADERBOARDS
 from benchmark.transfers import find_transfers
 from benchmark.transfers.contract import ProtocolCard
 
@@ -390,7 +390,7 @@ def test_staleness_is_computed_from_recipe_protocol_and_data():
 
 
 def test_a_changed_recipe_makes_its_published_records_stale():
-    from benchmark.catalog import find_recipes
+    from benchmark.recipe.catalogue import find_recipes
 
     name, recipe = next(iter(find_recipes().items()))
     card = find_transfers()["voc07_svm_goyal"].card

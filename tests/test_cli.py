@@ -16,8 +16,8 @@ from tyro.conf import arg
 
 from benchmark import cli
 from benchmark.engine.train import Machine
-from benchmark.recipe import recipe_hash
-from benchmark.scale import Scale, at_scale
+from benchmark.recipe.contract import recipe_hash
+from benchmark.recipe.scales import Scale, at_scale
 
 COMMANDS = (
     *("list", "plan", "world", "doctor", "pretrain", "transfer", "reproduce", "tables", "speed", "publish"),

@@ -13,9 +13,9 @@ import pytest
 from handmade import image
 from PIL import Image, ImageFile
 
+from benchmark.core.errors import UserError
 from benchmark.data import images
 from benchmark.data.images import UnreadableImage, open_rgb
-from benchmark.errors import UserError
 
 
 def pixels(root: Path, name: str) -> np.ndarray:

@@ -14,10 +14,10 @@ import handmade
 import numpy as np
 import pytest
 
+from benchmark.core.errors import UserError
 from benchmark.data import datasets
 from benchmark.data.datasets import DATASETS, open_dataset
 from benchmark.data.images import UnreadableImage
-from benchmark.errors import UserError
 
 
 def refuses(data_root: Path, name: str, split: str, *words: str) -> None:

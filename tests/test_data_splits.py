@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmark.core.errors import UserError
 from benchmark.data.findings import BadData
 from benchmark.data.image_set import ImageSet
 from benchmark.data.splits import from_list_file, held_out, labelled_fraction
-from benchmark.errors import UserError
 
 
 def image_set(counts: dict[str, int]) -> ImageSet:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark.core.errors import UserError
 from benchmark.data import voc
 from benchmark.data.datasets import open_dataset
 from benchmark.data.findings import BadData
-from benchmark.errors import UserError
 
 PERSON, DOG = 14, 11  # places among the 20 classes in alphabetical order
 

@@ -13,20 +13,32 @@ from torch import Tensor, nn
 
 from benchmark.backbones import build_backbone
 from benchmark.backbones.contract import Backbone, InputSpec
+from benchmark.core.optimisation import SGD, Epochs, Milestones, Steps
+from benchmark.core.plain import as_plain
 from benchmark.data.boxes import Annotated
 from benchmark.data.image_set import ImageSet
 from benchmark.data.voc import Annotation
-from benchmark.recipe import SGD, Architecture, Epochs, Milestones, Steps, as_plain
+from benchmark.recipe.contract import Architecture
 from benchmark.transfers import find_transfers
 from benchmark.transfers.contract import Context
 from benchmark.transfers.detection import c4
-from benchmark.transfers.detection.c4 import FROZEN, TRAINED, Detection, TestSamples, TrainSamples, Values, scaled
+from benchmark.transfers.detection.c4 import (
+    FROZEN,
+    TRAINED,
+    Detection,
+    DetectionValues,
+    TestSamples,
+    TrainSamples,
+    scaled,
+)
 from benchmark.transfers.detection.faster_rcnn import FasterRcnn
-from benchmark.transfers.detection.settings import Detector, Settings, Target
+from benchmark.transfers.detection.settings import Detector, DetectorSettings, Target
 from benchmark.transfers.training import Course
 
 BOX = (10, 4, 30, 20)  # of the one bright rectangle in the image below
-SMALL = Values(FROZEN, Course(Steps(4), 2, Milestones(())), SGD(lr=0.1), short_sides=(32, 64, 96), test_side=64)
+SMALL = DetectionValues(
+    FROZEN, Course(Steps(4), 2, Milestones(())), SGD(lr=0.1), short_sides=(32, 64, 96), test_side=64
+)
 
 
 @pytest.fixture
@@ -79,7 +91,7 @@ def small(norm: str = "batch") -> Backbone:
     return build_backbone(Architecture("resnet50", width=0.0625, norm=norm), InputSpec(32))  # type: ignore[arg-type]
 
 
-def detector(settings: Settings) -> FasterRcnn:
+def detector(settings: DetectorSettings) -> FasterRcnn:
     return FasterRcnn(small(), 20, settings, seed=0)
 
 
@@ -97,7 +109,7 @@ def test_what_learns_and_at_which_rate() -> None:
     assert rates["extra_norm.bias"] == (1.0, 0.0)
 
 
-def grouped(one: FasterRcnn, values: Values) -> dict[str, tuple[float, float]]:
+def grouped(one: FasterRcnn, values: DetectionValues) -> dict[str, tuple[float, float]]:
     """Parameter -> (rate, decay)."""
     name = {id(parameter): name for name, parameter in one.named_parameters()}
     groups = c4._groups(one, values)
@@ -183,7 +195,7 @@ def test_paper_values(name: str) -> None:
 def test_defaults_are_detectron2s() -> None:
     config = pytest.importorskip("detectron2.config").get_cfg()
     rpn, roi, head = config.MODEL.RPN, config.MODEL.ROI_HEADS, config.MODEL.ROI_BOX_HEAD
-    settings = Settings(norm="frozen")
+    settings = DetectorSettings(norm="frozen")
     assert [list(settings.anchor_sides)] == config.MODEL.ANCHOR_GENERATOR.SIZES
     assert [list(settings.anchor_ratios)] == config.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS
     assert (settings.anchors, settings.anchors_positive) == (rpn.BATCH_SIZE_PER_IMAGE, rpn.POSITIVE_FRACTION)

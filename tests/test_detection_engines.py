@@ -15,16 +15,17 @@ from torchvision.ops import roi_align
 
 from benchmark.backbones import build_backbone
 from benchmark.backbones.contract import Backbone, InputSpec
-from benchmark.data.toyland import build_world
-from benchmark.errors import UserError
-from benchmark.recipe import SGD, Architecture
+from benchmark.core.errors import UserError
+from benchmark.core.optimisation import SGD
+from benchmark.recipe.contract import Architecture
+from benchmark.toyland import build_world
 from benchmark.transfers import find_transfers, training
 from benchmark.transfers.contract import Context
 from benchmark.transfers.detection import detectron2_engine
 from benchmark.transfers.detection.c4 import FROZEN, TRAINED, Detection, _groups
 from benchmark.transfers.detection.detectron2_engine import INSTALL, Detectron2, load_converted
 from benchmark.transfers.detection.faster_rcnn import FasterRcnn
-from benchmark.transfers.detection.settings import Detector, Settings, Target
+from benchmark.transfers.detection.settings import Detector, DetectorSettings, Target
 
 needs_detectron2 = pytest.mark.skipif(not detectron2_engine.is_there(), reason=INSTALL)
 CLASSES = 20
@@ -58,7 +59,7 @@ def louder(detector: FasterRcnn) -> FasterRcnn:
     return detector
 
 
-def both(settings: Settings) -> tuple[FasterRcnn, Detectron2]:
+def both(settings: DetectorSettings) -> tuple[FasterRcnn, Detectron2]:
     ours = louder(FasterRcnn(backbone(), CLASSES, settings, seed=0))
     theirs = Detectron2(backbone(), CLASSES, settings, seed=0)
     load_converted(theirs.model, ours)

@@ -16,11 +16,11 @@ from scipy import stats
 from tyro.extras import SubcommandApp
 
 from benchmark import cli
-from benchmark.catalog import find_recipes
 from benchmark.cli import run
-from benchmark.data.toyland import build_world
-from benchmark.leaderboards import LEADERBOARDS
-from benchmark.results import Record, read_published, read_record
+from benchmark.recipe.catalogue import find_recipes
+from benchmark.records.record import Record, read_published, read_record
+from benchmark.tables.layout import LEADERBOARDS
+from benchmark.toyland import build_world
 from benchmark.transfers import find_transfers
 
 ROOT = Path(__file__).resolve().parent.parent

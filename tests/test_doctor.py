@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from benchmark.core.errors import UserError
 from benchmark.data import doctor
 from benchmark.data.datasets import DATASETS, UNREADABLE, open_dataset
 from benchmark.data.doctor import examine, print_report
 from benchmark.data.findings import Finding
-from benchmark.data.toyland import build_world
-from benchmark.errors import UserError
+from benchmark.toyland import build_world
 
 SPLITS = {f"{name}/{split}" for name, layout in DATASETS.items() for split in layout.SPLITS}
 

@@ -15,10 +15,11 @@ from small_runs import RECIPES, drawn_images
 from benchmark.backbones import build_backbone
 from benchmark.backbones.contract import InputSpec
 from benchmark.backbones.weights import load_backbone, read_facts, save_backbone
+from benchmark.core.errors import UserError
+from benchmark.core.files import write_whole
+from benchmark.core.optimisation import SGD
 from benchmark.engine.train import Machine, pretrain
-from benchmark.errors import UserError
-from benchmark.files import write_whole
-from benchmark.recipe import SGD, Architecture, with_change
+from benchmark.recipe.contract import Architecture, with_change
 
 SMALL = Architecture("resnet50", width=0.0625)
 MACHINE = Machine(torch.device("cpu"), workers=0, checkpoint_seconds=0)

@@ -10,17 +10,19 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from compare_ddp import Trial, measure
 from safetensors.torch import load
 from small_runs import TRAINED, drawn_images, in_processes, on_cpu, run
 from torch import Tensor, nn
 
 from benchmark.backbones.weights import read_facts
-from benchmark.engine import distributed, train
-from benchmark.engine.compare_ddp import Trial, measure
-from benchmark.engine.distributed import GradientAverager
-from benchmark.errors import UserError
+from benchmark.core import distributed
+from benchmark.core.distributed import GradientAverager
+from benchmark.core.errors import UserError
+from benchmark.core.optimisation import SGD, Steps
+from benchmark.engine import train
 from benchmark.method import Method
-from benchmark.recipe import SGD, Recipe, Steps, with_change
+from benchmark.recipe.contract import Recipe, with_change
 
 
 @pytest.fixture(scope="module")

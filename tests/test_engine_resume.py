@@ -22,9 +22,11 @@ from small_runs import (
 )
 
 from benchmark.backbones.weights import read_facts
-from benchmark.engine import distributed, progress
+from benchmark.core import distributed
+from benchmark.core.optimisation import Steps
+from benchmark.engine import progress
 from benchmark.engine.train import pretrain, train_steps
-from benchmark.recipe import Recipe, Steps
+from benchmark.recipe.contract import Recipe
 
 KILLS = 2
 DELAYS_SECONDS = (0.0, 0.15)  # about one step
@@ -105,7 +107,7 @@ def test_shards_of_a_bank_are_restored_to_the_same_bits(name: str, images, tmp_p
 
 
 def with_sharded_bank(recipe: Recipe) -> Recipe:
-    from benchmark.recipe import with_change
+    from benchmark.recipe.contract import with_change
 
     return with_change(recipe, "method.sharded_bank", True)
 

@@ -15,11 +15,12 @@ from pylatexenc.latexwalker import LatexMacroNode, LatexNode, LatexSpecialsNode,
 from pylatexenc.macrospec import std_macro
 
 from benchmark import cli
-from benchmark.card import card
-from benchmark.errors import UserError
-from benchmark.export import export_files
-from benchmark.ledger import read_ledger
-from benchmark.pages import boards, shown_records
+from benchmark.core.errors import UserError
+from benchmark.gate.check import flagged
+from benchmark.tables.export import export_files
+from benchmark.tables.ledger import read_ledger
+from benchmark.tables.method_page import method_page
+from benchmark.tables.pages import boards, shown_records
 
 BOARDS = boards(shown_records())
 FILES = export_files(BOARDS)
@@ -116,8 +117,13 @@ def test_bold_stays_bold():
     )
 
 
-def test_a_card_has_every_reported_number_of_the_method_and_every_measured_one():
-    text = card("pirl")
+def page(method: str) -> str:
+    records = shown_records()
+    return method_page(method, records, flagged(records))
+
+
+def test_a_page_has_every_reported_number_of_the_method_and_every_measured_one():
+    text = page("pirl")
     for lines in read_ledger().values():
         for line in lines:
             if line.method == "pirl":
@@ -130,8 +136,8 @@ def test_a_card_has_every_reported_number_of_the_method_and_every_measured_one()
 
 
 def test_a_method_is_found_by_any_of_its_names(capsys: pytest.CaptureFixture[str]):
-    assert card("instdisc") == card("npid") == card("instdis")
+    assert page("instdisc") == page("npid") == page("instdis")
     with pytest.raises(UserError, match=r"no method 'pirll' \(did you mean pirl"):
-        card("pirll")
+        page("pirll")
     assert cli.run(["show", "mundhenk"]) == 0
     assert "Measured: nothing published." in capsys.readouterr().out

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from survey import SurveyTable, survey_tables
 
-from benchmark.errors import UserError
-from benchmark.ledger import LEADERBOARDS, citation, read_ledger, read_names, read_sources
+from benchmark.core.errors import UserError
+from benchmark.tables.ledger import LEADERBOARDS, citation, read_ledger, read_names, read_sources
 
 NUMBERS = {
     "amdim_repo": 12,

@@ -10,8 +10,8 @@ from PIL import Image
 from small_runs import drawn_images
 from torch import Tensor
 
+from benchmark.core.errors import UserError
 from benchmark.data.loader import TrainOrder, Views, batches
-from benchmark.errors import UserError
 
 
 def test_the_order_is_what_it_always_was():

@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmark.catalog import find_recipes
+from benchmark.data.batch import Batch
 from benchmark.data.image_set import ImageSet
 from benchmark.engine.players import build_players
 from benchmark.engine.train import build_method, train_step
-from benchmark.method import Batch
+from benchmark.recipe.catalogue import find_recipes
 
 IMAGENET = 1_281_167
 

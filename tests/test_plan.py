@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from benchmark.catalog import find_recipes, get_recipe
-from benchmark.errors import UserError
-from benchmark.overrides import override
-from benchmark.plan import Gpu, plan
-from benchmark.recipe import Recipe, flat
-from benchmark.scale import at_scale
+from benchmark.core.errors import UserError
+from benchmark.core.plain import flat
+from benchmark.recipe.catalogue import find_recipes, get_recipe
+from benchmark.recipe.contract import Recipe
+from benchmark.recipe.overrides import override
+from benchmark.recipe.scales import at_scale
+from benchmark.runs.plan import Gpu, plan
 
 GPU = Gpu(tflops=100, utilisation=0.5)
 

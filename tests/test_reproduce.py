@@ -11,14 +11,15 @@ import pytest
 from annotated import change_mask, change_mat, move_box
 from small_runs import on_cpu
 
-from benchmark import cli, scoring
+from benchmark import cli
+from benchmark.core.errors import UserError
+from benchmark.core.files import write_whole
 from benchmark.data.masks import train_aug
-from benchmark.data.toyland import build_world
-from benchmark.errors import UserError
-from benchmark.files import write_whole
-from benchmark.pages import in_no_table, render
-from benchmark.reproduce import Row, reproduce
-from benchmark.results import read_record
+from benchmark.records.record import read_record
+from benchmark.runs import scoring
+from benchmark.runs.reproduce import RowWork, reproduce
+from benchmark.tables.pages import in_no_table, render
+from benchmark.toyland import build_world
 from benchmark.transfers import find_transfers
 from benchmark.transfers.contract import Context, Scores, Transfer
 
@@ -89,7 +90,7 @@ def test_a_changed_data_set_makes_records_stale(quick: list[str], capsys: pytest
 def test_a_changed_mask_or_box_is_scored_again_and_nothing_else_is(quick: list[str]):
     names = ["voc12_seg_fcn_moco", "voc07_det_c4_pirl", "voc07_svm_goyal"]
     build_world(Path("data"), "smoke", datasets=("imagenet", "voc2007", "voc2012"), progress=False)
-    run, row = scoring.Run("random_init", "smoke", 0, Path("data"), Path("runs")), Row(names, on_cpu())
+    run, row = scoring.Run("random_init", "smoke", 0, Path("data"), Path("runs")), RowWork(names, on_cpu())
 
     def scored() -> list[str]:
         scoring.annotation_fingerprints.cache_clear()
@@ -131,7 +132,7 @@ def test_a_changed_recipes_numbers_are_shown_and_not_the_published_ones(
     assert cli.run([*COMMAND, "supervised"]) == 0
     record = read_record(Path("runs/smoke/supervised/seed0/voc07_svm_goyal.json"))
     before = [replace(record, seed=seed, recipe_hash="old", metrics={"map": 90.0}) for seed in (1, 2, 3)]
-    monkeypatch.setattr("benchmark.reproduce.shown_records", lambda: before)
+    monkeypatch.setattr("benchmark.runs.reproduce.shown_records", lambda: before)
     capsys.readouterr()
     assert cli.run(["tables", "--scale", "smoke"]) == 0
     shown = capsys.readouterr().out
@@ -151,7 +152,7 @@ def test_one_failure_is_told_and_loses_nothing_else(
             raise ZeroDivisionError("a planted bug")
         return whole(transfer, run, machine)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("benchmark.reproduce.score", fails_once)
+    monkeypatch.setattr("benchmark.runs.reproduce.score", fails_once)
     assert cli.run([*COMMAND, "supervised"]) == 1
     shown = capsys.readouterr().out
     assert "FAILED     supervised seed 0  transfer to voc07_svm_goyal: a planted fault" in shown
@@ -159,7 +160,7 @@ def test_one_failure_is_told_and_loses_nothing_else(
     assert len(quick) == 14
     workspaces = [Path("runs/smoke", name, "seed0/workspace") for name in ("random_init", "supervised")]
     assert [workspace.exists() for workspace in workspaces] == [False, True], "what failed goes on from what there is"
-    monkeypatch.setattr("benchmark.reproduce.score", whole)
+    monkeypatch.setattr("benchmark.runs.reproduce.score", whole)
     assert cli.run([*COMMAND, "supervised"]) == 0
     assert len(quick) == 16
     assert not any(workspace.exists() for workspace in workspaces)
@@ -171,7 +172,7 @@ def test_without_a_backbone_its_transfers_are_left_out(
     def fails(run: scoring.Run, *_: object) -> None:
         raise UserError(f"no {run.name} today")
 
-    monkeypatch.setattr("benchmark.reproduce._pretrain", fails)
+    monkeypatch.setattr("benchmark.runs.reproduce._pretrain", fails)
     assert cli.run([*COMMAND, "supervised"]) == 1
     shown = capsys.readouterr().out
     assert "no random_init today" in shown

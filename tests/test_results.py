@@ -11,17 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark.errors import UserError
-from benchmark.provenance import commit, versions
-from benchmark.results import (
-    Record,
-    Target,
-    publish,
-    read_published,
-    read_record,
-    read_runs,
-    write_record,
-)
+from benchmark.core.errors import UserError
+from benchmark.core.provenance import commit, versions
+from benchmark.records.record import Record, Target, publish, read_published, read_record, read_runs, write_record
 
 
 def a_record(**changes: Any) -> Record:

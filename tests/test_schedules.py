@@ -6,8 +6,9 @@ import math
 
 import pytest
 
-from benchmark.catalog import find_recipes
-from benchmark.recipe import Cosine, Milestones, Recipe, Schedule
+from benchmark.core.optimisation import Cosine, Milestones, Schedule
+from benchmark.recipe.catalogue import find_recipes
+from benchmark.recipe.contract import Recipe
 
 RECIPES = find_recipes()
 IMAGENET = 1_281_167

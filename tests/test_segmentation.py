@@ -17,16 +17,25 @@ from torchvision.models import resnet50
 
 from benchmark.backbones import build_backbone
 from benchmark.backbones.contract import InputSpec
+from benchmark.core.optimisation import SGD, Milestones, Steps
 from benchmark.data.findings import BadData
 from benchmark.data.image_set import ImageSet
 from benchmark.data.masks import Masked
-from benchmark.recipe import SGD, Architecture, Milestones, Steps
+from benchmark.recipe.contract import Architecture
 from benchmark.transfers import find_transfers
-from benchmark.transfers.segmentation.fcn import Crops, Fcn, Segmentation, Values, Whole, dilate_last_stage, pixel_loss
+from benchmark.transfers.segmentation.fcn import (
+    Crops,
+    Fcn,
+    Segmentation,
+    SegmentationValues,
+    Whole,
+    dilate_last_stage,
+    pixel_loss,
+)
 from benchmark.transfers.training import Course
 
 SPEC = InputSpec(32)
-VALUES = Values(Course(Steps(4), 2, Milestones(())), SGD(lr=0.1), crop_side=40, channels=8)
+VALUES = SegmentationValues(Course(Steps(4), 2, Milestones(())), SGD(lr=0.1), crop_side=40, channels=8)
 
 
 @pytest.fixture

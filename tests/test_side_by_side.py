@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from benchmark import cli
+from benchmark.core.errors import UserError
 from benchmark.engine.progress import Display
-from benchmark.errors import UserError
-from benchmark.results import read_runs
-from benchmark.side_by_side import side_by_side
+from benchmark.records.record import read_runs
+from benchmark.runs.side_by_side import side_by_side
 
 THREADS_OF_TWO = """
 import sys, torch
@@ -117,7 +117,7 @@ def test_rows_side_by_side_have_the_records_of_rows_one_by_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("benchmark.leaderboards.transfers_of", lambda chosen: ["voc07_svm_goyal"])
+    monkeypatch.setattr("benchmark.tables.layout.transfers_of", lambda chosen: ["voc07_svm_goyal"])
     command = ["reproduce", "supervised", "--scale", "smoke", "--workers", "0", "--device", "cpu"]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the two will have, or the last bits might differ

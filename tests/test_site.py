@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 from test_results import a_record
 
-from benchmark import measured, results
-from benchmark.ledger import read_ledger, read_names
-from benchmark.pages import boards, leaderboard_files, shown_records
-from benchmark.reported import printed_in
-from benchmark.results import Record, read_published
-from benchmark.site import site_files
+from benchmark.records import record as results
+from benchmark.records.record import Record, read_published
+from benchmark.tables import measured
+from benchmark.tables.ledger import read_ledger, read_names
+from benchmark.tables.pages import boards, leaderboard_files, shown_records
+from benchmark.tables.reported import printed_in
+from benchmark.tables.site import site_files
 
 BOARDS = boards(shown_records())
 LEDGER = read_ledger()
@@ -189,8 +190,8 @@ def test_pages_import_nothing_that_only_runs_need():
     """Half of the time that pages take is spent on imports; torch and torchvision come with the recipes."""
     code = """
 import sys
-from benchmark.pages import current_boards
-from benchmark.site import site_files
+from benchmark.gate.check import current_boards
+from benchmark.tables.site import site_files
 site_files(current_boards())
 print(*{"sklearn", "pandas", "scipy.io", "tensorboard", "itables", "pycocotools", "faiss", "rich"} & sys.modules.keys())
 """

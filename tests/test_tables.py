@@ -16,33 +16,34 @@ from hypothesis import strategies as st
 from survey import survey_tables
 from test_results import a_record
 
-from benchmark.errors import UserError
-from benchmark.judging import rank_agreement
-from benchmark.leaderboards import (
+from benchmark.core.errors import UserError
+from benchmark.gate.check import current_boards
+from benchmark.records.record import Record, read_published
+from benchmark.tables.board import Board, Legend, board
+from benchmark.tables.judging import rank_agreement
+from benchmark.tables.layout import (
     Column,
     Delta,
-    Layout,
     Note,
     Row,
+    TableLayout,
     read_chapters,
     read_discrepancies,
     read_layouts,
     transfers_of,
 )
-from benchmark.ledger import LEADERBOARDS, Reported, read_ledger
-from benchmark.markdown import markdown
-from benchmark.measured import collect
-from benchmark.pages import boards, current_boards, leaderboard_files
-from benchmark.reported import printed_in
-from benchmark.results import Record, read_published
-from benchmark.tables import Board, Context, board
+from benchmark.tables.ledger import LEADERBOARDS, Reported, read_ledger
+from benchmark.tables.markdown import markdown
+from benchmark.tables.measured import collect
+from benchmark.tables.pages import boards, leaderboard_files
+from benchmark.tables.reported import printed_in
 
 
-def table(layout: Layout, reported: list[Reported], records: list[Record]) -> str:
-    return markdown(board(layout, reported, records, Context()))
+def table(layout: TableLayout, reported: list[Reported], records: list[Record]) -> str:
+    return markdown(board(layout, reported, records, Legend()))
 
 
-def a_layout(**changes) -> Layout:
+def a_layout(**changes) -> TableLayout:
     parts = {
         "key": "k",
         "of": "p",
@@ -62,7 +63,7 @@ def a_layout(**changes) -> Layout:
         "scales": {"desk": "a toy", "paper": "real"},
         "tolerances": {"probe": 1.0},
     }
-    return Layout(**{**parts, **changes})
+    return TableLayout(**{**parts, **changes})
 
 
 def reported(**values: str) -> list[Reported]:
@@ -147,7 +148,7 @@ def test_seeds_with_other_settings_are_never_averaged():
 def test_numbers_of_current_settings_go_before_more_seeds_of_others():
     new = a_record(recipe="ra", transfer="probe", seed=7, recipe_hash="new", metrics={"top1": 9.0}, detail={})
     records = [*measured("ra", 1.0, 3.0), new, *measured("rb", 4.0)]
-    text = markdown(board(a_layout(), ALL, records, Context(current={"new"})))
+    text = markdown(board(a_layout(), ALL, records, Legend(current={"new"})))
     assert "| 9.0 (1) |" in " ".join(text.split()).replace("**", "")
     assert "4.0 (1)" in text  # none of its settings is current: they stay
     for seed in (0, 1):
@@ -320,7 +321,7 @@ def test_a_computed_column_subtracts_and_keeps_the_decimals():
 def test_unverified_and_stale_are_marked():
     lines = [dataclasses.replace(line, evidence="unverified" if line.method == "a" else "") for line in ALL]
     (record,) = measured("rb", 70.0)
-    context = Context(stale={record.published_path: "its recipe has changed"})
+    context = Legend(stale={record.published_path: "its recipe has changed"})
     text = markdown(board(a_layout(), lines, [record], context))
     assert "48.9 <sup>?</sup>" in text
     assert "**70.0 (1)** <sup>†</sup>" in text
@@ -330,7 +331,7 @@ def test_unverified_and_stale_are_marked():
 def test_records_that_are_stale_for_one_reason_share_a_line():
     records = measured("rb", *(70.0 + seed for seed in range(11)))
     reasons = {record.published_path: "old" if record.seed else "its data is gone" for record in records}
-    text = markdown(board(a_layout(), ALL, records, Context(stale=reasons)))
+    text = markdown(board(a_layout(), ALL, records, Legend(stale=reasons)))
     seeds = ", ".join(f"seed{seed}.json" for seed in range(1, 11))
     assert f"Stale: desk/rb/probe/{seeds}: old." in text
     assert text.count("Stale:") == 2
@@ -343,8 +344,8 @@ def test_there_are_as_many_letters_as_footnotes():
 
 
 def test_what_the_tables_name_exists():
-    from benchmark.catalog import find_recipes
-    from benchmark.leaderboards import recipes_of
+    from benchmark.recipe.catalogue import find_recipes
+    from benchmark.tables.layout import recipes_of
 
     assert set(recipes_of(read_layouts())) <= find_recipes().keys()
     find_transfers = pytest.importorskip("benchmark.transfers").find_transfers
@@ -368,7 +369,8 @@ from pathlib import Path
 glob = Path.glob
 Path.glob = lambda self, pattern: iter(sorted(glob(self, pattern), reverse=True))
 time.time = lambda: 0.0
-from benchmark.pages import current_boards, leaderboard_files
+from benchmark.gate.check import current_boards
+from benchmark.tables.pages import leaderboard_files
 for path, text in sorted(leaderboard_files(current_boards()).items()):
     print(path.name, hashlib.sha256(text.encode()).hexdigest())
 """
@@ -409,5 +411,5 @@ def test_faults_in_the_layout_are_named(tmp_path: Path, old: str, new: str, said
 
 
 def test_tables_need_no_torch():
-    code = "import sys, benchmark.tables, benchmark.results, benchmark.cli; sys.exit('torch' in sys.modules)"
+    code = "import sys, benchmark.tables.pages, benchmark.records.record, benchmark.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

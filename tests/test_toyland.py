@@ -24,18 +24,18 @@ from PIL import Image
 from scipy.io import loadmat
 from sklearn.linear_model import LogisticRegression
 
+from benchmark.core.errors import UserError
 from benchmark.data.datasets import DATASETS, open_dataset
 from benchmark.data.masks import train_aug, voc_masks
-from benchmark.data.toyland import WORLD_DATASETS, build_world, contact_sheet, world
-from benchmark.data.toyland.catalogue import OBJECTS, VOC_OBJECTS
-from benchmark.data.toyland.layouts import LAYOUTS, voc
-from benchmark.data.toyland.layouts.imagenet import DEVKIT, WNIDS
-from benchmark.data.toyland.layouts.inat2018 import tail_counts
-from benchmark.data.toyland.places import PLACES, place
-from benchmark.data.toyland.render import crowd, single
-from benchmark.data.toyland.rng import generator
-from benchmark.data.toyland.species import SPECIES
-from benchmark.errors import UserError
+from benchmark.toyland import WORLD_DATASETS, build_world, contact_sheet, world
+from benchmark.toyland.catalogue import OBJECTS, VOC_OBJECTS
+from benchmark.toyland.layouts import LAYOUTS, voc
+from benchmark.toyland.layouts.imagenet import DEVKIT, WNIDS
+from benchmark.toyland.layouts.inat2018 import tail_counts
+from benchmark.toyland.places import PLACES, place
+from benchmark.toyland.render import crowd, single
+from benchmark.toyland.rng import generator
+from benchmark.toyland.species import SPECIES
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def test_a_failing_build_leaves_nothing_and_a_full_disk_is_told(tmp_path, monkey
 
 
 _BUILD = (
-    "import sys; from benchmark.data.toyland import build_world as b; b(sys.argv[1], 'desk', datasets=['imagenet'])"
+    "import sys; from benchmark.toyland import build_world as b; b(sys.argv[1], 'desk', datasets=['imagenet'])"
 )
 
 
@@ -194,7 +194,7 @@ def test_two_builds_at_once_take_turns(tmp_path, smoke):
 
 def test_toyland_does_not_import_torch():
     """Its workers start in a tenth of the time without."""
-    check = "import sys, benchmark.data.toyland; sys.exit('torch' in sys.modules)"
+    check = "import sys, benchmark.toyland; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
 

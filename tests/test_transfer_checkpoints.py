@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
+from benchmark.core.errors import UserError
+from benchmark.core.optimisation import SGD, Adam, Optimizer
 from benchmark.engine.checkpoint import write_state
-from benchmark.errors import UserError
-from benchmark.recipe import SGD, Adam, Optimizer
 from benchmark.transfers import training
 
 DAMAGES: dict[str, Callable[[dict[str, Any]], object]] = {

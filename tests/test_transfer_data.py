@@ -14,13 +14,14 @@ import pytest
 import torch
 from annotated import change_mask, change_mat, move_box
 
-from benchmark import scoring, staleness
 from benchmark.backbones import build_backbone
 from benchmark.backbones.contract import InputSpec
-from benchmark.data.toyland import build_world
-from benchmark.files import file_hash
-from benchmark.recipe import Architecture
-from benchmark.results import Record
+from benchmark.core.files import file_hash
+from benchmark.gate import staleness
+from benchmark.recipe.contract import Architecture
+from benchmark.records.record import Record
+from benchmark.runs import scoring
+from benchmark.toyland import build_world
 from benchmark.transfers import find_transfers
 from benchmark.transfers.contract import Context, Transfer
 

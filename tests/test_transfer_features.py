@@ -13,8 +13,8 @@ from benchmark.backbones import build_backbone
 from benchmark.backbones.contract import Backbone, InputSpec, Stage
 from benchmark.data.datasets import open_dataset
 from benchmark.data.loader import Views
-from benchmark.data.toyland import build_world
-from benchmark.recipe import Architecture
+from benchmark.recipe.contract import Architecture
+from benchmark.toyland import build_world
 from benchmark.transfers import features
 from benchmark.transfers.contract import Context
 from benchmark.transfers.features import (

@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import average_precision_score, top_k_accuracy_score
 
 from benchmark.transfers.knn import TAU, K, vote
-from benchmark.transfers.metrics import area_ap, eleven_point_ap, topk_accuracy
+from benchmark.transfers.metrics import area_ap, topk_accuracy
 
 
 def points(scores: np.ndarray, positive: np.ndarray) -> list[tuple[float, float]]:
@@ -28,12 +28,6 @@ def slow_area(scores: np.ndarray, positive: np.ndarray) -> float:
     return 100 * total
 
 
-def slow_eleven_points(scores: np.ndarray, positive: np.ndarray) -> float:
-    curve = points(scores, positive)
-    best = [max(p for r, p in curve if r >= tenth / 10 - 1e-12) for tenth in range(11)]
-    return 100 * sum(best) / 11
-
-
 def cases(count: int, ties: bool):
     generator = np.random.default_rng(0)
     for _ in range(count):
@@ -48,7 +42,6 @@ def cases(count: int, ties: bool):
 def test_average_precision_is_the_slow_one(ties: bool):
     for scores, positive in cases(200, ties):
         assert area_ap(scores, positive) == pytest.approx(slow_area(scores, positive), abs=1e-9)
-        assert eleven_point_ap(scores, positive) == pytest.approx(slow_eleven_points(scores, positive), abs=1e-9)
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -63,7 +56,6 @@ def test_order_of_equal_scores_does_not_matter():
     positive = np.array([True, False, False, True])
     for order in ([0, 1, 2, 3], [1, 2, 0, 3]):
         assert area_ap(np.zeros(4), positive[order]) == 50.0
-        assert eleven_point_ap(np.zeros(4), positive[order]) == 50.0
 
 
 def test_average_precision_needs_a_positive():

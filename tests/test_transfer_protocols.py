@@ -22,16 +22,17 @@ from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import LinearSVC
 
-from benchmark import scoring
 from benchmark.backbones import build_backbone
 from benchmark.backbones.contract import Backbone, InputSpec
 from benchmark.backbones.weights import save_backbone
+from benchmark.core.errors import UserError
+from benchmark.core.optimisation import Milestones, Steps
 from benchmark.data.datasets import open_dataset
 from benchmark.data.image_set import ImageSet
-from benchmark.data.toyland import build_world
 from benchmark.engine.train import Machine
-from benchmark.errors import UserError
-from benchmark.recipe import Architecture, Milestones, Steps
+from benchmark.recipe.contract import Architecture
+from benchmark.runs import scoring
+from benchmark.toyland import build_world
 from benchmark.transfers import find_transfers, linear, pictures, training, voc_svm
 from benchmark.transfers.contract import Context, Scores, Transfer
 from benchmark.transfers.features import NotFrozenError, extract, stage_taps, state_hash

@@ -20,8 +20,9 @@ from typing import Any
 import pytest
 from small_runs import at_write, chance, die_after, die_in_write, in_processes
 
-from benchmark import cli, scoring
-from benchmark.data.toyland import build_world
+from benchmark import cli
+from benchmark.runs import scoring
+from benchmark.toyland import build_world
 from benchmark.transfers import features, find_transfers, training
 
 TRANSFERS = find_transfers()

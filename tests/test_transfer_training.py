@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from benchmark.backbones import build_backbone
 from benchmark.backbones.contract import InputSpec
+from benchmark.core.optimisation import SGD, Constant, Precision, Steps
 from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import TrainOrder
-from benchmark.recipe import SGD, Architecture, Constant, Precision, Steps
+from benchmark.recipe.contract import Architecture
 from benchmark.transfers.contract import Context
 from benchmark.transfers.detection.c4 import FROZEN
 from benchmark.transfers.detection.faster_rcnn import FasterRcnn

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from benchmark.catalog import find_recipes
-from benchmark.errors import UserError
-from benchmark.scale import at_scale
+from benchmark.core.errors import UserError
+from benchmark.recipe.catalogue import find_recipes
+from benchmark.recipe.scales import at_scale
 from benchmark.views.patches import grid_patches
 from benchmark.views.photometric import FlipEach, GreyEach, JitterEach, shift_hue
 

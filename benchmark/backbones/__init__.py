@@ -6,8 +6,8 @@ import importlib
 import pkgutil
 
 from benchmark.backbones.contract import Backbone, InputSpec
-from benchmark.errors import UserError
-from benchmark.recipe import Architecture
+from benchmark.core.errors import UserError
+from benchmark.recipe.contract import Architecture
 
 
 def build_backbone(architecture: Architecture, spec: InputSpec) -> Backbone:

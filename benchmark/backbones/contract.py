@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from benchmark.errors import UserError
-from benchmark.hints import at_least
+from benchmark.core.errors import UserError
+from benchmark.core.plain import at_least
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

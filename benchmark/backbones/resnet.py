@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
 from benchmark.backbones.contract import Backbone, InputSpec, Stage
-from benchmark.recipe import Architecture
+from benchmark.recipe.contract import Architecture
 
 NAMES = ("resnet50",)
 DEPTHS = {"resnet50": (3, 4, 6, 3)}

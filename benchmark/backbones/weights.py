@@ -13,10 +13,10 @@ from safetensors.torch import save
 
 from benchmark.backbones import build_backbone
 from benchmark.backbones.contract import Backbone, InputSpec
-from benchmark.errors import UserError
-from benchmark.files import write_whole
-from benchmark.hints import misfits
-from benchmark.recipe import Architecture
+from benchmark.core.errors import UserError
+from benchmark.core.files import write_whole
+from benchmark.core.plain import misfits
+from benchmark.recipe.contract import Architecture
 
 FORMAT = "sslbench-backbone-1"
 FACTS = {"format", "architecture", "stages", "input", "origin"}

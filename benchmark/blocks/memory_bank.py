@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from benchmark.blocks.positional import mix, uniform_integers
-from benchmark.engine import distributed
+from benchmark.core import distributed
+from benchmark.core.draws import mix, uniform_integers
 
 DENSE_RATIO = 4  # below this many rows per negative, scoring all rows by one product beats gathering them
 ROWS_PER_DRAW = 1 << 14

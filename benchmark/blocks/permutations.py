@@ -34,10 +34,3 @@ def permutation_set(size: int, seed: int = 0) -> np.ndarray:
         agreements[taken] = np.iinfo(np.int32).max // 2  # leaves the pool
         taken = int(agreements.argmin())
     return all_permutations()[chosen]
-
-
-def hamming_distances(chosen: np.ndarray) -> tuple[float, int]:
-    """(mean, minimum) Hamming distance over all unordered pairs of different rows of an (N, 9) set."""
-    distance = (chosen[:, None, :] != chosen[None, :, :]).sum(axis=2)  # (N, N)
-    pairs = distance[np.triu_indices(len(chosen), k=1)]
-    return float(pairs.mean()), int(pairs.min())

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-from benchmark.method import Batch
+from benchmark.data.batch import Batch
 
 
 @contextmanager

@@ -12,11 +12,11 @@ from typing import Protocol, cast
 
 import numpy as np
 
+from benchmark.core.errors import UserError
 from benchmark.data import layouts
 from benchmark.data.findings import Finding, denied, some
 from benchmark.data.image_set import ImageSet
 from benchmark.data.names import drop, find
-from benchmark.errors import UserError
 
 UNREADABLE = "unreadable.txt"  # beside the images: names below ImageSet.root, one a line, a tab, the reason
 

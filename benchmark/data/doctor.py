@@ -19,13 +19,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from benchmark.core.errors import UserError
+from benchmark.core.files import write_whole
 from benchmark.data.datasets import DATASETS, UNREADABLE, Layout, read_split, read_unreadable
 from benchmark.data.findings import Finding, denied, from_error, some
 from benchmark.data.image_set import ImageSet
 from benchmark.data.images import UnreadableImage, file_size, open_rgb, split_zip
 from benchmark.data.names import find
-from benchmark.errors import UserError
-from benchmark.files import write_whole
 
 MAX_STATS = 5_000_000  # beyond this, empty files are looked for in an even sample
 FEW = 200  # images that are decoded sooner than worker processes start

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchmark.errors import UserError
+from benchmark.core.errors import UserError
 
 Level = Literal["error", "warning", "note"]
 

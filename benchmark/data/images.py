@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFile
 
+from benchmark.core.errors import UserError
 from benchmark.data.findings import denied
-from benchmark.errors import UserError
 
 # A truncated file must fail: filled up with grey it would be trained on without anybody knowing.
 ImageFile.LOAD_TRUNCATED_IMAGES = False

@@ -16,13 +16,12 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from benchmark.blocks.positional import mix
+from benchmark.core import distributed
+from benchmark.core.draws import Stream, mix
+from benchmark.core.errors import UserError
+from benchmark.data.batch import Batch
 from benchmark.data.image_set import ImageSet
-from benchmark.engine import distributed
-from benchmark.errors import UserError
-from benchmark.method import Batch
 
-VIEWS, ORDER, STEP = 1, 2, 3  # which of the run's random streams
 KEPT_DECODED_BYTES = 512 << 20  # sets that fit are decoded once; JPEG decoding is half of a small image's data path
 Position = tuple[int, int]  # (epoch, image index)
 Sample = tuple[dict[str, Tensor], int, int]  # (views, image index, label or -1)
@@ -30,7 +29,7 @@ Sample = tuple[dict[str, Tensor], int, int]  # (views, image index, label or -1)
 
 def step_seed(seed: int, step: int) -> int:
     """The seed that all processes share at a step."""
-    return mix(seed, STEP, step)
+    return mix(seed, Stream.STEP, step)
 
 
 class Samples(Dataset):
@@ -45,7 +44,7 @@ class Samples(Dataset):
         try:
             image = self.decoded[index] if self.decoded else self.images.open(index)
             # the CPU generator alone: torch.manual_seed also queues a seed for every accelerator, at 20 times the cost
-            torch.default_generator.manual_seed(mix(self.seed, VIEWS, epoch, index))
+            torch.default_generator.manual_seed(mix(self.seed, Stream.VIEWS, epoch, index))
             return self.sample(image, index)
         except UserError as error:
             return UserError(str(error))  # raised in a loader process, it would arrive as a traceback
@@ -97,7 +96,7 @@ class TrainOrder:
 
 def epoch_order(num_images: int, seed: int, epoch: int) -> Tensor:
     """(num_images,) int64, a permutation. Python's own integers would take five times the memory."""
-    generator = torch.Generator().manual_seed(mix(seed, ORDER, epoch))
+    generator = torch.Generator().manual_seed(mix(seed, Stream.ORDER, epoch))
     return torch.randperm(num_images, generator=generator)
 
 

@@ -12,13 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.core.draws import SplitStream
+from benchmark.core.errors import UserError
 from benchmark.data.entries import read_lines
 from benchmark.data.findings import bad
 from benchmark.data.image_set import ImageSet
-from benchmark.errors import UserError
-
-# One number per purpose, mixed into the seed: what is held out must not be what a labelled fraction draws first.
-LABELLED, HELD_OUT = 1, 2
 
 
 def labelled_fraction(images: ImageSet, fraction: float, seed: int) -> ImageSet:
@@ -30,7 +28,7 @@ def labelled_fraction(images: ImageSet, fraction: float, seed: int) -> ImageSet:
     chosen = []
     for name, members in _by_class(images):
         count = max(1, _round(fraction * len(members)))
-        chosen.append(members[_permutation(len(members), seed, LABELLED, name)[:count]])
+        chosen.append(members[_permutation(len(members), seed, SplitStream.LABELLED, name)[:count]])
     return images.subset(np.sort(np.concatenate(chosen)), f"{100 * fraction:g}%, seed {seed}")
 
 
@@ -45,7 +43,7 @@ def held_out(images: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, Im
     held = []
     for name, members in groups:
         count = min(max(1, _round(fraction * len(members))), len(members) - 1)
-        held.append(members[_permutation(len(members), seed, HELD_OUT, name)[:count]])
+        held.append(members[_permutation(len(members), seed, SplitStream.HELD_OUT, name)[:count]])
     is_held = np.zeros(len(images), dtype=bool)
     is_held[np.concatenate(held)] = True
     if not is_held.any():
@@ -105,7 +103,7 @@ def _by_class(images: ImageSet) -> list[tuple[str, np.ndarray]]:
     return [(name, part) for name, part in zip(images.classes, members, strict=True) if len(part)]
 
 
-def _permutation(count: int, seed: int, purpose: int, name: str) -> np.ndarray:
+def _permutation(count: int, seed: int, purpose: SplitStream, name: str) -> np.ndarray:
     """Argsort of uniform numbers: of all of NumPy's streams the least likely ever to change."""
     generator = np.random.default_rng([seed, purpose, zlib.crc32(name.encode())])
     return np.argsort(generator.random(count), kind="stable")

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 
 from benchmark.backbones.weights import load_strictly
-from benchmark.engine import distributed
+from benchmark.core import distributed
+from benchmark.core.errors import UserError
+from benchmark.core.files import clear_unfinished, write_whole
+from benchmark.core.plain import flat
 from benchmark.engine.losses import LastLosses
 from benchmark.engine.players import Player
-from benchmark.errors import UserError
-from benchmark.files import clear_unfinished, write_whole
 from benchmark.method import Method
-from benchmark.recipe import flat
 
 Players = Mapping[str, Player]
 CONTENT = {"step", "identity", "method", "optimizers", "losses"}

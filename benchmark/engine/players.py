@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmark.engine.distributed import GradientAverager
-from benchmark.errors import UserError
+from benchmark.core.distributed import GradientAverager
+from benchmark.core.errors import UserError
+from benchmark.core.optimisation import SGD, Optimizer
 from benchmark.method import Method
-from benchmark.recipe import SGD, Optimizer, Recipe
+from benchmark.recipe.contract import Recipe
 
 
 @dataclass(frozen=True)

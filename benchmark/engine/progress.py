@@ -11,9 +11,9 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from benchmark.engine import distributed
-from benchmark.errors import UserError
-from benchmark.files import write_whole
+from benchmark.core import distributed
+from benchmark.core.errors import UserError
+from benchmark.core.files import write_whole
 
 LOG_SECONDS = 10.0
 _terminal_is_shared = False

@@ -18,21 +18,22 @@ from torch import Tensor
 from benchmark.backbones import build_backbone
 from benchmark.backbones.contract import InputSpec
 from benchmark.backbones.weights import read_facts, save_backbone
-from benchmark.blocks.positional import mix
+from benchmark.core import distributed
+from benchmark.core.draws import Stream, mix
+from benchmark.core.plain import as_plain
+from benchmark.core.provenance import commit, versions
+from benchmark.data.batch import Batch
 from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import Position, TrainOrder, Views, batches, check_batch_size, epoch_order, step_seed
-from benchmark.engine import distributed
 from benchmark.engine.checkpoint import check_identity, clear_checkpoints, load_checkpoint, locked, save_checkpoint
+from benchmark.engine.divergence import Watch
 from benchmark.engine.losses import LastLosses
 from benchmark.engine.players import Player, build_players, set_rates
 from benchmark.engine.progress import LOG_SECONDS, Report, Timer
-from benchmark.engine.watch import Watch
-from benchmark.method import Batch, EmbedAll, Method
-from benchmark.provenance import commit, versions
-from benchmark.recipe import Recipe, as_plain, recipe_hash
+from benchmark.method import EmbedAll, Method
+from benchmark.recipe.contract import Recipe, recipe_hash
 
 CHECKPOINT_SECONDS = 60.0
-EPOCH_START, IN_STEP, EMBED = 4, 5, 6  # random streams beside the loader's
 BEFORE_TRAINING = -1  # the "epoch" of views that no training step sees
 
 
@@ -145,13 +146,13 @@ def _trained(
             epoch, step_of_epoch = divmod(step, order.steps_per_epoch)
             if step_of_epoch == 0:
                 watch.check(step, method)
-                torch.manual_seed(mix(recipe.seed, EPOCH_START, epoch))  # not by rank: state stays equal
+                torch.manual_seed(mix(recipe.seed, Stream.EPOCH_START, epoch))  # not by rank: state stays equal
                 method.on_epoch_start(epoch, _embed_all(method, dataset, recipe, machine, epoch))
             batch = batch.to(machine.device)
             batch.seed = step_seed(recipe.seed, step)
             factor = recipe.schedule.factor(step, total, order.steps_per_epoch)
             set_rates(players, recipe, factor)
-            torch.manual_seed(mix(recipe.seed, IN_STEP, step, distributed.rank()))
+            torch.manual_seed(mix(recipe.seed, Stream.IN_STEP, step, distributed.rank()))
             figures = train_step(method, batch, players, recipe.precision)
             watch.note(step, figures)
             losses.note(step, figures)
@@ -196,7 +197,7 @@ def _embed_all(method: Method, dataset: Views, recipe: Recipe, machine: Machine,
             # what is drawn between and after these batches does not depend on them
             with torch.random.fork_rng([device] if device.type == "cuda" else []):
                 batch = next(loaded).to(device)
-                torch.manual_seed(mix(recipe.seed, EMBED, epoch, number, distributed.rank()))
+                torch.manual_seed(mix(recipe.seed, Stream.EMBED, epoch, number, distributed.rank()))
                 features = embedded(embed, batch)
             last = count - start
             yield distributed.gather(batch.index)[:last], distributed.gather(features)[:last]

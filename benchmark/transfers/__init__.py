@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from benchmark.errors import UserError
+from benchmark.core.errors import UserError
 from benchmark.transfers.contract import Transfer
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from benchmark.backbones.contract import Backbone
-from benchmark.errors import UserError
-from benchmark.scale import Scale
+from benchmark.core.errors import UserError
+from benchmark.recipe.scales import Scale
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Context:
 
     workspace: a folder for checkpoints and cached features, shared with the other transfers of a backbone: each file's
                name must say what it depends on. What lies there may always be deleted; files `<card id>-*` are, once
-               the record is written. It may not exist yet: benchmark.files.write_whole makes it.
+               the record is written. It may not exist yet: benchmark.core.files.write_whole makes it.
     report:    takes (what, done, total, figures) for the progress display.
     engine:    which implementation was asked for; None for the transfer's default.
     """

@@ -23,10 +23,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmark.backbones.contract import Backbone, Stage
+from benchmark.core.errors import UserError
+from benchmark.core.files import write_whole
 from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import Position, TrainOrder, Views, batches
-from benchmark.errors import UserError
-from benchmark.files import write_whole
 from benchmark.transfers.contract import Context
 from benchmark.transfers.preprocessing import Preprocessing
 

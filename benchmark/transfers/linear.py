@@ -22,13 +22,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmark.backbones.contract import Backbone
-from benchmark.blocks.positional import mix
+from benchmark.core.draws import Stream, mix
+from benchmark.core.optimisation import SGD, Epochs, Milestones, Span, Steps
+from benchmark.core.plain import as_plain
 from benchmark.data.datasets import open_dataset
 from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import TrainOrder, Views
 from benchmark.data.splits import held_out
-from benchmark.recipe import SGD, Epochs, Milestones, Span, Steps, as_plain
-from benchmark.scale import Scale
+from benchmark.recipe.scales import Scale
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 from benchmark.transfers.features import (
     Tap,
@@ -46,7 +47,6 @@ from benchmark.transfers.training import Course, Source, build_optimizer, checkp
 
 Maps = dict[str, Tensor]  # tap -> (B, C, grid, grid)
 
-HEAD_STREAM = 11  # which of the run's random streams the heads are drawn from
 DESK_VIEWS = 8  # 40 epochs over these score as 24 over views that are all new, for a third of the backbone's time
 HELD_OUT = 0.2  # of the training images, at desk and smoke, for choosing stage and regularisation
 
@@ -85,7 +85,7 @@ class Heads(nn.Module):
 
     def __init__(self, maps: Maps, num_classes: int, probe: Probe, seed: int) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(mix(seed, HEAD_STREAM))
+        generator = torch.Generator().manual_seed(mix(seed, Stream.LINEAR_HEADS))
         self.norms, self.linears = nn.ModuleDict(), nn.ModuleDict()
         for tap, x in maps.items():  # (B, C, grid, grid)
             self.norms[tap] = nn.BatchNorm2d(x.shape[1], affine=False) if probe.batch_norm else nn.Identity()

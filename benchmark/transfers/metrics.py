@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.errors import UserError
+from benchmark.core.errors import UserError
 
 
 def topk_accuracy(scores: Tensor, labels: Tensor, k: int) -> float:
@@ -40,20 +40,6 @@ def area_ap(scores: np.ndarray, positive: np.ndarray) -> float:
     precision, recall, _ = _curve(scores, positive)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]  # the best precision at this recall or a higher one
     return 100 * float(np.sum(np.diff(recall, prepend=0.0) * envelope))
-
-
-def eleven_point_ap(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Average precision of one class, in percent, 0 to 100: the best precision at recall r or more, averaged over
-    r = 0, 0.1 ... 1.
-
-    scores (N,), positive (N,) bool and errors as of `area_ap`.
-
-    Source: Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", IJCV 2010: VOC2007's own.
-    """
-    precision, _, hits = _curve(scores, positive)
-    # in whole numbers, since 0.1 * 3 > 3 / 10 in floating point
-    reached = [precision[10 * hits >= tenth * positive.sum()].max() for tenth in range(11)]
-    return 100 * float(np.mean(reached))
 
 
 def _curve(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

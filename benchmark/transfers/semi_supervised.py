@@ -18,20 +18,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmark.backbones.contract import Backbone
-from benchmark.blocks.positional import mix
+from benchmark.core.draws import Stream, mix
+from benchmark.core.optimisation import SGD, Epochs, Milestones
+from benchmark.core.plain import as_plain
 from benchmark.data.datasets import open_dataset
 from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import TrainOrder, Views
 from benchmark.data.splits import from_list_file, labelled_fraction
-from benchmark.recipe import SGD, Epochs, Milestones, as_plain
-from benchmark.scale import Scale
+from benchmark.recipe.scales import Scale
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 from benchmark.transfers.features import as_input, at_positions, backbone_key, frozen, once, working_copy
 from benchmark.transfers.metrics import topk_accuracy
 from benchmark.transfers.preprocessing import centre_crop, crop_and_flip
 from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit
-
-HEAD_STREAM = 12  # which of the run's random streams the head is drawn from
 
 DESK_BATCH = 20
 OPTIMIZER = SGD(lr=0.01, momentum=0.9, weight_decay=0.0, nesterov=True)  # rate Wu; the rest VISSL
@@ -49,7 +48,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = nn.Linear(backbone.stages[next(reversed(backbone.stages))].channels, num_classes)
-        generator = torch.Generator().manual_seed(mix(seed, HEAD_STREAM))
+        generator = torch.Generator().manual_seed(mix(seed, Stream.FINE_TUNED_HEAD))
         nn.init.normal_(self.head.weight, std=0.01, generator=generator)  # VISSL
         nn.init.zeros_(self.head.bias)
 

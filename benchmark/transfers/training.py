@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.weights import load_strictly
+from benchmark.core.errors import UserError
+from benchmark.core.optimisation import Optimizer, Precision, Schedule, Span
 from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import TrainOrder
 from benchmark.engine.checkpoint import load_optimizer, read_state, write_state
 from benchmark.engine.players import optimizer_kind, optimizer_settings
-from benchmark.errors import UserError
-from benchmark.recipe import Optimizer, Precision, Schedule, Span
 from benchmark.transfers.contract import Context, ProtocolCard
 from benchmark.transfers.features import digest
 

@@ -19,7 +19,7 @@ import numpy as np
 from benchmark.backbones.contract import Backbone
 from benchmark.data.datasets import open_dataset
 from benchmark.data.image_set import ImageSet
-from benchmark.scale import Scale
+from benchmark.recipe.scales import Scale
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 from benchmark.transfers.features import extract, stage_taps
 from benchmark.transfers.metrics import area_ap

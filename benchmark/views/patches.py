@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmark.errors import UserError
+from benchmark.core.errors import UserError
 
 
 def grid_patches(image: Tensor, grid: int, patch_size: int) -> Tensor:

@@ -17,8 +17,8 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from benchmark.ledger import LEADERBOARDS, read_reported
-from benchmark.results import read_published
+from benchmark.records.record import read_published
+from benchmark.tables.ledger import LEADERBOARDS, read_reported
 
 OUT = Path(__file__).parents[1] / "layers.png"
 STAGES = ("conv1", "res2", "res3", "res4", "res5")

@@ -22,26 +22,22 @@ from torchvision.ops import clip_boxes_to_image
 from torchvision.transforms.v2 import functional as vision
 
 from benchmark.backbones.contract import Backbone
+from benchmark.core.optimisation import SGD, Adam, Cosine, Milestones, Optimizer, Steps, Warmup
+from benchmark.core.plain import as_plain
 from benchmark.data.boxes import Annotated, joined, read_boxes
 from benchmark.data.loader import Samples, TrainOrder, in_order, step_seed
 from benchmark.data.voc import CLASSES
-from benchmark.recipe import SGD, Adam, Cosine, Milestones, Optimizer, Steps, Warmup, as_plain
-from benchmark.scale import Scale
+from benchmark.recipe.scales import Scale
 from benchmark.transfers import pictures
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
-from benchmark.transfers.detection.average_precision import (
-    THRESHOLDS,
-    Detections,
-    average_precisions,
-    eleven_points,
-)
+from benchmark.transfers.detection.average_precision import THRESHOLDS, Detections, average_precisions, eleven_points
 from benchmark.transfers.detection.detectron2_engine import Detectron2
 from benchmark.transfers.detection.faster_rcnn import FasterRcnn
-from benchmark.transfers.detection.settings import Detector, Found, Settings, Target
+from benchmark.transfers.detection.settings import Detector, DetectorSettings, Found, Target
 from benchmark.transfers.features import backbone_key, frozen, working_copy
 from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit
 
-ENGINES: dict[str, Callable[[Backbone, int, Settings, int], Detector]] = {
+ENGINES: dict[str, Callable[[Backbone, int, DetectorSettings, int], Detector]] = {
     "torchvision": FasterRcnn,
     "detectron2": Detectron2,
 }
@@ -50,14 +46,14 @@ Objects = tuple[Tensor, Target]  # uint8 image (3, H, W) and what it shows
 
 
 @dataclass(frozen=True)
-class Values:
+class DetectionValues:
     """head_rate:     of the layers that no backbone has, as a multiple of the optimizer's.
     short_sides:   each training image's shorter side becomes one of these, drawn anew every time.
     test_side:     the shorter side in the test; longest_side: no side gets longer than this.
     precise_steps: batches that BatchNorm's statistics are measured on again before the test; 0 leaves them alone.
     """
 
-    settings: Settings
+    settings: DetectorSettings
     course: Course
     optimizer: Optimizer
     head_rate: float = 1.0
@@ -74,7 +70,7 @@ class Values:
 class TrainSamples(Samples):
     """An image scaled to one of the short sides, mirrored half the time, with its boxes."""
 
-    def __init__(self, annotated: Annotated, values: Values, seed: int) -> None:
+    def __init__(self, annotated: Annotated, values: DetectionValues, seed: int) -> None:
         super().__init__(annotated.images, seed)
         self.annotated, self.values = annotated, values
 
@@ -95,7 +91,7 @@ class TrainSamples(Samples):
 class TestSamples(Samples):
     """(the image scaled for the test, its original width and height)"""
 
-    def __init__(self, annotated: Annotated, values: Values, seed: int) -> None:
+    def __init__(self, annotated: Annotated, values: DetectionValues, seed: int) -> None:
         super().__init__(annotated.images, seed)
         self.annotated, self.values = annotated, values
 
@@ -123,7 +119,7 @@ class Detection(Transfer):
 
     engines = tuple(ENGINES)
 
-    def __init__(self, card: ProtocolCard, values: dict[Scale, Values]) -> None:
+    def __init__(self, card: ProtocolCard, values: dict[Scale, DetectionValues]) -> None:
         self.card, self.values = card, values
 
     def annotations(self, data_root: Path) -> dict[str, str]:
@@ -155,7 +151,7 @@ def _fingerprints(*parts: Annotated) -> dict[str, str]:
     return {f"{part.images.name} boxes": part.fingerprint() for part in parts}
 
 
-def _train(detector: Detector, values: Values, train: Annotated, checkpoint: Path, context: Context) -> None:
+def _train(detector: Detector, values: DetectionValues, train: Annotated, checkpoint: Path, context: Context) -> None:
     source = _source(TrainSamples(train, values, context.seed), context)
     detector.train()
 
@@ -181,7 +177,7 @@ def _source(samples: TrainSamples, context: Context) -> Callable:
     return source
 
 
-def _groups(detector: Detector, values: Values) -> list[tuple[list[nn.Parameter], Optimizer]]:
+def _groups(detector: Detector, values: DetectionValues) -> list[tuple[list[nn.Parameter], Optimizer]]:
     """What trains, by rate and decay: BatchNorm's scales and shifts do not decay."""
     groups: dict[Optimizer, list[nn.Parameter]] = {}
     heads = {id(parameter) for parameter in detector.head_parameters()}
@@ -195,7 +191,7 @@ def _groups(detector: Detector, values: Values) -> list[tuple[list[nn.Parameter]
 
 
 def _measure_statistics(
-    detector: Detector, values: Values, loss_of: Callable, source: Callable, num_images: int, context: Context
+    detector: Detector, values: DetectionValues, loss_of: Callable, source: Callable, num_images: int, context: Context
 ) -> None:
     """BatchNorm's running statistics become plain averages over the next training batches, as nothing changes any more
     (fvcore's PreciseBN)."""
@@ -213,7 +209,7 @@ def _measure_statistics(
         norm.momentum = momentum
 
 
-def _detect(detector: Detector, values: Values, test: Annotated, context: Context) -> list[Detections]:
+def _detect(detector: Detector, values: DetectionValues, test: Annotated, context: Context) -> list[Detections]:
     samples = TestSamples(test, values, context.seed)
     one_by_one = [[(0, index)] for index in range(len(test))]
     found = []
@@ -255,8 +251,8 @@ def _per_class(aps: np.ndarray) -> dict[str, dict[str, float]]:
 
 
 DESK_STEPS, DESK_BATCH = 1_100, 4
-FROZEN = Settings(norm="frozen")
-TRAINED = Settings(norm="trained", frozen_stages=0, extra_norm=True)
+FROZEN = DetectorSettings(norm="frozen")
+TRAINED = DetectorSettings(norm="trained", frozen_stages=0, extra_norm=True)
 
 
 def _course(steps: int, warmup: Warmup, *drops: int) -> Course:
@@ -274,7 +270,7 @@ DEPARTURES = (
 )
 
 
-def _at_scales(paper: Values, frozen_stages: int) -> dict[Scale, Values]:
+def _at_scales(paper: DetectionValues, frozen_stages: int) -> dict[Scale, DetectionValues]:
     """frozen_stages: at the scales other than the paper's."""
     small = replace(
         paper.settings,
@@ -287,7 +283,7 @@ def _at_scales(paper: Values, frozen_stages: int) -> dict[Scale, Values]:
         proposals_test=(400, 48),
         pooled_side=4,
     )
-    desk = Values(
+    desk = DetectionValues(
         small,
         Course(Steps(DESK_STEPS), DESK_BATCH, Cosine(warmup=Warmup(Steps(20), 0.01)), "bf16"),
         Adam(lr=1.4e-3, weight_decay=1e-4, decoupled=True),
@@ -323,7 +319,7 @@ def _pirl(train: tuple[tuple[str, str], ...], steps: int, drop: int, reported: s
             *DEPARTURES,
         ),
     )
-    paper = Values(
+    paper = DetectionValues(
         FROZEN,
         _course(steps, Warmup(Steps(1_000), 1 / 3), drop),  # PIRL
         SGD(lr=0.003, momentum=0.9, weight_decay=1e-4),  # PIRL; momentum and decay D2
@@ -343,7 +339,7 @@ def _moco() -> Detection:
         selected="nothing: the last iterate is scored at every scale",
         departures=(*DEPARTURES, "desk: statistics are measured again on 20 batches"),
     )
-    paper = Values(
+    paper = DetectionValues(
         TRAINED,
         _course(24_000, Warmup(Steps(100), 0.001), 18_000, 22_000),  # MOCO; where the warm-up starts D2
         SGD(lr=0.02, momentum=0.9, weight_decay=1e-4),  # MOCO

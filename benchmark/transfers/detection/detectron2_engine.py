@@ -13,9 +13,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from benchmark.backbones.contract import Backbone
-from benchmark.errors import UserError
+from benchmark.core.errors import UserError
 from benchmark.transfers.detection.faster_rcnn import FasterRcnn
-from benchmark.transfers.detection.settings import Detector, Found, Settings, Target
+from benchmark.transfers.detection.settings import Detector, DetectorSettings, Found, Target
 
 INSTALL = (
     "detectron2 is not installed; it is not on the package index: "
@@ -45,7 +45,7 @@ class Detectron2(Detector):
     """Starts with exactly the weights that FasterRcnn starts with. Raises UserError without detectron2, and for a
     backbone other than a ResNet-50 with BatchNorm."""
 
-    def __init__(self, backbone: Backbone, num_classes: int, settings: Settings, seed: int) -> None:
+    def __init__(self, backbone: Backbone, num_classes: int, settings: DetectorSettings, seed: int) -> None:
         super().__init__()
         if not is_there():
             raise UserError(INSTALL)
@@ -83,7 +83,7 @@ class Detectron2(Detector):
         return [{"image": image} for image in images]
 
 
-def _built(backbone: Backbone, num_classes: int, settings: Settings) -> nn.Module:
+def _built(backbone: Backbone, num_classes: int, settings: DetectorSettings) -> nn.Module:
     from detectron2.config import get_cfg
     from detectron2.modeling import build_model
 

@@ -15,11 +15,10 @@ from torchvision.models.detection._utils import BalancedPositiveNegativeSampler,
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image, nms, roi_align
 
 from benchmark.backbones.contract import Backbone
-from benchmark.blocks.positional import mix
-from benchmark.transfers.detection.settings import Detector, Found, Settings, Target
+from benchmark.core.draws import Stream, mix
+from benchmark.transfers.detection.settings import Detector, DetectorSettings, Found, Target
 from benchmark.transfers.training import freeze
 
-HEAD_STREAM = 14  # which of the run's random streams the heads are drawn from
 ANCHOR_OVERLAPS = (0.7, 0.3)  # at least: positive; less than: negative
 REGION_OVERLAP = 0.5
 ANCHOR_CODER, REGION_CODER = BoxCoder((1.0, 1.0, 1.0, 1.0)), BoxCoder((10.0, 10.0, 5.0, 5.0))
@@ -30,12 +29,12 @@ Size = tuple[int, int]  # height, width
 class FasterRcnn(Detector):
     cell_anchors: Tensor
 
-    def __init__(self, backbone: Backbone, num_classes: int, settings: Settings, seed: int) -> None:
+    def __init__(self, backbone: Backbone, num_classes: int, settings: DetectorSettings, seed: int) -> None:
         super().__init__()
         self.backbone, self.settings, self.num_classes = backbone, settings, num_classes
         self.map, self.last = list(backbone.stages)[-2:]
         channels, outputs = (backbone.stages[name].channels for name in (self.map, self.last))
-        generator = torch.Generator().manual_seed(mix(seed, HEAD_STREAM))
+        generator = torch.Generator().manual_seed(mix(seed, Stream.DETECTION_HEADS))
         anchors = len(settings.anchor_sides) * len(settings.anchor_ratios)
         self.rpn_hidden = _drawn(nn.Conv2d(channels, channels, 3, padding=1), 0.01, generator)
         self.rpn_objectness = _drawn(nn.Conv2d(channels, anchors, 1), 0.01, generator)
@@ -187,7 +186,7 @@ def _drawn(layer: nn.Conv2d | nn.Linear, std: float, generator: torch.Generator)
     return layer
 
 
-def _cell_anchors(settings: Settings) -> Tensor:
+def _cell_anchors(settings: DetectorSettings) -> Tensor:
     """(anchors of a cell, 4) around its corner (0, 0): sizes first, then ratios of height to width. Not torchvision's,
     which rounds them to whole pixels."""
     rows = []

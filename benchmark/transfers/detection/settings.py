@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class Settings:
+class DetectorSettings:
     """norm:          "frozen": BatchNorm keeps statistics, scale and shift; "trained": it is in training mode.
     frozen_stages: so many of the first stages do not train.
     extra_norm:    a BatchNorm follows the last stage in the head.

@@ -21,26 +21,26 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as vision
 
 from benchmark.backbones.contract import Backbone, InputSpec, Stage
-from benchmark.blocks.positional import mix
+from benchmark.core.draws import Stream, mix
+from benchmark.core.optimisation import SGD, Adam, Cosine, Milestones, Optimizer, Steps, Warmup
+from benchmark.core.plain import as_plain
 from benchmark.data.loader import Samples, TrainOrder, in_order
 from benchmark.data.masks import Masked, train_aug, voc_masks
 from benchmark.data.voc import CLASSES, IGNORED
-from benchmark.recipe import SGD, Adam, Cosine, Milestones, Optimizer, Steps, Warmup, as_plain
-from benchmark.scale import Scale
+from benchmark.recipe.scales import Scale
 from benchmark.transfers import pictures
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 from benchmark.transfers.features import as_input, backbone_key, frozen, working_copy
 from benchmark.transfers.segmentation.mean_iou import confusion, iou_per_class
 from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit, freeze
 
-HEAD_STREAM = 13  # which of the run's random streams the head is drawn from
 NAMES = ("background", *CLASSES)
 
 Crop = tuple[Tensor, Tensor]  # uint8 image (3, H, W) and mask (H, W)
 
 
 @dataclass(frozen=True)
-class Values:
+class SegmentationValues:
     """head_rate: of the layers that the backbone lacks, as a multiple of the optimizer's.
     frozen_stages: so many of the backbone's first stages do not train.
     norm:      of the backbone, BatchNorm: "trained", or "frozen" with its statistics.
@@ -64,14 +64,14 @@ class Values:
 class Fcn(nn.Module):
     """The dilated backbone, two dilated 3x3 convolutions with BatchNorm and ReLU, a classifier of every cell."""
 
-    def __init__(self, backbone: Backbone, values: Values, seed: int) -> None:
+    def __init__(self, backbone: Backbone, values: SegmentationValues, seed: int) -> None:
         super().__init__()
         dilate_last_stage(backbone)
         self.backbone = backbone
         norms = [one for one in backbone.modules() if isinstance(one, nn.BatchNorm2d)]
         self.kept_norms = norms if values.norm == "frozen" else []
         self.last = next(reversed(backbone.stages))
-        generator = torch.Generator().manual_seed(mix(seed, HEAD_STREAM))
+        generator = torch.Generator().manual_seed(mix(seed, Stream.SEGMENTATION_HEAD))
         sides = (backbone.stages[self.last].channels, values.channels, values.channels)
         blocks = [_block(*between, values.dilation, generator) for between in pairwise(sides)]
         self.convolutions = nn.Sequential(*(layer for block in blocks for layer in block))
@@ -120,7 +120,7 @@ def pixel_loss(logits: Tensor, masks: Tensor) -> Tensor:
 class Crops(Samples):
     """Training samples: image and mask scaled at random, cut to a square, mirrored half the time."""
 
-    def __init__(self, masked: Masked, values: Values, spec: InputSpec, seed: int) -> None:
+    def __init__(self, masked: Masked, values: SegmentationValues, spec: InputSpec, seed: int) -> None:
         super().__init__(masked.images, seed)
         self.masked, self.values = masked, values
         self.grey = [round(255 * mean) for mean in spec.mean]
@@ -173,7 +173,7 @@ def _mask_of(masked: Masked, image: Image.Image, index: int) -> Tensor:
 
 
 class Segmentation(Transfer):
-    def __init__(self, card: ProtocolCard, values: dict[Scale, Values]) -> None:
+    def __init__(self, card: ProtocolCard, values: dict[Scale, SegmentationValues]) -> None:
         self.card, self.values = card, values
 
     def annotations(self, data_root: Path) -> dict[str, str]:
@@ -202,7 +202,7 @@ def _fingerprints(*parts: Masked) -> dict[str, str]:
     return {part.images.name: part.fingerprint() for part in parts}
 
 
-def _train(model: Fcn, values: Values, train: Masked, checkpoint: Path, context: Context) -> None:
+def _train(model: Fcn, values: SegmentationValues, train: Masked, checkpoint: Path, context: Context) -> None:
     crops = Crops(train, values, model.backbone.input, context.seed)
 
     def source(order: TrainOrder) -> Iterator[Crop]:
@@ -226,7 +226,7 @@ def _train(model: Fcn, values: Values, train: Masked, checkpoint: Path, context:
     )
 
 
-def _test(model: Fcn, values: Values, test: Masked, context: Context) -> tuple[np.ndarray, bytes]:
+def _test(model: Fcn, values: SegmentationValues, test: Masked, context: Context) -> tuple[np.ndarray, bytes]:
     """(true class, predicted class) pixels of all test images, each at its own size; and a sheet of some of them."""
     counts = np.zeros((len(NAMES), len(NAMES)), dtype=np.int64)
     places, tiles = pictures.shown(len(test)), []
@@ -264,7 +264,7 @@ CARD = ProtocolCard(
         for split in ("train", "val")
     ),
 )
-DESK = Values(
+DESK = SegmentationValues(
     course=Course(Steps(1_300), 4, Cosine(warmup=Warmup(Steps(20), 0.01)), "bf16"),
     optimizer=Adam(lr=2e-4, weight_decay=1e-4, decoupled=True),
     head_rate=25.0,
@@ -279,7 +279,7 @@ DESK = Values(
 voc12_seg_fcn_moco = Segmentation(
     CARD,
     {
-        "paper": Values(
+        "paper": SegmentationValues(
             course=Course(Steps(30_000), 16, Milestones((Steps(21_000), Steps(27_000)))),  # 70 and 90 % of the training
             optimizer=SGD(lr=0.003, momentum=0.9, weight_decay=1e-4),
         ),

@@ -1,0 +1,217 @@
+"""One to n processes under torchrun: who am I, and what do we know together. Everything is a no-op for one process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from benchmark.core.errors import UserError
+
+# Gradients are sent in pieces of this size while the backward pass goes on; it is DistributedDataParallel's default. On
+# two gloo processes a single piece made a whole ResNet-50's step take twice as long; 4 and 12 MB do as well as 25.
+BUCKET_BYTES = 25 << 20
+
+
+def start(device: str) -> torch.device:
+    """Join the other processes if torchrun started several, and return this process's device."""
+    on_gpu = device.startswith("cuda")
+    if on_gpu and not torch.cuda.is_available():
+        raise UserError(f"device {device!r}: torch sees no GPU here; give --device cpu")
+    if on_gpu and (number := device.partition(":")[2]) and int(number) >= torch.cuda.device_count():
+        raise UserError(f"device {device!r}: torch sees {torch.cuda.device_count()} GPUs here, numbered from 0")
+    if device == "cuda":
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+        torch.cuda.set_device(device)
+    if "RANK" in os.environ and not dist.is_initialized():
+        # gloo carries what lies on the CPU, such as the processes' decisions, without a wait for the GPU
+        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+    return torch.device(device)
+
+
+def stop() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def barrier() -> None:
+    agree(True)
+
+
+def agree(wish: bool) -> bool:
+    """Process 0's answer, on all processes."""
+    if world_size() == 1:
+        return wish
+    answer = torch.tensor(int(wish))
+    dist.broadcast(answer, src=0)
+    return bool(answer)
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Run the block on all processes or fail on all: the UserError of one becomes everyone's, so that none waits for
+    one that has given up. The block itself must not communicate."""
+    fault: UserError | None = None
+    try:
+        yield
+    except UserError as error:
+        fault = error
+    faults = [str(fault) if fault else None]
+    if world_size() > 1:
+        faults *= world_size()
+        dist.all_gather_object(faults, str(fault) if fault else None)
+    for message in faults:
+        if message is not None:
+            raise UserError(message) from fault
+
+
+@contextmanager
+def lost_process_told() -> Iterator[None]:
+    """A process that ends early breaks the connections of the others: say that, in place of a traceback each."""
+    try:
+        yield
+    except RuntimeError as error:
+        if world_size() > 1 and (isinstance(error, dist.DistError) or "by peer" in str(error)):
+            raise UserError(
+                "another process of this run has ended; its own message, above or below, says why"
+            ) from error
+        raise
+
+
+def gather(values: Tensor) -> Tensor:
+    """(B, ...) on each process -> (processes * B, ...) in rank order on all. Carries no gradient."""
+    if world_size() == 1:
+        return values
+    parts = [torch.empty_like(values, memory_format=torch.contiguous_format) for _ in range(world_size())]
+    dist.all_gather(parts, values.contiguous())
+    return torch.cat(parts)
+
+
+def own_share(values: Tensor) -> Tensor:
+    """The rows of a gathered tensor that this process put in."""
+    size = len(values) // world_size()
+    return values[rank() * size : (rank() + 1) * size]
+
+
+def sum_over_processes(values: Tensor) -> Tensor:
+    if world_size() > 1:
+        dist.all_reduce(values)
+    return values
+
+
+def mean_over_processes(values: Tensor) -> Tensor:
+    return sum_over_processes(values / world_size()) if world_size() > 1 else values
+
+
+def average(tensors: Sequence[Tensor]) -> None:
+    """Replace each float32 tensor by its mean over processes, all in one exchange."""
+    if world_size() == 1 or not tensors:
+        return
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors]).div_(world_size())
+    dist.all_reduce(flat)
+    for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(mean.view_as(tensor))
+
+
+def running_statistics(module: nn.Module) -> list[Tensor]:
+    """Of every BatchNorm layer below: each process's follow its own share of the batch, until they are averaged."""
+    if world_size() == 1:
+        return []
+    layers = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    return [t for layer in layers for t in (layer.running_mean, layer.running_var) if t is not None]
+
+
+class GradientAverager:
+    """Replaces the gradients of some parameters by their means over processes.
+
+        loss.backward()        # meanwhile, gradients leave in buckets, the last layers' first
+        averager.finish()
+
+    The means are those of DistributedDataParallel, bit for bit on two processes. (It divides before it sums, which is
+    the same where the division is exact; and on more processes the order of the sums is the library's.) A parameter
+    must get a gradient on all processes or on none.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        self.buckets: list[_Bucket] = []
+        self.sent = 0
+        if world_size() == 1:
+            return
+        for part in _parts(list(reversed(parameters))):
+            bucket = _Bucket(part)
+            self.buckets.append(bucket)
+            for parameter in part:
+                parameter.register_post_accumulate_grad_hook(partial(self._arrived, bucket))
+
+    def _arrived(self, bucket: _Bucket, parameter: nn.Parameter) -> None:
+        bucket.missing -= 1
+        # in one order on all processes, however the backward pass runs
+        while self.sent < len(self.buckets) and self.buckets[self.sent].missing == 0:
+            self.buckets[self.sent].send()
+            self.sent += 1
+
+    def finish(self) -> None:
+        """Send what is left, and set the gradients once the means are there."""
+        for bucket in self.buckets[self.sent :]:  # some of its parameters had no part in this loss
+            bucket.send()
+        for bucket in self.buckets:
+            bucket.receive()
+        self.sent = 0
+
+
+class _Bucket:
+    """Some parameters, and one flat tensor that carries their gradients."""
+
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        self.parameters, self.missing = parameters, len(parameters)
+        self.flat = parameters[0].new_empty(sum(p.numel() for p in parameters))
+        self.parts = self.flat.split([p.numel() for p in parameters])
+        self.wait: Callable[[], object] = lambda: None
+
+    def send(self) -> None:
+        gradients = [
+            torch.zeros_like(part) if parameter.grad is None else _in_memory_order(parameter.grad)
+            for parameter, part in zip(self.parameters, self.parts, strict=True)
+        ]
+        torch.cat(gradients, out=self.flat)
+        self.wait = dist.all_reduce(self.flat, async_op=True).wait
+
+    def receive(self) -> None:
+        self.wait()
+        for parameter, part in zip(self.parameters, self.parts, strict=True):
+            if parameter.grad is not None:
+                torch.mul(part, 1 / world_size(), out=_in_memory_order(parameter.grad))
+        self.missing = len(self.parameters)
+
+
+def _in_memory_order(gradient: Tensor) -> Tensor:
+    """The gradient's numbers as they lie in memory, without a copy: autograd keeps gradients dense, their axes ordered
+    as the parameter's."""
+    return gradient.as_strided((gradient.numel(),), (1,))
+
+
+def _parts(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
+    """Consecutive runs of at least BUCKET_BYTES, of one type each."""
+    part: list[nn.Parameter] = []
+    for parameter in parameters:
+        if part and (
+            part[0].dtype != parameter.dtype or sum(p.numel() * p.element_size() for p in part) >= BUCKET_BYTES
+        ):
+            yield part
+            part = []
+        part.append(parameter)
+    if part:
+        yield part

@@ -1,0 +1,63 @@
+"""Random numbers as a function of position, not of history: the same on every device, process count and resumption."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+MASK = (1 << 64) - 1
+
+
+class Stream(IntEnum):
+    """Which of a run's random streams: every one there is, so that no two ever share their numbers."""
+
+    VIEWS = 1
+    ORDER = 2
+    STEP = 3  # the seed that all processes share at a step
+    EPOCH_START = 4
+    IN_STEP = 5
+    EMBED = 6
+    LINEAR_HEADS = 11
+    FINE_TUNED_HEAD = 12
+    SEGMENTATION_HEAD = 13
+    DETECTION_HEADS = 14
+
+
+class SplitStream(IntEnum):
+    """Of splits, which NumPy draws: what is held out must not be what a labelled fraction draws first."""
+
+    LABELLED = 1
+    HELD_OUT = 2
+
+
+def mix(*parts: int) -> int:
+    """One 63-bit key of several integers (the finaliser of splitmix64, Steele et al., OOPSLA 2014, after each part)."""
+    state = 0
+    for part in parts:
+        state = (state + (part & MASK) + 0x9E3779B97F4A7C15) & MASK
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & MASK
+        state ^= state >> 31
+    return state >> 1
+
+
+def uniform_integers(seed: int, keys: Tensor, count: int, high: int) -> Tensor:
+    """(B,) int64 keys -> (B, count) int64, uniform in [0, high) up to a bias of high / 2^63; row b depends on
+    seed and keys[b] alone."""
+    column = torch.arange(count, device=keys.device)
+    state = (keys[:, None] * _signed(0x9E3779B97F4A7C15)) + (column + 1) * _signed(0xD1B54A32D192ED03) + mix(seed)
+    state = (state ^ _shift(state, 30)) * _signed(0xBF58476D1CE4E5B9)  # int64 arithmetic wraps, as the hash wants
+    state = (state ^ _shift(state, 27)) * _signed(0x94D049BB133111EB)
+    state = state ^ _shift(state, 31)
+    return _shift(state, 1) % high
+
+
+def _shift(values: Tensor, bits: int) -> Tensor:
+    """Logical right shift: torch's own keeps the sign."""
+    return (values >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _signed(constant: int) -> int:
+    return constant - (1 << 64) if constant >= 1 << 63 else constant

@@ -1,0 +1,43 @@
+"""Files appear whole, and are known by their bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from uuid import uuid4
+
+from benchmark.core.errors import UserError
+
+
+def write_whole(path: Path, content: bytes | memoryview) -> None:
+    """Write under a temporary name in the same folder, flush to disk, then rename: a reader never sees half a file, and
+    a full disk leaves the old file as it was."""
+    temporary = path.parent / f".{path.name}.{uuid4().hex[:8]}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:  # with the permissions of any new file, which tempfile would not give
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"{path}: could not be written ({error.strerror}); free space there and run again") from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove what `write_whole` had under temporary names anywhere below `folder` when it was killed. Only for who is
+    alone there: another process's unfinished files look the same."""
+    for path in list(folder.rglob(".*")):
+        if re.fullmatch(r"\..+\.[0-9a-f]{8}", path.name):
+            path.unlink(missing_ok=True)
+
+
+def file_hash(path: Path) -> str:
+    """Twelve hex digits of the file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]

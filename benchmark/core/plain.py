@@ -1,0 +1,84 @@
+"""Plain values: whether they are what a dataclass's type hints promise, and what they are as JSON. Imports no torch."""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args, get_origin
+
+from benchmark.core.errors import UserError
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """An int does for a float, a bool for neither; floats are finite; tuples have the hint's length; of a dictionary
+    every key and value fits."""
+    if hint is Any:
+        return True
+    if hint is float:  # an int may be more than any float
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return is_number and abs(value) <= sys.float_info.max
+    origin, arguments = _parts(hint)
+    if origin is typing.Literal:
+        return value in arguments
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, one) for one in arguments)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        hints = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
+        return len(value) == len(hints) and all(map(fits, value, hints))
+    if origin is dict:
+        key, inner = arguments
+        return isinstance(value, dict) and all(fits(k, key) and fits(one, inner) for k, one in value.items())
+    return isinstance(value, origin or hint) and not (hint is int and isinstance(value, bool))
+
+
+@functools.cache  # asked for every value of every record
+def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    return get_origin(hint), get_args(hint)
+
+
+def misfits(instance: Any) -> Iterator[str]:
+    """Each field of a dataclass whose value is of another type than its hint, told in words."""
+    for name, hint in typing.get_type_hints(type(instance)).items():
+        if not fits(getattr(instance, name), hint):
+            yield f"{name} is {getattr(instance, name)!r}, which is no {in_words(hint)}"
+
+
+def in_words(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint).replace("typing.", "")
+
+
+def at_least(instance: Any, **least: float) -> None:
+    """Raises UserError unless each field named is at least that much, and finite."""
+    for name, bound in least.items():
+        value = getattr(instance, name)
+        if not bound <= value < math.inf:
+            raise UserError(f"{type(instance).__name__}: {name} must be at least {bound}, not {value!r}")
+
+
+def as_plain(value: Any) -> Any:
+    """Any recipe value as JSON-ready data; dataclasses keep their class name under "is"."""
+    if is_dataclass(value) and not isinstance(value, type):
+        kept = {f.name: as_plain(getattr(value, f.name)) for f in fields(value) if f.metadata.get("resolved", True)}
+        return {"is": type(value).__name__, **kept}
+    if isinstance(value, Mapping):
+        return {key: as_plain(value[key]) for key in value}
+    if isinstance(value, tuple | list):
+        return [as_plain(item) for item in value]
+    return value
+
+
+def flat(recipe: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every leaf of a recipe as (dotted key, value), in field order."""
+    plain = recipe if isinstance(recipe, dict) else as_plain(recipe)
+    for key, value in plain.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,112 @@
+"""`sslbench check`: are all records sound, current and where they were? Says what is not."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from benchmark.core.errors import UserError
+from benchmark.gate.staleness import DataNow, own_hashes, stale_records
+from benchmark.gate.targets import GateFinding, as_csv, compare, expect, not_accepted, read_expected, with_pretraining
+from benchmark.records.record import Record, read_published, scan_published, scan_runs
+from benchmark.records.soundness import faults
+from benchmark.tables.board import Board
+from benchmark.tables.ledger import LEADERBOARDS
+from benchmark.tables.pages import boards, shown_records
+from benchmark.transfers.contract import ProtocolCard
+
+EXPECTED = "expected.csv"
+
+
+def check(
+    runs: Path,
+    scale: str | None,
+    cards: Mapping[str, ProtocolCard],
+    data_now: DataNow | None = None,
+    leaderboards: Path = LEADERBOARDS,
+) -> list[GateFinding]:
+    """Everything that is the matter. A number is judged by its runs below `runs` where there are any, else by its
+    published records. scale: None is all. data_now: of the data that is there, to tell stale records."""
+    published, bad = scan_published(leaderboards / "measured")
+    fresh, bad_runs = scan_runs(runs)
+    expected = [line for line in read_expected(leaderboards / EXPECTED) if scale in (None, line.scale)]
+    published, fresh = ([record for record in some if scale in (None, record.scale)] for some in (published, fresh))
+    judged = _judged(with_pretraining(published), with_pretraining(fresh))
+    changed = not_accepted(expected, published)
+    stale = stale_records(published, data_now)
+    return [
+        *(GateFinding("bad record", text) for text in (*bad, *bad_runs)),
+        *(GateFinding("bad record", text) for text in _unsound(_published_below(leaderboards, published), cards)),
+        *(
+            GateFinding("bad record", text)
+            for text in _unsound({runs / record.path: record for record in fresh}, cards)
+        ),
+        *(GateFinding("not accepted", f"{path.as_posix()}: {why}") for path, why in sorted(changed.items())),
+        *compare(expected, judged),
+        *_against_papers(judged, leaderboards),
+        *(GateFinding("stale", f"{path.as_posix()}: {why}", fails=False) for path, why in sorted(stale.items())),
+    ]
+
+
+def accepted(leaderboards: Path, cards: Mapping[str, ProtocolCard]) -> str:
+    """expected.csv as the published records would have it. Raises UserError for a record whose numbers cannot be."""
+    records = list(read_published(leaderboards / "measured"))
+    if bad := list(_unsound(_published_below(leaderboards, records), cards)):
+        raise UserError(f"{'; '.join(bad)}; run these again, or delete them")
+    return as_csv(expect(with_pretraining(records), cards, own_hashes().values()))
+
+
+def flagged(records: Sequence[Record], leaderboards: Path = LEADERBOARDS) -> dict[Path, str]:
+    """Published path -> what tables must say of a record: that it is stale, or not the one that was accepted, or that
+    one beside it is gone."""
+    path = leaderboards / EXPECTED
+    changed = not_accepted(read_expected(path), records) if path.is_file() else {}
+    stale = stale_records(records)
+    there = {record.published_path for record in records}
+    gone: dict[Path, list[str]] = defaultdict(list)
+    for path in sorted(changed.keys() - there):
+        gone[path.parent].append(f"{path.name} is {changed[path]}")
+    why = {path: [changed.get(path), stale.get(path), *gone.get(path.parent, ())] for path in sorted(there)}
+    return {path: "; ".join(filter(None, found)) for path, found in why.items() if any(found)}
+
+
+def current_boards(leaderboards: Path = LEADERBOARDS) -> dict[str, Board]:
+    """Every table from published records alone, with those marked that are stale or not the accepted ones."""
+    records = shown_records(leaderboards)
+    return boards(records, leaderboards, flagged(records, leaderboards), current=frozenset(own_hashes().values()))
+
+
+def _judged(published: Sequence[Record], fresh: Sequence[Record]) -> list[Record]:
+    there = {(record.scale, record.recipe, record.transfer) for record in fresh}
+    return [*fresh, *(r for r in published if (r.scale, r.recipe, r.transfer) not in there)]
+
+
+def _published_below(leaderboards: Path, records: Sequence[Record]) -> dict[Path, Record]:
+    return {leaderboards / "measured" / record.published_path: record for record in records}
+
+
+def _unsound(records: Mapping[Path, Record], cards: Mapping[str, ProtocolCard]) -> Iterator[str]:
+    """What no such record can say, under the protocol's card as it is now: one of an old version is stale anyhow."""
+    for path, record in records.items():
+        card = cards.get(record.transfer)
+        if card and card.version == record.transfer_version:
+            yield from (f"{path}: {text}" for text in faults(record, card.metrics))
+
+
+def _against_papers(records: Sequence[Record], leaderboards: Path) -> Iterator[GateFinding]:
+    """Numbers measured at paper scale that are not within their transfer's tolerance of the reported one."""
+    paper = [record for record in records if record.scale == "paper"]
+    for one in boards(paper, leaderboards, also_unmeasured=False).values() if paper else ():
+        for line in one.lines:
+            for index, head in enumerate(one.heads):
+                if head.kind == "verdict" and line[index].text in ("above", "below"):
+                    measured, gap = line[index - 2], line[index - 1]
+                    text = f"{one.layout.key}, {line[0].text}, {head.column}: {measured.text} measured at paper scale"
+                    yield GateFinding("moved", f"{text}, {gap.text}: {line[index].text} the reported number")
+
+
+def report(findings: Sequence[GateFinding]) -> str:
+    lines = [f"{one.kind.upper():12} {one.text}" for one in sorted(findings, key=lambda one: (one.fails, one.kind))]
+    failing = sum(one.fails for one in findings)
+    return "\n".join([*lines, f"{failing} findings fail the gate, {len(findings) - failing} do not."])

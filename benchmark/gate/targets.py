@@ -1,0 +1,270 @@
+"""The gate: records against leaderboards/expected.csv, whose tolerances come from the spread over seeds.
+
+leaderboards/expected.csv   scale, recipe, transfer, metric -> target and tolerance, and the runs they came from
+
+Besides the scores there are the last losses of each pretraining: at smoke scale scores are near chance, and a broken
+method shows in its loss alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.core.errors import UserError
+from benchmark.core.plain import fits
+from benchmark.records.record import Record
+from benchmark.tables.ledger import NUMBER, csv_lines
+
+if TYPE_CHECKING:
+    from benchmark.transfers.contract import ProtocolCard
+
+LEVEL = 0.999  # of each number; a table's worth of numbers that did not move then stays silent about 95 times in 100
+ENOUGH = 4  # degrees of freedom; with fewer, the spread is pooled over all protocols of the scale
+
+PRETRAINING = "pretraining"  # stands for a transfer, where the numbers are the last losses of a run
+PRETRAINING_VERSION = 1
+
+RUNS = re.compile(r"\d+@[0-9a-f]{12}( \d+@[0-9a-f]{12})*", re.ASCII)
+Key = tuple[str, str, str, str]  # scale, recipe, transfer, metric
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A line of expected.csv.
+
+    direction: which way is better, "higher" or "lower". tolerance: how far one more run may lie from the target.
+    runs: "seed@hash" of the records that the target is the mean of, separated by spaces; a record of another hash was
+          edited or replaced. For losses the hash is the backbone file's: they stand in the records of its transfers.
+    """
+
+    scale: str
+    recipe: str
+    transfer: str
+    metric: str
+    direction: str
+    target: str
+    tolerance: str
+    transfer_version: str
+    transfer_data: str
+    recipe_hash: str
+    runs: str
+
+    @property
+    def key(self) -> Key:
+        return self.scale, self.recipe, self.transfer, self.metric
+
+    @property
+    def hashes(self) -> dict[Path, str]:
+        """Published path of each record -> its hash."""
+        if self.transfer == PRETRAINING:
+            return {}
+        pairs = (run.split("@") for run in self.runs.split())
+        return {Path(self.scale, self.recipe, self.transfer, f"seed{seed}.json"): one for seed, one in pairs}
+
+
+@dataclass(frozen=True)
+class GateFinding:
+    """kind: what is the matter. fails: the gate, or is only told."""
+
+    kind: str
+    text: str
+    fails: bool = True
+
+
+def with_pretraining(records: Iterable[Record]) -> list[Record]:
+    """The records, and one more for each pretraining that they come from, whose metrics are its last losses. Records of
+    before losses were kept add none."""
+    records = list(records)
+    runs: dict[tuple[str, str, int, str], Record] = {}
+    for record in records:
+        losses = record.origin.get("losses")
+        if losses and fits(losses, dict[str, float]):
+            runs[record.scale, record.recipe, record.seed, record.backbone_hash] = replace(
+                record,
+                transfer=PRETRAINING,
+                transfer_version=PRETRAINING_VERSION,
+                transfer_data={str(record.origin.get("data")): str(record.origin.get("data_fingerprint"))},
+                metrics=losses,
+            )
+    return [*records, *runs.values()]
+
+
+def expect(
+    records: Sequence[Record], cards: Mapping[str, ProtocolCard], current: Collection[str] = ()
+) -> list[Expected]:
+    """Targets and tolerances from records: the mean over seeds, and a prediction interval for one more run from the
+    spread over seeds. cards: of the protocols as they are now, and current: hashes of the recipes as they would run
+    now; records of these go before others. Raises UserError if no recipe has two seeds at a scale."""
+    groups = _groups(records, cards, current)
+    lines = []
+    for key, found in sorted(groups.items()):
+        scale, recipe, transfer, metric = key
+        is_loss = transfer == PRETRAINING
+        spread, freedom = _spread(groups, key)
+        if is_loss and not freedom:
+            continue
+        if not freedom:
+            raise UserError(f"{scale} scale: no recipe has two seeds, so nobody knows the spread; run more seeds")
+        one = found[0]
+        target = statistics.fmean(record.metrics[metric] for record in found)
+        width = _quantile(freedom) * spread * (1 + 1 / len(found)) ** 0.5
+        digits = 6 if is_loss else 3  # some losses are small
+        higher = cards[transfer].higher_is_better if transfer in cards else not is_loss
+        lines.append(
+            Expected(
+                scale,
+                recipe,
+                transfer,
+                metric,
+                "higher" if higher else "lower",
+                f"{target:.{digits}f}",
+                f"{width:.{digits}f}",
+                str(one.transfer_version),
+                _data(one),
+                one.recipe_hash,
+                " ".join(f"{record.seed}@{record.backbone_hash if is_loss else record.hash}" for record in found),
+            )
+        )
+    return lines
+
+
+def _groups(
+    records: Sequence[Record], cards: Mapping[str, ProtocolCard], current: Collection[str]
+) -> dict[Key, list[Record]]:
+    """Seeds of one number, and of one setting, version and data: the current ones, else those with most seeds, else
+    with the lowest."""
+    groups: dict[Key, dict[tuple[str, int, str], list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        for metric in record.metrics:
+            key = record.scale, record.recipe, record.transfer, metric
+            groups[key][record.recipe_hash, record.transfer_version, _data(record)].append(record)
+
+    def rank(alike: list[Record]) -> tuple[bool, bool, int, int]:
+        one = alike[0]
+        is_current = one.transfer in cards and one.transfer_version == cards[one.transfer].version
+        return one.recipe_hash in current, is_current, len(alike), -min(record.seed for record in alike)
+
+    chosen = {key: max(found.values(), key=rank) for key, found in groups.items()}
+    return {key: sorted(alike, key=lambda record: record.seed) for key, alike in chosen.items()}
+
+
+def _data(record: Record) -> str:
+    return " ".join(f"{name}={record.transfer_data[name]}" for name in sorted(record.transfer_data))
+
+
+def _spread(groups: Mapping[Key, Sequence[Record]], key: Key) -> tuple[float, int]:
+    """(standard deviation over seeds, its degrees of freedom): of scores, pooled over recipes; of losses, the recipe's
+    own, for those of two methods are of different sizes."""
+    scale, _, transfer, metric = key
+    values = {one: [r.metrics[one[3]] for r in found] for one, found in groups.items()}
+    if transfer == PRETRAINING:
+        same = [values[key]]
+    else:
+        same_scale = {one: found for one, found in values.items() if one[0] == scale and one[2] != PRETRAINING}
+        same = [found for one, found in same_scale.items() if one[2:] == (transfer, metric)]
+        if sum(len(found) - 1 for found in same) < ENOUGH:
+            same = list(same_scale.values())
+    freedom = sum(len(found) - 1 for found in same)
+    squares = sum(statistics.pvariance(found) * len(found) for found in same)
+    return ((squares / freedom) ** 0.5 if freedom else 0.0), freedom
+
+
+@functools.cache
+def _quantile(freedom: int) -> float:
+    from scipy.stats import t  # a second to import
+
+    return float(t.ppf((1 + LEVEL) / 2, freedom))
+
+
+def compare(expected: Sequence[Expected], records: Sequence[Record]) -> Iterator[GateFinding]:
+    """What moved, is missing, or cannot be compared. Numbers without an expectation are no finding."""
+    by_key: dict[Key, list[Record]] = defaultdict(list)
+    for record in records:
+        for metric in record.metrics:
+            by_key[record.scale, record.recipe, record.transfer, metric].append(record)
+    for line in expected:
+        name = f"{line.scale} {line.recipe} {line.transfer} {line.metric}"
+        found = by_key.get(line.key, [])
+        if not found:
+            yield GateFinding("missing", f"{name}: {line.target} expected, and there is no record")
+            continue
+        for record in found:
+            if (str(record.transfer_version), _data(record)) != (line.transfer_version, line.transfer_data):
+                was = f"v{line.transfer_version} on {line.transfer_data}"
+                yield GateFinding(
+                    "incomparable", f"{name} seed {record.seed}: the target is of {was}; accept a new one"
+                )
+        yield from _moved(
+            line, name, [record for record in found if str(record.transfer_version) == line.transfer_version]
+        )
+
+
+def _moved(line: Expected, name: str, found: Sequence[Record]) -> Iterator[GateFinding]:
+    found = [record for record in found if _data(record) == line.transfer_data]
+    if not found:
+        return
+    value = statistics.fmean(record.metrics[line.metric] for record in found)
+    gap = value - float(line.target)
+    if {record.recipe_hash for record in found} != {line.recipe_hash}:
+        yield GateFinding(
+            "settings", f"{name}: not the settings that the target came from ({line.recipe_hash})", fails=False
+        )
+    if abs(gap) > float(line.tolerance):
+        way = "better" if (gap > 0) == (line.direction == "higher") else "worse"
+        digits = 4 if line.transfer == PRETRAINING else 1
+        yield GateFinding(
+            "moved",
+            f"{name}: {float(line.target):.{digits}f} ± {float(line.tolerance):.{digits}f} expected, "
+            f"{value:.{digits}f} now (seeds {', '.join(str(record.seed) for record in found)}): "
+            f"{gap:+.{digits}f}, {way}",
+        )
+
+
+def not_accepted(expected: Sequence[Expected], published: Sequence[Record]) -> dict[Path, str]:
+    """Published path -> why, of every record that is not the one that expected.csv was written from."""
+    hashes = {path: one for line in expected for path, one in line.hashes.items()}
+    there = {record.published_path: record for record in published}
+    why = dict.fromkeys(hashes.keys() - there.keys(), "not there, though expected.csv speaks of it")
+    why |= dict.fromkeys(there.keys() - hashes.keys(), "expected.csv does not know it")
+    now = {path: there[path].hash for path in hashes.keys() & there.keys()}
+    return why | {
+        path: f"edited or replaced: {now[path]}, not {hashes[path]}" for path in now if now[path] != hashes[path]
+    }
+
+
+def as_csv(expected: Iterable[Expected]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(f.name for f in fields(Expected))
+    writer.writerows(astuple(line) for line in expected)
+    return text.getvalue()
+
+
+def read_expected(path: Path) -> list[Expected]:
+    """Read strictly: a wrong header, a cell too many, a target that is no number or that stands there twice is a
+    UserError naming file and line."""
+    if not path.is_file():
+        raise UserError(f"{path}: not there; `sslbench check --accept` writes it from the published records")
+    lines: dict[Key, Expected] = {}
+    for number, line in csv_lines(Expected, path):
+        where = f"{path}, line {number}"
+        for word in (line.target, line.tolerance):
+            if not NUMBER.fullmatch(word):
+                raise UserError(f"{where}: {word!r} is no number")
+        if line.direction not in ("higher", "lower"):
+            raise UserError(f"{where}: direction is {line.direction!r}, not higher or lower")
+        if not RUNS.fullmatch(line.runs):
+            raise UserError(f"{where}: runs are {line.runs!r}, not seed@hash")
+        if line.key in lines:
+            raise UserError(f"{where}: a second target for {' '.join(line.key)}")
+        lines[line.key] = line
+    return list(lines.values())

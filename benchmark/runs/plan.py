@@ -1,0 +1,317 @@
+"""What a run would be, found without running it: every figure with its formula or its source.
+
+The method is built from torch's fake tensors, which have shapes and no memory, and takes one step with them. That
+counts its operations and what backward has to keep, of a method with a 49 GB bank too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from tabulate import tabulate
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmark.backbones import build_backbone
+from benchmark.backbones.contract import InputSpec
+from benchmark.core.errors import UserError
+from benchmark.core.optimisation import SGD, Cosine, Milestones, Schedule
+from benchmark.core.plain import as_plain
+from benchmark.data.batch import Batch
+from benchmark.data.datasets import DATASETS, open_dataset
+from benchmark.method import Method
+from benchmark.recipe.contract import Recipe, with_change
+from benchmark.recipe.scales import Scale, at_scale
+
+TYPICAL_IMAGE = (500, 375)  # width and height most ImageNet photographs have; views crop, so it decides nothing
+SHARDS = (8, 32)  # processes that per-image buffers are shown divided over
+
+FEW_IMAGES = 4
+MOST_REAL_BYTES = 4e9
+
+Line = tuple[str, str, str]  # (what, value, how it comes about)
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """What the estimate of GPU-hours assumes: the data sheet's peak, and the share of it that training reaches."""
+
+    tflops: float
+    utilisation: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one process's share of one step: operations, bytes kept for backward, and how they were found, or why not."""
+
+    flops: int = 0
+    kept_bytes: int = 0
+    how: str = ""
+
+
+def plan(recipe: Recipe, scale: Scale, processes: int, num_images: int | None, data: Path | None, gpu: Gpu) -> str:
+    """The whole plan as text. Raises UserError if the number of images is unknown or the batch cannot be divided."""
+    changed = at_scale(recipe, scale)
+    if changed.batch_size % processes:
+        raise UserError(f"batch_size {changed.batch_size} cannot be divided over {processes} processes")
+    count, source = _count_images(changed, scale, num_images, data)
+    steps_per_epoch = max(count // changed.batch_size, 1)
+    total = changed.length.steps(steps_per_epoch)
+    fake = FakeTensorMode()
+    method = _build_fake(changed, count, fake)
+    sections = [
+        ("Run", [*_length_lines(changed, count, source, steps_per_epoch, total)]),
+        ("Rates", [*_rate_lines(changed, total, steps_per_epoch)]),
+        ("Settings", [*_setting_lines(changed)]),
+        ("State", [*_state_lines(changed, method, count)]),
+        ("Cost", [*_cost_lines(changed, method, fake, count, total, processes, gpu)] if total else []),
+    ]
+    title = f"{changed.title} at {scale} scale" + (f"; {changed.reported}" if changed.reported else "")
+    sections.append(("Changed", [(change.key, _short(change.value), change.why) for change in recipe.overrides]))
+    texts = [f"{name}\n{_aligned(lines)}" for name, lines in sections if lines]
+    return "\n\n".join([title, *texts, f"Desk against paper\n{_desk_against_paper(recipe)}"])
+
+
+def _aligned(lines: list[Line]) -> str:
+    return tabulate(lines, tablefmt="plain", colalign=("left", "right", "left"), disable_numparse=True)
+
+
+def _count_images(recipe: Recipe, scale: Scale, num_images: int | None, data: Path | None) -> tuple[int, str]:
+    if num_images is not None:
+        return num_images, "as given"
+    if data or scale != "paper":
+        root = data or Path("data", scale)
+        return len(open_dataset(root, recipe.data, "train")), f"{recipe.data}/train in {root}"
+    if recipe.data not in DATASETS:
+        raise UserError(f"there is no dataset {recipe.data!r}; known: {', '.join(DATASETS)}")
+    images, _ = DATASETS[recipe.data].SPLITS["train"]
+    return images, f"{recipe.data}/train, complete"
+
+
+def _length_lines(recipe: Recipe, images: int, source: str, steps_per_epoch: int, total: int) -> Iterator[Line]:
+    yield "images", f"{images:,}", source
+    yield "batch", f"{recipe.batch_size:,}", "recipe, over all processes"
+    yield "steps per epoch", f"{steps_per_epoch:,}", f"{images:,} // {recipe.batch_size:,}, the last images left out"
+    yield "epochs", f"{total / steps_per_epoch:,.6g}", "steps / steps per epoch"
+    yield "steps", f"{total:,}", f"recipe, length = {_short(recipe.length)}"
+    yield "precision", recipe.precision, "recipe"
+
+
+def _rate_lines(recipe: Recipe, total: int, steps_per_epoch: int) -> Iterator[Line]:
+    for step, why in _milestones(recipe.schedule, total, steps_per_epoch):
+        factor = recipe.schedule.factor(step, total, steps_per_epoch)
+        for player, optimizer in recipe.optimizers.items():
+            formula = f"{optimizer.lr:g} x {factor:.6g}, {why}"
+            yield f"lr of {player} at step {step:,}", f"{optimizer.lr * factor:.6g}", formula
+
+
+def _setting_lines(recipe: Recipe) -> Iterator[Line]:
+    """Every value of the method, the backbone and the optimizers, with the flag that changes it."""
+    parts = {"method": recipe.method, "backbone": recipe.backbone}
+    parts |= {f"optimizers.{player}": optimizer for player, optimizer in recipe.optimizers.items()}
+    for part, values in parts.items():
+        for name, value in vars(values).items():
+            yield name, _short(value), f"--recipe.{part}.{name}"
+
+
+def _milestones(schedule: Schedule, total: int, steps_per_epoch: int) -> list[tuple[int, str]]:
+    """(step, what happens there), in order of steps; two things at one step are told together."""
+    if not total:
+        return []
+    points = [(0, "the first step")]
+    if schedule.warmup:
+        points.append((schedule.warmup.span.steps(steps_per_epoch), "warm-up ends"))
+    if isinstance(schedule, Milestones):
+        points += [(at.steps(steps_per_epoch), f"dropped by {schedule.gamma:g}") for at in schedule.at]
+    if isinstance(schedule, Cosine):
+        points += [(round(part * (total - 1)), f"{part:.0%} of the cosine") for part in (0, 0.25, 0.5, 0.75)]
+    points.append((total - 1, "the last step"))
+    told: dict[int, list[str]] = {}
+    for step, why in points:
+        if step < total:
+            told.setdefault(step, []).append(why)
+    return [(step, ", ".join(told[step])) for step in sorted(told)]
+
+
+def _build(recipe: Recipe, num_images: int) -> Method:
+    backbone = build_backbone(recipe.backbone, InputSpec(recipe.image_size))
+    return recipe.method.build(backbone, num_images)
+
+
+def _build_fake(recipe: Recipe, num_images: int, fake: FakeTensorMode) -> Method:
+    """Built on the meta device, where nothing is drawn or filled, then said to lie on the CPU, for autocast's sake."""
+    with torch.device("meta"):
+        method = _build(recipe, num_images)
+    with fake:
+        for module in method.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                empty = torch.empty(parameter.shape, dtype=parameter.dtype)
+                setattr(module, name, nn.Parameter(empty, parameter.requires_grad))
+            for name, buffer in module.named_buffers(recurse=False):
+                setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype))
+    return method
+
+
+def _state_lines(recipe: Recipe, method: Method, num_images: int) -> Iterator[Line]:
+    backbone = sum(p.numel() for p in method.backbone.parameters())
+    whole = sum(p.numel() for p in method.parameters())
+    yield "parameters, backbone", f"{backbone:,}", f"{recipe.backbone.name}, width {recipe.backbone.width:g}"
+    yield "parameters, method", f"{whole:,}", "backbone and heads"
+    slots = (
+        sum(
+            p.numel() * (_slots(recipe.optimizers[player]))
+            for player, params in method.players().items()
+            for p in params
+        )
+        if recipe.optimizers
+        else 0
+    )
+    yield "optimizer state", _bytes(4 * slots), "4 bytes x (1 momentum with SGD, 2 moments with Adam) of each parameter"
+    for name, buffer in method.named_buffers():
+        if name.startswith("backbone."):
+            continue
+        size = buffer.numel() * buffer.element_size()
+        shape = " x ".join(f"{n:,}" for n in buffer.shape) or "1"
+        yield f"buffer {name}", _bytes(size), f"{shape} x {buffer.element_size()} bytes"
+        if buffer.ndim and buffer.shape[0] == num_images:
+            shares = (f"{_bytes(-(-num_images // n) * size // num_images)} over {n} processes" for n in SHARDS)
+            state = "sharded here" if name in method.sharded_buffers() else "whole on each process here"
+            yield "  if sharded, on each", "", f"{', '.join(shares)}; {state}"
+
+
+def _slots(optimizer: Any) -> int:
+    return int(optimizer.momentum > 0) if isinstance(optimizer, SGD) else 2
+
+
+def _cost_lines(
+    recipe: Recipe, method: Method, fake: FakeTensorMode, count: int, total: int, processes: int, gpu: Gpu
+) -> Iterator[Line]:
+    share = recipe.batch_size // processes
+    cost = _step_cost(recipe, method, fake, share, count)
+    if not cost.flops:
+        yield "FLOPs, memory, hours", "unknown", cost.how
+        return
+    per_step = cost.flops * processes
+    hours = per_step * total / (gpu.tflops * 1e12 * gpu.utilisation) / 3600
+    yield (
+        "FLOPs per step",
+        f"{per_step:.4g}",
+        f"{cost.how}; forward and backward, {share:,} images x {processes} processes",
+    )
+    yield "FLOPs in all", f"{per_step * total:.4g}", f"x {total:,} steps"
+    yield (
+        "kept for backward",
+        _bytes(cost.kept_bytes),
+        f"on each process, {share:,} images, {recipe.precision}; gradients and workspaces come on top",
+    )
+    yield (
+        "GPU-hours, estimate",
+        f"{hours:,.0f}",
+        f"FLOPs in all / ({gpu.tflops:g}e12 a second x {gpu.utilisation:g} reached) / 3600; "
+        f"{hours / processes:,.0f} hours on {processes} GPUs. Set --peak-tflops and --utilisation to yours",
+    )
+
+
+def _step_cost(recipe: Recipe, method: Method, fake: FakeTensorMode, share: int, num_images: int) -> Cost:
+    """One step of `share` images with fake tensors; where the method looks at values before its first loss, with real
+    ones and a few images, scaled up."""
+    try:
+        with fake:
+            return _counted(recipe, method, share)
+    except (RuntimeError, NotImplementedError) as error:
+        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    size = sum(buffer.numel() * buffer.element_size() for buffer in method.buffers())
+    if size > MOST_REAL_BYTES:
+        return Cost(how=f"the method looks at values ({reason}), and its buffers are too large to fill")
+    few = min(share, FEW_IMAGES)
+    cost = _counted(recipe, _build(recipe, num_images), few)
+    scale = share / few
+    return Cost(
+        round(cost.flops * scale),
+        round(cost.kept_bytes * scale),
+        f"from {few} real images, in proportion, since the method looks at values",
+    )
+
+
+def _counted(recipe: Recipe, method: Method, share: int) -> Cost:
+    """Operations and kept bytes of one step, up to the last loss at least: what a method does after it, such as
+    updating a bank, may look at values, and costs next to nothing."""
+    own = {tensor.untyped_storage()._cdata for tensor in (*method.parameters(), *method.buffers())}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()._cdata
+        if storage not in own:
+            kept[storage] = tensor  # held, so that no later storage can take its place
+        return tensor
+
+    batch = _blank_batch(recipe, share)
+    method.train()
+    stepped = False
+    with FlopCounterMode(display=False) as counter, saved_tensors_hooks(keep, lambda tensor: tensor):
+        losses = method.losses(batch)
+        try:
+            while True:
+                with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
+                    player, loss = next(losses)
+                loss.backward(inputs=method.players()[player])
+                stepped = True
+        except StopIteration:
+            pass
+        except RuntimeError:
+            if not stepped:
+                raise
+    return Cost(
+        counter.get_total_flops(), sum(tensor.untyped_storage().nbytes() for tensor in kept.values()), "counted"
+    )
+
+
+def _blank_batch(recipe: Recipe, share: int) -> Batch:
+    with unset_fake_temporarily():  # the views work on a real image
+        torch.manual_seed(0)
+        views = recipe.method.views(Image.new("RGB", TYPICAL_IMAGE))
+    stacked = {name: torch.zeros((share, *view.shape), dtype=view.dtype) for name, view in views.items()}
+    index = torch.arange(share)
+    return Batch(stacked, index, seed=0, labels=torch.zeros_like(index) if recipe.labels else None)
+
+
+def _desk_against_paper(recipe: Recipe) -> str:
+    lines = []
+    for change in recipe.desk:
+        old = _at(recipe, change.key)
+        recipe = with_change(recipe, change.key, change.value)
+        lines.append((change.key, _short(old), _short(change.value), change.why))
+    if not lines:
+        return "no difference"
+    return tabulate(lines, headers=("key", "paper", "desk", "why"), tablefmt="plain", disable_numparse=True)
+
+
+def _at(value: Any, key: str) -> Any:
+    for part in key.split("."):
+        value = value[part] if isinstance(value, dict) else getattr(value, part)
+    return value
+
+
+def _short(value: Any) -> str:
+    """A setting on one line; dataclasses without the fields that have their default."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        told = [f for f in dataclasses.fields(value) if getattr(value, f.name) != f.default]
+        return f"{type(value).__name__}({', '.join(f'{f.name}={_short(getattr(value, f.name))}' for f in told)})"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_short, value))})"
+    return str(as_plain(value))
+
+
+def _bytes(count: float) -> str:
+    """In decimal units, as memory is sold: 655.96 MB."""
+    power = min(int(math.log10(count) // 3), 4) if count >= 1 else 0
+    return f"{count / 1000**power:.4g} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"

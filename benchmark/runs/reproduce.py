@@ -1,0 +1,159 @@
+"""From nothing to the tables: pretrain, transfer, record, for every recipe and seed. What is current is skipped."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from benchmark.core.errors import UserError
+from benchmark.core.files import write_whole
+from benchmark.engine.train import Machine, pretrain
+from benchmark.recipe.catalogue import get_recipe
+from benchmark.recipe.contract import Recipe
+from benchmark.recipe.scales import Scale
+from benchmark.records.record import Record, read_runs
+from benchmark.runs.scoring import Run, clear_workspace, is_pretrained, is_scored, pretraining_images, score
+from benchmark.runs.side_by_side import side_by_side
+from benchmark.tables.measured import collect
+from benchmark.tables.pages import in_no_table, render, shown_records
+from benchmark.transfers import find_transfers
+from benchmark.transfers.contract import Transfer
+
+
+@dataclass
+class StepLog:
+    """Times and outlives the steps of a row: one that fails is told of at the end, and the others still run."""
+
+    row: str
+    total: int
+    started: float = field(default_factory=time.monotonic)
+    seconds: dict[str, float] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    done: int = 0
+
+    def take(self, what: str, is_current: Callable[[], bool], action: Callable[[], object]) -> bool:
+        """Run `action` unless its outcome is current; whether the outcome is now there."""
+        title, mark = self._next(what)
+        began = time.monotonic()
+        try:
+            if is_current():
+                print(f"{mark}: current", flush=True)
+                return True
+            print(f"{mark} ({self._elapsed()} so far)", flush=True)
+            action()
+        except UserError as error:
+            self.failures[title] = str(error)
+        except Exception as error:  # a fault in one transfer must not lose the others
+            traceback.print_exc()
+            self.failures[title] = f"{type(error).__name__}: {error}"
+        if title in self.failures:
+            print(f"{mark}: failed, {self.failures[title]}", flush=True)
+            return False
+        self.seconds[title] = time.monotonic() - began
+        print(f"{mark}: {self.seconds[title]:.0f} s", flush=True)
+        return True
+
+    def skip(self, what: str, because: str) -> None:
+        title, mark = self._next(what)
+        self.failures[title] = because
+        print(f"{mark}: left out, {because}", flush=True)
+
+    def _next(self, what: str) -> tuple[str, str]:
+        self.done += 1
+        return f"{self.row}  {what}", f"[{self.row} {self.done}/{self.total}] {what}"
+
+    def _elapsed(self) -> str:
+        minutes, seconds = divmod(round(time.monotonic() - self.started), 60)
+        return f"{minutes}:{seconds:02d}"
+
+
+def summary(rows: Sequence[StepLog], seconds: float) -> str:
+    """What every step took, and which failed and why; `seconds`: the time in all."""
+    lines = [f"{took:7.0f} s  {title}" for steps in rows for title, took in steps.seconds.items()]
+    lines.append(f"{seconds:7.0f} s  in all")
+    lines += [f"FAILED     {title}: {why}" for steps in rows for title, why in steps.failures.items()]
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class RowWork:
+    """Brings a run and its records up to date. It is sent to other processes, so it says by name what is to be done."""
+
+    transfers: Sequence[str]
+    machine: Machine
+    recipes_dir: Path | None = None
+    transfers_dir: Path | None = None
+
+    def __call__(self, run: Run) -> StepLog:
+        recipe = run.resolved(get_recipe(run.name, self.recipes_dir))
+        known = find_transfers(self.transfers_dir)
+        steps = StepLog(f"{run.name} seed {run.seed}", 1 + len(self.transfers))
+        there = steps.take(
+            "pretrain",
+            partial(is_pretrained, run, recipe),
+            partial(_pretrain, run, recipe, self.machine),
+        )
+        scored = []
+        for name in self.transfers:
+            title, transfer = f"transfer to {name}", known[name]
+            if not there:
+                steps.skip(title, "there is no backbone")
+                continue
+            action = partial(score, transfer, run, self.machine)
+            scored.append(steps.take(title, partial(is_scored, transfer, run), action))
+        if there and all(scored):  # else the same command, given again, goes on from what lies there
+            clear_workspace(run)
+        return steps
+
+
+def reproduce(row: RowWork, runs: Sequence[Run], jobs: int, make_world: Callable[[], object] | None) -> list[StepLog]:
+    """Bring every run and its records up to date, `jobs` runs at a time. `make_world` draws the stand-in data, where
+    the scale has it."""
+    world = StepLog("world", total=1)
+    if make_world and not world.take("draw what is not there", lambda: False, make_world):
+        return [world]
+    done: dict[Run, StepLog] = {}
+    for run, steps in side_by_side(row, runs, jobs):
+        done[run] = steps
+        print(f"{len(done)} of {len(runs)} rows are done: {steps.row}", flush=True)
+    return [world, *(done[run] for run in runs)]
+
+
+def _pretrain(run: Run, recipe: Recipe, machine: Machine) -> None:
+    pretrain(recipe, run.name, pretraining_images(recipe, run.data_root), run.folder, machine)
+
+
+def current_check(
+    recipes: Mapping[str, Recipe], transfers: Mapping[str, Transfer], data_root: Path, runs: Path
+) -> Callable[[Record], bool]:
+    """Whether a record below `runs` is what would be run now; one of a recipe or transfer that is gone is not."""
+
+    def is_current(record: Record) -> bool:
+        if record.recipe not in recipes or record.transfer not in transfers:
+            return False
+        run = Run(record.recipe, record.scale, record.seed, data_root, runs)  # type: ignore[arg-type]
+        try:
+            recipe = run.resolved(recipes[record.recipe])
+            return is_pretrained(run, recipe) and is_scored(transfers[record.transfer], run)
+        except UserError:
+            return False  # e.g. the data is gone, so nothing could be run now
+
+    return is_current
+
+
+def write_tables(runs: Path, scale: Scale, is_current: Callable[[Record], bool], current: Collection[str]) -> str:
+    """Every table with a number of this scale, as markdown; also written below runs/<scale>. current: hashes of the
+    recipes as they would run now."""
+    collected = collect(shown_records(), read_runs(runs), is_current)
+    records = [record for record in collected if record.scale == scale]
+    rendered = render(records, current)
+    folder = runs / scale / "tables"
+    for key, text in rendered.items():
+        write_whole(folder / f"{key}.md", text.encode())
+    whole = "\n".join(filter(None, [*rendered.values(), in_no_table(records)]))
+    write_whole(runs / scale / "tables.md", whole.encode())
+    return whole

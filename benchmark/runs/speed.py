@@ -1,0 +1,93 @@
+"""How fast a recipe is here: its data path, its whole step, and the bare backbone on the same tensors, in one run.
+
+A step should cost little more than the backbone's forward and backward, which nobody can save; and the data path should
+keep up with the step. Step and bare backbone take turns, so that whatever else the machine does meets both.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from tabulate import tabulate
+from torch import Tensor
+
+from benchmark.backbones.contract import Backbone
+from benchmark.core.errors import UserError
+from benchmark.data.batch import Batch
+from benchmark.data.image_set import ImageSet
+from benchmark.data.loader import TrainOrder, Views, batches, step_seed
+from benchmark.engine.players import build_players
+from benchmark.engine.train import Machine, build_method, train_step
+from benchmark.recipe.contract import Recipe
+
+WARM_UP = 2  # batches and rounds that are not timed
+
+
+def speed(recipe: Recipe, images: ImageSet, machine: Machine, rounds: int) -> str:
+    """Images per second of each as text; medians over `rounds`. Raises UserError for a recipe that trains nothing."""
+    if not recipe.optimizers:
+        raise UserError(f"{recipe.title}: nothing is trained, so there is no step to time")
+    taken, data_rate = _data_path(recipe, images, machine, rounds)
+    batch = taken.to(machine.device)
+    method = build_method(recipe, len(images)).to(machine.device).to(memory_format=torch.channels_last)
+    players, inputs = build_players(method, recipe), _inputs(method.backbone, batch)
+    step_seconds, bare_seconds = _in_turns(
+        [
+            lambda: train_step(method, batch, players, recipe.precision),
+            lambda: _bare(method.backbone, inputs, recipe.precision),
+        ],
+        machine.device,
+        rounds,
+    )
+    step_rate, bare_rate = len(batch) / step_seconds, len(batch) / bare_seconds
+    rows = [
+        ("data path", f"{data_rate:,.0f}", f"{data_rate / step_rate:.2f} of the step; {machine.workers} workers"),
+        ("step", f"{step_rate:,.0f}", f"{step_rate / bare_rate:.2f} of the bare backbone"),
+        ("bare backbone", f"{bare_rate:,.0f}", "forward and backward of every view, normalised before"),
+    ]
+    where = f"{recipe.title}, batch {len(batch)}, {machine.device}, {torch.get_num_threads()} threads, {rounds} rounds"
+    return f"{where}\n{tabulate(rows, headers=('', 'images/s', ''), tablefmt='plain', disable_numparse=True)}"
+
+
+def _data_path(recipe: Recipe, images: ImageSet, machine: Machine, rounds: int) -> tuple[Batch, float]:
+    """(the last batch, images per second after the loader processes have started)."""
+    order = TrainOrder(len(images), recipe.batch_size, recipe.seed, 0, WARM_UP + rounds)
+    loader = iter(batches(Views(images, recipe.method.views, recipe.seed), order, machine.workers, recipe.labels))
+    for _ in range(WARM_UP):
+        next(loader)
+    started = time.perf_counter()
+    for _ in range(rounds):
+        batch = next(loader)
+    batch.seed = step_seed(recipe.seed, 0)
+    return batch, rounds * recipe.batch_size / (time.perf_counter() - started)
+
+
+def _in_turns(actions: list[Callable[[], object]], device: torch.device, rounds: int) -> list[float]:
+    """Median seconds of each action."""
+    seconds: list[list[float]] = [[] for _ in actions]
+    for number in range(WARM_UP + rounds):
+        for action, times in zip(actions, seconds, strict=True):
+            started = time.perf_counter()
+            action()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if number >= WARM_UP:
+                times.append(time.perf_counter() - started)
+    return [statistics.median(times) for times in seconds]
+
+
+def _inputs(backbone: Backbone, batch: Batch) -> list[Tensor]:
+    """Each view of images as the backbone takes it: (N, 3, H, W), normalised."""
+    images = (view.flatten(0, -4) for view in batch.views.values() if view.dtype == torch.uint8 and view.ndim >= 4)
+    return [backbone.input.normalize(view).contiguous(memory_format=torch.channels_last) for view in images]
+
+
+def _bare(backbone: Backbone, inputs: list[Tensor], precision: str) -> None:
+    for x in inputs:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            total = backbone(x).float().sum()
+        total.backward()
+    backbone.zero_grad(set_to_none=True)

@@ -1,0 +1,69 @@
+"""Answers “has anything changed since this very command ended well?” in a moment, without importing torch.
+
+It compares what could matter: code, recipes, tables, package versions, the data's files and the run's own files. If all
+is the same, nothing needs to be done. If anything differs, the records' own rules (benchmark.results.Target) decide.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.core.files import write_whole
+from benchmark.core.provenance import REPOSITORY, versions
+from benchmark.tables.ledger import LEADERBOARDS
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """arguments: what tells this command from others. sources: folders of recipe and transfer files, by content. files:
+    data and outputs, by name, size and time of change. folder: where stamps are kept."""
+
+    arguments: Sequence[str]
+    sources: Sequence[Path]
+    files: Sequence[Path]
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        return self.folder / f".done-{hashlib.sha256(repr(tuple(self.arguments)).encode()).hexdigest()[:12]}"
+
+    def holds(self) -> bool:
+        return self.path.is_file() and self.path.read_text() == self._digest()
+
+    def write(self) -> None:
+        write_whole(self.path, self._digest().encode())
+
+    def _digest(self) -> str:
+        digest = hashlib.sha256(repr((tuple(self.arguments), versions())).encode())
+        for path in self._sources():
+            digest.update(f"{path}\0".encode() + path.read_bytes())
+        for root in self.files:
+            for line in _listing(root):
+                digest.update(line.encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+    def _sources(self) -> Iterable[Path]:
+        for root in (REPOSITORY / "benchmark", *self.sources):
+            yield from sorted(root.rglob("*.py"))
+        yield from sorted(path for path in LEADERBOARDS.rglob("*.*") if path.suffix in (".csv", ".toml", ".json"))
+
+
+def _listing(root: Path) -> Iterator[str]:
+    """Path, size and time of change of every file below `root` (or of the file `root`), in order; workspaces and logs
+    decide nothing."""
+    if root.is_file():
+        yield _line(root)
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if name not in ("workspace", "tensorboard"))
+        for name in sorted(files):
+            if not name.startswith("."):
+                yield _line(Path(folder, name))
+
+
+def _line(path: Path) -> str:
+    facts = path.stat()
+    return f"{path}\0{facts.st_size}\0{facts.st_mtime_ns}\n"

@@ -1,0 +1,174 @@
+"""The ledger: what papers report, one number a line, under one name per method and backbone. Imports no torch.
+
+leaderboards/sources.csv             who reports
+leaderboards/names.csv               the canonical names, their titles, and the other names they go by
+leaderboards/reported/<source>.csv   the numbers
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from benchmark.core.errors import UserError
+from benchmark.core.provenance import REPOSITORY
+
+LEADERBOARDS = REPOSITORY / "leaderboards"
+NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+EVIDENCE = {
+    "paper or official repository text",
+    "image of the paper table",
+    "survey document",  # the number stands there, and nobody has seen it elsewhere
+    "unverified",
+}
+
+
+@dataclass(frozen=True)
+class Reported:
+    """One published number: a line of leaderboards/reported/<source>.csv, whose header these fields are."""
+
+    method: str
+    backbone: str  # "" where it is not stated
+    pretrain_data: str
+    transfer: str
+    protocol: str  # the id of the transfer here that follows it, where one does
+    setting: str
+    metric: str
+    unit: str
+    value: str  # as printed
+    table: str  # where in the source
+    evidence: str
+    measured_by: str  # the source itself, "adopted by" it, "not stated", or "" for what nobody measures
+    note: str
+
+    @property
+    def verified(self) -> bool:
+        return self.evidence != "unverified"
+
+
+@dataclass(frozen=True)
+class Name:
+    """A line of names.csv. aliases, units: separated by semicolons. of: the method it is a variant of."""
+
+    kind: str  # method, backbone, pretraining, transfer or metric
+    name: str
+    title: str
+    aliases: str
+    of: str
+    year: str
+    units: str  # those a metric comes in
+
+
+@dataclass(frozen=True)
+class Source:
+    """A line of sources.csv."""
+
+    key: str
+    title: str
+    authors: str
+    venue: str
+    year: str
+    arxiv_id: str
+
+    def citation(self) -> str:
+        where = f"{self.venue} {self.year}".strip()
+        return f"{self.authors}, “{self.title}”, {where}" + (f", arXiv:{self.arxiv_id}" if self.arxiv_id else "")
+
+
+Names = dict[str, dict[str, Name]]  # kind -> name -> Name
+
+
+def read_reported(source: str, folder: Path = LEADERBOARDS / "reported") -> list[Reported]:
+    """The ledger of one source. A wrong header or a value that is no number is a UserError naming file and line."""
+    path = folder / f"{source}.csv"
+    if not path.is_file():
+        raise UserError(f"{path}: no such ledger of reported numbers")
+    lines = []
+    for number, line in csv_lines(Reported, path):
+        if not NUMBER.fullmatch(line.value):  # float() takes more: nan, 1_000, ١
+            raise UserError(f"{path}, line {number}: {line.value!r} is no number")
+        lines.append(line)
+    return lines
+
+
+def read_names(path: Path = LEADERBOARDS / "names.csv") -> Names:
+    """Every canonical name by kind. A name or alias that is given twice is a UserError."""
+    names: Names = {}
+    taken: set[tuple[str, str]] = set()
+    for number, line in csv_lines(Name, path):
+        for word in (line.name, *filter(None, line.aliases.split(";"))):
+            if (line.kind, word) in taken:
+                raise UserError(f"{path}, line {number}: {word!r} is the name of another {line.kind} already")
+            taken.add((line.kind, word))
+        names.setdefault(line.kind, {})[line.name] = line
+    return names
+
+
+def read_sources(path: Path = LEADERBOARDS / "sources.csv") -> dict[str, Source]:
+    return {line.key: line for _, line in csv_lines(Source, path)}
+
+
+def citation(source: str, path: Path = LEADERBOARDS / "sources.csv") -> str:
+    found = read_sources(path)
+    if source not in found:
+        raise UserError(f"{path}: no source {source!r}")
+    return found[source].citation()
+
+
+def read_ledger(leaderboards: Path = LEADERBOARDS) -> dict[str, list[Reported]]:
+    """Every source's numbers, and nothing but canonical names in them.
+
+    Raises UserError for a name that is not in names.csv or sources.csv, a unit its metric does not come in, evidence of
+    an unknown kind, or a number that stands there twice; each by file and line.
+    """
+    names, sources = read_names(leaderboards / "names.csv"), read_sources(leaderboards / "sources.csv")
+    ledger = {}
+    for path in sorted((leaderboards / "reported").glob("*.csv")):
+        if path.stem not in sources:
+            raise UserError(f"{path}: sources.csv has no source {path.stem!r}")
+        ledger[path.stem] = read_reported(path.stem, path.parent)
+        for number, fault in _faults(ledger[path.stem], names):
+            raise UserError(f"{path}, line {number}: {fault}")
+    return ledger
+
+
+def _faults(lines: list[Reported], names: Names) -> Iterator[tuple[int, str]]:
+    seen: Counter[tuple[str, ...]] = Counter()
+    for number, line in enumerate(lines, 2):
+        words = {
+            "method": line.method,
+            "transfer": line.transfer,
+            "metric": line.metric,
+            "backbone": line.backbone,
+            "pretraining": line.pretrain_data,
+        }
+        for kind, word in words.items():
+            optional = kind in ("backbone", "pretraining")
+            if word not in names[kind] and (word or not optional):
+                yield number, f"{word!r} is no canonical name of a {kind}; see names.csv"
+        if line.metric in names["metric"] and line.unit not in names["metric"][line.metric].units.split(";"):
+            yield number, f"{line.metric} does not come in {line.unit!r}; see names.csv"
+        if line.evidence not in EVIDENCE:
+            yield number, f"evidence {line.evidence!r} is none of {sorted(EVIDENCE)}"
+        key = (line.table, *words.values(), line.setting)
+        seen[key] += 1
+        if seen[key] > 1:
+            yield number, f"a second number for {', '.join(filter(None, key))}"
+
+
+def csv_lines(kind: Any, path: Path) -> Iterator[tuple[int, Any]]:
+    """(line number, an instance of `kind`) for every line; UserError for another header or number of cells."""
+    wanted = [f.name for f in fields(kind)]
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.reader(file)
+        if next(reader, []) != wanted:
+            raise UserError(f"{path}: its header must be {','.join(wanted)}")
+        for cells in reader:
+            if len(cells) != len(wanted):
+                raise UserError(f"{path}, line {reader.line_num}: has {len(cells)} cells, not {len(wanted)}")
+            yield reader.line_num, kind(*cells)

@@ -1,0 +1,36 @@
+"""Tables as markdown. Imports no torch."""
+
+from __future__ import annotations
+
+from benchmark.tables.board import Board, Cell
+
+STYLES = {"": "{}", "bold": "**{}**", "underline": "<u>{}</u>"}
+
+
+def markdown(board: Board) -> str:
+    """The whole section: title, source, table, rank agreement, protocols, notes."""
+    from tabulate import tabulate  # not needed by those who only read layouts
+
+    layout = board.layout
+    align = ["left" if head.kind in ("method", "fact") else "right" for head in board.heads]
+    cells = [[_cell(cell) for cell in line] for line in board.lines]
+    headers = [head.title for head in board.heads]
+    grid = tabulate(cells, headers=headers, tablefmt="github", colalign=align, disable_numparse=True)
+    parts = [
+        f"### {layout.title}",
+        f"{layout.printed} of {board.citation}.",
+        grid,
+        "\n".join(f"- {remark}" for remark in board.remarks),
+        "\n".join(_footnote(note.mark, note.text, note.discrepancy) for note in board.footnotes),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _cell(cell: Cell) -> str:
+    text = STYLES[cell.style].format(cell.text or "–")
+    return f"{text} <sup>{','.join(cell.marks)}</sup>" if cell.marks else text
+
+
+def _footnote(mark: str, text: str, discrepancy: str) -> str:
+    where = f" [{discrepancy}](discrepancies.md#{discrepancy.lower()})" if discrepancy else ""
+    return f"- {f'<sup>{mark}</sup> ' if mark else ''}{text}{where}"

@@ -1,0 +1,92 @@
+"""`sslbench show METHOD`: what papers report of one method, what was measured, when, and by which commit."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from benchmark.core.errors import UserError, nearest
+from benchmark.core.provenance import commit_date
+from benchmark.records.record import Record
+from benchmark.tables.layout import TableLayout, read_layouts
+from benchmark.tables.ledger import LEADERBOARDS, Name, read_ledger, read_names, read_sources
+from benchmark.tables.measured import Seeds, variant_of
+
+REPORTED = ("where", "table", "network", "transfer", "setting", "metric", "value", "measured by")
+MEASURED = ("scale", "recipe", "protocol", "metric", "mean ± std (n)", "commits", "")
+
+
+def method_page(
+    method: str, records: Sequence[Record], flags: Mapping[Path, str], leaderboards: Path = LEADERBOARDS
+) -> str:
+    """What papers report of one method, and what was measured. records: the published ones. flags: published path ->
+    what must be said of a record. Raises UserError for a method that is neither in the ledger nor a recipe, with the
+    nearest names."""
+    from tabulate import tabulate
+
+    names = read_names(leaderboards / "names.csv")["method"]
+    name = _canonical(method, names, {record.recipe for record in records})
+    recipes = _recipes(name, read_layouts(leaderboards / "tables.toml"))
+    reported = list(_reported(name, leaderboards))
+    measured = list(_measured([record for record in records if record.recipe in recipes], flags))
+    parts = [_title(name, names)]
+    if reported:
+        parts.append("Reported\n\n" + tabulate(reported, REPORTED, tablefmt="simple", disable_numparse=True))
+    else:
+        parts.append("Reported: nothing in the ledger.")
+    if measured:
+        parts.append("Measured\n\n" + tabulate(measured, MEASURED, tablefmt="simple", disable_numparse=True))
+    else:
+        parts.append("Measured: nothing published.")
+    return "\n\n".join(parts)
+
+
+def _canonical(word: str, names: dict[str, Name], recipes: set[str]) -> str:
+    by_word = {alias: name.name for name in names.values() for alias in (name.name, *name.aliases.split(";")) if alias}
+    known = by_word | {recipe: recipe for recipe in recipes if recipe not in by_word}
+    if word not in known:
+        raise UserError(f"no method {word!r}{nearest(word, known)}; leaderboards/names.csv has all {len(names)}")
+    return known[word]
+
+
+def _title(name: str, names: dict[str, Name]) -> str:
+    if name not in names:
+        return name
+    one = names[name]
+    extra = [
+        one.year,
+        f"a variant of {one.of}" if one.of else "",
+        f"also {one.aliases.replace(';', ', ')}" if one.aliases else "",
+    ]
+    return f"{one.title} ({'; '.join(filter(None, [name, *extra]))})"
+
+
+def _recipes(method: str, layouts: Sequence[TableLayout]) -> set[str]:
+    return {method} | {row.recipe for layout in layouts for row in layout.rows if row.method == method and row.recipe}
+
+
+def _reported(method: str, leaderboards: Path) -> Iterator[tuple[str, ...]]:
+    sources = read_sources(leaderboards / "sources.csv")
+    for source, lines in read_ledger(leaderboards).items():
+        for line in lines:
+            if line.method == method:
+                value = f"{line.value} {line.unit}" + ("" if line.verified else " (unverified)")
+                who = (
+                    "own" if line.measured_by == source else line.measured_by.replace(f"adopted by {source}", "adopted")
+                )
+                place = f"{sources[source].authors} {sources[source].year}".strip()
+                yield place, line.table, line.backbone, line.transfer, line.setting, line.metric, value, who
+
+
+def _measured(records: Sequence[Record], flags: Mapping[Path, str]) -> Iterator[tuple[str, ...]]:
+    groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
+    for record in records:
+        for metric in record.metrics:
+            which = (record.scale, record.recipe, f"{record.transfer} v{record.transfer_version}", metric)
+            groups[(*which, record.recipe_hash, variant_of(record).data)].append(record)
+    for (scale, recipe, protocol, metric, *_), found in sorted(groups.items()):
+        seeds = Seeds(tuple(found), tuple(record.metrics[metric] for record in found))
+        commits = ", ".join(f"{one[:12]} ({commit_date(one)})" for one in sorted({record.commit for record in found}))
+        why = {flags[record.published_path] for record in found if record.published_path in flags}
+        yield scale, recipe, protocol, metric, str(seeds), commits, "; ".join(sorted(why))

@@ -1,0 +1,118 @@
+"""leaderboards/*.md and the exports of every table: all that is written from the ledger and the records."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from tabulate import tabulate
+
+from benchmark.records.record import Record, read_published
+from benchmark.tables.board import Board, Legend, board
+from benchmark.tables.layout import TableLayout, read_chapters, read_discrepancies, read_layouts
+from benchmark.tables.ledger import LEADERBOARDS, read_ledger, read_names, read_sources
+from benchmark.tables.markdown import markdown
+from benchmark.tables.measured import Seeds, Variant, variant_of
+
+WRITTEN = "<!-- Written by `sslbench tables --write`; change tables.toml or the records, not this file. -->\n\n"
+
+
+def boards(
+    records: Sequence[Record],
+    leaderboards: Path = LEADERBOARDS,
+    stale: Mapping[Path, str] | None = None,
+    also_unmeasured: bool = True,
+    current: Collection[str] = (),
+) -> dict[str, Board]:
+    """Every table by key; only those with a measured number if asked so. current: hashes of the recipes as they would
+    run now."""
+    measured = {(record.recipe, record.transfer) for record in records}
+    layouts = [
+        layout
+        for layout in read_layouts(leaderboards / "tables.toml")
+        if also_unmeasured or any((r.recipe, c.transfer) in measured for r in layout.rows for c in layout.columns)
+    ]
+    ledger = read_ledger(leaderboards)
+    context = Legend(
+        names=read_names(leaderboards / "names.csv"),
+        citations={key: source.citation() for key, source in read_sources(leaderboards / "sources.csv").items()},
+        discrepancies=read_discrepancies(leaderboards / "discrepancies.toml"),
+        stale=stale or {},
+        current=current,
+    )
+    return {layout.key: board(layout, ledger[layout.source], records, context) for layout in layouts}
+
+
+def shown_records(leaderboards: Path = LEADERBOARDS) -> list[Record]:
+    """The published records but those at smoke scale: a handful of steps says nothing of a method, and what they come
+    to is published for the regression gate alone."""
+    return [record for record in read_published(leaderboards / "measured") if record.scale != "smoke"]
+
+
+def render(records: Sequence[Record], current: Collection[str], leaderboards: Path = LEADERBOARDS) -> dict[str, str]:
+    """Every table with a measured number as markdown by key."""
+    found = boards(records, leaderboards, also_unmeasured=False, current=current)
+    return {key: markdown(one) for key, one in found.items()}
+
+
+def in_no_table(records: Sequence[Record], leaderboards: Path = LEADERBOARDS) -> str:
+    """What was measured and no table shows, such as a user's own recipe, as markdown; empty if there is nothing."""
+    layouts = read_layouts(leaderboards / "tables.toml")
+    shown = {(r.recipe, c.transfer) for one in layouts for r in one.rows for c in one.columns}
+    groups: dict[tuple[str, str, str, Variant, str], list[Record]] = defaultdict(list)
+    for record in records:
+        if (record.recipe, record.transfer) not in shown:
+            for metric in record.metrics:
+                key = (record.recipe, record.transfer, record.recipe_hash, variant_of(record), metric)
+                groups[key].append(record)
+    lines = [
+        (recipe, settings, f"{transfer} v{variant.version}", metric, _seeds(found, metric))
+        for (recipe, transfer, settings, variant, metric), found in sorted(groups.items())
+    ]
+    if not lines:
+        return ""
+    headers = ("recipe", "settings", "transfer", "metric", "measured")
+    return "## In no paper's table\n\n" + tabulate(lines, headers=headers, tablefmt="github", disable_numparse=True)
+
+
+def _seeds(records: Sequence[Record], metric: str) -> Seeds:
+    return Seeds(tuple(records), tuple(record.metrics[metric] for record in records))
+
+
+def leaderboard_files(found: Mapping[str, Board], leaderboards: Path = LEADERBOARDS) -> dict[Path, str]:
+    """leaderboards/*.md as they should be."""
+    files = {leaderboards / f"{key}.md": WRITTEN + markdown(one) for key, one in found.items()}
+    files[leaderboards / "discrepancies.md"] = WRITTEN + _discrepancies(leaderboards, found.values())
+    files[leaderboards / "README.md"] = WRITTEN + _index(leaderboards, found)
+    return files
+
+
+def _index(leaderboards: Path, found: Mapping[str, Board]) -> str:
+    lines = ["# Leaderboards", "", "Reported by papers beside measured here. Where the sources disagree: ", ""]
+    lines[2] += "[discrepancies](discrepancies.md)."
+    for number, chapter in enumerate(read_chapters(leaderboards / "tables.toml"), 1):
+        lines += [f"{number}. {chapter.title}"]
+        for key in chapter.tables:
+            one = found[key]
+            lines.append(f"   - [{one.layout.title}]({key}.md), {one.layout.printed} of {one.citation}")
+    return "\n".join(lines) + "\n"
+
+
+def _discrepancies(leaderboards: Path, found: Iterable[Board]) -> str:
+    """Two lines each: what differs; what is shown and where."""
+    layouts = [one.layout for one in found]
+    lines = [
+        "# Discrepancies",
+        "",
+        "What differs between the survey documents, the papers and their citations, and what is shown here.",
+        "",
+    ]
+    for key, one in read_discrepancies(leaderboards / "discrepancies.toml").items():
+        where = ", ".join(f"[{layout.title}]({layout.key}.md)" for layout in layouts if _is_about(layout, key))
+        lines += [f'## <a id="{key.lower()}"></a>{key}', "", f"{one.differs}\\", f"Shown: {one.shown} In: {where}.", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _is_about(layout: TableLayout, discrepancy: str) -> bool:
+    return any(note.discrepancy == discrepancy for note in layout.notes)

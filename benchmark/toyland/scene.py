@@ -1,0 +1,173 @@
+"""Where things stand: land, town, room and water backgrounds, clutter, and the objects placed among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmark.toyland.canvas import Canvas, Palette
+from benchmark.toyland.shapes import Shape
+
+JITTER = 0.12  # of a part's width and height, and of the whole object's
+TILT = np.deg2rad(10)
+CONTRAST = 0.15  # least difference in brightness between an object and what is behind it
+
+
+@dataclass
+class Scene:
+    """A canvas being painted: its palette, where the ground begins (pixels from the top) and how bright the two halves
+    behind the objects are (0…1)."""
+
+    canvas: Canvas
+    palette: Palette
+    rng: np.random.Generator
+    horizon: float
+    backdrop: float
+    ground: float
+
+    def between(self) -> float:
+        """A brightness between the ground's and the backdrop's."""
+        return float(self.ground + self.rng.random() * (self.backdrop - self.ground))
+
+    def region(self, value: float, texture: str | None = None, step: float = 0.1) -> int:
+        """A region of brightness `value`; a texture alternates it with one `step` away."""
+        colour = self.palette.colour(self.rng, value)
+        other = self.palette.colour(self.rng, value + step) if texture else None
+        return self.canvas.region(colour, other, texture)
+
+
+def _begin(
+    rng: np.random.Generator, width: int, height: int, backdrop_texture: str | None, ground_texture: str
+) -> Scene:
+    """Backdrop above, ground below a horizon at .45 … .8 of the height; the backdrop is the lighter one."""
+    canvas = Canvas(width, height)
+    backdrop, ground = rng.uniform(0.62, 0.95), rng.uniform(0.35, 0.58)
+    scene = Scene(canvas, Palette.draw(rng), rng, height * rng.uniform(0.45, 0.8), backdrop, ground)
+    canvas.box(scene.region(backdrop, backdrop_texture, -0.04), -1, -1, width + 1, height + 1)
+    canvas.box(
+        scene.region(ground, ground_texture, rng.choice([-0.06, 0.06])), -1, scene.horizon, width + 1, height + 1
+    )
+    return scene
+
+
+def land(rng: np.random.Generator, width: int, height: int) -> Scene:
+    """Sky with the odd cloud, hills on the horizon, open ground."""
+    scene = _begin(rng, width, height, None, "grass")
+    if rng.random() < 0.6:
+        cloud = scene.region(scene.backdrop + 0.06)
+        x, y, size = rng.uniform(0, width), rng.uniform(0.05, 0.3) * height, rng.uniform(0.06, 0.12) * height
+        for shift in (-1.2, 0.0, 1.3):
+            scene.canvas.ellipse(cloud, x + shift * size, y + rng.uniform(-0.3, 0.3) * size, size * 1.3, size * 0.7)
+    if rng.random() < 0.7:
+        ridge(scene, rng.uniform(0.05, 0.25) * height, (scene.backdrop + scene.ground) / 2)
+    return scene
+
+
+def ridge(scene: Scene, height: float, value: float, points: int = 6) -> None:
+    """A line of hills standing on the horizon."""
+    xs = np.linspace(-0.05, 1.05, points) * scene.canvas.width
+    ys = scene.horizon - height * scene.rng.uniform(0.1, 1.0, points)
+    base = [(xs[-1], scene.horizon + 0.5), (xs[0], scene.horizon + 0.5)]
+    scene.canvas.fill(scene.region(value), [*zip(xs, ys, strict=True), *base])
+
+
+def town(rng: np.random.Generator, width: int, height: int) -> Scene:
+    """A row of buildings with windows behind a road."""
+    scene = _begin(rng, width, height, None, "grass")
+    buildings(scene, rng.uniform(0.25, 0.6) * height)
+    kerb = scene.region(scene.ground + 0.12)
+    scene.canvas.box(kerb, -1, scene.horizon, width + 1, scene.horizon + 0.03 * height)
+    return scene
+
+
+def buildings(scene: Scene, height: float) -> None:
+    """House fronts along the horizon, up to `height` pixels tall."""
+    walls = [scene.region(scene.between()) for _ in range(3)]
+    window = scene.region(scene.rng.choice([scene.ground - 0.15, scene.backdrop + 0.05]))
+    x = -scene.rng.uniform(0, 0.1) * scene.canvas.width
+    number = 0
+    while x < scene.canvas.width:
+        wide, tall = scene.rng.uniform(0.14, 0.28) * scene.canvas.width, scene.rng.uniform(0.5, 1) * height
+        scene.canvas.box(walls[number % 3], x, scene.horizon - tall, x + wide, scene.horizon)
+        for row in np.arange(0.12, 0.8, 0.24):
+            for column in (0.18, 0.58):
+                left, top = x + column * wide, scene.horizon - tall * (1 - row)
+                scene.canvas.box(window, left, top, left + 0.22 * wide, top + 0.12 * tall)
+        x += wide
+        number += 1
+
+
+def room(rng: np.random.Generator, width: int, height: int) -> Scene:
+    """A papered wall, a skirting board, floor boards; perhaps a window or a picture."""
+    scene = _begin(rng, width, height, (None, "planks", "dots_wide")[int(rng.integers(3))], "planks")
+    scene.canvas.box(scene.region(scene.backdrop - 0.2), -1, scene.horizon - 0.03 * height, width + 1, scene.horizon)
+    if rng.random() < 0.7:
+        x, y = rng.uniform(0.05, 0.7) * width, rng.uniform(0.05, 0.15) * height
+        w, h = rng.uniform(0.2, 0.35) * width, rng.uniform(0.2, 0.3) * height
+        scene.canvas.box(scene.region(scene.ground - 0.1), x, y, x + w, y + h)
+        scene.canvas.box(scene.region(scene.backdrop + 0.1), x + 2, y + 2, x + w - 2, y + h - 2)
+    return scene
+
+
+def water(rng: np.random.Generator, width: int, height: int) -> Scene:
+    """Sky, perhaps a far shore, water with ripples."""
+    scene = _begin(rng, width, height, None, "ripples")
+    if rng.random() < 0.6:
+        ridge(scene, rng.uniform(0.04, 0.15) * height, scene.ground - 0.1)
+    return scene
+
+
+BACKGROUNDS: dict[str, Callable[[np.random.Generator, int, int], Scene]] = {
+    "land": land,
+    "town": town,
+    "room": room,
+    "water": water,
+}
+
+
+def clutter(scene: Scene, count: int, low: float, high: float) -> None:
+    """`count` irregular polygons of no class, their size `low` … `high` of the picture's height."""
+    for _ in range(count):
+        corners, rng = int(scene.rng.integers(3, 7)), scene.rng
+        angles = np.sort(rng.uniform(0, 2 * np.pi, corners))
+        radii = rng.uniform(0.5, 1, corners) * rng.uniform(low, high) * scene.canvas.height / 2
+        centre = rng.uniform(0, scene.canvas.width), rng.uniform(0.3, 1) * scene.canvas.height
+        points = np.stack([np.cos(angles) * radii, np.sin(angles) * radii], axis=1) + centre
+        scene.canvas.fill(scene.region(scene.between() + rng.uniform(-0.12, 0.05)), points)
+
+
+def stand(scene: Scene, shape: Shape, x: float, y: float, size: float, shadow: bool = True) -> range:
+    """Paint an object with its feet at (x, y), its longer side `size` pixels; returns the region numbers it took.
+
+    The proportions of every part and of the whole, the tilt, the side it faces and its light and dark are drawn anew.
+    """
+    rng = scene.rng
+    if shadow:
+        shade = scene.canvas.region(scene.palette.colour(rng, scene.ground * 0.6))
+        scene.canvas.ellipse(shade, x, y, size * rng.uniform(0.35, 0.5), size * 0.06)
+    turn = rng.uniform(-TILT, TILT)
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    stretch = rng.uniform(1 - JITTER, 1 + JITTER, 2) * (rng.choice([-1.0, 1.0]), 1.0)
+    to_pixels = (stretch[:, None] * rotation) * (size, -size)
+    value = _standing_out(scene)
+    contrast = rng.uniform(0.2, 0.4) * rng.choice([-1, 1])
+    step = rng.uniform(0.14, 0.26) * (1 if value < 0.5 else -1)
+    regions = []
+    for part in shape.parts:
+        centre = part.points.mean(axis=0)
+        jittered = (part.points - centre) * rng.uniform(1 - JITTER, 1 + JITTER, 2) + centre
+        tone = value + contrast * part.tone
+        regions.append(scene.region(tone, None if part.plain else shape.texture, step))
+        scene.canvas.fill(regions[-1], jittered @ to_pixels + (x, y))
+    return range(regions[0], regions[-1] + 1)
+
+
+def _standing_out(scene: Scene) -> float:
+    """A brightness unlike both the backdrop's and the ground's."""
+    for _ in range(20):
+        value = float(scene.rng.uniform(0.15, 0.95))
+        if min(abs(value - scene.backdrop), abs(value - scene.ground)) > CONTRAST:
+            return value
+    return 0.2
