@@ -1,5 +1,7 @@
-"""The harness knows no recipe, a name means one thing, and a method or a protocol is one file that runs without a change
-anywhere else. Who may import whom is checked by import-linter, in `make lint`."""
+"""The harness knows no recipe, a name means one thing, and a method or a protocol is one file that runs as it is.
+
+Who may import whom is checked by import-linter, in `make lint`.
+"""
 
 from __future__ import annotations
 

@@ -411,5 +411,7 @@ def test_faults_in_the_layout_are_named(tmp_path: Path, old: str, new: str, said
 
 
 def test_tables_need_no_torch():
-    code = "import sys, benchmark.tables.pages, benchmark.records.record, benchmark.cli; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, benchmark.tables.pages, benchmark.records.record, benchmark.cli; sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -151,9 +151,7 @@ def test_a_failing_build_leaves_nothing_and_a_full_disk_is_told(tmp_path, monkey
     assert names_below(tmp_path) == [".toyland-lock", "VOCdevkit", "benchmark_RELEASE", "toyland.json"]
 
 
-_BUILD = (
-    "import sys; from benchmark.toyland import build_world as b; b(sys.argv[1], 'desk', datasets=['imagenet'])"
-)
+_BUILD = "import sys; from benchmark.toyland import build_world as b; b(sys.argv[1], 'desk', datasets=['imagenet'])"
 
 
 def test_a_killed_build_leaves_nothing_half_written_and_no_workers(tmp_path, smoke):
