@@ -15,7 +15,7 @@ import torch
 from benchmark import cli
 from benchmark.core.errors import UserError
 from benchmark.engine.progress import Display
-from benchmark.records.record import read_runs
+from benchmark.records.folders import read_runs
 from benchmark.runs.side_by_side import side_by_side
 
 THREADS_OF_TWO = """

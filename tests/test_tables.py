@@ -18,7 +18,8 @@ from test_results import a_record
 
 from benchmark.core.errors import UserError
 from benchmark.gate.check import current_boards
-from benchmark.records.record import Record, read_published
+from benchmark.records.folders import read_published
+from benchmark.records.record import Record
 from benchmark.tables.board import Board, Legend, board
 from benchmark.tables.judging import rank_agreement
 from benchmark.tables.layout import (

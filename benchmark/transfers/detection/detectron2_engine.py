@@ -37,7 +37,7 @@ HEADS = {
 }
 
 
-def is_there() -> bool:
+def is_installed() -> bool:
     return importlib.util.find_spec("detectron2") is not None
 
 
@@ -47,7 +47,7 @@ class Detectron2(Detector):
 
     def __init__(self, backbone: Backbone, num_classes: int, settings: DetectorSettings, seed: int) -> None:
         super().__init__()
-        if not is_there():
+        if not is_installed():
             raise UserError(INSTALL)
         self.input = backbone.input
         self.model: Any = _built(backbone, num_classes, settings)
