@@ -67,7 +67,10 @@ def list_(recipes_dir: RecipesFlag = None, transfers_dir: TransfersFlag = None) 
     from benchmark.recipe.catalogue import all_recipes
     from benchmark.transfers import find_transfers
 
-    recipes = [(name, r.title, f"{r.data}, batch {r.batch_size}") for name, r in all_recipes(recipes_dir).items()]
+    recipes = [
+        (name, r.title, f"{', '.join(pool.dataset for pool in r.pools.values())}, batch {r.batch_size}")
+        for name, r in all_recipes(recipes_dir).items()
+    ]
     cards = [transfer.card for transfer in find_transfers(transfers_dir).values()]
     transfers = [(card.id, f"v{card.version}", card.title, ", ".join(card.metrics)) for card in cards]
     print(tabulate(recipes, headers=("recipe", "what", "pretraining"), tablefmt="simple"))
@@ -165,7 +168,8 @@ def pretrain(
     run = Run(name, scale, seed, _data_root(scale, data), runs)
     resolved = run.resolved(chosen)
     if not is_pretrained(run, resolved):
-        train(resolved, name, pretraining_images(resolved, run.data_root), run.folder, machine)
+        images = pretraining_images(resolved, run.data_root)
+        train(resolved, name, images, run.folder, machine, run.after(resolved))
     if distributed.rank() == 0:
         print(f"backbone: {run.backbone}")
     distributed.stop()

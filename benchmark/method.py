@@ -12,16 +12,21 @@ labels unless its recipe says `labels=True`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from torch import Tensor, nn
 
 from benchmark.backbones.contract import Backbone
 from benchmark.data.batch import Batch
 
-# Runs `embed(batch)` -> (B, D) over every pretraining image once, without gradients and in evaluation mode, and yields
-# each batch's (index (B,), features (B, D)) of all processes on every process: features of all images at once may not
-# fit. All processes must take every batch.
-EmbedAll = Callable[[Callable[[Batch], Tensor]], Iterator[tuple[Tensor, Tensor]]]
+
+class EmbedAll(Protocol):
+    def __call__(self, embed: Callable[[Batch], Tensor], still: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+        """Run `embed(batch)` -> (B, D) over every image of the (first) pool once, without gradients and in evaluation
+        mode, and yield each batch's (index (B,), features (B, D)) of all processes on every process: features of all
+        images at once may not fit. All processes must take every batch. still: of the settings' still views, in which
+        nothing is random, instead of the training views."""
+        ...
 
 
 class Method(nn.Module):
@@ -29,21 +34,34 @@ class Method(nn.Module):
 
     backbone: Backbone
 
+    def prepare(self, embed_all: EmbedAll) -> None:
+        """Called once, before the first step of the run: to start a bank or weights from the images themselves."""
+
+    def on_epoch_start(self, epoch: int, embed_all: EmbedAll) -> None:
+        """Called before the first step of each epoch, not again when a run resumes inside one."""
+
+    def order(self, epoch: int) -> Tensor:
+        """For recipes whose order is Assigned: (images in an epoch,) int64, batch by batch, from state and epoch alone,
+        the same on all processes. Called after on_epoch_start, and again when a run resumes inside the epoch."""
+        raise NotImplementedError(f"{type(self).__name__} needs order(), since its recipe's order is Assigned")
+
     def loss(self, batch: Batch) -> Tensor:
         """Mean loss over the batch's rows, a scalar."""
         raise NotImplementedError(f"{type(self).__name__} needs loss() or losses()")
 
-    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
-        """(player, loss) in the order in which the players step; each is stepped as it is yielded. What stands after
-        the last yield, such as a bank's update, happens after the last step."""
+    def losses(self, batch: Batch) -> Iterator[tuple[str | tuple[str, ...], Tensor]]:
+        """(player, loss) in the order in which the players step; each is stepped as its loss is yielded. A tuple of
+        players steps by one loss, after one backward pass. What stands after the last yield, such as a bank's update,
+        happens after the last step."""
         yield "main", self.loss(batch)
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         """Which parameters each optimizer of the recipe steps."""
         return {"main": [p for p in self.parameters() if p.requires_grad]}
 
-    def on_epoch_start(self, epoch: int, embed_all: EmbedAll) -> None:
-        """Called before the first step of each epoch, not again when a run resumes inside one."""
+    def export(self) -> Backbone:
+        """What the run leaves behind for transfers: the backbone, unless the paper transfers something made from it."""
+        return self.backbone
 
     def scalars(self) -> dict[str, float]:
         """Figures worth a line in the log besides the losses; called at the log's interval only."""

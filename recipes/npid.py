@@ -24,13 +24,14 @@ from torch.nn.functional import normalize
 from torchvision.transforms import v2
 
 from benchmark.backbones.contract import Backbone
+from benchmark.backbones.resnet import ResNet
 from benchmark.blocks.memory_bank import MemoryBank
 from benchmark.blocks.nce import nce_constant_partition
 from benchmark.blocks.running_statistics import as_in_training
 from benchmark.core import distributed
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
-from benchmark.recipe import SGD, Adam, Architecture, Change, Epochs, Milestones, Recipe, Settings
+from benchmark.recipe import DESK_RESNET, SGD, Change, Epochs, Given, InputSpec, Milestones, Pool, Recipe, Settings
 from benchmark.views.photometric import GreyEach, JitterEach, apply_all
 
 
@@ -41,20 +42,19 @@ class NPID(Settings):
     dim: int = 128
     bank_momentum: float = 0.5
     bank_init: Literal["random", "features"] = "random"
-    image_size: int = 224
     crop_area: tuple[float, float] = (0.2, 1.0)
     grey: float = 0.2
     jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.4)
     head_norm: bool = False  # an affine-free BatchNorm after fc
     sharded_bank: bool = False
 
-    def views(self, image: Image) -> dict[str, Tensor]:
-        crop = v2.RandomResizedCrop(self.image_size, scale=self.crop_area)
+    def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
+        crop = v2.RandomResizedCrop(spec.size, scale=self.crop_area)
         pixels = v2.functional.pil_to_tensor(v2.RandomHorizontalFlip()(crop(image)))
         return {"image": apply_all(pixels[None], GreyEach(self.grey), JitterEach(*self.jitter))[0]}  # (3, 224, 224)
 
-    def build(self, backbone: Backbone, num_images: int) -> Method:
-        return InstanceDiscrimination(self, backbone, num_images)
+    def build(self, backbone: Backbone, given: Given) -> Method:
+        return InstanceDiscrimination(self, backbone, given.num_images)
 
 
 class InstanceDiscrimination(Method):
@@ -63,13 +63,13 @@ class InstanceDiscrimination(Method):
     def __init__(self, settings: NPID, backbone: Backbone, num_images: int) -> None:
         super().__init__()
         self.backbone, self.settings = backbone, settings
-        self.fc = nn.Linear(list(backbone.stages.values())[-1].channels, settings.dim)
+        self.fc = nn.Linear(backbone.out_channels, settings.dim)
         self.norm = nn.BatchNorm1d(settings.dim, affine=False) if settings.head_norm else nn.Identity()
         self.bank = MemoryBank(num_images, settings.dim, settings.bank_momentum, settings.sharded_bank)
         self.register_buffer("Z", torch.zeros(()))  # 0: not estimated yet
 
     def embed(self, batch: Batch) -> Tensor:
-        x = self.backbone.input.normalize(batch.views["image"])  # (B, 3, 224, 224)
+        x = self.backbone.input.prepare(batch.views["image"])  # (B, 3, 224, 224)
         v = self.fc(self.backbone(x.contiguous(memory_format=torch.channels_last)))  # (B, 128)
         return normalize(self.norm(v.float()), dim=1)
 
@@ -82,8 +82,8 @@ class InstanceDiscrimination(Method):
         yield "main", nce_constant_partition(s[:, 0], s[:, 1:], self.settings.tau, self.Z, self.bank.num_images)
         self.bank.update(batch.index, v)
 
-    def on_epoch_start(self, epoch: int, embed_all: EmbedAll) -> None:
-        if epoch == 0 and self.settings.bank_init == "features":
+    def prepare(self, embed_all: EmbedAll) -> None:
+        if self.settings.bank_init == "features":
             self.bank.fill(embed_all(as_in_training(self, self.embed)))
 
     @torch.no_grad()
@@ -99,23 +99,16 @@ class InstanceDiscrimination(Method):
 npid = Recipe(
     title="Instance discrimination (NPID)",
     method=NPID(),
-    backbone=Architecture("resnet50"),
-    data="imagenet",
+    backbone=ResNet(),
+    data=Pool("imagenet"),
     length=Epochs(200),
     batch_size=256,
     optimizers={"main": SGD(lr=0.03, momentum=0.9, weight_decay=1e-4)},
     schedule=Milestones(at=(Epochs(120), Epochs(160)), gamma=0.1),
     reported="54.0 % ImageNet top-1 linear at res5 (PIRL, Table 7)",
     desk=(
-        Change("backbone.width", 0.25, "the width of every desk recipe"),
-        Change("backbone.zero_init_residual", True, "50 layers learn nothing in 2,000 steps without"),
-        Change("image_size", 64, "the size of every desk recipe"),
-        Change("method.image_size", 64, "the size of every desk recipe"),
+        *DESK_RESNET,
         Change("method.m", 1024, "half of the 2,000 images"),
-        Change("batch_size", 32, "62 steps an epoch over 2,000 images"),
-        Change("optimizers.main", Adam(lr=1e-3, weight_decay=1e-4, decoupled=True), "SGD needs far more steps"),
-        Change("precision", "bf16", "nearly twice the speed"),
-        Change("length", Epochs(40), "minutes"),
         Change("schedule", Milestones(at=(Epochs(24), Epochs(32))), "in proportion"),
         Change("method.head_norm", True, "cosines of positive features are all near 1 without"),
         Change("method.bank_init", "features", "40 epochs are too few to forget a random bank, and Z is fixed by it"),

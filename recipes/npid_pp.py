@@ -25,12 +25,13 @@ from torch.nn.functional import normalize
 from torchvision.transforms import v2
 
 from benchmark.backbones.contract import Backbone
+from benchmark.backbones.resnet import ResNet
 from benchmark.blocks.memory_bank import MemoryBank
 from benchmark.blocks.nce import info_nce, nce
 from benchmark.blocks.running_statistics import as_in_training
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
-from benchmark.recipe import SGD, Adam, Architecture, Change, Cosine, Epochs, Recipe, Settings
+from benchmark.recipe import DESK_RESNET, SGD, Change, Cosine, Epochs, Given, InputSpec, Pool, Recipe, Settings
 from benchmark.views.photometric import FlipEach, GreyEach, JitterEach, apply_all
 
 
@@ -42,33 +43,32 @@ class NPIDpp(Settings):
     bank_momentum: float = 0.5
     loss: Literal["nce", "info_nce"] = "nce"
     bank_init: Literal["random", "features"] = "random"
-    image_size: int = 224
     crop_area: tuple[float, float] = (0.08, 1.0)
     jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.2)
     grey: float = 0.2
     head_norm: bool = False  # an affine-free BatchNorm after f
     sharded_bank: bool = False
 
-    def views(self, image: Image) -> dict[str, Tensor]:
-        pixels = v2.RandomResizedCrop(self.image_size, scale=self.crop_area)(image)
+    def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
+        pixels = v2.RandomResizedCrop(spec.size, scale=self.crop_area)(image)
         stack = v2.functional.pil_to_tensor(pixels)[None]
         changed = apply_all(stack, JitterEach(*self.jitter), GreyEach(self.grey), FlipEach())
         return {"image": changed[0]}  # (3, 224, 224)
 
-    def build(self, backbone: Backbone, num_images: int) -> Method:
-        return InstanceDiscriminationPP(self, backbone, num_images)
+    def build(self, backbone: Backbone, given: Given) -> Method:
+        return InstanceDiscriminationPP(self, backbone, given.num_images)
 
 
 class InstanceDiscriminationPP(Method):
     def __init__(self, settings: NPIDpp, backbone: Backbone, num_images: int) -> None:
         super().__init__()
         self.backbone, self.settings = backbone, settings
-        self.f = nn.Linear(list(backbone.stages.values())[-1].channels, settings.dim)
+        self.f = nn.Linear(backbone.out_channels, settings.dim)
         self.f_norm = nn.BatchNorm1d(settings.dim, affine=False) if settings.head_norm else nn.Identity()
         self.bank = MemoryBank(num_images, settings.dim, settings.bank_momentum, settings.sharded_bank)
 
     def embed(self, batch: Batch) -> Tensor:
-        x = self.backbone.input.normalize(batch.views["image"])  # (B, 3, 224, 224)
+        x = self.backbone.input.prepare(batch.views["image"])  # (B, 3, 224, 224)
         v = self.f(self.backbone(x.contiguous(memory_format=torch.channels_last)))  # (B, 128)
         return normalize(self.f_norm(v.float()), dim=1)
 
@@ -81,8 +81,8 @@ class InstanceDiscriminationPP(Method):
         yield "main", contrast(s[:, 0], s[:, 1:], self.settings.tau)
         self.bank.update(batch.index, v)
 
-    def on_epoch_start(self, epoch: int, embed_all: EmbedAll) -> None:
-        if epoch == 0 and self.settings.bank_init == "features":
+    def prepare(self, embed_all: EmbedAll) -> None:
+        if self.settings.bank_init == "features":
             self.bank.fill(embed_all(as_in_training(self, self.embed)))
 
     def sharded_buffers(self) -> set[str]:
@@ -92,23 +92,16 @@ class InstanceDiscriminationPP(Method):
 npid_pp = Recipe(
     title="NPID++",
     method=NPIDpp(),
-    backbone=Architecture("resnet50"),
-    data="imagenet",
+    backbone=ResNet(),
+    data=Pool("imagenet"),
     length=Epochs(800),
     batch_size=1024,
-    optimizers={"main": SGD(lr=0.12, momentum=0.9, weight_decay=1e-4, weight_decay_norm_and_bias=False)},
+    optimizers={"main": SGD(lr=0.12, momentum=0.9, weight_decay=1e-4, decays="not_norms")},
     schedule=Cosine(final_factor=1e-3),  # to 1.2e-4
     reported="59.0 % ImageNet top-1 linear at res5 (PIRL, Tables 2 and 7)",
     desk=(
-        Change("backbone.width", 0.25, "the width of every desk recipe"),
-        Change("backbone.zero_init_residual", True, "50 layers learn nothing in 2,000 steps without"),
-        Change("image_size", 64, "the size of every desk recipe"),
-        Change("method.image_size", 64, "the size of every desk recipe"),
+        *DESK_RESNET,
         Change("method.N", 1024, "half of the 2,000 images"),
-        Change("batch_size", 32, "62 steps an epoch over 2,000 images"),
-        Change("optimizers.main", Adam(lr=1e-3, weight_decay=1e-4, decoupled=True), "SGD needs far more steps"),
-        Change("precision", "bf16", "nearly twice the speed"),
-        Change("length", Epochs(40), "minutes"),
         Change("method.crop_area", (0.3, 1.0), "8 % of a 96-pixel picture is 27 pixels wide"),
         Change("method.jitter", (0.4, 0.4, 0.4, 0.5), "a drawn picture has one tint, which would give it away"),
         Change("method.loss", "info_nce", "better than NCE on held-out training images, with 1,024 negatives"),

@@ -29,13 +29,14 @@ from torch.nn.functional import normalize
 from torchvision.transforms import v2
 
 from benchmark.backbones.contract import Backbone
+from benchmark.backbones.resnet import ResNet
 from benchmark.blocks.memory_bank import MemoryBank
 from benchmark.blocks.nce import info_nce, nce
 from benchmark.blocks.permutations import TILES
 from benchmark.blocks.running_statistics import as_in_training, running_statistics_kept
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
-from benchmark.recipe import SGD, Adam, Architecture, Change, Cosine, Epochs, Recipe, Settings
+from benchmark.recipe import DESK_RESNET, SGD, Change, Cosine, Epochs, Given, InputSpec, Pool, Recipe, Settings
 from benchmark.views.patches import grid_patches
 from benchmark.views.photometric import FlipEach, GreyEach, JitterEach, apply_all
 
@@ -52,7 +53,6 @@ class PIRL(Settings):
     bank_momentum: float = 0.5
     loss: Literal["nce", "info_nce"] = "nce"
     bank_init: Literal["random", "features"] = "random"
-    image_size: int = 224
     crop_area: tuple[float, float] = (0.08, 1.0)
     puzzle_area: tuple[float, float] = (0.6, 1.0)
     puzzle_size: int = 255  # 3 x 3 cells of 85
@@ -63,15 +63,15 @@ class PIRL(Settings):
     head_norm: bool = False  # an affine-free BatchNorm after f and g
     sharded_bank: bool = False
 
-    def views(self, image: Image) -> dict[str, Tensor]:
-        pixels = v2.RandomResizedCrop(self.image_size, scale=self.crop_area)(image)
+    def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
+        pixels = v2.RandomResizedCrop(spec.size, scale=self.crop_area)(image)
         whole = self._augment(v2.functional.pil_to_tensor(pixels)[None])[0]
-        return {"I": whole, "I_t": self._transform(image)}  # (3, 224, 224), (9, 3, 64, 64) or (3, 224, 224)
+        return {"I": whole, "I_t": self._transform(image, spec)}  # (3, 224, 224), (9, 3, 64, 64) or (3, 224, 224)
 
-    def _transform(self, image: Image) -> Tensor:
+    def _transform(self, image: Image, spec: InputSpec) -> Tensor:
         turns = 0 if self.pretext == "jigsaw" else int(torch.randint(QUARTERS, ()))
         if self.pretext == "rotation":
-            pixels = v2.RandomResizedCrop(self.image_size, scale=self.crop_area)(image)
+            pixels = v2.RandomResizedCrop(spec.size, scale=self.crop_area)(image)
             return torch.rot90(self._augment(v2.functional.pil_to_tensor(pixels)[None])[0], turns, dims=(1, 2))
         pixels = v2.RandomResizedCrop(self.puzzle_size, scale=self.puzzle_area)(image)
         puzzle = torch.rot90(v2.functional.pil_to_tensor(pixels), turns, dims=(1, 2))  # (3, 255, 255)
@@ -81,15 +81,15 @@ class PIRL(Settings):
     def _augment(self, stack: Tensor) -> Tensor:
         return apply_all(stack, JitterEach(*self.jitter), GreyEach(self.grey), FlipEach())
 
-    def build(self, backbone: Backbone, num_images: int) -> Method:
-        return PretextInvariant(self, backbone, num_images)
+    def build(self, backbone: Backbone, given: Given) -> Method:
+        return PretextInvariant(self, backbone, given.num_images)
 
 
 class PretextInvariant(Method):
     def __init__(self, settings: PIRL, backbone: Backbone, num_images: int) -> None:
         super().__init__()
         self.backbone, self.settings = backbone, settings
-        channels = list(backbone.stages.values())[-1].channels
+        channels = backbone.out_channels
         self.f = nn.Linear(channels, settings.dim)
         self.g_patch = nn.Linear(channels, settings.dim)
         self.g = nn.Identity() if settings.pretext == "rotation" else nn.Linear(TILES * settings.dim, settings.dim)
@@ -98,14 +98,14 @@ class PretextInvariant(Method):
 
     def embed(self, batch: Batch) -> Tensor:
         """f(v_I), unit length."""
-        x = self.backbone.input.normalize(batch.views["I"])  # (B, 3, 224, 224)
+        x = self.backbone.input.prepare(batch.views["I"])  # (B, 3, 224, 224)
         v = self.f(self.backbone(x.contiguous(memory_format=torch.channels_last)))  # (B, 128)
         return normalize(self.f_norm(v.float()), dim=1)
 
     def embed_transformed(self, batch: Batch) -> Tensor:
         """g(v_It), unit length. Its own pass: patches and images must not share BatchNorm's statistics."""
         patches = batch.views["I_t"].flatten(0, -4)  # (9 B, 3, 64, 64), or (B, 3, 224, 224) when only rotated
-        x = self.backbone.input.normalize(patches).contiguous(memory_format=torch.channels_last)
+        x = self.backbone.input.prepare(patches).contiguous(memory_format=torch.channels_last)
         with running_statistics_kept(self.backbone, self.settings.running_statistics == "images"):
             codes = self.g_patch(self.backbone(x)).unflatten(0, (len(batch), -1))  # (B, 9 or 1, 128)
         return normalize(self.g_norm(self.g(codes.flatten(1)).float()), dim=1)  # (B, 128)
@@ -120,8 +120,8 @@ class PretextInvariant(Method):
         yield "main", self.settings.lambda_ * g_term + (1 - self.settings.lambda_) * f_term  # equation 5
         self.bank.update(batch.index, v[:, 1])  # from the untransformed image alone
 
-    def on_epoch_start(self, epoch: int, embed_all: EmbedAll) -> None:
-        if epoch == 0 and self.settings.bank_init == "features":
+    def prepare(self, embed_all: EmbedAll) -> None:
+        if self.settings.bank_init == "features":
             self.bank.fill(embed_all(as_in_training(self, self.embed)))
 
     def sharded_buffers(self) -> set[str]:
@@ -135,25 +135,18 @@ def _norm(settings: PIRL) -> nn.Module:
 pirl = Recipe(
     title="PIRL (jigsaw)",
     method=PIRL(),
-    backbone=Architecture("resnet50"),
-    data="imagenet",
+    backbone=ResNet(),
+    data=Pool("imagenet"),
     length=Epochs(800),
     batch_size=1024,
-    optimizers={"main": SGD(lr=0.12, momentum=0.9, weight_decay=1e-4, weight_decay_norm_and_bias=False)},
+    optimizers={"main": SGD(lr=0.12, momentum=0.9, weight_decay=1e-4, decays="not_norms")},
     schedule=Cosine(final_factor=1e-3),  # to 1.2e-4
     reported="63.6 % ImageNet top-1 linear, 81.1 mAP VOC07 (PIRL, Table 2)",
     desk=(
-        Change("backbone.width", 0.25, "the width of every desk recipe"),
-        Change("backbone.zero_init_residual", True, "50 layers learn nothing in 2,000 steps without"),
-        Change("image_size", 64, "the size of every desk recipe"),
-        Change("method.image_size", 64, "the size of every desk recipe"),
+        *DESK_RESNET,
         Change("method.puzzle_size", 72, "3 x 3 cells of 24"),
         Change("method.patch_size", 18, "64 / 85 of a cell"),
         Change("method.N", 1024, "half of the 2,000 images"),
-        Change("batch_size", 32, "62 steps an epoch over 2,000 images"),
-        Change("optimizers.main", Adam(lr=1e-3, weight_decay=1e-4, decoupled=True), "SGD needs far more steps"),
-        Change("precision", "bf16", "nearly twice the speed"),
-        Change("length", Epochs(40), "minutes"),
         Change("method.crop_area", (0.3, 1.0), "8 % of a 96-pixel picture is 27 pixels wide"),
         Change("method.loss", "info_nce", "better than NCE on held-out training images, with 1,024 negatives"),
         Change("method.head_norm", True, "cosines of positive features are all near 1 without"),

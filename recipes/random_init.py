@@ -11,16 +11,17 @@ from PIL.Image import Image
 from torch import Tensor
 
 from benchmark.backbones.contract import Backbone
+from benchmark.backbones.resnet import ResNet
 from benchmark.method import Method
-from benchmark.recipe import Architecture, Change, Constant, Recipe, Settings, Steps
+from benchmark.recipe import DESK_NETWORK, Constant, Given, InputSpec, Pool, Recipe, Settings, Steps
 
 
 @dataclass(frozen=True)
 class Untrained(Settings):
-    def views(self, image: Image) -> dict[str, Tensor]:
+    def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
         return {}
 
-    def build(self, backbone: Backbone, num_images: int) -> Method:
+    def build(self, backbone: Backbone, given: Given) -> Method:
         method = Method()
         method.backbone = backbone
         return method
@@ -29,14 +30,11 @@ class Untrained(Settings):
 random_init = Recipe(
     title="Random initialisation",
     method=Untrained(),
-    backbone=Architecture("resnet50"),
-    data="imagenet",
+    backbone=ResNet(),
+    data=Pool("imagenet"),
     length=Steps(0),
     batch_size=256,
     optimizers={},
     schedule=Constant(),
-    desk=(
-        Change("backbone.width", 0.25, "the width of every desk recipe"),
-        Change("image_size", 64, "the size of every desk recipe"),
-    ),
+    desk=DESK_NETWORK,
 )

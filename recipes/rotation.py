@@ -8,7 +8,6 @@ turn is a transpose and a flip of the array: interpolation would leave traces th
 
 Departures: the AlexNet runs show all four rotations of an image in one batch, and so do the ResNet-50 runs of
 Kolesnikov et al., CVPR 2019, arXiv:1901.09005; the released configuration draws one angle an image, and so does this.
-Biases do not decay here; there they do.
 """
 
 from __future__ import annotations
@@ -22,25 +21,37 @@ from torch.nn.functional import cross_entropy
 from torchvision.transforms import v2
 
 from benchmark.backbones.contract import Backbone
+from benchmark.backbones.resnet import ResNet
 from benchmark.data.batch import Batch
 from benchmark.method import Method
-from benchmark.recipe import SGD, Adam, Architecture, Change, Epochs, Milestones, Recipe, Settings
+from benchmark.recipe import (
+    DESK_RESNET,
+    SGD,
+    Adam,
+    Change,
+    Epochs,
+    Given,
+    InputSpec,
+    Milestones,
+    Pool,
+    Recipe,
+    Settings,
+)
 
 QUARTERS = 4  # 0, 90, 180 and 270 degrees
 
 
 @dataclass(frozen=True)
 class Rotation(Settings):
-    image_size: int = 224
     crop_area: tuple[float, float] = (0.08, 1.0)
 
-    def views(self, image: Image) -> dict[str, Tensor]:
+    def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
         y = torch.randint(QUARTERS, ())
         pixels = torch.rot90(v2.functional.pil_to_tensor(image), int(y), dims=(1, 2))  # g(X | y), before any cropping
-        crop = v2.RandomResizedCrop(self.image_size, scale=self.crop_area)
+        crop = v2.RandomResizedCrop(spec.size, scale=self.crop_area)
         return {"rotated": v2.RandomHorizontalFlip()(crop(pixels)), "y": y}  # (3, 224, 224), ()
 
-    def build(self, backbone: Backbone, num_images: int) -> Method:
+    def build(self, backbone: Backbone, given: Given) -> Method:
         return RotNet(backbone)
 
 
@@ -48,10 +59,10 @@ class RotNet(Method):
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
-        self.fc = nn.Linear(list(backbone.stages.values())[-1].channels, QUARTERS)
+        self.fc = nn.Linear(backbone.out_channels, QUARTERS)
 
     def loss(self, batch: Batch) -> Tensor:
-        x = self.backbone.input.normalize(batch.views["rotated"])  # (B, 3, 224, 224)
+        x = self.backbone.input.prepare(batch.views["rotated"])  # (B, 3, 224, 224)
         logits = self.fc(self.backbone(x.contiguous(memory_format=torch.channels_last)))  # F(g(X | y)): (B, 4)
         return cross_entropy(logits.float(), batch.views["y"])
 
@@ -59,22 +70,16 @@ class RotNet(Method):
 rotation = Recipe(
     title="Rotation prediction (RotNet)",
     method=Rotation(),
-    backbone=Architecture("resnet50"),
-    data="imagenet",
+    backbone=ResNet(),
+    data=Pool("imagenet"),
     length=Epochs(105),
     batch_size=256,
-    optimizers={"main": SGD(lr=0.1, momentum=0.9, weight_decay=1e-4, weight_decay_norm_and_bias=False)},
+    optimizers={"main": SGD(lr=0.1, momentum=0.9, weight_decay=1e-4, decays="not_norms")},
     schedule=Milestones(at=(Epochs(30), Epochs(60), Epochs(90), Epochs(100)), gamma=0.1),
     reported="48.9 % ImageNet top-1 linear (PIRL, Table 2)",
     desk=(
-        Change("backbone.width", 0.25, "the width of every desk recipe"),
-        Change("backbone.zero_init_residual", True, "50 layers learn nothing in 2,000 steps without"),
-        Change("image_size", 64, "the size of every desk recipe"),
-        Change("method.image_size", 64, "the size of every desk recipe"),
-        Change("batch_size", 32, "62 steps an epoch over 2,000 images"),
+        *DESK_RESNET,
         Change("optimizers.main", Adam(lr=5e-4, weight_decay=1e-4, decoupled=True), "SGD needs far more steps"),
-        Change("precision", "bf16", "nearly twice the speed"),
-        Change("length", Epochs(40), "minutes; as long as NPID++ and PIRL"),
         Change("schedule", Milestones(at=(Epochs(24), Epochs(34))), "in proportion"),
     ),
 )

@@ -17,34 +17,45 @@ from torch.nn.functional import cross_entropy
 from torchvision.transforms import v2
 
 from benchmark.backbones.contract import Backbone
+from benchmark.backbones.resnet import ResNet
 from benchmark.data.batch import Batch
 from benchmark.method import Method
-from benchmark.recipe import SGD, Adam, Architecture, Change, Epochs, Milestones, Recipe, Settings, Warmup
+from benchmark.recipe import (
+    DESK_RESNET,
+    SGD,
+    Change,
+    Epochs,
+    Given,
+    InputSpec,
+    Milestones,
+    Pool,
+    Recipe,
+    Settings,
+    Warmup,
+)
 
 
 @dataclass(frozen=True)
 class Supervised(Settings):
-    classes: int = 1000
-    image_size: int = 224
     crop_area: tuple[float, float] = (0.08, 1.0)
 
-    def views(self, image: Image) -> dict[str, Tensor]:
-        crop = v2.RandomResizedCrop(self.image_size, scale=self.crop_area)
+    def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
+        crop = v2.RandomResizedCrop(spec.size, scale=self.crop_area)
         return {"image": v2.functional.pil_to_tensor(v2.RandomHorizontalFlip()(crop(image)))}  # (3, 224, 224)
 
-    def build(self, backbone: Backbone, num_images: int) -> Method:
-        return Classifier(self, backbone)
+    def build(self, backbone: Backbone, given: Given) -> Method:
+        return Classifier(backbone, given.num_classes)
 
 
 class Classifier(Method):
-    def __init__(self, settings: Supervised, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, classes: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.fc = nn.Linear(list(backbone.stages.values())[-1].channels, settings.classes)
+        self.fc = nn.Linear(backbone.out_channels, classes)
 
     def loss(self, batch: Batch) -> Tensor:
         assert batch.labels is not None
-        x = self.backbone.input.normalize(batch.views["image"])  # (B, 3, 224, 224)
+        x = self.backbone.input.prepare(batch.views["image"])  # (B, 3, 224, 224)
         logits = self.fc(self.backbone(x.contiguous(memory_format=torch.channels_last)))  # (B, classes)
         return cross_entropy(logits.float(), batch.labels)
 
@@ -52,23 +63,15 @@ class Classifier(Method):
 supervised = Recipe(
     title="Supervised ImageNet classification",
     method=Supervised(),
-    backbone=Architecture("resnet50"),
-    data="imagenet",
+    backbone=ResNet(),
+    data=Pool("imagenet", labels=True),
     length=Epochs(90),
     batch_size=256,
     optimizers={"main": SGD(lr=0.1, momentum=0.9, weight_decay=1e-4, nesterov=True)},
     schedule=Milestones(at=(Epochs(30), Epochs(60), Epochs(80)), gamma=0.1, warmup=Warmup(Epochs(5), 0.1)),
-    labels=True,
     reported="75.9 % ImageNet top-1 in the linear evaluation of PIRL's Table 2",
     desk=(
-        Change("backbone.width", 0.25, "the width of every desk recipe"),
-        Change("backbone.zero_init_residual", True, "50 layers learn nothing in 2,000 steps without"),
-        Change("image_size", 64, "the size of every desk recipe"),
-        Change("method.image_size", 64, "the size of every desk recipe"),
-        Change("method.classes", 20, "the drawn world has 20 classes"),
-        Change("batch_size", 32, "62 steps an epoch over 2,000 images"),
-        Change("optimizers.main", Adam(lr=1e-3, weight_decay=1e-4, decoupled=True), "SGD needs far more steps"),
-        Change("precision", "bf16", "nearly twice the speed"),
+        *DESK_RESNET,
         Change("length", Epochs(20), "it has converged by then"),
         Change("schedule", Milestones(at=(Epochs(12), Epochs(17)), warmup=Warmup(Epochs(1), 0.1)), "in proportion"),
     ),

@@ -43,7 +43,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.chdir(tmp_path)
     current.split_fingerprint.cache_clear()
     current.annotation_fingerprints.cache_clear()
-    current._pretraining_fingerprint.cache_clear()
+    current._pool_fingerprint.cache_clear()
     return asked
 
 

@@ -1,60 +1,46 @@
-"""What a backbone promises: named stages in order, and where its input stands in colour space."""
+"""What a backbone promises: named stages in order, an output, and what its input must look like."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from benchmark.core.errors import UserError
-from benchmark.core.plain import at_least
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from benchmark.recipe.contract import Architecture
+from benchmark.recipe.inputs import InputSpec
 
 
 @dataclass(frozen=True)
 class Stage:
-    """channels of the stage's map, and the input pixels that one of its cells spans."""
+    """channels of the stage's map, and the input pixels that one of its cells spans; stride None: a vector, no map."""
 
     channels: int
-    stride: int
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """What a backbone's input means: colour space, per-channel mean and std of images scaled to [0, 1], and the side in
-    pixels it was pretrained at. Raises UserError for a size below 1, or a std of no spread."""
-
-    size: int
-    colour: Literal["rgb"] = "rgb"
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-
-    def __post_init__(self) -> None:
-        at_least(self, size=1)
-        if not all(spread > 0 for spread in self.std):
-            raise UserError(f"InputSpec: std must be more than 0, not {self.std!r}")
-
-    def normalize(self, images: Tensor) -> Tensor:
-        """uint8 (..., 3, H, W) -> float32 of the same shape, standardised."""
-        if images.dtype != torch.uint8:
-            raise TypeError(f"views are uint8 images, got {images.dtype}")
-        mean = torch.tensor(self.mean, device=images.device).view(-1, 1, 1)
-        std = torch.tensor(self.std, device=images.device).view(-1, 1, 1)
-        return (images.float() / 255 - mean) / std
+    stride: int | None
 
 
 class Backbone(nn.Module):
-    """stages: name -> Stage, from input to output. input: what images must look like."""
+    """architecture: the value that built it. input: what images must look like. stages: name -> Stage, from input to
+    output. output: the stage that `forward` returns; the last one, unless a network says otherwise."""
 
     stages: dict[str, Stage]
-    input: InputSpec
+
+    def __init__(self, architecture: Architecture, spec: InputSpec) -> None:
+        super().__init__()
+        self.architecture, self.input = architecture, spec
+
+    @property
+    def output(self) -> str:
+        return next(reversed(self.stages))
+
+    @property
+    def out_channels(self) -> int:
+        """Length of what `forward` returns for each image."""
+        return self.stages[self.output].channels
 
     def forward_stages(self, x: Tensor, upto: str | None = None) -> dict[str, Tensor]:
-        """x (B, 3, H, W), as `input` says -> name -> (B, channels, H / stride, W / stride), stopping after `upto`."""
+        """x (B, input.channels, H, W), as `input` says -> name -> (B, channels, H / stride, W / stride), a vector
+        (B, channels). Stops after `upto`."""
         raise NotImplementedError
 
     def parts(self, stage: str) -> tuple[nn.Module, ...]:
@@ -63,6 +49,6 @@ class Backbone(nn.Module):
         raise UserError(f"{type(self).__name__} cannot be taken apart by stages; this protocol needs a ResNet")
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, 3, H, W) -> (B, channels of the last stage): the last stage, averaged over space."""
-        last = next(reversed(self.stages))
-        return self.forward_stages(x)[last].mean(dim=(2, 3))
+        """x (B, input.channels, H, W) -> (B, out_channels): the output stage, a map averaged over space."""
+        y = self.forward_stages(x, self.output)[self.output]
+        return y.mean(dim=(2, 3)) if self.stages[self.output].stride else y

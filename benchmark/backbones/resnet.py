@@ -1,4 +1,5 @@
-"""ResNet-50 (He et al., CVPR 2016, arXiv:1512.03385), with the 3x3 convolution carrying the stride as in torchvision.
+"""ResNets of bottlenecks (He et al., CVPR 2016, arXiv:1512.03385); the 3x3 convolution has the stride, as in
+torchvision.
 
 Parameter names are torchvision's, so weights pass to and from other libraries unrenamed. Stages: conv1 (after
 BatchNorm and ReLU, before the max-pool) and res2 ... res5 (torchvision's layer1 ... layer4).
@@ -6,33 +7,60 @@ BatchNorm and ReLU, before the max-pool) and res2 ... res5 (torchvision's layer1
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
-from benchmark.backbones.contract import Backbone, InputSpec, Stage
+from benchmark.backbones.contract import Backbone, Stage
+from benchmark.backbones.norms import BatchNorm2d, Over
+from benchmark.core.errors import UserError
 from benchmark.recipe.contract import Architecture
+from benchmark.recipe.inputs import InputSpec
 
-NAMES = ("resnet50",)
-DEPTHS = {"resnet50": (3, 4, 6, 3)}
+DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}  # residual blocks of each stage
 
 
-class ResNet(Backbone):
-    """The architecture's width multiplies every channel count: 2 is the c2x of the papers, 1/4 a desk's."""
+@dataclass(frozen=True)
+class ResNet(Architecture):
+    """depth: number of layers.
+    width: multiplies every channel count; 2 is the c2x of the papers, 1/4 a desk's.
+    norm:  "group" makes a network whose output does not depend on how a batch is divided over processes.
+    over:  which images BatchNorm takes its statistics from (benchmark.backbones.norms).
+    zero_init_residual: each residual branch starts at zero (Goyal et al., arXiv:1706.02677), so that a deep network is
+                        a shallow one at first.
+    """
 
-    def __init__(self, architecture: Architecture, spec: InputSpec) -> None:
-        super().__init__()
-        self.input = spec
+    depth: Literal[50, 101, 152] = 50
+    width: float = 1.0
+    norm: Literal["batch", "group"] = "batch"
+    over: Over = "process"
+    zero_init_residual: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.width < math.inf:
+            raise UserError(f"ResNet: width must be more than 0, not {self.width!r}")
+
+    def build(self, spec: InputSpec) -> ResidualNetwork:
+        return ResidualNetwork(self, spec)
+
+
+class ResidualNetwork(Backbone):
+    def __init__(self, architecture: ResNet, spec: InputSpec) -> None:
+        super().__init__(architecture, spec)
         base = max(round(64 * architecture.width), 4)
-        norm_layer = nn.BatchNorm2d if architecture.norm == "batch" else _group_norm
-        self.conv1 = nn.Conv2d(3, base, 7, stride=2, padding=3, bias=False)
+        norm_layer = partial(BatchNorm2d, over=architecture.over) if architecture.norm == "batch" else _group_norm
+        self.conv1 = nn.Conv2d(spec.channels, base, 7, stride=2, padding=3, bias=False)
         self.bn1 = norm_layer(base)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         self.stages = {"conv1": Stage(base, 2)}
         channels = base
-        for number, depth in enumerate(DEPTHS[architecture.name]):
+        for number, depth in enumerate(DEPTHS[architecture.depth]):
             planes, stride = base * 2**number, 1 if number == 0 else 2
             setattr(self, f"layer{number + 1}", _layer(channels, planes, depth, stride, norm_layer))
             channels = planes * Bottleneck.expansion
@@ -78,7 +106,3 @@ def _layer(
 
 def _group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(min(32, channels // 4), channels)
-
-
-def build(architecture: Architecture, spec: InputSpec) -> ResNet:
-    return ResNet(architecture, spec)

@@ -11,25 +11,25 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from benchmark.backbones import build_backbone
-from benchmark.backbones.contract import Backbone, InputSpec
+from benchmark.backbones import architectures
+from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
 from benchmark.core.files import write_whole
-from benchmark.core.plain import misfits
-from benchmark.recipe.contract import Architecture
+from benchmark.core.plain import as_plain, from_plain, subclasses
+from benchmark.recipe.inputs import Colour, InputSpec
 
-FORMAT = "sslbench-backbone-1"
+FORMAT = "sslbench-backbone-2"
 FACTS = {"format", "architecture", "stages", "input", "origin"}
 
 
-def save_backbone(path: Path, backbone: Backbone, architecture: Architecture, origin: dict[str, Any]) -> None:
+def save_backbone(path: Path, backbone: Backbone, origin: dict[str, Any]) -> None:
     """Write weights, architecture, stages and input spec, and `origin`: where the weights come from (recipe, hash, data
     fingerprint, seed, last losses ...; JSON-ready). The file appears whole or not at all."""
     facts = {
         "format": FORMAT,
-        "architecture": dataclasses.asdict(architecture),
+        "architecture": as_plain(backbone.architecture),
         "stages": _stages(backbone),
-        "input": dataclasses.asdict(backbone.input),
+        "input": as_plain(backbone.input),
         "origin": origin,
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.state_dict().items()}
@@ -57,16 +57,10 @@ def load_backbone(path: Path) -> tuple[Backbone, dict[str, Any]]:
 def _built(facts: dict[str, Any], path: Path) -> Backbone:
     """The architecture that the metadata names, with initial weights."""
     try:
-        said: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts["input"].items()}
-        spec = InputSpec(**said)
-        architecture = Architecture(**facts["architecture"])
-        if faults := [*misfits(architecture), *misfits(spec)]:
-            raise UserError("; ".join(faults))
-        backbone = build_backbone(architecture, spec)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    except (AttributeError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: its architecture or input is not this version's ({error}); pretrain again") from error
+        spec = from_plain(facts["input"], subclasses(Colour) | {"InputSpec": InputSpec})
+        backbone = from_plain(facts["architecture"], architectures()).build(spec)
+    except (UserError, AttributeError) as error:
+        raise UserError(f"{path}: its architecture or input is not this version's: {error}; pretrain again") from error
     stages = _stages(backbone)
     if facts["stages"] != stages:
         raise UserError(f"{path}: says that its stages are {facts['stages']}; its architecture's are {stages}")

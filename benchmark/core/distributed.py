@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -91,13 +92,49 @@ def lost_process_told() -> Iterator[None]:
         raise
 
 
-def gather(values: Tensor) -> Tensor:
-    """(B, ...) on each process -> (processes * B, ...) in rank order on all. Carries no gradient."""
+def gather(values: Tensor, gradient: bool = False) -> Tensor:
+    """(B, ...) on each process -> (processes * B, ...) in rank order on all.
+
+    gradient=True: the gradient of every process's loss reaches the rows, wherever they came from, as one process with
+    the whole batch would have it (up to the mean over processes, which the engine takes). Without it, rows that need a
+    gradient are refused: a contrastive loss that forgets it is wrong by a fifth on two processes and looks fine.
+    """
+    if not gradient and values.requires_grad and torch.is_grad_enabled():
+        raise ValueError("gather would lose the gradient of these rows: gather(x, gradient=True), or x.detach()")
     if world_size() == 1:
         return values
+    return _Gathered.apply(values) if gradient else _gathered(values)
+
+
+def _gathered(values: Tensor) -> Tensor:
     parts = [torch.empty_like(values, memory_format=torch.contiguous_format) for _ in range(world_size())]
     dist.all_gather(parts, values.contiguous())
     return torch.cat(parts)
+
+
+class _Gathered(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return _gathered(values)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return own_share(sum_over_processes(gradients[0].contiguous().clone()))
+
+
+class _Mean(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return mean_over_processes(values)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return mean_over_processes(gradients[0])
+
+
+def mean_with_gradient(values: Tensor) -> Tensor:
+    """The mean over processes of what each has, the gradient of every process's loss included."""
+    return values if world_size() == 1 else _Mean.apply(values)
 
 
 def own_share(values: Tensor) -> Tensor:

@@ -6,10 +6,15 @@ Recipes pretrain by them and transfers train by them. Imports no torch.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
+from benchmark.core.errors import UserError
 from benchmark.core.plain import at_least
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class Epochs:
     def __post_init__(self) -> None:
         at_least(self, epochs=0)
 
-    def steps(self, steps_per_epoch: int) -> int:
+    def steps(self, steps_per_epoch: int, total_steps: int = 0) -> int:
         return round(self.epochs * steps_per_epoch)
 
 
@@ -34,45 +39,144 @@ class Steps:
     def __post_init__(self) -> None:
         at_least(self, steps_total=0)
 
-    def steps(self, steps_per_epoch: int) -> int:
+    def steps(self, steps_per_epoch: int, total_steps: int = 0) -> int:
         return self.steps_total
 
 
+@dataclass(frozen=True)
+class Part:
+    """A point or stretch as a part of the whole run, 0 to 1: it stays right when the length changes."""
+
+    of_run: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.of_run <= 1:
+            raise UserError(f"Part: of_run must be 0 to 1, not {self.of_run!r}")
+
+    def steps(self, steps_per_epoch: int, total_steps: int = 0) -> int:
+        return round(self.of_run * total_steps)
+
+
 Span = Epochs | Steps
+Point = Epochs | Steps | Part  # within a run
 Precision = Literal["fp32", "bf16"]  # bf16: forward passes and losses under torch.autocast; weights stay fp32
 
 
 @dataclass(frozen=True)
-class SGD:
-    """torch.optim.SGD. lr is for the recipe's batch size; weight_decay_norm_and_bias says whether BatchNorm's
-    parameters and the biases decay too."""
+class Optimizer:
+    """Base of optimizers: values that make themselves. A new one is a class below this, and nothing else changes.
+
+    lr:           for the recipe's batch size.
+    weight_decay: of the parameters that decay: "all", "not_norms" (biases do, the scales and shifts of norms do not) or
+                  "weights" (neither do).
+    bias_rate:    the biases' rate as a multiple of lr; Caffe's networks have 2.
+    clip:         the most that the norm of all gradients together may be.
+    """
 
     lr: float
-    momentum: float = 0.9
+    _: KW_ONLY
     weight_decay: float = 0.0
-    nesterov: bool = False
-    weight_decay_norm_and_bias: bool = True
+    decays: Literal["all", "not_norms", "weights"] = "all"
+    bias_rate: float = 1.0
+    clip: float | None = None
+
+    def torch_class(self) -> Callable[..., torch.optim.Optimizer]:
+        raise NotImplementedError(f"{type(self).__name__}.torch_class")
+
+    def arguments(self) -> dict[str, Any]:
+        """What the torch class takes besides parameters and weight decay."""
+        raise NotImplementedError(f"{type(self).__name__}.arguments")
+
+    @property
+    def slots(self) -> int:
+        """Numbers that it remembers for each parameter."""
+        raise NotImplementedError(f"{type(self).__name__}.slots")
 
 
 @dataclass(frozen=True)
-class Adam:
-    """torch.optim.Adam, or AdamW when the decay is decoupled."""
+class SGD(Optimizer):
+    momentum: float = 0.9
+    nesterov: bool = False
 
-    lr: float
+    def torch_class(self) -> Callable[..., torch.optim.Optimizer]:
+        import torch
+
+        return torch.optim.SGD
+
+    def arguments(self) -> dict[str, Any]:
+        return {"lr": self.lr, "momentum": self.momentum, "nesterov": self.nesterov}
+
+    @property
+    def slots(self) -> int:
+        return int(self.momentum > 0)
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """AdamW when the decay is decoupled."""
+
     betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.0
+    eps: float = 1e-8
     decoupled: bool = False
-    weight_decay_norm_and_bias: bool = True
+
+    def torch_class(self) -> Callable[..., torch.optim.Optimizer]:
+        import torch
+
+        return torch.optim.AdamW if self.decoupled else torch.optim.Adam
+
+    def arguments(self) -> dict[str, Any]:
+        return {"lr": self.lr, "betas": self.betas, "eps": self.eps}
+
+    @property
+    def slots(self) -> int:
+        return 2
 
 
-Optimizer = SGD | Adam
+@dataclass(frozen=True)
+class RMSprop(Optimizer):
+    alpha: float = 0.99
+    eps: float = 1e-8
+    momentum: float = 0.0
+
+    def torch_class(self) -> Callable[..., torch.optim.Optimizer]:
+        import torch
+
+        return torch.optim.RMSprop
+
+    def arguments(self) -> dict[str, Any]:
+        return {"lr": self.lr, "alpha": self.alpha, "eps": self.eps, "momentum": self.momentum}
+
+    @property
+    def slots(self) -> int:
+        return 1 + int(self.momentum > 0)
+
+
+@dataclass(frozen=True)
+class LARS(Optimizer):
+    """Layer-wise adaptive rates (You et al., arXiv:1708.03888), as SimCLR uses them: what does not decay is not adapted
+    either, and the rate stands inside the momentum."""
+
+    momentum: float = 0.9
+    trust: float = 1e-3
+
+    def torch_class(self) -> Callable[..., torch.optim.Optimizer]:
+        from benchmark.core.lars import LayerwiseSGD
+
+        return LayerwiseSGD
+
+    def arguments(self) -> dict[str, Any]:
+        return {"lr": self.lr, "momentum": self.momentum, "trust": self.trust}
+
+    @property
+    def slots(self) -> int:
+        return int(self.momentum > 0)
 
 
 @dataclass(frozen=True)
 class Warmup:
     """Linear from `start_factor` x rate to the rate over `span`."""
 
-    span: Span
+    span: Point
     start_factor: float
 
 
@@ -82,7 +186,7 @@ class Constant:
 
     def factor(self, step: int, total_steps: int, steps_per_epoch: int) -> float:
         """Multiplier of every optimizer's lr at `step` (0-based)."""
-        return _warmed(self.warmup, 1.0, step, steps_per_epoch)
+        return _warmed(self.warmup, 1.0, step, total_steps, steps_per_epoch)
 
 
 @dataclass(frozen=True)
@@ -95,29 +199,29 @@ class Cosine:
     def factor(self, step: int, total_steps: int, steps_per_epoch: int) -> float:
         progress = min(step / max(total_steps - 1, 1), 1.0)
         cosine = self.final_factor + (1 - self.final_factor) * 0.5 * (1 + math.cos(math.pi * progress))
-        return _warmed(self.warmup, cosine, step, steps_per_epoch)
+        return _warmed(self.warmup, cosine, step, total_steps, steps_per_epoch)
 
 
 @dataclass(frozen=True)
 class Milestones:
     """x `gamma` at each point of `at`."""
 
-    at: tuple[Span, ...]
+    at: tuple[Point, ...]
     gamma: float = 0.1
     warmup: Warmup | None = None
 
     def factor(self, step: int, total_steps: int, steps_per_epoch: int) -> float:
-        passed = sum(step >= point.steps(steps_per_epoch) for point in self.at)
-        return _warmed(self.warmup, self.gamma**passed, step, steps_per_epoch)
+        passed = sum(step >= point.steps(steps_per_epoch, total_steps) for point in self.at)
+        return _warmed(self.warmup, self.gamma**passed, step, total_steps, steps_per_epoch)
 
 
 Schedule = Constant | Cosine | Milestones
 
 
-def _warmed(warmup: Warmup | None, factor: float, step: int, steps_per_epoch: int) -> float:
+def _warmed(warmup: Warmup | None, factor: float, step: int, total_steps: int, steps_per_epoch: int) -> float:
     if warmup is None:
         return factor
-    length = warmup.span.steps(steps_per_epoch)
+    length = warmup.span.steps(steps_per_epoch, total_steps)
     if step >= length:
         return factor
     return factor * (warmup.start_factor + (1 - warmup.start_factor) * step / length)

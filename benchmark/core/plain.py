@@ -45,9 +45,11 @@ def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
 
 def misfits(instance: Any) -> Iterator[str]:
     """Each field of a dataclass whose value is of another type than its hint, told in words."""
-    for name, hint in typing.get_type_hints(type(instance)).items():
-        if not fits(getattr(instance, name), hint):
-            yield f"{name} is {getattr(instance, name)!r}, which is no {in_words(hint)}"
+    hints = typing.get_type_hints(type(instance))
+    for field in fields(instance):
+        value, hint = getattr(instance, field.name), hints[field.name]
+        if not fits(value, hint):
+            yield f"{field.name} is {value!r}, which is no {in_words(hint)}"
 
 
 def in_words(hint: Any) -> str:
@@ -82,3 +84,33 @@ def flat(recipe: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def from_plain(plain: Any, known: Mapping[str, type]) -> Any:
+    """What `as_plain` was given, of dataclasses that are `known` by name. Raises UserError for a class that is not, a
+    field that is missing or unknown, or a value of another type than its hint."""
+    if isinstance(plain, list):
+        return tuple(from_plain(item, known) for item in plain)
+    if not isinstance(plain, dict):
+        return plain
+    inner = {key: from_plain(value, known) for key, value in plain.items() if key != "is"}
+    if "is" not in plain:
+        return inner
+    if (name := plain["is"]) not in known:
+        raise UserError(f"there is no {name!r}; there are: {', '.join(sorted(known))}")
+    try:
+        value = known[name](**inner)
+    except TypeError as error:
+        raise UserError(f"{name} is not this version's ({error})") from error
+    if faults := list(misfits(value)):
+        raise UserError(f"{name}: {'; '.join(faults)}")
+    return value
+
+
+def subclasses(kind: type) -> dict[str, type]:
+    """Every class below `kind` that has been imported, by name."""
+    found: dict[str, type] = {}
+    below: type
+    for below in kind.__subclasses__():
+        found |= {below.__name__: below, **subclasses(below)}
+    return found

@@ -14,6 +14,7 @@ class Stream(IntEnum):
     EPOCH_START = 4
     IN_STEP = 5
     EMBED = 6
+    POOL = 7  # the seed of a second pool of images
     LINEAR_HEADS = 11
     FINE_TUNED_HEAD = 12
     SEGMENTATION_HEAD = 13

@@ -43,39 +43,58 @@ class Samples(Dataset):
     def __getitem__(self, position: Position) -> Any | UserError:
         epoch, index = position
         try:
-            image = self.decoded[index] if self.decoded else self.images.open(index)
             # the CPU generator alone: torch.manual_seed also queues a seed for every accelerator, at 20 times the cost
             torch.default_generator.manual_seed(mix(self.seed, Stream.VIEWS, epoch, index))
-            return self.sample(image, index)
+            return self.at(index)
         except UserError as error:
             return UserError(str(error))  # raised in a loader process, it would arrive as a traceback
+
+    def open(self, index: int) -> Image.Image:
+        return self.decoded[index] if self.decoded else self.images.open(index)
+
+    def at(self, index: int) -> Any:
+        return self.sample(self.open(index), index)
 
     def sample(self, image: Image.Image, index: int) -> Any:
         raise NotImplementedError
 
 
 class Views(Samples):
-    """(epoch, index) -> (views, index, label)."""
+    """(epoch, index) -> (views, index, label). `views` makes them of one image; `views_at`, given instead, opens what
+    it needs by index, which may be several images."""
 
-    def __init__(self, images: ImageSet, views: Callable[[Image.Image], dict[str, Tensor]], seed: int) -> None:
+    def __init__(
+        self,
+        images: ImageSet,
+        views: Callable[[Image.Image], dict[str, Tensor]] | None,
+        seed: int,
+        views_at: Callable[[Callable[[int], Image.Image], int], dict[str, Tensor]] | None = None,
+    ) -> None:
         super().__init__(images, seed)
-        self.views = views
+        self.views, self.views_at = views, views_at
 
-    def sample(self, image: Image.Image, index: int) -> Sample:
+    def at(self, index: int) -> Sample:
         label = -1 if self.images.labels is None else int(self.images.labels[index])
-        return self.views(image), index, label
+        if self.views_at:
+            return self.views_at(self.open, index), index, label
+        assert self.views
+        return self.views(self.open(index)), index, label
 
 
 @dataclass(frozen=True)
 class TrainOrder:
-    """Positions of the batches from `first_step` up to `last_step`: each epoch a permutation, its last incomplete batch
-    dropped; of each batch this process's consecutive share."""
+    """Positions of the batches from `first_step` up to `last_step`; of each batch this process's consecutive share.
+
+    indices: number of an epoch -> its images in order; a random permutation of all, if left out. Its last incomplete
+    batch is dropped.
+    """
 
     num_images: int
     batch_size: int
     seed: int
     first_step: int
     last_step: int
+    indices: Callable[[int], Tensor] | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -87,7 +106,7 @@ class TrainOrder:
         for step in range(self.first_step, self.last_step):
             if step // self.steps_per_epoch != epoch:
                 epoch = step // self.steps_per_epoch
-                order = epoch_order(self.num_images, self.seed, epoch)
+                order = self.indices(epoch) if self.indices else epoch_order(self.num_images, self.seed, epoch)
             start = (step % self.steps_per_epoch) * self.batch_size + distributed.rank() * share
             yield [(epoch, index) for index in order[start : start + share].tolist()]
 
@@ -97,8 +116,13 @@ class TrainOrder:
 
 def epoch_order(num_images: int, seed: int, epoch: int) -> Tensor:
     """(num_images,) int64, a permutation. Python's own integers would take five times the memory."""
-    generator = torch.Generator().manual_seed(mix(seed, Stream.ORDER, epoch))
+    generator = torch.Generator().manual_seed(order_seed(seed, epoch))
     return torch.randperm(num_images, generator=generator)
+
+
+def order_seed(seed: int, epoch: int) -> int:
+    """What an epoch's order is drawn from."""
+    return mix(seed, Stream.ORDER, epoch)
 
 
 def check_batch_size(batch_size: int, num_images: int) -> None:

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
 from benchmark.core.distributed import GradientAverager
 from benchmark.core.errors import UserError
-from benchmark.core.optimisation import SGD, Optimizer
+from benchmark.core.optimisation import Optimizer
 from benchmark.method import Method
 from benchmark.recipe.contract import Recipe
+
+NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
 @dataclass(frozen=True)
 class Player:
-    """Most methods have one, "main"; adversaries are two."""
+    """Most methods have one, "main"; adversaries are two, and layers with a rate of their own are one too."""
 
     parameters: list[nn.Parameter]
     optimizer: torch.optim.Optimizer
     averager: GradientAverager
+    values: Optimizer
+
+    def step(self) -> None:
+        if self.values.clip is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.values.clip)
+        self.optimizer.step()
+
+    def set_rate(self, factor: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
 
 
 def build_players(method: Method, recipe: Recipe) -> dict[str, Player]:
@@ -32,39 +43,47 @@ def build_players(method: Method, recipe: Recipe) -> dict[str, Player]:
         raise UserError(
             f"the recipe has optimizers for {list(recipe.optimizers)}, the method has players {list(players)}"
         )
+    if isinstance(recipe.schedule, Mapping) and recipe.schedule.keys() != players.keys():
+        raise UserError(f"the recipe has schedules for {list(recipe.schedule)}, the method has players {list(players)}")
+    kinds = kinds_of(method)
     return {
-        name: Player(parameters, _optimizer(recipe.optimizers[name], parameters), GradientAverager(parameters))
+        name: Player(
+            parameters,
+            build_optimizer(recipe.optimizers[name], parameters, kinds),
+            GradientAverager(parameters),
+            recipe.optimizers[name],
+        )
         for name, parameters in players.items()
     }
 
 
-def _optimizer(values: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": values.weight_decay},
-        {
-            "params": [p for p in parameters if p.ndim <= 1],  # norm scales, norm shifts and biases
-            "weight_decay": values.weight_decay if values.weight_decay_norm_and_bias else 0.0,
-        },
-    ]
-    groups = [group for group in groups if group["params"]]
-    # fused: a small network's step on a CPU otherwise spends a tenth of its time between a hundred small tensors
-    return optimizer_kind(values)(groups, **optimizer_settings(values), fused=True)
+def kinds_of(module: nn.Module) -> dict[nn.Parameter, str]:
+    """Each parameter -> "norm" (a norm's scale or shift), "bias" (any other vector), or "weight"."""
+    norms = {p for part in module.modules() if isinstance(part, NORMS) for p in part.parameters(recurse=False)}
+    return {p: "norm" if p in norms else "bias" if p.ndim <= 1 else "weight" for p in module.parameters()}
 
 
-def optimizer_kind(values: Optimizer) -> Callable[..., torch.optim.Optimizer]:
-    if isinstance(values, SGD):
-        return torch.optim.SGD
-    return torch.optim.AdamW if values.decoupled else torch.optim.Adam
+DECAYING = {"all": ("weight", "bias", "norm"), "not_norms": ("weight", "bias"), "weights": ("weight",)}
 
 
-def optimizer_settings(values: Optimizer) -> dict[str, Any]:
-    """What torch's optimizer of that kind takes beside weight decay."""
-    if isinstance(values, SGD):
-        return {"lr": values.lr, "momentum": values.momentum, "nesterov": values.nesterov}
-    return {"lr": values.lr, "betas": values.betas}
+def build_optimizer(
+    values: Optimizer, parameters: Iterable[nn.Parameter], kinds: Mapping[nn.Parameter, str]
+) -> torch.optim.Optimizer:
+    """kinds: of parameters, as `kinds_of`; one that is in none of its modules is taken for what its shape says."""
+    groups = []
+    for kind in ("weight", "bias", "norm"):
+        own = [p for p in parameters if kinds.get(p, "bias" if p.ndim <= 1 else "weight") == kind]
+        rate = values.lr * (values.bias_rate if kind == "bias" else 1.0)
+        decay = values.weight_decay if kind in DECAYING[values.decays] else 0.0
+        if own:
+            groups.append({"params": own, "lr": rate, "initial_lr": rate, "weight_decay": decay})
+    make, arguments = values.torch_class(), values.arguments()
+    if make in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW):
+        # a small network's step on a CPU otherwise spends a tenth of its time between a hundred small tensors
+        arguments["fused"] = True
+    return make(groups, **arguments)
 
 
-def set_rates(players: dict[str, Player], recipe: Recipe, factor: float) -> None:
+def set_rates(players: Mapping[str, Player], recipe: Recipe, step: int, total: int, steps_per_epoch: int) -> None:
     for name, player in players.items():
-        for group in player.optimizer.param_groups:
-            group["lr"] = recipe.optimizers[name].lr * factor
+        player.set_rate(recipe.schedule_of(name).factor(step, total, steps_per_epoch))

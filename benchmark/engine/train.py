@@ -7,35 +7,36 @@ goes on from there and ends with the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmark.backbones import build_backbone
-from benchmark.backbones.contract import InputSpec
-from benchmark.backbones.weights import read_facts, save_backbone
+from benchmark.backbones.weights import load_backbone, read_facts, save_backbone
 from benchmark.core import distributed
 from benchmark.core.draws import mix
+from benchmark.core.files import file_hash
 from benchmark.core.plain import as_plain
 from benchmark.core.provenance import commit, versions
 from benchmark.core.streams import Stream
 from benchmark.data.batch import Batch
 from benchmark.data.image_set import ImageSet
-from benchmark.data.loader import Position, TrainOrder, Views, batches, check_batch_size, epoch_order, step_seed
+from benchmark.data.loader import step_seed
 from benchmark.engine.checkpoint import check_identity, clear_checkpoints, load_checkpoint, locked, save_checkpoint
 from benchmark.engine.divergence import Watch
+from benchmark.engine.feed import Feed, given_of
 from benchmark.engine.losses import LastLosses
 from benchmark.engine.players import Player, build_players, set_rates
 from benchmark.engine.progress import LOG_SECONDS, Report, Timer
-from benchmark.method import EmbedAll, Method
+from benchmark.method import Method
 from benchmark.recipe.contract import Recipe, recipe_hash
+from benchmark.recipe.pools import Given
 
 CHECKPOINT_SECONDS = 60.0
-BEFORE_TRAINING = -1  # the "epoch" of views that no training step sees
 
 
 @dataclass(frozen=True)
@@ -49,43 +50,56 @@ class Machine:
     checkpoint_seconds: float = CHECKPOINT_SECONDS
 
 
-def pretrain(recipe: Recipe, name: str, images: ImageSet, run: Path, machine: Machine) -> Path:
+def pretrain(
+    recipe: Recipe,
+    name: str,
+    images: ImageSet | Mapping[str, ImageSet],
+    run: Path,
+    machine: Machine,
+    after: Mapping[str, Path] | None = None,
+) -> Path:
     """Train `recipe` on `images` in the folder `run` and return run/backbone.safetensors, which appears last and whole.
 
-    Goes on from run/checkpoint.pt if there is one, and returns at once if the backbone is there. Raises UserError for a
-    folder in use or another recipe's, a batch that does not fit, an unreadable image, a full disk, or a loss that is
-    not finite (named by its step).
+    images: of the recipe's pool, or of each by name. after: backbone files of the recipes that this one comes after, by
+    the names it gives them. Goes on from run/checkpoint.pt if there is one, and returns at once if the backbone is
+    there. Raises UserError for a folder in use or another recipe's, a batch that does not fit, an unreadable image, a
+    full disk, or a loss that is not finite (named by its step).
     """
-    if not recipe.labels:
-        images = images.without_labels()
-    identity = run_identity(recipe, name, images)
+    found = {"main": images} if isinstance(images, ImageSet) else images
+    pools = {key: found[key] if pool.labels else found[key].without_labels() for key, pool in recipe.pools.items()}
+    identity = run_identity(recipe, name, pools, after or {})
     path = run / "backbone.safetensors"
     with distributed.lost_process_told(), locked(run):
         with distributed.together():
             is_done = _is_done(path, identity)
-        trained = None if is_done else _trained(recipe, images, run, machine, identity)
+        trained = None if is_done else _trained(recipe, pools, run, machine, identity, after or {})
         with distributed.together():
             if distributed.rank() == 0:
                 if trained:
                     method, losses = trained
                     came_to = {"losses": losses, "made_by": provenance(machine.device)}
-                    save_backbone(path, method.backbone, recipe.backbone, identity | came_to)
+                    save_backbone(path, method.export(), identity | came_to)
                 clear_checkpoints(run)
     return path
 
 
-def run_identity(recipe: Recipe, name: str, images: ImageSet) -> dict[str, Any]:
+def run_identity(recipe: Recipe, name: str, pools: Mapping[str, ImageSet], after: Mapping[str, Path]) -> dict[str, Any]:
     """What a run is: the same identity ends with the same backbone."""
-    return {
+    identity = {
         "recipe": name,
         "recipe_hash": recipe_hash(recipe),
         "seed": recipe.seed,
-        "data": images.name,
-        "data_fingerprint": images.fingerprint(),
-        "num_images": len(images),
+        "data": " + ".join(images.name for images in pools.values()),
+        "data_fingerprint": data_fingerprint(pools),
+        "num_images": len(next(iter(pools.values()))),
         "world_size": distributed.world_size(),
         "resolved": as_plain(recipe),
     }
+    return identity | ({"after": {key: file_hash(path) for key, path in after.items()}} if after else {})
+
+
+def data_fingerprint(pools: Mapping[str, ImageSet]) -> str:
+    return ",".join(images.fingerprint() for images in pools.values())
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
@@ -102,18 +116,14 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def build_method(recipe: Recipe, num_images: int) -> Method:
+def build_method(recipe: Recipe, given: Given) -> Method:
     """The recipe's module with the initial weights that its seed fixes."""
     torch.manual_seed(recipe.seed)
-    backbone = build_backbone(recipe.backbone, InputSpec(recipe.image_size))
-    return recipe.method.build(backbone, num_images)
+    return recipe.method.build(recipe.backbone.build(recipe.input), given)
 
 
 def train_steps(recipe: Recipe, num_images: int) -> int:
-    steps = recipe.length.steps(max(num_images // recipe.batch_size, 1))
-    if steps:
-        check_batch_size(recipe.batch_size, num_images)
-    return steps
+    return recipe.length.steps(max(num_images // recipe.batch_of(next(iter(recipe.pools))), 1))
 
 
 def _is_done(path: Path, identity: dict[str, Any]) -> bool:
@@ -127,32 +137,29 @@ def _is_done(path: Path, identity: dict[str, Any]) -> bool:
 
 
 def _trained(
-    recipe: Recipe, images: ImageSet, run: Path, machine: Machine, identity: dict[str, Any]
+    recipe: Recipe,
+    pools: Mapping[str, ImageSet],
+    run: Path,
+    machine: Machine,
+    identity: dict[str, Any],
+    after: Mapping[str, Path],
 ) -> tuple[Method, dict[str, float]]:
     """(the recipe's method after its last step, the means of its last losses by name)."""
-    method = build_method(recipe, len(images)).to(machine.device).to(memory_format=torch.channels_last)
-    total = train_steps(recipe, len(images))
+    given = given_of(pools, {name: load_backbone(path)[0] for name, path in after.items()})
+    method = build_method(recipe, given).to(machine.device).to(memory_format=torch.channels_last)
+    total = train_steps(recipe, given.num_images)
     if total == 0:
         return method, {}
     players = build_players(method, recipe)
-    losses = LastLosses(players, total, len(images) // recipe.batch_size).to(machine.device)
+    feed = Feed(recipe, pools, machine.workers, total)
+    losses = LastLosses(players, total, feed.steps_per_epoch).to(machine.device)
     with distributed.together():
         first = load_checkpoint(run, identity, method, players, losses)
-    order = TrainOrder(len(images), recipe.batch_size, recipe.seed, first, total)
-    dataset = Views(images, recipe.method.views, recipe.seed)
     watch = Watch(run, machine.device)
     look, save = Timer(min(LOG_SECONDS, machine.checkpoint_seconds)), Timer(machine.checkpoint_seconds)
     with Report(run, f"{identity['recipe']} seed {recipe.seed}", total, first) as report:
-        for step, batch in enumerate(batches(dataset, order, machine.workers, recipe.labels), first):
-            epoch, step_of_epoch = divmod(step, order.steps_per_epoch)
-            if step_of_epoch == 0:
-                watch.check(step, method)
-                torch.manual_seed(mix(recipe.seed, Stream.EPOCH_START, epoch))  # not by rank: state stays equal
-                method.on_epoch_start(epoch, _embed_all(method, dataset, recipe, machine, epoch))
-            batch = batch.to(machine.device)
-            batch.seed = step_seed(recipe.seed, step)
-            factor = recipe.schedule.factor(step, total, order.steps_per_epoch)
-            set_rates(players, recipe, factor)
+        for step, batch in _steps(recipe, method, feed, machine, watch, first, total):
+            set_rates(players, recipe, step, total, feed.steps_per_epoch)
             torch.manual_seed(mix(recipe.seed, Stream.IN_STEP, step, distributed.rank()))
             figures = train_step(method, batch, players, recipe.precision)
             watch.note(step, figures)
@@ -161,11 +168,29 @@ def _trained(
             if look.due() or step in (first, total - 1):
                 watch.check(step, method)
                 shown = {name: float(value) for name, value in figures.items()}
-                rates = {f"lr/{name}": recipe.optimizers[name].lr * factor for name in players}
-                report.write(step, shown | method.scalars(), {"epoch": epoch, **rates})
+                rates = {f"lr/{name}": player.optimizer.param_groups[0]["lr"] for name, player in players.items()}
+                report.write(step, shown | method.scalars(), {"epoch": batch.epoch, **rates})
                 if step + 1 < total and save.due():
                     save_checkpoint(run, step + 1, identity, method, players, losses)
     return method, losses.means()
+
+
+def _steps(
+    recipe: Recipe, method: Method, feed: Feed, machine: Machine, watch: Watch, first: int, total: int
+) -> Iterator[tuple[int, Batch]]:
+    """(step, its batch on the device), with what a method does before the run and before each epoch."""
+    step = first
+    while step < total:
+        epoch, step_of_epoch = divmod(step, feed.steps_per_epoch)
+        if step_of_epoch == 0:
+            watch.check(step, method)
+            embed_all = feed.embed_all(method, machine.device, epoch)
+            for begin in ([method.prepare] if step == 0 else []) + [partial(method.on_epoch_start, epoch)]:
+                torch.manual_seed(mix(recipe.seed, Stream.EPOCH_START, epoch))  # not by rank: state stays equal
+                begin(embed_all)
+        for batch in feed.epoch(step, method):
+            yield step, batch.to(machine.device).at(step_seed(recipe.seed, step), epoch, step / total)
+            step += 1
 
 
 def train_step(method: Method, batch: Batch, players: dict[str, Player], precision: str) -> dict[str, Tensor]:
@@ -174,51 +199,16 @@ def train_step(method: Method, batch: Batch, players: dict[str, Player], precisi
     losses = method.losses(batch)
     while True:
         with torch.autocast(batch.index.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            name, loss = next(losses, (None, None))
-        if name is None or loss is None:
+            names, loss = next(losses, (None, None))
+        if names is None or loss is None:
             break
-        player = players[name]
-        player.optimizer.zero_grad(set_to_none=True)
-        loss.backward(inputs=player.parameters)
-        player.averager.finish()
-        player.optimizer.step()
-        figures[f"loss/{name}"] = loss.detach().float()
+        stepped = [players[name] for name in ((names,) if isinstance(names, str) else names)]
+        for player in stepped:
+            player.optimizer.zero_grad(set_to_none=True)
+        loss.backward(inputs=[parameter for player in stepped for parameter in player.parameters])
+        for player in stepped:
+            player.averager.finish()
+            player.step()
+        figures[f"loss/{names if isinstance(names, str) else names[0]}"] = loss.detach().float()
     distributed.average([*distributed.running_statistics(method), *figures.values()])
     return figures
-
-
-def _embed_all(method: Method, dataset: Views, recipe: Recipe, machine: Machine, epoch: int) -> EmbedAll:
-    device, count, batch_size = machine.device, len(dataset.images), recipe.batch_size
-
-    def run(embed: Callable[[Batch], Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        # a random order, since a method may use the batch's statistics and files often lie class by class
-        order = epoch_order(count, recipe.seed, BEFORE_TRAINING)
-        loaded = batches(dataset, _full_batches(order, batch_size), machine.workers, labels=False)
-        for number, start in enumerate(range(0, count, batch_size)):
-            # what is drawn between and after these batches does not depend on them
-            with torch.random.fork_rng([device] if device.type == "cuda" else []):
-                batch = next(loaded).to(device)
-                torch.manual_seed(mix(recipe.seed, Stream.EMBED, epoch, number, distributed.rank()))
-                features = embedded(embed, batch)
-            last = count - start
-            yield distributed.gather(batch.index)[:last], distributed.gather(features)[:last]
-
-    def embedded(embed: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
-        method.eval()
-        bf16 = torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
-        with torch.no_grad(), bf16:
-            features = embed(batch).float()
-        method.train()
-        return features
-
-    return run
-
-
-def _full_batches(order: Tensor, batch_size: int) -> Iterator[list[Position]]:
-    """This process's share of each batch. The last batch is filled up from the beginning of the order: one image alone,
-    or a few, would have no statistics to be normalised by."""
-    share = batch_size // distributed.world_size()
-    first = distributed.rank() * share
-    for start in range(first, first + len(order), batch_size):
-        places = torch.arange(start, start + share) % len(order)
-        yield [(BEFORE_TRAINING, index) for index in order[places].tolist()]

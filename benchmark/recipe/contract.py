@@ -9,46 +9,52 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal
+from typing import Any
 
 from benchmark.core.errors import UserError
 from benchmark.core.optimisation import Optimizer, Precision, Schedule, Span
 from benchmark.core.plain import as_plain, at_least, fits, in_words
+from benchmark.recipe.inputs import InputSpec
+from benchmark.recipe.pools import Given, Order, Pool, Shuffled
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Which backbone, and how wide. `name` is a file's in benchmark/backbones; `norm` "group" makes a network whose
-    output does not depend on how a batch is divided over processes. `zero_init_residual` starts each residual branch at
-    zero (Goyal et al., arXiv:1706.02677), so that a deep network is a shallow one at first."""
+    """Base of architectures: values that build themselves (benchmark.backbones), found by scanning that folder."""
 
-    name: str
-    width: float = 1.0
-    norm: Literal["batch", "group"] = "batch"
-    zero_init_residual: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 < self.width < math.inf:
-            raise UserError(f"Architecture: width must be more than 0, not {self.width!r}")
+    def build(self, spec: InputSpec) -> Any:
+        """A freshly initialised benchmark.backbones.contract.Backbone for such input."""
+        raise NotImplementedError(f"{type(self).__name__}.build")
 
 
 @dataclass(frozen=True)
 class Settings:
     """Base of every method's settings: the fields are the paper's symbols.
 
-    `views(image)` turns a PIL RGB image into what the method sees: a dict of tensors, images as uint8 (..., 3, H, W).
-    It runs in a loader process with torch's random numbers seeded for that (seed, epoch, image), so any
-    torchvision.transforms.v2 may be used. `build(backbone, num_images)` makes the module (benchmark.method.Method).
+    Views are made in a loader process with torch's random numbers seeded for that (seed, epoch, image), so any
+    torchvision.transforms.v2 may be used.
     """
 
-    def views(self, image: Any) -> dict[str, Any]:
+    def views(self, image: Any, spec: InputSpec) -> dict[str, Any]:
+        """A PIL RGB image -> what the method sees: tensors by name, images as uint8 (..., 3, H, W)."""
         raise NotImplementedError(f"{type(self).__name__}.views")
 
-    def build(self, backbone: Any, num_images: int) -> Any:
+    def sample(self, open_image: Callable[[int], Any], index: int, spec: InputSpec) -> dict[str, Any]:
+        """For a sample of more than one image, such as two frames of a video: `open_image(i)` is the pool's i-th."""
+        return self.views(open_image(index), spec)
+
+    def still(self, image: Any, spec: InputSpec) -> dict[str, Any]:
+        """A view in which nothing is random, for looking at all images alike: the protocols' centre crop."""
+        from torchvision.transforms import v2
+
+        steps = [v2.Resize(round(spec.size * 256 / 224)), v2.CenterCrop(spec.size), v2.PILToTensor()]
+        return {"image": v2.Compose(steps)(image)}
+
+    def build(self, backbone: Any, given: Given) -> Any:
+        """The method (benchmark.method.Method)."""
         raise NotImplementedError(f"{type(self).__name__}.build")
 
 
@@ -68,13 +74,14 @@ class Recipe:
     title: str
     method: Settings
     backbone: Architecture
-    data: str  # a dataset name of benchmark.data, its "train" split is used
+    data: Pool | Mapping[str, Pool]  # several by name: an epoch is one of the first
     length: Span
     batch_size: int  # over all processes together
     optimizers: Mapping[str, Optimizer]  # by player; most methods have one, "main"
-    schedule: Schedule
-    image_size: int = 224  # side in pixels that the backbone was made for; transfers read it from the backbone file
-    labels: bool = False  # whether batches carry labels; visible here because it is the exception
+    schedule: Schedule | Mapping[str, Schedule]  # of all players, or by player
+    input: InputSpec = field(default_factory=InputSpec)  # transfers read it from the backbone file
+    order: Order = field(default_factory=Shuffled)
+    after: Mapping[str, str] = field(default_factory=dict)  # name -> the recipe whose backbone this one is given
     precision: Precision = "fp32"
     seed: int = 0
     desk: tuple[Change, ...] = field(default=(), metadata={"resolved": False})
@@ -84,7 +91,19 @@ class Recipe:
     reported: str = field(default="", metadata={"resolved": False})
 
     def __post_init__(self) -> None:
-        at_least(self, batch_size=1, image_size=1, seed=0)
+        at_least(self, batch_size=1, seed=0)
+
+    @property
+    def pools(self) -> Mapping[str, Pool]:
+        """By name; a single one is called "main"."""
+        return {"main": self.data} if isinstance(self.data, Pool) else self.data
+
+    def batch_of(self, pool: str) -> int:
+        """Batch size of a pool, over all processes."""
+        return self.pools[pool].batch_size or self.batch_size
+
+    def schedule_of(self, player: str) -> Schedule:
+        return self.schedule[player] if isinstance(self.schedule, Mapping) else self.schedule
 
 
 def with_change(recipe: Any, key: str, value: Any) -> Any:

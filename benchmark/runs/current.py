@@ -5,16 +5,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from benchmark.backbones.weights import read_facts
 from benchmark.core.errors import UserError
 from benchmark.core.files import file_hash
 from benchmark.data.datasets import open_dataset
 from benchmark.recipe.contract import Recipe, recipe_hash
+from benchmark.recipe.pools import Pool
 from benchmark.records.currency import Now, reasons
 from benchmark.records.folders import run_record
 from benchmark.records.record import Record
-from benchmark.runs.run import Run
+from benchmark.runs.run import Run, pool_images
 from benchmark.transfers.contract import Transfer
 
 
@@ -29,18 +31,23 @@ def is_pretrained(run: Run, recipe: Recipe) -> bool:
     if not run.backbone.is_file():
         return False
     origin = read_facts(run.backbone)["origin"]
-    wanted = {
+    wanted: dict[str, Any] = {
         "recipe_hash": recipe_hash(recipe),
         "seed": run.seed,
-        "data_fingerprint": _pretraining_fingerprint(run.data_root, recipe.data, recipe.labels),
+        "data_fingerprint": ",".join(_pool_fingerprint(run.data_root, one, run.seed) for one in recipe.pools.values()),
     }
+    after = run.after(recipe)
+    if not all(path.is_file() for path in after.values()):
+        return False
+    if after:
+        wanted["after"] = {name: _backbone_hash(path, path.stat().st_mtime_ns) for name, path in after.items()}
     return all(origin.get(key) == value for key, value in wanted.items())
 
 
 @functools.cache
-def _pretraining_fingerprint(data_root: Path, name: str, labels: bool) -> str:
-    images = open_dataset(data_root, name, "train")
-    return (images if labels else images.without_labels()).fingerprint()
+def _pool_fingerprint(data_root: Path, pool: Pool, seed: int) -> str:
+    images = pool_images(pool, data_root, seed)
+    return (images if pool.labels else images.without_labels()).fingerprint()
 
 
 def transfer_now(transfer: Transfer, run: Run, engine: str | None = None) -> Now:

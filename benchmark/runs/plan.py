@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,20 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.backbones import build_backbone
-from benchmark.backbones.contract import InputSpec
+from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
-from benchmark.core.optimisation import SGD, Cosine, Milestones, Schedule
+from benchmark.core.optimisation import Cosine, Milestones, Schedule
 from benchmark.core.plain import as_plain
 from benchmark.data.batch import Batch
-from benchmark.data.datasets import DATASETS, open_dataset
+from benchmark.data.datasets import DATASETS
+from benchmark.engine.feed import sampled, together
+from benchmark.engine.train import build_method
 from benchmark.method import Method
+from benchmark.recipe.catalogue import get_recipe
 from benchmark.recipe.contract import Recipe, with_change
+from benchmark.recipe.pools import Given, Known, Pool
 from benchmark.recipe.scales import Scale, at_scale
+from benchmark.runs.run import pool_images
 
 TYPICAL_IMAGE = (500, 375)  # width and height most ImageNet photographs have; views crop, so it decides nothing
 SHARDS = (8, 32)  # processes that per-image buffers are shown divided over
@@ -63,17 +67,18 @@ def plan(recipe: Recipe, scale: Scale, processes: int, num_images: int | None, d
     changed = at_scale(recipe, scale)
     if changed.batch_size % processes:
         raise UserError(f"batch_size {changed.batch_size} cannot be divided over {processes} processes")
-    count, source = _count_images(changed, scale, num_images, data)
-    steps_per_epoch = max(count // changed.batch_size, 1)
+    given, source = _given(changed, scale, num_images, data)
+    count = given.num_images
+    steps_per_epoch = max(count // changed.batch_of(next(iter(changed.pools))), 1)
     total = changed.length.steps(steps_per_epoch)
     fake = FakeTensorMode()
-    method = _build_fake(changed, count, fake)
+    method = _build_fake(changed, given, fake)
     sections = [
         ("Run", [*_length_lines(changed, count, source, steps_per_epoch, total)]),
         ("Rates", [*_rate_lines(changed, total, steps_per_epoch)]),
         ("Settings", [*_setting_lines(changed)]),
         ("State", [*_state_lines(changed, method, count)]),
-        ("Cost", [*_cost_lines(changed, method, fake, count, total, processes, gpu)] if total else []),
+        ("Cost", [*_cost_lines(changed, method, fake, given, total, processes, gpu)] if total else []),
     ]
     title = f"{changed.title} at {scale} scale" + (f"; {changed.reported}" if changed.reported else "")
     sections.append(("Changed", [(change.key, _short(change.value), change.why) for change in recipe.overrides]))
@@ -85,31 +90,58 @@ def _aligned(lines: list[Line]) -> str:
     return tabulate(lines, tablefmt="plain", colalign=("left", "right", "left"), disable_numparse=True)
 
 
-def _count_images(recipe: Recipe, scale: Scale, num_images: int | None, data: Path | None) -> tuple[int, str]:
+def _given(recipe: Recipe, scale: Scale, num_images: int | None, data: Path | None) -> tuple[Given, str]:
+    """(what the method is built from, where the number of images comes from)."""
+    known = {name: _known(pool, scale, data) for name, pool in recipe.pools.items()}
+    first, pool = next(iter(known)), next(iter(recipe.pools.values()))
+    source = f"{pool.dataset}/{pool.split}" + (
+        f" in {data or Path('data', scale)}" if _lies(scale, data) else ", complete"
+    )
     if num_images is not None:
-        return num_images, "as given"
-    if data or scale != "paper":
-        root = data or Path("data", scale)
-        return len(open_dataset(root, recipe.data, "train")), f"{recipe.data}/train in {root}"
-    if recipe.data not in DATASETS:
-        raise UserError(f"there is no dataset {recipe.data!r}; known: {', '.join(DATASETS)}")
-    images, _ = DATASETS[recipe.data].SPLITS["train"]
-    return images, f"{recipe.data}/train, complete"
+        known[first], source = replace(known[first], num_images=num_images), "as given"
+    return Given(known[first].num_images, known[first].num_classes, known, _before(recipe, scale)), source
+
+
+def _lies(scale: Scale, data: Path | None) -> bool:
+    return data is not None or scale != "paper"
+
+
+def _known(pool: Pool, scale: Scale, data: Path | None) -> Known:
+    if _lies(scale, data):
+        images = pool_images(pool, data or Path("data", scale), seed=0)
+        return Known(len(images), len(images.classes) if pool.labels else 0)
+    if pool.dataset not in DATASETS:
+        raise UserError(f"there is no dataset {pool.dataset!r}; known: {', '.join(DATASETS)}")
+    count, classes = DATASETS[pool.dataset].SPLITS[pool.split]
+    return Known(round(count * pool.percent / 100), classes if pool.labels else 0)
+
+
+def _before(recipe: Recipe, scale: Scale) -> dict[str, Backbone]:
+    """Untrained backbones of the recipes that this one comes after."""
+    earlier = {key: at_scale(get_recipe(name), scale) for key, name in recipe.after.items()}
+    return {key: one.backbone.build(one.input) for key, one in earlier.items()}
 
 
 def _length_lines(recipe: Recipe, images: int, source: str, steps_per_epoch: int, total: int) -> Iterator[Line]:
     yield "images", f"{images:,}", source
-    yield "batch", f"{recipe.batch_size:,}", "recipe, over all processes"
-    yield "steps per epoch", f"{steps_per_epoch:,}", f"{images:,} // {recipe.batch_size:,}, the last images left out"
+    for name, pool in recipe.pools.items():
+        which = f"batch of {name}, {pool.dataset}" if len(recipe.pools) > 1 else "batch"
+        yield which, f"{recipe.batch_of(name):,}", "recipe, over all processes"
+    yield (
+        "steps per epoch",
+        f"{steps_per_epoch:,}",
+        f"{images:,} // {recipe.batch_of(next(iter(recipe.pools))):,}, the last images left out",
+    )
     yield "epochs", f"{total / steps_per_epoch:,.6g}", "steps / steps per epoch"
     yield "steps", f"{total:,}", f"recipe, length = {_short(recipe.length)}"
     yield "precision", recipe.precision, "recipe"
 
 
 def _rate_lines(recipe: Recipe, total: int, steps_per_epoch: int) -> Iterator[Line]:
-    for step, why in _milestones(recipe.schedule, total, steps_per_epoch):
-        factor = recipe.schedule.factor(step, total, steps_per_epoch)
-        for player, optimizer in recipe.optimizers.items():
+    for player, optimizer in recipe.optimizers.items():
+        schedule = recipe.schedule_of(player)
+        for step, why in _milestones(schedule, total, steps_per_epoch):
+            factor = schedule.factor(step, total, steps_per_epoch)
             formula = f"{optimizer.lr:g} x {factor:.6g}, {why}"
             yield f"lr of {player} at step {step:,}", f"{optimizer.lr * factor:.6g}", formula
 
@@ -129,9 +161,9 @@ def _milestones(schedule: Schedule, total: int, steps_per_epoch: int) -> list[tu
         return []
     points = [(0, "the first step")]
     if schedule.warmup:
-        points.append((schedule.warmup.span.steps(steps_per_epoch), "warm-up ends"))
+        points.append((schedule.warmup.span.steps(steps_per_epoch, total), "warm-up ends"))
     if isinstance(schedule, Milestones):
-        points += [(at.steps(steps_per_epoch), f"dropped by {schedule.gamma:g}") for at in schedule.at]
+        points += [(at.steps(steps_per_epoch, total), f"dropped by {schedule.gamma:g}") for at in schedule.at]
     if isinstance(schedule, Cosine):
         points += [(round(part * (total - 1)), f"{part:.0%} of the cosine") for part in (0, 0.25, 0.5, 0.75)]
     points.append((total - 1, "the last step"))
@@ -142,15 +174,10 @@ def _milestones(schedule: Schedule, total: int, steps_per_epoch: int) -> list[tu
     return [(step, ", ".join(told[step])) for step in sorted(told)]
 
 
-def _build(recipe: Recipe, num_images: int) -> Method:
-    backbone = build_backbone(recipe.backbone, InputSpec(recipe.image_size))
-    return recipe.method.build(backbone, num_images)
-
-
-def _build_fake(recipe: Recipe, num_images: int, fake: FakeTensorMode) -> Method:
+def _build_fake(recipe: Recipe, given: Given, fake: FakeTensorMode) -> Method:
     """Built on the meta device, where nothing is drawn or filled, then said to lie on the CPU, for autocast's sake."""
     with torch.device("meta"):
-        method = _build(recipe, num_images)
+        method = build_method(recipe, given)
     with fake:
         for module in method.modules():
             for name, parameter in module.named_parameters(recurse=False):
@@ -164,18 +191,14 @@ def _build_fake(recipe: Recipe, num_images: int, fake: FakeTensorMode) -> Method
 def _state_lines(recipe: Recipe, method: Method, num_images: int) -> Iterator[Line]:
     backbone = sum(p.numel() for p in method.backbone.parameters())
     whole = sum(p.numel() for p in method.parameters())
-    yield "parameters, backbone", f"{backbone:,}", f"{recipe.backbone.name}, width {recipe.backbone.width:g}"
+    yield "parameters, backbone", f"{backbone:,}", _short(recipe.backbone)
     yield "parameters, method", f"{whole:,}", "backbone and heads"
     slots = (
-        sum(
-            p.numel() * (_slots(recipe.optimizers[player]))
-            for player, params in method.players().items()
-            for p in params
-        )
+        sum(p.numel() * recipe.optimizers[player].slots for player, params in method.players().items() for p in params)
         if recipe.optimizers
         else 0
     )
-    yield "optimizer state", _bytes(4 * slots), "4 bytes x (1 momentum with SGD, 2 moments with Adam) of each parameter"
+    yield "optimizer state", _bytes(4 * slots), "4 bytes x (momentum: 1 number, Adam's moments: 2) of each parameter"
     for name, buffer in method.named_buffers():
         if name.startswith("backbone."):
             continue
@@ -188,15 +211,11 @@ def _state_lines(recipe: Recipe, method: Method, num_images: int) -> Iterator[Li
             yield "  if sharded, on each", "", f"{', '.join(shares)}; {state}"
 
 
-def _slots(optimizer: Any) -> int:
-    return int(optimizer.momentum > 0) if isinstance(optimizer, SGD) else 2
-
-
 def _cost_lines(
-    recipe: Recipe, method: Method, fake: FakeTensorMode, count: int, total: int, processes: int, gpu: Gpu
+    recipe: Recipe, method: Method, fake: FakeTensorMode, given: Given, total: int, processes: int, gpu: Gpu
 ) -> Iterator[Line]:
     share = recipe.batch_size // processes
-    cost = _step_cost(recipe, method, fake, share, count)
+    cost = _step_cost(recipe, method, fake, share, given)
     if not cost.flops:
         yield "FLOPs, memory, hours", "unknown", cost.how
         return
@@ -221,7 +240,7 @@ def _cost_lines(
     )
 
 
-def _step_cost(recipe: Recipe, method: Method, fake: FakeTensorMode, share: int, num_images: int) -> Cost:
+def _step_cost(recipe: Recipe, method: Method, fake: FakeTensorMode, share: int, given: Given) -> Cost:
     """One step of `share` images with fake tensors; where the method looks at values before its first loss, with real
     ones and a few images, scaled up."""
     try:
@@ -233,7 +252,7 @@ def _step_cost(recipe: Recipe, method: Method, fake: FakeTensorMode, share: int,
     if size > MOST_REAL_BYTES:
         return Cost(how=f"the method looks at values ({reason}), and its buffers are too large to fill")
     few = min(share, FEW_IMAGES)
-    cost = _counted(recipe, _build(recipe, num_images), few)
+    cost = _counted(recipe, build_method(recipe, given), few)
     scale = share / few
     return Cost(
         round(cost.flops * scale),
@@ -256,19 +275,21 @@ def _counted(recipe: Recipe, method: Method, share: int) -> Cost:
 
     batch = _blank_batch(recipe, share)
     method.train()
-    stepped = False
+    has_stepped = False
     with FlopCounterMode(display=False) as counter, saved_tensors_hooks(keep, lambda tensor: tensor):
         losses = method.losses(batch)
         try:
             while True:
                 with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
-                    player, loss = next(losses)
-                loss.backward(inputs=method.players()[player])
-                stepped = True
+                    names, loss = next(losses)
+                players = method.players()
+                stepped = (names,) if isinstance(names, str) else names
+                loss.backward(inputs=[parameter for name in stepped for parameter in players[name]])
+                has_stepped = True
         except StopIteration:
             pass
         except RuntimeError:
-            if not stepped:
+            if not has_stepped:
                 raise
     return Cost(
         counter.get_total_flops(), sum(tensor.untyped_storage().nbytes() for tensor in kept.values()), "counted"
@@ -276,12 +297,18 @@ def _counted(recipe: Recipe, method: Method, share: int) -> Cost:
 
 
 def _blank_batch(recipe: Recipe, share: int) -> Batch:
-    with unset_fake_temporarily():  # the views work on a real image
-        torch.manual_seed(0)
-        views = recipe.method.views(Image.new("RGB", TYPICAL_IMAGE))
-    stacked = {name: torch.zeros((share, *view.shape), dtype=view.dtype) for name, view in views.items()}
-    index = torch.arange(share)
-    return Batch(stacked, index, seed=0, labels=torch.zeros_like(index) if recipe.labels else None)
+    """share: of the first pool's batch; the others' in proportion."""
+    found = {}
+    first = next(iter(recipe.pools))
+    for name, pool in recipe.pools.items():
+        with unset_fake_temporarily():  # the views work on a real image
+            torch.manual_seed(0)
+            views = sampled(recipe.method, pool.views, recipe.input, lambda _: Image.new("RGB", TYPICAL_IMAGE), 0)
+        rows = max(share * recipe.batch_of(name) // recipe.batch_of(first), 1)
+        stacked = {key: torch.zeros((rows, *view.shape), dtype=view.dtype) for key, view in views.items()}
+        index = torch.arange(rows)
+        found[name] = Batch(stacked, index, seed=0, labels=torch.zeros_like(index) if pool.labels else None)
+    return together(found, first)
 
 
 def _desk_against_paper(recipe: Recipe) -> str:

@@ -126,7 +126,8 @@ def reproduce(row: RowWork, runs: Sequence[Run], jobs: int, make_world: Callable
 
 
 def _pretrain(run: Run, recipe: Recipe, machine: Machine) -> None:
-    pretrain(recipe, run.name, pretraining_images(recipe, run.data_root), run.folder, machine)
+    images = pretraining_images(recipe, run.data_root)
+    pretrain(recipe, run.name, images, run.folder, machine, run.after(recipe))
 
 
 def write_tables(runs: Path, scale: Scale, is_current: Callable[[Record], bool], current: Collection[str]) -> str:

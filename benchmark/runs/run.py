@@ -8,7 +8,9 @@ from pathlib import Path
 
 from benchmark.data.datasets import open_dataset
 from benchmark.data.image_set import ImageSet
+from benchmark.data.splits import labelled_fraction
 from benchmark.recipe.contract import Recipe
+from benchmark.recipe.pools import Pool
 from benchmark.recipe.scales import Scale, at_scale
 
 
@@ -35,10 +37,20 @@ class Run:
         """What the transfers of this backbone keep between them, and to go on from."""
         return self.folder / "workspace"
 
+    def after(self, recipe: Recipe) -> dict[str, Path]:
+        """The backbone files that the recipe is given: of runs like this one of the recipes that it comes after."""
+        return {key: dataclasses.replace(self, name=name).backbone for key, name in recipe.after.items()}
+
     def resolved(self, recipe: Recipe) -> Recipe:
         """The recipe as this run runs it."""
         return dataclasses.replace(at_scale(recipe, self.scale), seed=self.seed)
 
 
-def pretraining_images(recipe: Recipe, data_root: Path) -> ImageSet:
-    return open_dataset(data_root, recipe.data, "train")
+def pretraining_images(recipe: Recipe, data_root: Path) -> dict[str, ImageSet]:
+    """The images of each of the recipe's pools by name."""
+    return {name: pool_images(pool, data_root, recipe.seed) for name, pool in recipe.pools.items()}
+
+
+def pool_images(pool: Pool, data_root: Path, seed: int) -> ImageSet:
+    images = open_dataset(data_root, pool.dataset, pool.split)
+    return images if pool.percent == 100 else labelled_fraction(images, pool.percent / 100, seed)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from tabulate import tabulate
@@ -18,21 +19,29 @@ from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
 from benchmark.data.batch import Batch
 from benchmark.data.image_set import ImageSet
-from benchmark.data.loader import TrainOrder, Views, batches, step_seed
+from benchmark.data.loader import step_seed
+from benchmark.engine.feed import Feed, given_of
 from benchmark.engine.players import build_players
 from benchmark.engine.train import Machine, build_method, train_step
+from benchmark.method import Method
 from benchmark.recipe.contract import Recipe
+from benchmark.recipe.pools import Assigned, Shuffled
 
 WARM_UP = 2  # batches and rounds that are not timed
 
 
-def speed(recipe: Recipe, images: ImageSet, machine: Machine, rounds: int) -> str:
-    """Images per second of each as text; medians over `rounds`. Raises UserError for a recipe that trains nothing."""
+def speed(recipe: Recipe, images: Mapping[str, ImageSet], machine: Machine, rounds: int) -> str:
+    """Images per second of each as text; medians over `rounds`. Raises UserError for a recipe that trains nothing, or
+    that needs other recipes' backbones."""
     if not recipe.optimizers:
         raise UserError(f"{recipe.title}: nothing is trained, so there is no step to time")
-    taken, data_rate = _data_path(recipe, images, machine, rounds)
-    batch = taken.to(machine.device)
-    method = build_method(recipe, len(images)).to(machine.device).to(memory_format=torch.channels_last)
+    if recipe.after:
+        raise UserError(
+            f"{recipe.title} comes after {', '.join(recipe.after.values())}; its speed is not measured alone"
+        )
+    method = build_method(recipe, given_of(images, {})).to(machine.device).to(memory_format=torch.channels_last)
+    taken, data_rate = _data_path(recipe, method, images, machine, rounds)
+    batch = taken.to(machine.device).at(step_seed(recipe.seed, 0), 0, 0.0)
     players, inputs = build_players(method, recipe), _inputs(method.backbone, batch)
     step_seconds, bare_seconds = _in_turns(
         [
@@ -52,16 +61,20 @@ def speed(recipe: Recipe, images: ImageSet, machine: Machine, rounds: int) -> st
     return f"{where}\n{tabulate(rows, headers=('', 'images/s', ''), tablefmt='plain', disable_numparse=True)}"
 
 
-def _data_path(recipe: Recipe, images: ImageSet, machine: Machine, rounds: int) -> tuple[Batch, float]:
+def _data_path(
+    recipe: Recipe, method: Method, images: Mapping[str, ImageSet], machine: Machine, rounds: int
+) -> tuple[Batch, float]:
     """(the last batch, images per second after the loader processes have started)."""
-    order = TrainOrder(len(images), recipe.batch_size, recipe.seed, 0, WARM_UP + rounds)
-    loader = iter(batches(Views(images, recipe.method.views, recipe.seed), order, machine.workers, recipe.labels))
+    fixed = replace(recipe, order=Shuffled()) if isinstance(recipe.order, Assigned) else recipe
+    feed = Feed(fixed, images, machine.workers, WARM_UP + rounds)
+    loader = (
+        batch for start in range(0, WARM_UP + rounds, feed.steps_per_epoch) for batch in feed.epoch(start, method)
+    )
     for _ in range(WARM_UP):
         next(loader)
     started = time.perf_counter()
     for _ in range(rounds):
         batch = next(loader)
-    batch.seed = step_seed(recipe.seed, 0)
     return batch, rounds * recipe.batch_size / (time.perf_counter() - started)
 
 
@@ -82,7 +95,7 @@ def _in_turns(actions: list[Callable[[], object]], device: torch.device, rounds:
 def _inputs(backbone: Backbone, batch: Batch) -> list[Tensor]:
     """Each view of images as the backbone takes it: (N, 3, H, W), normalised."""
     images = (view.flatten(0, -4) for view in batch.views.values() if view.dtype == torch.uint8 and view.ndim >= 4)
-    return [backbone.input.normalize(view).contiguous(memory_format=torch.channels_last) for view in images]
+    return [backbone.input.prepare(view).contiguous(memory_format=torch.channels_last) for view in images]
 
 
 def _bare(backbone: Backbone, inputs: list[Tensor], precision: str) -> None:

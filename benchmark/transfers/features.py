@@ -14,7 +14,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from benchmark.backbones.contract import Backbone, Stage
 from benchmark.core.errors import UserError
 from benchmark.core.files import write_whole
+from benchmark.core.plain import as_plain
 from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import Position, TrainOrder, Views, batches
 from benchmark.transfers.contract import Context
@@ -69,6 +70,8 @@ class Tap:
 
     def read(self, maps: dict[str, Tensor], stages: dict[str, Stage]) -> Tensor:
         """-> (B, channels, grid, grid)"""
+        if stages[self.stage].stride is None:
+            return maps[self.stage][:, :, None, None]
         if self.averaged:
             return maps[self.stage].mean(dim=(2, 3), keepdim=True)
         return pooled(maps[self.stage], self.stage, stages[self.stage])
@@ -88,7 +91,7 @@ def pooled(x: Tensor, name: str, stage: Stage) -> Tensor:
     on a larger one, to the same grid. A stage without a listed pool gets the grid that comes nearest to 9,216 numbers.
     """
     pool, side = POOLS.get(name), x.shape[-1]
-    if pool is None or pool.side * stage.stride != 224:
+    if pool is None or pool.side * (stage.stride or 0) != 224:
         grid = round(math.sqrt(DIMENSIONS / x.shape[1]))
     elif side == pool.side:
         return F.avg_pool2d(x, pool.kernel, pool.stride, pool.padding)
@@ -121,7 +124,7 @@ def state_hash(module: nn.Module) -> str:
 
 def backbone_key(backbone: Backbone) -> dict[str, object]:
     """What of a backbone decides its features: the weights and the meaning of its input."""
-    return {"state": state_hash(backbone), "input": asdict(backbone.input)}
+    return {"state": state_hash(backbone), "input": as_plain(backbone.input)}
 
 
 def digest(facts: object) -> str:
@@ -136,7 +139,7 @@ def working_copy(backbone: Backbone, device: torch.device) -> Backbone:
 
 def as_input(backbone: Backbone, images: Tensor, device: torch.device) -> Tensor:
     """uint8 (B, 3, H, W) -> what the backbone takes, on `device`."""
-    return backbone.input.normalize(images.to(device, memory_format=torch.channels_last, non_blocking=True))
+    return backbone.input.prepare(images.to(device, memory_format=torch.channels_last, non_blocking=True))
 
 
 def once(last: int, first: int = 0, epoch: int = 0) -> list[list[Position]]:

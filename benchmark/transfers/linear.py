@@ -347,7 +347,7 @@ def _moco() -> LinearTransfer:
 
 
 def _decays(lr: float, protocol: float) -> tuple[SGD, ...]:
-    return tuple(SGD(lr, 0.9, protocol * factor, nesterov=True) for factor in (1, 10, 100))
+    return tuple(SGD(lr, weight_decay=protocol * factor, nesterov=True) for factor in (1, 10, 100))
 
 
 linear_imagenet_pirl = _pirl("imagenet", epochs=28, reported="63.6 top-1")

@@ -20,7 +20,6 @@ from benchmark.core.optimisation import Optimizer, Precision, Schedule, Span
 from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import TrainOrder
 from benchmark.engine.checkpoint import load_optimizer, read_state, write_state
-from benchmark.engine.players import optimizer_kind, optimizer_settings
 from benchmark.transfers.contract import Context, ProtocolCard
 from benchmark.transfers.features import digest
 
@@ -70,13 +69,13 @@ def freeze(backbone: Backbone, stages: int, norms: Iterable[nn.Module]) -> None:
 
 def build_optimizer(groups: Sequence[tuple[Iterable[nn.Parameter], Optimizer]]) -> torch.optim.Optimizer:
     """One optimizer whose parameter groups each have their own values. Raises ValueError for groups of two kinds."""
-    (make,) = {optimizer_kind(values) for _, values in groups}
-    return make([_group(parameters, values) for parameters, values in groups], lr=0.0)
+    (make,) = {values.torch_class() for _, values in groups}
+    return make([_group(parameters, values) for parameters, values in groups])
 
 
 def _group(parameters: Iterable[nn.Parameter], values: Optimizer) -> dict[str, Any]:
     own = {"initial_lr": values.lr, "weight_decay": values.weight_decay}
-    return {"params": list(parameters), **own, **optimizer_settings(values)}
+    return {"params": list(parameters), **own, **values.arguments()}
 
 
 def fit(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
+from benchmark.recipe.inputs import RGB
 from benchmark.transfers.detection.faster_rcnn import FasterRcnn
 from benchmark.transfers.detection.settings import Detector, DetectorSettings, Found, Target
 
@@ -91,8 +92,11 @@ def _built(backbone: Backbone, num_classes: int, settings: DetectorSettings) -> 
     config = get_cfg()
     model, rpn, roi, resnet = config.MODEL, config.MODEL.RPN, config.MODEL.ROI_HEADS, config.MODEL.RESNETS
     model.DEVICE = "cpu"  # moved to where it runs by the caller, as every module
-    model.PIXEL_MEAN = [255 * mean for mean in backbone.input.mean]
-    model.PIXEL_STD = [255 * std for std in backbone.input.std]
+    colour = backbone.input.colour
+    if not isinstance(colour, RGB):
+        raise UserError(f"detectron2 takes RGB images, not {type(colour).__name__}; give --engine torchvision")
+    model.PIXEL_MEAN = [255 * mean for mean in colour.mean]
+    model.PIXEL_STD = [255 * std for std in colour.std]
     config.INPUT.FORMAT = "RGB"
     model.BACKBONE.FREEZE_AT = settings.frozen_stages
     resnet.DEPTH = 50

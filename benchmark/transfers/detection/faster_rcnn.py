@@ -81,7 +81,7 @@ class FasterRcnn(Detector):
     def _maps(self, images: list[Tensor]) -> tuple[Tensor, list[Size]]:
         """(B, C, h, w) of the stage before the last; the images are padded with zeros to the largest one's sides."""
         device = self.cell_anchors.device
-        normalized = [self.backbone.input.normalize(image.to(device)) for image in images]
+        normalized = [self.backbone.input.prepare(image.to(device)) for image in images]
         sizes = [(image.shape[1], image.shape[2]) for image in images]
         height, width = (max(side) for side in zip(*sizes, strict=True))
         padded = [F.pad(x, (0, width - x.shape[2], 0, height - x.shape[1])) for x in normalized]
@@ -92,7 +92,7 @@ class FasterRcnn(Detector):
         hidden = F.relu(self.rpn_hidden(maps))
         objectness = self.rpn_objectness(hidden).float().permute(0, 2, 3, 1).flatten(1)
         deltas = self.rpn_boxes(hidden).float().permute(0, 2, 3, 1)  # under autocast: bf16 boxes would be a pixel off
-        stride = self.backbone.stages[self.map].stride
+        stride = self.backbone.stages[self.map].stride or 0
         return self._anchors(maps.shape[2], maps.shape[3], stride), objectness, deltas.reshape(len(maps), -1, 4)
 
     def _anchors(self, height: int, width: int, stride: int) -> Tensor:
@@ -154,7 +154,7 @@ class FasterRcnn(Detector):
 
     def _read_regions(self, maps: Tensor, regions: list[Tensor]) -> tuple[Tensor, Tensor]:
         """(R, classes + 1) logits and (R, 4 * classes) deltas."""
-        side, scale = self.settings.pooled_side, 1 / self.backbone.stages[self.map].stride
+        side, scale = self.settings.pooled_side, 1 / (self.backbone.stages[self.map].stride or 0)
         x = roi_align(maps, regions, side, scale, sampling_ratio=0, aligned=True)
         for part in self.backbone.parts(self.last):
             x = part(x)

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as vision
 
-from benchmark.backbones.contract import Backbone, InputSpec, Stage
+from benchmark.backbones.contract import Backbone, Stage
 from benchmark.core.draws import mix
 from benchmark.core.optimisation import SGD, Adam, Cosine, Milestones, Optimizer, Steps, Warmup
 from benchmark.core.plain import as_plain
@@ -28,6 +28,7 @@ from benchmark.core.streams import Stream
 from benchmark.data.loader import Samples, TrainOrder, in_order
 from benchmark.data.masks import Masked, train_aug, voc_masks
 from benchmark.data.voc import CLASSES, IGNORED
+from benchmark.recipe.inputs import RGB, InputSpec
 from benchmark.recipe.scales import Scale
 from benchmark.transfers import pictures
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
@@ -124,7 +125,8 @@ class Crops(Samples):
     def __init__(self, masked: Masked, values: SegmentationValues, spec: InputSpec, seed: int) -> None:
         super().__init__(masked.images, seed)
         self.masked, self.values = masked, values
-        self.grey = [round(255 * mean) for mean in spec.mean]
+        mean = spec.colour.mean if isinstance(spec.colour, RGB) else (0.5, 0.5, 0.5)
+        self.grey = [round(255 * value) for value in mean]
 
     def sample(self, image: Image.Image, index: int) -> Crop:
         mask = _mask_of(self.masked, image, index)

@@ -1,0 +1,63 @@
+"""BatchNorm whose statistics are those of one process's images, of all processes', or of groups of so many.
+
+Papers mean different things by one word: most train with each GPU's own statistics (groups of 32, say), some with those
+of the whole batch. Here it is said, so that one process can do what eight did.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.core import distributed
+from benchmark.core.errors import UserError
+
+Over = Literal["process", "all"] | int  # an int: groups of so many consecutive images of this process
+
+
+class _Over(nn.modules.batchnorm._BatchNorm):
+    """Mixed into torch's BatchNorm layers: in training mode, other statistics."""
+
+    over: Over
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.over == "process":
+            return super().forward(x)
+        if self.over == "all":
+            return super().forward(x) if distributed.world_size() == 1 else self._over_all(x)
+        if len(x) % self.over:
+            raise UserError(f"BatchNorm over groups of {self.over} needs a multiple of that a process, not {len(x)}")
+        return torch.cat([super(_Over, self).forward(group) for group in x.split(self.over)])
+
+    def _over_all(self, x: Tensor) -> Tensor:
+        axes = [0, *range(2, x.ndim)]
+        shape = (1, -1, *[1] * (x.ndim - 2))
+        mean = distributed.mean_with_gradient(x.float().mean(axes))  # processes have equally many images
+        variance = distributed.mean_with_gradient((x.float() - mean.view(shape)).square().mean(axes))
+        with torch.no_grad():
+            count = x.numel() / x.shape[1] * distributed.world_size()
+            assert self.running_mean is not None
+            assert self.running_var is not None
+            assert self.num_batches_tracked is not None
+            rate = self.momentum or 0.0
+            self.running_mean.lerp_(mean, rate)
+            self.running_var.lerp_(variance * count / (count - 1), rate)
+            self.num_batches_tracked += 1
+        y = (x.float() - mean.view(shape)) / (variance.view(shape) + self.eps).sqrt()
+        if self.affine:
+            y = y * self.weight.view(shape) + self.bias.view(shape)
+        return y.to(x.dtype)
+
+
+class BatchNorm2d(_Over, nn.BatchNorm2d):
+    def __init__(self, channels: int, *, over: Over = "process", affine: bool = True) -> None:
+        super().__init__(channels, affine=affine)
+        self.over = over
+
+
+class BatchNorm1d(_Over, nn.BatchNorm1d):
+    def __init__(self, channels: int, *, over: Over = "process", affine: bool = True) -> None:
+        super().__init__(channels, affine=affine)
+        self.over = over

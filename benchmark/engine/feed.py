@@ -1,0 +1,143 @@
+"""What the engine feeds a method: the batches of each epoch, and all images at once where a method asks for them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmark.core import distributed
+from benchmark.core.draws import mix
+from benchmark.core.errors import UserError
+from benchmark.core.streams import Stream
+from benchmark.data.batch import Batch
+from benchmark.data.image_set import ImageSet
+from benchmark.data.loader import Position, TrainOrder, Views, batches, check_batch_size, epoch_order, order_seed
+from benchmark.method import EmbedAll, Method
+from benchmark.recipe.contract import Recipe, Settings
+from benchmark.recipe.inputs import InputSpec
+from benchmark.recipe.pools import Assigned, Given, Known
+
+BEFORE_TRAINING = -1  # the "epoch" of views that no training step sees
+
+
+def given_of(images: Mapping[str, ImageSet], backbones: Mapping[str, Any]) -> Given:
+    """What a method is built from, of the pools as they lie there."""
+    known = {name: Known(len(one), 0 if one.labels is None else len(one.classes)) for name, one in images.items()}
+    first = next(iter(known.values()))
+    return Given(first.num_images, first.num_classes, known, backbones)
+
+
+class Feed:
+    """Batches as a function of position. An epoch is one of the first pool; the other pools go round beside it."""
+
+    def __init__(self, recipe: Recipe, images: Mapping[str, ImageSet], workers: int, total: int) -> None:
+        self.recipe, self.workers, self.total = recipe, workers, total
+        self.main = next(iter(images))
+        self.sets = {}
+        for number, (name, pool) in enumerate(recipe.pools.items()):
+            check_batch_size(recipe.batch_of(name), len(images[name]))
+            # a seed of its own, or rows of equal index in two pools would have the same crops
+            seed = mix(recipe.seed, Stream.POOL, number) if number else recipe.seed
+            views_at = partial(sampled, recipe.method, pool.views, recipe.input)
+            self.sets[name] = Views(images[name], None, seed, views_at)
+        self.streams: dict[str, Iterator[Batch]] = {}
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.sets[self.main].images) // self.recipe.batch_of(self.main)
+
+    def epoch(self, first_step: int, method: Method) -> Iterator[Batch]:
+        """The batches from `first_step` to the end of its epoch, or of the run."""
+        number = first_step // self.steps_per_epoch
+        last = min((number + 1) * self.steps_per_epoch, self.total)
+        if isinstance(self.recipe.order, Assigned):
+            indices = _checked(method.order(number), self.steps_per_epoch * self.recipe.batch_of(self.main))
+            self.streams[self.main] = self._stream(self.main, first_step, last, lambda epoch: indices)
+        for name in self.sets:
+            if name not in self.streams:
+                own = self._ordered if name == self.main else None
+                self.streams[name] = self._stream(name, first_step, self.total, own)
+        for _ in range(first_step, last):
+            yield together({name: next(self.streams[name]) for name in self.sets}, self.main)
+
+    def _stream(self, name: str, first: int, last: int, indices: Callable[[int], Tensor] | None) -> Iterator[Batch]:
+        dataset, batch_size = self.sets[name], self.recipe.batch_of(name)
+        order = TrainOrder(len(dataset.images), batch_size, dataset.seed, first, last, indices)
+        return iter(batches(dataset, order, self.workers, self.recipe.pools[name].labels))
+
+    def _ordered(self, epoch: int) -> Tensor:
+        images, batch_size = self.sets[self.main].images, self.recipe.batch_of(self.main)
+        seed = order_seed(self.recipe.seed, epoch)
+        return self.recipe.order.indices(images.labels, len(images), batch_size, seed)
+
+    def embed_all(self, method: Method, device: torch.device, epoch: int) -> EmbedAll:
+        recipe, dataset = self.recipe, self.sets[self.main]
+        count, batch_size = len(dataset.images), recipe.batch_of(self.main)
+
+        def run(embed: Callable[[Batch], Tensor], still: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+            # a random order, since a method may use the batch's statistics and files often lie class by class
+            order = epoch_order(count, recipe.seed, BEFORE_TRAINING)
+            seen = _still(dataset, recipe) if still else dataset
+            loaded = batches(seen, _full_batches(order, batch_size), self.workers, labels=False)
+            for number, start in enumerate(range(0, count, batch_size)):
+                # what is drawn between and after these batches does not depend on them
+                with torch.random.fork_rng([device] if device.type == "cuda" else []):
+                    batch = next(loaded).to(device)
+                    torch.manual_seed(mix(recipe.seed, Stream.EMBED, epoch, number, distributed.rank()))
+                    features = embedded(embed, batch)
+                last = count - start
+                yield distributed.gather(batch.index)[:last], distributed.gather(features)[:last]
+
+        def embedded(embed: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
+            method.eval()
+            bf16 = torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
+            with torch.no_grad(), bf16:
+                features = embed(batch).float()
+            method.train()
+            return features
+
+        return run
+
+
+def sampled(
+    settings: Settings, views: str, spec: InputSpec, open_image: Callable[[int], Any], index: int
+) -> dict[str, Any]:
+    if views == "views":
+        return settings.sample(open_image, index, spec)
+    return getattr(settings, views)(open_image(index), spec)
+
+
+def _still(dataset: Views, recipe: Recipe) -> Views:
+    """The same images, decoded once for both."""
+    seen = copy.copy(dataset)
+    seen.views_at = partial(sampled, recipe.method, "still", recipe.input)
+    return seen
+
+
+def together(found: dict[str, Batch], main: str) -> Batch:
+    batch = found[main]
+    if len(found) > 1:
+        batch.pools = {name: copy.copy(one) for name, one in found.items()}
+    return batch
+
+
+def _checked(indices: Tensor, wanted: int) -> Tensor:
+    if indices.dtype != torch.int64 or indices.shape != (wanted,):
+        shape = f"{indices.dtype} {tuple(indices.shape)}"
+        raise UserError(f"Method.order gave {shape}; an epoch of the recipe takes int64 ({wanted},)")
+    return indices.cpu()
+
+
+def _full_batches(order: Tensor, batch_size: int) -> Iterator[list[Position]]:
+    """This process's share of each batch. The last batch is filled up from the beginning of the order: one image alone,
+    or a few, would have no statistics to be normalised by."""
+    share = batch_size // distributed.world_size()
+    first = distributed.rank() * share
+    for start in range(first, first + len(order), batch_size):
+        places = torch.arange(start, start + share) % len(order)
+        yield [(BEFORE_TRAINING, index) for index in order[places].tolist()]

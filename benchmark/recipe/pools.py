@@ -1,0 +1,121 @@
+"""Which images a recipe trains on, and in which order. Imports no torch until an order is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from benchmark.core.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Images that a recipe draws batches from.
+
+    dataset:    a dataset's name. split: one of its splits.
+    percent:    so many per cent of it, the same share of every class; the seed chooses which. 100 is all.
+    labels:     whether batches carry labels: visible here because it is the exception.
+    batch_size: over all processes; the recipe's, if left out.
+    views:      the method of the recipe's settings that makes views of these images.
+    """
+
+    dataset: str
+    split: str = "train"
+    percent: float = 100.0
+    labels: bool = False
+    batch_size: int | None = None
+    views: str = "views"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.percent <= 100:
+            raise UserError(f"Pool: percent must be more than 0 and at most 100, not {self.percent!r}")
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a pool's images before any is opened. num_classes: 0 without labels."""
+
+    num_images: int
+    num_classes: int = 0
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a method is built from besides its settings and its backbone.
+
+    num_images, num_classes: of the recipe's pool; of the first one, where it has several.
+    pools:     by name, where the recipe has several.
+    backbones: those of the recipes that this one comes after (Recipe.after), by the names it gives them.
+    """
+
+    num_images: int
+    num_classes: int = 0
+    pools: Mapping[str, Known] = field(default_factory=dict)
+    backbones: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Order:
+    """Base of orders: which images the batches of an epoch hold, as a function of the seed and the epoch alone."""
+
+    def indices(self, labels: Any, num_images: int, batch_size: int, seed: int) -> Tensor:
+        """(images in an epoch,) int64, batch by batch. seed: this epoch's own. labels: (num_images,) or None."""
+        raise NotImplementedError(f"{type(self).__name__}.indices")
+
+
+@dataclass(frozen=True)
+class Shuffled(Order):
+    """Every image once, in a random order."""
+
+    def indices(self, labels: Any, num_images: int, batch_size: int, seed: int) -> Tensor:
+        import torch
+
+        # Python's own integers would take five times the memory
+        return torch.randperm(num_images, generator=torch.Generator().manual_seed(seed))
+
+
+@dataclass(frozen=True)
+class Balanced(Order):
+    """In each batch `classes` classes, and as many images of each as the batch has room for. Needs a pool with labels;
+    an epoch has as many batches as with Shuffled."""
+
+    classes: int
+
+    def indices(self, labels: Any, num_images: int, batch_size: int, seed: int) -> Tensor:
+        import torch
+
+        if labels is None:
+            raise UserError("Balanced draws by class: the recipe's pool needs labels=True")
+        if batch_size % self.classes:
+            raise UserError(f"Balanced: a batch of {batch_size} cannot be divided over {self.classes} classes")
+        labels = torch.as_tensor(labels)
+        present = labels.unique()
+        if len(present) < self.classes:
+            raise UserError(f"Balanced: {self.classes} classes a batch, but there are {len(present)}")
+        generator = torch.Generator().manual_seed(seed)
+        members = {int(c): (labels == c).nonzero()[:, 0] for c in present}
+        each, batches = batch_size // self.classes, []
+        for _ in range(num_images // batch_size):
+            chosen = present[torch.randperm(len(present), generator=generator)[: self.classes]]
+            batches += [_draw(members[int(c)], each, generator) for c in chosen]
+        return torch.cat(batches)
+
+
+@dataclass(frozen=True)
+class Assigned(Order):
+    """The method's own: `Method.order(epoch)`, asked for at the start of each epoch, when the method has seen all."""
+
+    def indices(self, labels: Any, num_images: int, batch_size: int, seed: int) -> Tensor:
+        raise UserError("Assigned is the order that a method gives: ask Method.order")
+
+
+def _draw(members: Tensor, count: int, generator: Any) -> Tensor:
+    """`count` of them: each once before any comes twice."""
+    import torch
+
+    rounds = [torch.randperm(len(members), generator=generator) for _ in range(-(-count // len(members)))]
+    return members[torch.cat(rounds)[:count]]
