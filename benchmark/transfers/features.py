@@ -38,7 +38,7 @@ POOLING = 2  # raise it with any change of `pooled`: features kept from before a
 
 
 @dataclass(frozen=True)
-class Pool:
+class GridPool:
     """An average pool on a map of `side` cells, and the side of the grid that comes out."""
 
     side: int
@@ -49,11 +49,11 @@ class Pool:
 
 
 POOLS = {  # of a ResNet on 224 px
-    "conv1": Pool(112, 10, 10, 4, 12),  # 64 x 12 x 12 = 9,216
-    "res2": Pool(56, 16, 8, 0, 6),  # 256 x 6 x 6 = 9,216
-    "res3": Pool(28, 13, 5, 0, 4),  # 512 x 4 x 4 = 8,192
-    "res4": Pool(14, 8, 3, 0, 3),  # 1024 x 3 x 3 = 9,216
-    "res5": Pool(7, 6, 1, 0, 2),  # 2048 x 2 x 2 = 8,192
+    "conv1": GridPool(112, 10, 10, 4, 12),  # 64 x 12 x 12 = 9,216
+    "res2": GridPool(56, 16, 8, 0, 6),  # 256 x 6 x 6 = 9,216
+    "res3": GridPool(28, 13, 5, 0, 4),  # 512 x 4 x 4 = 8,192
+    "res4": GridPool(14, 8, 3, 0, 3),  # 1024 x 3 x 3 = 9,216
+    "res5": GridPool(7, 6, 1, 0, 2),  # 2048 x 2 x 2 = 8,192
 }
 
 
