@@ -187,9 +187,11 @@ def transfer(
     workers: WorkersFlag = 2,
     device: DeviceFlag = "auto",
     engine: Annotated[str | None, arg(help="torchvision (default) or detectron2, where a protocol has both.")] = None,
+    recipes_dir: RecipesFlag = None,
     transfers_dir: TransfersFlag = None,
 ) -> int:
     """Score a pretrained backbone under one or more protocols."""
+    from benchmark.recipe.catalogue import all_recipes
     from benchmark.runs.current import is_scored
     from benchmark.runs.run import Run
     from benchmark.runs.scoring import score
@@ -197,6 +199,7 @@ def transfer(
 
     _in_range("--seed", seed, 0, MOST_SEED)
     known = find_transfers(transfers_dir)
+    all_recipes(recipes_dir)  # whose files may define the architecture of what is scored
     if not transfers:
         raise UserError(f"name a TRANSFER to score {recipe} under; `sslbench list` shows all {len(known)}")
     chosen = [_named(name, known) for name in transfers]

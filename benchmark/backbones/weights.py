@@ -24,7 +24,9 @@ FACTS = {"format", "architecture", "stages", "input", "origin"}
 
 def save_backbone(path: Path, backbone: Backbone, origin: dict[str, Any]) -> None:
     """Write weights, architecture, stages and input spec, and `origin`: where the weights come from (recipe, hash, data
-    fingerprint, seed, last losses ...; JSON-ready). The file appears whole or not at all."""
+    fingerprint, seed, last losses ...; JSON-ready). The file appears whole or not at all. Raises UserError for what its
+    architecture does not build: nothing could load the file."""
+    _check_built_by_its_architecture(backbone)
     facts = {
         "format": FORMAT,
         "architecture": as_plain(backbone.architecture),
@@ -34,6 +36,20 @@ def save_backbone(path: Path, backbone: Backbone, origin: dict[str, Any]) -> Non
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.state_dict().items()}
     write_whole(path, save(tensors, {"sslbench": json.dumps(facts, sort_keys=True)}))
+
+
+def _check_built_by_its_architecture(backbone: Backbone) -> None:
+    if not isinstance(backbone, Backbone):
+        raise UserError(f"a {type(backbone).__name__} is no Backbone; Method.export must give one")
+    with torch.device("meta"):
+        twin = backbone.architecture.build(backbone.input)
+    ours, theirs = _form(backbone), _form(twin)
+    if other := sorted(key for key in ours | theirs if ours.get(key) != theirs.get(key)):
+        raise UserError(f"{backbone.architecture} builds another network; not the same: {_few(other)}")
+
+
+def _form(backbone: Backbone) -> dict[str, Any]:
+    return {key: tensor.shape for key, tensor in backbone.state_dict().items()} | backbone.stages
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -58,6 +74,8 @@ def _built(facts: dict[str, Any], path: Path) -> Backbone:
     """The architecture that the metadata names, with initial weights."""
     try:
         spec = from_plain(facts["input"], subclasses(Colour) | {"InputSpec": InputSpec})
+        if not isinstance(spec, InputSpec):
+            raise UserError(f"its input is a {type(spec).__name__}")
         backbone = from_plain(facts["architecture"], architectures()).build(spec)
     except (UserError, AttributeError) as error:
         raise UserError(f"{path}: its architecture or input is not this version's: {error}; pretrain again") from error

@@ -50,6 +50,8 @@ class Samples(Dataset):
             return UserError(str(error))  # raised in a loader process, it would arrive as a traceback
 
     def open(self, index: int) -> Image.Image:
+        if not 0 <= index < len(self.images):
+            raise UserError(f"{self.images.name} has images 0 to {len(self.images) - 1}; there is no {index}")
         return self.decoded[index] if self.decoded else self.images.open(index)
 
     def at(self, index: int) -> Any:

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
+from benchmark.core.errors import UserError
 from benchmark.core.optimisation import Adam, Epochs, Steps
+from benchmark.core.plain import all_misfits
 from benchmark.recipe.contract import Change, Recipe, recipe_hash, with_change
 
 Scale = Literal["paper", "desk", "smoke"]
@@ -41,12 +43,15 @@ SMOKE = (
 
 
 def at_scale(recipe: Recipe, scale: Scale) -> Recipe:
-    """The recipe as it runs at `scale`. Raises UserError if one of its desk changes names no setting."""
+    """The recipe as it runs at `scale`. Raises UserError if one of its desk changes names no setting, or a value is of
+    another type than its field."""
     changes = {"paper": (), "desk": recipe.desk, "smoke": (*recipe.desk, *SMOKE)}[scale]
     for change in (*changes, *recipe.overrides):
         if change.key == "length" and recipe.length == Steps(0):
             continue  # what is never trained is not trained at smoke scale either
         recipe = with_change(recipe, change.key, change.value)
+    if faults := list(all_misfits(recipe)):
+        raise UserError(f"{recipe.title}: {'; '.join(faults)}")
     return recipe
 
 
