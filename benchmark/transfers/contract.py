@@ -14,6 +14,7 @@ import torch
 
 from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
+from benchmark.engine.method_file import TrainedMethod
 from benchmark.recipe.scales import Scale
 
 
@@ -25,6 +26,8 @@ class ProtocolCard:
     version:  raised whenever a change could move a score; two versions never share a table column.
     metrics:  metric -> unit, the headline first, e.g. {"top1": "%"}.
     higher_is_better: direction of the headline metric.
+    asks:     what it needs of the trained method besides the backbone, of benchmark.method.ASKED; methods that do not
+              offer that are refused.
     datasets: (name, split) pairs the transfer reads, as open_dataset takes them.
     lists:    files below the data root that say which of those images are read, where they are there; a number on one
               list is another number than one on another list, or without.
@@ -42,6 +45,7 @@ class ProtocolCard:
     frozen: str
     selected: str
     lists: tuple[str, ...] = ()
+    asks: tuple[str, ...] = ()
     higher_is_better: bool = True
     departures: tuple[str, ...] = ()
 
@@ -67,6 +71,7 @@ class Context:
                the record is written. It may not exist yet: benchmark.core.files.write_whole makes it.
     report:    takes (what, done, total, figures) for the progress display.
     engine:    which implementation was asked for; None for the transfer's default.
+    trained:   the trained method, for a transfer whose card asks something of it.
     """
 
     data_root: Path
@@ -77,6 +82,7 @@ class Context:
     workers: int
     report: Callable[[str, int, int, dict[str, float]], None]
     engine: str | None = None
+    trained: TrainedMethod | None = None
 
 
 class Transfer:
@@ -97,6 +103,14 @@ class Transfer:
             there = f"it has {', '.join(self.engines)}" if self.engines else "it has no engines to choose from"
             raise UserError(f"{self.card.id} has no engine {asked!r}; {there}")
         return asked
+
+    def refusal(self, facts: dict[str, Any]) -> str:
+        """Why it cannot score the run whose backbone file says `facts`; empty if it can."""
+        offered = facts["origin"].get("method", {}).get("offers", ())
+        if missing := [name for name in self.card.asks if name not in offered]:
+            what = " and ".join(missing)
+            return f"{self.card.id} asks the trained method to {what}, and this run kept none that can"
+        return ""
 
     def annotations(self, data_root: Path) -> dict[str, str]:
         """Name -> fingerprint of what the transfer reads beside the splits and lists on its card, e.g. boxes or masks.
