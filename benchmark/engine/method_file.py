@@ -55,10 +55,9 @@ def load_method(path: Path, settings: type[Settings]) -> TrainedMethod:
         given = from_plain(facts["given"], {"Given": Given, "Known": Known})
     except (UserError, AttributeError) as error:
         raise UserError(f"{path}: not of this version's recipe: {error}; pretrain again") from error
-    before = {name: build_described(described, path) for name, described in facts["before"].items()}
     with torch.random.fork_rng(devices=[]):  # what is drawn here is overwritten, and must not move what is drawn next
-        backbone = build_described(facts["backbone"], path)
-        method = chosen.build(backbone, replace(given, backbones=before))
+        before = {name: build_described(one, path) for name, one in facts["before"].items()}
+        method = chosen.build(build_described(facts["backbone"], path), replace(given, backbones=before))
     own = method.state_dict()
     load_strictly(method, tensors | {name: own[name] for name in _banks(method)}, path)
     return TrainedMethod(method.eval(), tuple(facts["classes"]))

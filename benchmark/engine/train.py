@@ -62,12 +62,12 @@ def pretrain(
     """Train `recipe` on `images` in the folder `run` and return run/backbone.safetensors, which appears last and whole.
     Before it run/method.safetensors appears, where the method offers something to transfers (Method.offers).
 
-    images: of the recipe's pool, or of each by name. after: backbone files of the recipes that this one comes after, by
-    the names it gives them. Goes on from run/checkpoint.pt if there is one, and returns at once if the backbone is
-    there. Raises UserError for a folder in use or another recipe's, a batch that does not fit, an unreadable image, a
-    full disk, or a loss that is not finite (named by its step).
+    images: of each of the recipe's pools by name, or one for all. after: backbone files of the recipes that this one
+    comes after, by the names it gives them. Goes on from run/checkpoint.pt if there is one, and returns at once if the
+    backbone is there. Raises UserError for a folder in use or another recipe's, a batch that does not fit, an image
+    that cannot be read, a full disk, or a loss that is not finite (named by its step).
     """
-    found = {"main": images} if isinstance(images, ImageSet) else images
+    found = dict.fromkeys(recipe.pools, images) if isinstance(images, ImageSet) else images
     pools = {key: found[key] if pool.labels else found[key].without_labels() for key, pool in recipe.pools.items()}
     identity = run_identity(recipe, name, pools, after or {})
     path = run / "backbone.safetensors"
