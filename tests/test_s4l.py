@@ -28,7 +28,7 @@ from benchmark.method import Method
 from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.contract import Recipe, with_change
 from benchmark.recipe.inputs import InputSpec
-from benchmark.recipe.pools import Pool
+from benchmark.recipe.pools import Given, Pool
 from benchmark.recipe.scales import at_scale
 from benchmark.runs.run import pretraining_images
 from benchmark.transfers import find_transfers
@@ -86,11 +86,17 @@ def test_the_loss_is_the_papers_in_float64(w: float, pools: dict[str, ImageSet],
 
 def test_labels_reach_the_labelled_batches_alone(pools: dict[str, ImageSet], tmp_path: Path, monkeypatch):
     seen: list[Batch] = []
-    kind = type(built(SMOKE, pools))
-    loss = kind.loss
+    given: list[Given] = []
+    settings, kind = type(SMOKE.method), type(built(SMOKE, pools))
+    build, loss = settings.build, kind.loss
+    monkeypatch.setattr(settings, "build", lambda self, net, known: given.append(known) or build(self, net, known))
     monkeypatch.setattr(kind, "loss", lambda self, batch: seen.append(batch) or loss(self, batch))
     every = drawn_images(tmp_path / "images")  # with labels on both: what the recipe asks for decides
     pretrain(SMOKE, "x", {"labelled": pools["labelled"], "unlabelled": every}, tmp_path / "run", on_cpu())
+    assert {name: (one.num_images, one.num_classes) for name, one in given[0].pools.items()} == {
+        "labelled": (12, 4),
+        "unlabelled": (48, 0),
+    }
     assert len(seen) == 4
     for batch in seen:
         labelled, unlabelled = batch.pools["labelled"], batch.pools["unlabelled"]
