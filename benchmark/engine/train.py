@@ -1,8 +1,13 @@
 """The only pretraining loop.
 
-For each step: take the batch that (seed, epoch, step) names, seed torch from (seed, step, rank), ask the method for its
-losses and step each player as its loss is yielded, average over processes. State is written at intervals; a killed run
-goes on from there and ends with the same bits.
+Each step takes the batch that (seed, epoch, step) determines, seeds torch from (seed, step, rank), asks the method for
+its losses, steps each player as its loss is yielded, and averages over processes. State is saved at intervals. A run
+that was killed resumes from there and ends with the same bits.
+
+Departures:
+- BatchNorm normalises over each process's own images, not over those of all processes.
+- Running statistics are averaged over processes at every step. Released code keeps those of one process.
+- The last incomplete batch of an epoch is dropped.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ class ProtocolCard:
               list is another number than one on another list, or without.
     frozen:   what of the backbone does not train.
     selected: what is chosen (stage, cost, epoch), on which images, at each scale.
-    departures: what the desk scale does otherwise than the paper, one line each.
+    departures: what differs from the paper or its code, a line each: "<scale>: <what>", where the scale is "paper",
+              "desk", "every scale" and the like. docs/departures.md collects them.
     """
 
     id: str
