@@ -274,7 +274,9 @@ def reproduce(
 
 @app.command
 def tables(
-    write: Annotated[bool, arg(help="Write leaderboards/*.md again, from published records alone.")] = False,
+    write: Annotated[
+        bool, arg(help="Write leaderboards/*.md, from published records alone, and the generated pages of docs/.")
+    ] = False,
     scale: ScaleFlag = "desk",
     data: DataFlag = None,
     runs: RunsFlag = Path("runs"),
@@ -488,9 +490,11 @@ def _uncollected() -> Iterator[None]:
 
 def _write_leaderboards(boards: dict[str, Board]) -> None:
     from benchmark.core.files import write_whole
-    from benchmark.tables.pages import leaderboard_files
+    from benchmark.tables.pages import documentation_files, leaderboard_files
+    from benchmark.transfers import find_transfers
 
-    for path, text in leaderboard_files(boards).items():
+    cards = {name: transfer.card.departures for name, transfer in find_transfers().items()}
+    for path, text in (leaderboard_files(boards) | documentation_files(boards, cards)).items():
         write_whole(path, text.encode())
         print(path)
 

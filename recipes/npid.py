@@ -121,8 +121,12 @@ npid = Recipe(
         Change("optimizers.main", Adam(lr=1e-3, weight_decay=1e-4, decoupled=True), "SGD needs far more steps"),
         Change("precision", "bf16", "trains nearly twice as fast"),
         Change("length", Epochs(40), "takes minutes"),
-        Change("schedule", Milestones(at=(Epochs(24), Epochs(32))), "drops at the same fractions of the training"),
-        Change("method.head_norm", True, "without it, features are all positive and their cosines all near 1"),
+        Change(
+            "schedule", Milestones(at=(Epochs(24), Epochs(32))), "drops at about the same fractions of the training"
+        ),
+        Change(
+            "method.head_norm", True, "the backbone's features are all positive, so without it all cosines are near 1"
+        ),
         Change("method.bank_init", "features", "40 epochs are too few to forget a random bank, and Z is fixed by it"),
     ),
 )

@@ -117,7 +117,9 @@ npid_pp = Recipe(
         ),
         Change("method.loss", "info_nce", "better than NCE on held-out training images, with 1,024 negatives"),
         Change("method.tau", 0.05, "chosen on held-out training images"),
-        Change("method.head_norm", True, "without it, features are all positive and their cosines all near 1"),
+        Change(
+            "method.head_norm", True, "the backbone's features are all positive, so without it all cosines are near 1"
+        ),
         Change("method.bank_init", "features", "40 epochs are too few to forget a random bank"),
     ),
 )

@@ -161,7 +161,9 @@ pirl = Recipe(
         Change("length", Epochs(40), "takes minutes"),
         Change("method.crop_area", (0.3, 1.0), "8 % of a 96-pixel picture is only 27 pixels wide"),
         Change("method.loss", "info_nce", "better than NCE on held-out training images, with 1,024 negatives"),
-        Change("method.head_norm", True, "without it, features are all positive and their cosines all near 1"),
+        Change(
+            "method.head_norm", True, "the backbone's features are all positive, so without it all cosines are near 1"
+        ),
         Change(
             "method.running_statistics",
             "images",

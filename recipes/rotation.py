@@ -82,6 +82,8 @@ rotation = Recipe(
         Change("optimizers.main", Adam(lr=5e-4, weight_decay=1e-4, decoupled=True), "SGD needs far more steps"),
         Change("precision", "bf16", "trains nearly twice as fast"),
         Change("length", Epochs(40), "takes minutes; as many epochs as NPID++ and PIRL"),
-        Change("schedule", Milestones(at=(Epochs(24), Epochs(34))), "drops at the same fractions of the training"),
+        Change(
+            "schedule", Milestones(at=(Epochs(24), Epochs(34))), "drops at about the same fractions of the training"
+        ),
     ),
 )

@@ -82,7 +82,7 @@ supervised = Recipe(
         Change(
             "schedule",
             Milestones(at=(Epochs(12), Epochs(17)), warmup=Warmup(Epochs(1), 0.1)),
-            "drops at the same fractions of the training",
+            "drops at about the same fractions of the training",
         ),
     ),
 )

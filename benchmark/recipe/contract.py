@@ -87,6 +87,13 @@ class Recipe:
         at_least(self, batch_size=1, image_size=1, seed=0)
 
 
+def value_at(recipe: Any, key: str) -> Any:
+    """The value at a dotted key that is there, e.g. "method.tau"."""
+    for part in key.split("."):
+        recipe = recipe[part] if isinstance(recipe, Mapping) else getattr(recipe, part)
+    return recipe
+
+
 def with_change(recipe: Any, key: str, value: Any) -> Any:
     """A copy of `recipe` with the dotted `key` set, e.g. ("method.tau", 0.1) or ("optimizers.main.lr", 0.03).
 

@@ -316,9 +316,9 @@ def _pirl(train: tuple[tuple[str, str], ...], steps: int, drop: int, reported: s
         departures=(
             "paper: one rate for every backbone, 0.003; the paper trains its supervised and jigsaw rows at 0.02, and "
             "VISSL's file has 0.002",
-            "paper: the warm-up starts at a third of the rate, as in the paper; VISSL's file leaves detectron2's 1/1000",
+            "paper: the warm-up starts at a third of the rate, as in the paper; VISSL's file leaves detectron2's 0.001",
             f"{PADDING}. BatchNorm is frozen, so only what lies next to the padding changes",
-            "desk: res3 is frozen too",
+            "desk: stage res3 is frozen too",
             *DESK_DEPARTURES,
         ),
     )
