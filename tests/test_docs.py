@@ -184,7 +184,7 @@ def test_every_transfer_is_described_as_it_is() -> None:
 
 
 def test_desk_results_are_those_of_the_records() -> None:
-    page = (DOCS / "desk-results.md").read_text()
+    page = (DOCS / "results.md").read_text()
     records = [record for record in read_published(LEADERBOARDS / "measured") if record.scale == "desk"]
     per_method: dict[str, dict[int, Record]] = {}
     for record in records:
