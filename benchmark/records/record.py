@@ -1,10 +1,10 @@
-"""Records: one score file per (scale, recipe, seed, transfer), with everything needed to tell what the number is.
+"""Records: one file per (scale, recipe, seed, transfer) with its scores and everything that says what they are.
 
-    runs/<scale>/<recipe>/seed<k>/<transfer>.json                   where a run leaves it
-    leaderboards/measured/<scale>/<recipe>/<transfer>/seed<k>.json  where it goes when published
+    runs/<scale>/<recipe>/seed<k>/<transfer>.json                   where a run writes it
+    leaderboards/measured/<scale>/<recipe>/<transfer>/seed<k>.json  where it goes when it is published
 
-A record holds nothing that changes from one run to the next of the same thing, so the same run gives the same bytes.
-Seconds, date and machine lie beside it in <transfer>.time.json, and beside the published one in seed<k>.time.json.
+A record holds nothing that differs between two runs of the same thing, so the same run gives the same bytes. Duration,
+date and machine are in a file beside it: <transfer>.time.json, or seed<k>.time.json beside a published record.
 Imports no torch.
 """
 
@@ -36,10 +36,10 @@ class Record:
 
     settings:      the recipe as it ran, every value (benchmark.core.plain.as_plain).
     metrics:       metric -> value, in the units of the protocol's card.
-    detail:        whatever else the transfer says, e.g. scores per stage.
-    transfer_data: "dataset/split", and "… boxes" or "… masks" where it reads them -> fingerprint, for what the protocol
-                   reads; list file -> hash, where one was there.
-    origin:        what the backbone file says of its pretraining: data fingerprint, last losses, world size ...
+    detail:        whatever else the transfer reports, for example scores per stage.
+    transfer_data: what the protocol read: "dataset/split" -> fingerprint, the same for "… boxes" and "… masks", and
+                   list file -> hash if there was one.
+    origin:        what the backbone file says about its pretraining: data fingerprint, last losses, world size ...
     backbone_hash: of the backbone file's bytes.
     commit:        of this repository, "+dirty" when the code had uncommitted changes.
     device, threads: of the transfer; those of the pretraining are in origin["made_by"], with its commit and versions.
