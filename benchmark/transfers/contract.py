@@ -1,6 +1,6 @@
 """What a transfer promises: one protocol, named after the people who defined it, that scores a pretrained backbone.
 
-Transfers are module-level `Transfer` values in the files of this folder, which is scanned for them. A transfer's name is
+Transfers are module-level `Transfer` values in this folder's files, which are scanned for them. A transfer's name is
 the id on its card.
 """
 
