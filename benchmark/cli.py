@@ -147,7 +147,7 @@ def pretrain(
     device: DeviceFlag = "auto",
     recipes_dir: RecipesFlag = None,
 ) -> int:
-    """Pretrain one recipe; a killed run goes on where it was. For several GPUs: torchrun -m benchmark pretrain ...
+    """Pretrain one recipe. A run that was stopped resumes. For several GPUs: torchrun -m benchmark pretrain ...
 
     Changed settings give the run a name of its own, e.g. NAME@batch_size=64 for --recipe.batch-size 64.
     """
@@ -520,7 +520,7 @@ def run(arguments: Sequence[str]) -> int:
         print(f"sslbench: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("sslbench: stopped; the same command goes on where this one was", file=sys.stderr)
+        print("sslbench: stopped; the same command picks up where this one left off", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone, e.g. `sslbench list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

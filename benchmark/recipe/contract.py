@@ -93,7 +93,7 @@ class Recipe:
 
 
 def value_at(recipe: Any, key: str) -> Any:
-    """The value at a dotted key that is there, e.g. "method.tau"."""
+    """The value at a dotted key, e.g. "method.tau"."""
     for part in key.split("."):
         recipe = recipe[part] if isinstance(recipe, Mapping) else getattr(recipe, part)
     return recipe
