@@ -147,7 +147,7 @@ def pretrain(
     device: DeviceFlag = "auto",
     recipes_dir: RecipesFlag = None,
 ) -> int:
-    """Pretrain one recipe; a killed run goes on where it was. For several GPUs: torchrun -m benchmark pretrain ...
+    """Pretrain one recipe. A run that was stopped resumes. For several GPUs: torchrun -m benchmark pretrain ...
 
     Changed settings give the run a name of its own, e.g. NAME@batch_size=64 for --recipe.batch-size 64.
     """
@@ -277,7 +277,9 @@ def reproduce(
 
 @app.command
 def tables(
-    write: Annotated[bool, arg(help="Write leaderboards/*.md again, from published records alone.")] = False,
+    write: Annotated[
+        bool, arg(help="Write leaderboards/*.md, from published records alone, and the generated pages of docs/.")
+    ] = False,
     scale: ScaleFlag = "desk",
     data: DataFlag = None,
     runs: RunsFlag = Path("runs"),
@@ -491,9 +493,11 @@ def _uncollected() -> Iterator[None]:
 
 def _write_leaderboards(boards: dict[str, Board]) -> None:
     from benchmark.core.files import write_whole
-    from benchmark.tables.pages import leaderboard_files
+    from benchmark.tables.pages import documentation_files, leaderboard_files
+    from benchmark.transfers import find_transfers
 
-    for path, text in leaderboard_files(boards).items():
+    cards = {name: transfer.card.departures for name, transfer in find_transfers().items()}
+    for path, text in (leaderboard_files(boards) | documentation_files(boards, cards)).items():
         write_whole(path, text.encode())
         print(path)
 
@@ -520,7 +524,7 @@ def run(arguments: Sequence[str]) -> int:
         print(f"sslbench: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("sslbench: stopped; the same command goes on where this one was", file=sys.stderr)
+        print("sslbench: stopped; the same command picks up where this one left off", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone, e.g. `sslbench list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,14 +1,21 @@
-"""RotNet: unsupervised representation learning by predicting image rotations, ResNet-50 variant.
+"""RotNet: learning by predicting how an image was rotated, with ResNet-50.
 
-Gidaris, Singh & Komodakis, ICLR 2018, arXiv:1803.07728, which trains AlexNet. Pipeline and schedule for ResNet-50
-are those of the released configuration in facebookresearch/vissl, by the authors of PIRL.
+Gidaris, Singh & Komodakis, "Unsupervised Representation Learning by Predicting Image Rotations", ICLR 2018,
+arXiv:1803.07728. Pipeline and schedule for ResNet-50 are those of the configuration in facebookresearch/vissl, by the
+authors of PIRL.
 
 A network that can tell by how many quarter turns a photograph was rotated must know which way up its objects stand. The
-turn is a transpose and a flip of the array: interpolation would leave traces that give the angle away.
+turn moves whole pixels. Interpolation would leave traces that give the angle away.
 
-Departures: the AlexNet runs show all four rotations of an image in one batch, and so do the ResNet-50 runs of
-Kolesnikov et al., CVPR 2019, arXiv:1901.09005; the released configuration draws one angle an image, and so does this.
-Biases do not decay here; there they do.
+Departures:
+- ResNet-50 with VISSL's pipeline and schedule. The paper trains AlexNet.
+- One angle is drawn for each image, as in VISSL's configuration. The AlexNet runs show all four rotations of an image
+  in one batch, which their authors found better, and so do the ResNet-50 runs of Kolesnikov et al., CVPR 2019,
+  arXiv:1901.09005.
+- The whole picture is turned before it is cropped, so that a quarter turn swaps its width and height. VISSL also turns
+  before it crops, but inside the old frame: unless the picture is square, a quarter turn cuts its ends off and leaves
+  black bars. The AlexNet code crops first.
+- Biases do not decay. In VISSL's configuration they do.
 """
 
 from __future__ import annotations
@@ -67,14 +74,16 @@ rotation = Recipe(
     schedule=Milestones(at=(Epochs(30), Epochs(60), Epochs(90), Epochs(100)), gamma=0.1),
     reported="48.9 % ImageNet top-1 linear (PIRL, Table 2)",
     desk=(
-        Change("backbone.width", 0.25, "the width of every desk recipe"),
-        Change("backbone.zero_init_residual", True, "50 layers learn nothing in 2,000 steps without"),
-        Change("image_size", 64, "the size of every desk recipe"),
-        Change("method.image_size", 64, "the size of every desk recipe"),
-        Change("batch_size", 32, "62 steps an epoch over 2,000 images"),
+        Change("backbone.width", 0.25, "a quarter of the width, as in every desk recipe"),
+        Change("backbone.zero_init_residual", True, "without it, 50 layers learn nothing in 2,000 steps"),
+        Change("image_size", 64, "the image size of every desk recipe"),
+        Change("method.image_size", 64, "the image size of every desk recipe"),
+        Change("batch_size", 32, "62 steps an epoch on 2,000 images"),
         Change("optimizers.main", Adam(lr=5e-4, weight_decay=1e-4, decoupled=True), "SGD needs far more steps"),
-        Change("precision", "bf16", "nearly twice the speed"),
-        Change("length", Epochs(40), "minutes; as long as NPID++ and PIRL"),
-        Change("schedule", Milestones(at=(Epochs(24), Epochs(34))), "in proportion"),
+        Change("precision", "bf16", "trains nearly twice as fast"),
+        Change("length", Epochs(40), "takes minutes; as many epochs as NPID++ and PIRL"),
+        Change(
+            "schedule", Milestones(at=(Epochs(24), Epochs(34))), "drops at about the same fractions of the training"
+        ),
     ),
 )

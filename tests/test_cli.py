@@ -141,7 +141,7 @@ def test_an_interruption_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, caps
 
     monkeypatch.setattr(cli.app, "cli", interrupted)
     assert run("list") == 130
-    assert capsys.readouterr().err == "sslbench: stopped; the same command goes on where this one was\n"
+    assert capsys.readouterr().err == "sslbench: stopped; the same command picks up where this one left off\n"
 
 
 def test_changed_settings_make_a_run_of_their_own():

@@ -184,19 +184,8 @@ def test_every_transfer_is_described_as_it_is() -> None:
     assert {name for name in described if "_" in name} == set(find_transfers())
 
 
-def test_every_departure_is_told() -> None:
-    text = (DOCS / "departures.md").read_text()
-    told = {name for heading in sections("departures.md") for name in heading.split(", ")}
-    assert set(find_recipes()) <= told
-    assert all(f"`{name}`" in text for name in find_transfers())
-    for folder in ("benchmark/blocks", "benchmark/transfers", "benchmark/views", "recipes"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            noted = path.stem if folder == "recipes" else f"{folder}/{path.name}"
-            assert "NOTE:" not in path.read_text() or noted in text, f"{path} has a NOTE: that departures.md lacks"
-
-
 def test_desk_results_are_those_of_the_records() -> None:
-    page = (DOCS / "desk-results.md").read_text()
+    page = (DOCS / "results.md").read_text()
     records = [record for record in read_published(LEADERBOARDS / "measured") if record.scale == "desk"]
     per_method: dict[str, dict[int, Record]] = {}
     for record in records:

@@ -1,4 +1,4 @@
-"""What a backbone promises: named stages in order, and where its input stands in colour space."""
+"""What a backbone promises: named stages in a fixed order, and a statement of what its input means."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Stage:
-    """channels of the stage's map, and the input pixels that one of its cells spans."""
+    """channels: of the stage's map. stride: how many pixels of the input one cell of the map spans."""
 
     channels: int
     stride: int
@@ -25,8 +25,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a backbone's input means: colour space, per-channel mean and std of images scaled to [0, 1], and the side in
-    pixels it was pretrained at. Raises UserError for a size below 1, or a std of no spread."""
+    """What a backbone's input means.
+
+    size:      side in pixels of the images that it was pretrained on.
+    colour:    colour space.
+    mean, std: per channel, of images scaled to [0, 1].
+
+    Raises UserError for a size below 1, or a std that is not above 0.
+    """
 
     size: int
     colour: Literal["rgb"] = "rgb"
@@ -54,12 +60,12 @@ class Backbone(nn.Module):
     input: InputSpec
 
     def forward_stages(self, x: Tensor, upto: str | None = None) -> dict[str, Tensor]:
-        """x (B, 3, H, W), as `input` says -> name -> (B, channels, H / stride, W / stride), stopping after `upto`."""
+        """x (B, 3, H, W), as `input` says -> name -> (B, channels, H / stride, W / stride). Stops after `upto`."""
         raise NotImplementedError
 
     def parts(self, stage: str) -> tuple[nn.Module, ...]:
-        """The modules that in turn make the stage's map of the one before it. Protocols that take a network apart need
-        them: some stages frozen, the last one dilated or run on regions."""
+        """The modules that, one after the other, make the stage's map from the map before it. Protocols need them that
+        take a network apart, to freeze some stages, dilate the last one or run it on regions."""
         raise UserError(f"{type(self).__name__} cannot be taken apart by stages; this protocol needs a ResNet")
 
     def forward(self, x: Tensor) -> Tensor:

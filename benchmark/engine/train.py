@@ -1,8 +1,13 @@
 """The only pretraining loop.
 
-For each step: take the batch that (seed, epoch, step) names, seed torch from (seed, step, rank), ask the method for its
-losses and step each player as its loss is yielded, average over processes. State is written at intervals; a killed run
-goes on from there and ends with the same bits.
+Each step takes the batch that (seed, epoch, step) determines, seeds torch from (seed, step, rank), asks the method for
+its losses, steps each player as its loss is yielded, and averages over processes. State is saved at intervals. A run
+that was killed resumes from there and ends with the same bits.
+
+Departures:
+- BatchNorm normalises over each process's own images, not over those of all processes.
+- Running statistics are averaged over processes at every step. Released code keeps those of one process.
+- The last incomplete batch of an epoch is dropped.
 """
 
 from __future__ import annotations
@@ -40,9 +45,12 @@ BEFORE_TRAINING = -1  # the "epoch" of views that no training step sees
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a run runs. On a CPU the number of loader workers changes no bit of the result; the number of processes
-    does where BatchNorm sees their shares apart (it is in the backbone file), and the number of threads may, in the
-    last bits, by the order of sums."""
+    """Where a run runs.
+
+    On a CPU the number of loader workers does not change a bit of the result. The number of processes does, because
+    BatchNorm sees each process's share by itself; the backbone file records it. The number of threads may change the
+    last bits, through the order of sums.
+    """
 
     device: torch.device
     workers: int = 2
@@ -50,11 +58,11 @@ class Machine:
 
 
 def pretrain(recipe: Recipe, name: str, images: ImageSet, run: Path, machine: Machine) -> Path:
-    """Train `recipe` on `images` in the folder `run` and return run/backbone.safetensors, which appears last and whole.
+    """Train `recipe` on `images` in the folder `run`. Returns run/backbone.safetensors, which appears last and whole.
 
-    Goes on from run/checkpoint.pt if there is one, and returns at once if the backbone is there. Raises UserError for a
-    folder in use or another recipe's, a batch that does not fit, an unreadable image, a full disk, or a loss that is
-    not finite (named by its step).
+    Resumes from run/checkpoint.pt if there is one, and returns at once if the backbone is there. Raises UserError for a
+    folder that is in use or belongs to another recipe, a batch that does not fit, an unreadable image, a full disk, or
+    a loss that is not finite (with the step at which it appeared).
     """
     if not recipe.labels:
         images = images.without_labels()
@@ -75,7 +83,7 @@ def pretrain(recipe: Recipe, name: str, images: ImageSet, run: Path, machine: Ma
 
 
 def run_identity(recipe: Recipe, name: str, images: ImageSet) -> dict[str, Any]:
-    """What a run is: the same identity ends with the same backbone."""
+    """Everything that decides which backbone a run ends with."""
     return {
         "recipe": name,
         "recipe_hash": recipe_hash(recipe),
@@ -89,7 +97,7 @@ def run_identity(recipe: Recipe, name: str, images: ImageSet) -> dict[str, Any]:
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
-    """What the identity leaves out because it should not matter, and a reader of the result must know all the same."""
+    """What should not change the result, and so is not part of the identity, but is of interest to its readers."""
     return {
         "commit": commit(),
         "versions": versions(),
@@ -103,7 +111,7 @@ def device_name(device: torch.device) -> str:
 
 
 def build_method(recipe: Recipe, num_images: int) -> Method:
-    """The recipe's module with the initial weights that its seed fixes."""
+    """The recipe's module, with the initial weights that its seed determines."""
     torch.manual_seed(recipe.seed)
     backbone = build_backbone(recipe.backbone, InputSpec(recipe.image_size))
     return recipe.method.build(backbone, num_images)
@@ -117,7 +125,7 @@ def train_steps(recipe: Recipe, num_images: int) -> int:
 
 
 def _is_done(path: Path, identity: dict[str, Any]) -> bool:
-    """Whether the run's backbone is there, from whatever number of processes. Another run's is never written over."""
+    """Whether the run's backbone is there, made by any number of processes. Another run's is never overwritten."""
     if not path.is_file():
         return False
     origin = read_facts(path)["origin"]
@@ -191,11 +199,11 @@ def _embed_all(method: Method, dataset: Views, recipe: Recipe, machine: Machine,
     device, count, batch_size = machine.device, len(dataset.images), recipe.batch_size
 
     def run(embed: Callable[[Batch], Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        # a random order, since a method may use the batch's statistics and files often lie class by class
+        # in random order, since a method may use the batch's statistics, and files are often sorted by class
         order = epoch_order(count, recipe.seed, BEFORE_TRAINING)
         loaded = batches(dataset, _full_batches(order, batch_size), machine.workers, labels=False)
         for number, start in enumerate(range(0, count, batch_size)):
-            # what is drawn between and after these batches does not depend on them
+            # so that what is drawn between and after these batches does not depend on them
             with torch.random.fork_rng([device] if device.type == "cuda" else []):
                 batch = next(loaded).to(device)
                 torch.manual_seed(mix(recipe.seed, Stream.EMBED, epoch, number, distributed.rank()))
@@ -215,8 +223,8 @@ def _embed_all(method: Method, dataset: Views, recipe: Recipe, machine: Machine,
 
 
 def _full_batches(order: Tensor, batch_size: int) -> Iterator[list[Position]]:
-    """This process's share of each batch. The last batch is filled up from the beginning of the order: one image alone,
-    or a few, would have no statistics to be normalised by."""
+    """This process's share of each batch. The last batch is filled up from the beginning of the order, because a few
+    images alone would have no statistics to be normalised by."""
     share = batch_size // distributed.world_size()
     first = distributed.rank() * share
     for start in range(first, first + len(order), batch_size):

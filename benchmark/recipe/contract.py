@@ -1,7 +1,7 @@
-"""What a recipe is: plain values, the paper's by default. Imports no torch.
+"""What a recipe is: plain values, which by default are the paper's. Imports no torch.
 
-A recipe file in `recipes/` holds one method: its settings in the paper's symbols, its module, and one module-level
-`Recipe` value per named configuration. The variable's name is the recipe's name; nothing is registered.
+A recipe file in `recipes/` holds one method: its settings under the paper's symbols, its module, and a module-level
+`Recipe` value for each configuration. The variable's name is the recipe's name. Nothing is registered.
 """
 
 from __future__ import annotations
@@ -22,9 +22,13 @@ from benchmark.core.plain import as_plain, at_least, fits, in_words
 
 @dataclass(frozen=True)
 class Architecture:
-    """Which backbone, and how wide. `name` is a file's in benchmark/backbones; `norm` "group" makes a network whose
-    output does not depend on how a batch is divided over processes. `zero_init_residual` starts each residual branch at
-    zero (Goyal et al., arXiv:1706.02677), so that a deep network is a shallow one at first."""
+    """Which backbone, and how wide.
+
+    name:  one of those in benchmark/backbones.
+    norm:  "group" makes a network whose output does not depend on how a batch is divided over processes.
+    zero_init_residual: each residual branch starts at zero, so that a deep network begins as a shallow one (Goyal et
+           al., arXiv:1706.02677).
+    """
 
     name: str
     width: float = 1.0
@@ -38,11 +42,12 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Settings:
-    """Base of every method's settings: the fields are the paper's symbols.
+    """Base of every method's settings. The fields are the paper's symbols.
 
-    `views(image)` turns a PIL RGB image into what the method sees: a dict of tensors, images as uint8 (..., 3, H, W).
-    It runs in a loader process with torch's random numbers seeded for that (seed, epoch, image), so any
-    torchvision.transforms.v2 may be used. `build(backbone, num_images)` makes the module (benchmark.method.Method).
+    `views(image)` turns a PIL RGB image into what the method sees: a dict of tensors, with images as uint8
+    (..., 3, H, W). It runs in a loader process, where torch has been seeded for this (seed, epoch, image), so any
+    transform of torchvision.transforms.v2 may be used. `build(backbone, num_images)` makes the module, a
+    benchmark.method.Method.
     """
 
     def views(self, image: Any) -> dict[str, Any]:
@@ -54,7 +59,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Change:
-    """One departure of the desk scale from the paper: a dotted key of the recipe, its value there, and why."""
+    """One thing that the desk scale does differently: a dotted key of the recipe, its value there, and the reason."""
 
     key: str
     value: Any
@@ -63,28 +68,35 @@ class Change:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One pretraining run, whole. Defaults are the paper's values; `desk` lists every departure of the desk scale."""
+    """All of one pretraining run. The values are the paper's; `desk` lists everything that the desk scale changes."""
 
     title: str
     method: Settings
     backbone: Architecture
-    data: str  # a dataset name of benchmark.data, its "train" split is used
+    data: str  # the name of a dataset in benchmark.data; its "train" split is used
     length: Span
     batch_size: int  # over all processes together
     optimizers: Mapping[str, Optimizer]  # by player; most methods have one, "main"
     schedule: Schedule
-    image_size: int = 224  # side in pixels that the backbone was made for; transfers read it from the backbone file
-    labels: bool = False  # whether batches carry labels; visible here because it is the exception
+    image_size: int = 224  # side in pixels that the backbone is made for; transfers read it from the backbone file
+    labels: bool = False  # whether batches carry labels; stated here because it is the exception
     precision: Precision = "fp32"
     seed: int = 0
     desk: tuple[Change, ...] = field(default=(), metadata={"resolved": False})
-    # from the command line; they count at every scale, after the scale's own changes
+    # from the command line; they apply at every scale, after the scale's own changes
     overrides: tuple[Change, ...] = field(default=(), metadata={"resolved": False})
-    # what the paper says this run costs or reaches, one line, with its source
+    # what this run reaches or costs according to the paper, in one line and with its source
     reported: str = field(default="", metadata={"resolved": False})
 
     def __post_init__(self) -> None:
         at_least(self, batch_size=1, image_size=1, seed=0)
+
+
+def value_at(recipe: Any, key: str) -> Any:
+    """The value at a dotted key, e.g. "method.tau"."""
+    for part in key.split("."):
+        recipe = recipe[part] if isinstance(recipe, Mapping) else getattr(recipe, part)
+    return recipe
 
 
 def with_change(recipe: Any, key: str, value: Any) -> Any:
@@ -109,6 +121,7 @@ def with_change(recipe: Any, key: str, value: Any) -> Any:
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """Twelve hex digits of everything that decides the run. The title decides nothing; the seed is recorded beside."""
+    """Twelve hex digits of everything that decides the run. The title decides nothing, and the seed is recorded by
+    itself."""
     plain = {key: value for key, value in as_plain(recipe).items() if key not in ("title", "seed")}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 from benchmark.core.optimisation import Steps
-from benchmark.recipe.contract import Change, Recipe, recipe_hash, with_change
+from benchmark.core.plain import on_one_line
+from benchmark.recipe.contract import Change, Recipe, recipe_hash, value_at, with_change
 
 Scale = Literal["paper", "desk", "smoke"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
@@ -21,6 +22,16 @@ SMOKE = (
     Change("batch_size", 16, "three steps an epoch"),
     Change("backbone.width", 0.0625, "seconds, not minutes"),
 )
+
+
+def desk_against_paper(recipe: Recipe) -> list[tuple[str, str, str, str]]:
+    """(key, the paper's value, desk's, why) of everything that desk scale changes, the values on one line each."""
+    told: dict[str, tuple[str, str, str]] = {}
+    for change in recipe.desk:
+        old = told[change.key][0] if change.key in told else on_one_line(value_at(recipe, change.key))
+        recipe = with_change(recipe, change.key, change.value)
+        told[change.key] = (old, on_one_line(change.value), change.why)
+    return [(key, *rest) for key, rest in told.items()]
 
 
 def at_scale(recipe: Recipe, scale: Scale) -> Recipe:

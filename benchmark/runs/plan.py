@@ -6,7 +6,6 @@ counts its operations and what backward has to keep, of a method with a 49 GB ba
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,12 +24,12 @@ from benchmark.backbones import build_backbone
 from benchmark.backbones.contract import InputSpec
 from benchmark.core.errors import UserError
 from benchmark.core.optimisation import SGD, Cosine, Milestones, Schedule
-from benchmark.core.plain import as_plain
+from benchmark.core.plain import on_one_line
 from benchmark.data.batch import Batch
 from benchmark.data.datasets import DATASETS, open_dataset
 from benchmark.method import Method
-from benchmark.recipe.contract import Recipe, with_change
-from benchmark.recipe.scales import Scale, at_scale
+from benchmark.recipe.contract import Recipe
+from benchmark.recipe.scales import Scale, at_scale, desk_against_paper
 
 TYPICAL_IMAGE = (500, 375)  # width and height most ImageNet photographs have; views crop, so it decides nothing
 SHARDS = (8, 32)  # processes that per-image buffers are shown divided over
@@ -76,7 +75,7 @@ def plan(recipe: Recipe, scale: Scale, processes: int, num_images: int | None, d
         ("Cost", [*_cost_lines(changed, method, fake, count, total, processes, gpu)] if total else []),
     ]
     title = f"{changed.title} at {scale} scale" + (f"; {changed.reported}" if changed.reported else "")
-    sections.append(("Changed", [(change.key, _short(change.value), change.why) for change in recipe.overrides]))
+    sections.append(("Changed", [(change.key, on_one_line(change.value), change.why) for change in recipe.overrides]))
     texts = [f"{name}\n{_aligned(lines)}" for name, lines in sections if lines]
     return "\n\n".join([title, *texts, f"Desk against paper\n{_desk_against_paper(recipe)}"])
 
@@ -102,7 +101,7 @@ def _length_lines(recipe: Recipe, images: int, source: str, steps_per_epoch: int
     yield "batch", f"{recipe.batch_size:,}", "recipe, over all processes"
     yield "steps per epoch", f"{steps_per_epoch:,}", f"{images:,} // {recipe.batch_size:,}, the last images left out"
     yield "epochs", f"{total / steps_per_epoch:,.6g}", "steps / steps per epoch"
-    yield "steps", f"{total:,}", f"recipe, length = {_short(recipe.length)}"
+    yield "steps", f"{total:,}", f"recipe, length = {on_one_line(recipe.length)}"
     yield "precision", recipe.precision, "recipe"
 
 
@@ -120,7 +119,7 @@ def _setting_lines(recipe: Recipe) -> Iterator[Line]:
     parts |= {f"optimizers.{player}": optimizer for player, optimizer in recipe.optimizers.items()}
     for part, values in parts.items():
         for name, value in vars(values).items():
-            yield name, _short(value), f"--recipe.{part}.{name}"
+            yield name, on_one_line(value), f"--recipe.{part}.{name}"
 
 
 def _milestones(schedule: Schedule, total: int, steps_per_epoch: int) -> list[tuple[int, str]]:
@@ -285,30 +284,10 @@ def _blank_batch(recipe: Recipe, share: int) -> Batch:
 
 
 def _desk_against_paper(recipe: Recipe) -> str:
-    lines = []
-    for change in recipe.desk:
-        old = _at(recipe, change.key)
-        recipe = with_change(recipe, change.key, change.value)
-        lines.append((change.key, _short(old), _short(change.value), change.why))
+    lines = desk_against_paper(recipe)
     if not lines:
         return "no difference"
     return tabulate(lines, headers=("key", "paper", "desk", "why"), tablefmt="plain", disable_numparse=True)
-
-
-def _at(value: Any, key: str) -> Any:
-    for part in key.split("."):
-        value = value[part] if isinstance(value, dict) else getattr(value, part)
-    return value
-
-
-def _short(value: Any) -> str:
-    """A setting on one line; dataclasses without the fields that have their default."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        told = [f for f in dataclasses.fields(value) if getattr(value, f.name) != f.default]
-        return f"{type(value).__name__}({', '.join(f'{f.name}={_short(getattr(value, f.name))}' for f in told)})"
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_short, value))})"
-    return str(as_plain(value))
 
 
 def _bytes(count: float) -> str:

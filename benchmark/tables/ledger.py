@@ -53,7 +53,8 @@ class Reported:
 
 @dataclass(frozen=True)
 class Name:
-    """A line of names.csv. aliases, units: separated by semicolons. of: the method it is a variant of."""
+    """A line of names.csv. aliases, units: separated by semicolons. of: the method it is a variant of. paper: where the
+    method was proposed, a key of sources.csv; empty where that is not one of them."""
 
     kind: str  # method, backbone, pretraining, transfer or metric
     name: str
@@ -61,6 +62,7 @@ class Name:
     aliases: str
     of: str
     year: str
+    paper: str
     units: str  # those a metric comes in
 
 
@@ -123,10 +125,13 @@ def citation(source: str, path: Path = LEADERBOARDS / "sources.csv") -> str:
 def read_ledger(leaderboards: Path = LEADERBOARDS) -> dict[str, list[Reported]]:
     """Every source's numbers, and nothing but canonical names in them.
 
-    Raises UserError for a name that is not in names.csv or sources.csv, a unit its metric does not come in, evidence of
-    an unknown kind, or a number that stands there twice; each by file and line.
+    Raises UserError for a name or paper that is not in names.csv or sources.csv, a unit its metric does not come in,
+    evidence of an unknown kind, or a number that stands there twice; each by file and line.
     """
     names, sources = read_names(leaderboards / "names.csv"), read_sources(leaderboards / "sources.csv")
+    for name in names["method"].values():
+        if name.paper not in (*sources, ""):
+            raise UserError(f"{leaderboards / 'names.csv'}: {name.name} has paper {name.paper!r}, not in sources.csv")
     ledger = {}
     for path in sorted((leaderboards / "reported").glob("*.csv")):
         if path.stem not in sources:

@@ -1,4 +1,4 @@
-"""leaderboards/*.md and the exports of every table: all that is written from the ledger and the records."""
+"""leaderboards/*.md and the written pages of docs/: all that is made from the ledger, the records and the code."""
 
 from __future__ import annotations
 
@@ -8,15 +8,21 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from benchmark.core.provenance import REPOSITORY
+from benchmark.recipe.catalogue import recipes_by_file
 from benchmark.records.folders import read_published
 from benchmark.records.record import Record
 from benchmark.tables.board import Board, Legend, board
+from benchmark.tables.departures import departures_page
 from benchmark.tables.layout import TableLayout, read_chapters, read_discrepancies, read_layouts
 from benchmark.tables.ledger import LEADERBOARDS, read_ledger, read_names, read_sources
 from benchmark.tables.markdown import markdown
 from benchmark.tables.measured import Seeds, Variant, variant_of
+from benchmark.tables.methods import methods_page
 
+DOCS = REPOSITORY / "docs"
 WRITTEN = "<!-- Written by `sslbench tables --write`; change tables.toml or the records, not this file. -->\n\n"
+WRITTEN_DOCS = "<!-- Written by `sslbench tables --write` from code and ledger; change those, not this file. -->\n\n"
 
 
 def boards(
@@ -117,3 +123,12 @@ def _discrepancies(leaderboards: Path, found: Iterable[Board]) -> str:
 
 def _is_about(layout: TableLayout, discrepancy: str) -> bool:
     return any(note.discrepancy == discrepancy for note in layout.notes)
+
+
+def documentation_files(found: Mapping[str, Board], cards: Mapping[str, Sequence[str]]) -> dict[Path, str]:
+    """The generated pages of docs/ as they should be. cards: transfer -> the departures on its card."""
+    recipes = recipes_by_file()
+    return {
+        DOCS / "methods.md": WRITTEN_DOCS + methods_page(recipes, found),
+        DOCS / "departures.md": WRITTEN_DOCS + departures_page(recipes, cards),
+    }

@@ -261,13 +261,13 @@ def _course(steps: int, warmup: Warmup, *drops: int) -> Course:
 
 TRAINVAL07, TRAINVAL12, TEST07 = ("voc2007", "trainval"), ("voc2012", "trainval"), ("voc2007", "test")
 METRICS = {"ap": "%", "ap50": "%", "ap75": "%"}
-DEPARTURES = (
-    "paper: the images of a step are padded to one size, not two by two",
+DESK_DEPARTURES = (
     f"desk: {DESK_STEPS:,} steps on batches of {DESK_BATCH}, under bf16 autocast",
-    "desk: AdamW at a rate of 0.0014, new layers 1.5 times that, falling by half a cosine",
+    "desk: AdamW at a rate of 0.0014, new layers at 1.5 times that, falling by half a cosine",
     "desk: shorter sides of 144 to 176 px, anchors of 56 to 152 px",
     "desk: 32 anchors and 16 regions of 4x4 cells an image, up to half of the regions positive; at most 64 proposals",
 )
+PADDING = "paper: all 16 images of a step are padded to one size; detectron2 pads two at a time, grouped by orientation"
 
 
 def _at_scales(paper: DetectionValues, frozen_stages: int) -> dict[Scale, DetectionValues]:
@@ -314,9 +314,12 @@ def _pirl(train: tuple[tuple[str, str], ...], steps: int, drop: int, reported: s
         frozen="paper: conv1, res2 and every BatchNorm; the rest trains",
         selected="nothing: the last iterate is scored at every scale",
         departures=(
-            "paper: one rate for every backbone; two rows of the paper were trained at 0.02",
-            "desk: res3 is frozen too",
-            *DEPARTURES,
+            "paper: one rate for every backbone, 0.003; the paper trains its supervised and jigsaw rows at 0.02, and "
+            "VISSL's file has 0.002",
+            "paper: the warm-up starts at a third of the rate, as in the paper; VISSL's file leaves detectron2's 0.001",
+            f"{PADDING}. BatchNorm is frozen, so only what lies next to the padding changes",
+            "desk: stage res3 is frozen too",
+            *DESK_DEPARTURES,
         ),
     )
     paper = DetectionValues(
@@ -337,7 +340,13 @@ def _moco() -> Detection:
         datasets=(TRAINVAL07, TRAINVAL12, TEST07),
         frozen="nothing: all weights train, BatchNorm in training mode",
         selected="nothing: the last iterate is scored at every scale",
-        departures=(*DEPARTURES, "desk: statistics are measured again on 20 batches"),
+        departures=(
+            f"{PADDING}. BatchNorm's statistics include the padding",
+            "paper: one process has all 16 images, so BatchNorm takes the place of SyncBN",
+            "paper: statistics are measured again by PyTorch's cumulative average, not by fvcore's PreciseBN",
+            *DESK_DEPARTURES,
+            "desk: statistics are measured again on 20 batches",
+        ),
     )
     paper = DetectionValues(
         TRAINED,
