@@ -21,6 +21,7 @@ from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
 from benchmark.core.errors import UserError, nearest
+from benchmark.core.provenance import own_version
 from benchmark.recipe.overrides import FLAG, override, renamed, split_flags
 from benchmark.recipe.scales import Scale
 
@@ -56,7 +57,8 @@ MOST_SEED = 2**32 - 1  # the most that numpy and scikit-learn take
 app = SubcommandApp()
 ABOUT = """Self-supervised visual representation learning, with every table reproducible by one command.
 
-Start with `sslbench list`, then `sslbench reproduce RECIPE`: minutes on two cores, nothing to download."""
+Start with `sslbench list`, then `sslbench reproduce RECIPE`: minutes on two cores, nothing to download.
+`sslbench --version` says which sslbench this is."""
 
 
 @app.command(name="list")
@@ -290,7 +292,9 @@ def tables(
     """
     if write:
         from benchmark.gate.check import current_boards
+        from benchmark.tables.ledger import leaderboards_to_write
 
+        leaderboards_to_write()
         with _uncollected():
             _write_leaderboards(current_boards())
         return 0
@@ -320,13 +324,14 @@ def check(
     from benchmark.gate.check import EXPECTED, accepted, report
     from benchmark.gate.check import check as find
     from benchmark.gate.staleness import data_below
-    from benchmark.tables.ledger import LEADERBOARDS
+    from benchmark.tables.ledger import leaderboards_to_write
     from benchmark.transfers import find_transfers
 
     cards = {name: transfer.card for name, transfer in find_transfers().items()}
     if accept:
-        write_whole(LEADERBOARDS / EXPECTED, accepted(LEADERBOARDS, cards).encode())
-        print(LEADERBOARDS / EXPECTED)
+        folder = leaderboards_to_write()
+        write_whole(folder / EXPECTED, accepted(folder, cards).encode())
+        print(folder / EXPECTED)
         return tables(write=True)
     findings = find(runs, scale, cards, data_below(lambda of: data or Path("data", of)))
     print(report(findings))
@@ -360,14 +365,19 @@ def export(folder: Annotated[Positional[Path], arg(metavar="DIR", help="Where th
 
 @app.command
 def leaderboards(folder: Annotated[Positional[Path], arg(metavar="DIR", help="Where the site goes.")]) -> int:
-    """Write leaderboards/*.md, as `tables --write` does, and in DIR the same as a site that opens without a network."""
+    """Write leaderboards/*.md, as `tables --write` does, and in DIR the same as a site that opens without a network.
+
+    An installed copy, whose own leaderboards stay as they are, writes the site alone.
+    """
     from benchmark.core.files import write_whole
     from benchmark.gate.check import current_boards
+    from benchmark.tables.ledger import IS_INSTALLED
     from benchmark.tables.site import site_files
 
     with _uncollected():
         boards = current_boards()
-        _write_leaderboards(boards)
+        if not IS_INSTALLED:
+            _write_leaderboards(boards)
         for name, text in site_files(boards).items():
             write_whole(folder / name, text.encode())
     print(folder / "index.html")
@@ -409,12 +419,13 @@ def publish(
     `sslbench check --accept` then makes them the regression gate's targets; until then tables mark them.
     """
     from benchmark.records.publish import publish as publish_run
-    from benchmark.tables.ledger import LEADERBOARDS
+    from benchmark.tables.ledger import leaderboards_to_write
 
     if not runs:
         raise UserError("name a run's folder, like runs/desk/<recipe>/seed0; `sslbench tables --write` publishes none")
+    measured = leaderboards_to_write() / "measured"
     for folder in runs:
-        for path in publish_run(folder, LEADERBOARDS / "measured", allow_dirty):
+        for path in publish_run(folder, measured, allow_dirty):
             print(path)
     return tables(write=True)
 
@@ -512,6 +523,9 @@ def _write_tables(
 
 def run(arguments: Sequence[str]) -> int:
     """Exit status of one command: 0 done, 1 something failed, 2 bad input, 130 interrupted."""
+    if list(arguments) == ["--version"]:
+        print(f"sslbench {own_version()}")
+        return 0
     try:
         others, changes = split_flags(arguments)
         flags = ["--set", *(f"{key}={text}" for key, text in changes)] if changes else []

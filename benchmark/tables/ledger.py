@@ -18,7 +18,9 @@ from typing import Any
 from benchmark.core.errors import UserError
 from benchmark.core.provenance import REPOSITORY
 
-LEADERBOARDS = REPOSITORY / "leaderboards"
+_CARRIED = REPOSITORY / "benchmark" / "leaderboards"  # by the wheel; a clone has none there
+IS_INSTALLED = _CARRIED.is_dir()
+LEADERBOARDS = _CARRIED if IS_INSTALLED else REPOSITORY / "leaderboards"
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 EVIDENCE = {
     "paper or official repository text",
@@ -81,6 +83,17 @@ class Source:
 
 
 Names = dict[str, dict[str, Name]]  # kind -> name -> Name
+
+
+def leaderboards_to_write() -> Path:
+    """A clone's leaderboards. Raises UserError in an installed copy: what is written there is lost with the next
+    installation, and nobody could commit it."""
+    if IS_INSTALLED:
+        raise UserError(
+            f"{LEADERBOARDS}: part of an installed copy of sslbench, so nothing is written there; run this command in a "
+            "clone, whose leaderboards can be committed"
+        )
+    return LEADERBOARDS
 
 
 def read_reported(source: str, folder: Path = LEADERBOARDS / "reported") -> list[Reported]:
