@@ -189,6 +189,7 @@ def transfer(
 ) -> int:
     """Score a pretrained backbone under one or more protocols."""
     from benchmark.runs.current import is_scored
+    from benchmark.runs.naming import require_backbone
     from benchmark.runs.run import Run
     from benchmark.runs.scoring import score
     from benchmark.transfers import find_transfers
@@ -199,11 +200,9 @@ def transfer(
         raise UserError(f"name a TRANSFER to score {recipe} under; `sslbench list` shows all {len(known)}")
     chosen = [_named(name, known) for name in transfers]
     machine = _machine(device, workers)
-    _draw_world(scale, data)
     run = Run(recipe, scale, seed, _data_root(scale, data), runs)
-    if not run.backbone.is_file():
-        mend = f"`sslbench pretrain {recipe} --scale {scale} --seed {seed}` makes it"
-        raise UserError(f"{run.backbone}: not there yet; {mend}")
+    require_backbone(run)
+    _draw_world(scale, data)
     for one in chosen:
         if not is_scored(one, run, engine):
             record = score(one, run, machine, engine)
@@ -230,8 +229,9 @@ def reproduce(
     transfers_dir: TransfersFlag = None,
 ) -> int:
     """From nothing to the tables: draw the data, pretrain, transfer, print. What is current is not run again."""
-    from benchmark.recipe.catalogue import OWN, get_recipe
+    from benchmark.recipe.catalogue import OWN
     from benchmark.runs.last_answer import LastAnswer
+    from benchmark.runs.naming import recipe_called
     from benchmark.tables.layout import read_layouts, recipes_of, select, transfers_of
 
     if not seeds:
@@ -258,9 +258,9 @@ def reproduce(
     from benchmark.runs.run import Run
     from benchmark.transfers import find_transfers
 
+    resolved = {name: recipe_called(name, recipes_dir) for name in names}
     started, machine = time.monotonic(), _machine(device, workers)
     jobs = min(_jobs(jobs, scale, machine), len(names) * len(seeds))
-    resolved = {name: get_recipe(name, recipes_dir) for name in names}
     known = find_transfers(transfers_dir)
     scored_on = [_named(name, known).card.id for name in transfers_of(chosen)]
     rows = run_all(
@@ -432,10 +432,10 @@ def publish(
 
 def _chosen(name: str, settings: Sequence[str], folder: Path | None, scale: Scale) -> tuple[str, Recipe]:
     """(what the run is called, the recipe with its changes)."""
-    from benchmark.recipe.catalogue import get_recipe
+    from benchmark.runs.naming import recipe_called
 
     _, changes = split_flags([f"{FLAG}{setting}" for setting in settings])
-    return renamed(name, changes), override(get_recipe(name, folder), changes, scale)
+    return renamed(name, changes), override(recipe_called(name, folder), changes, scale)
 
 
 def _named(name: str, known: dict[str, Transfer]) -> Transfer:

@@ -23,6 +23,7 @@ COMMANDS = (
     *("list", "plan", "world", "doctor", "pretrain", "transfer", "reproduce", "tables", "speed", "publish"),
     *("check", "show", "export", "leaderboards"),
 )
+RUNNING = ("pretrain", "plan", "speed", "reproduce")  # those that take a RECIPE, and transfer
 
 
 def run(*arguments: str) -> int:
@@ -80,6 +81,22 @@ def test_an_option_without_an_explanation_would_be_found(capsys: pytest.CaptureF
     ("line", "said"),
     [
         ("pretrain supervized", "no recipe 'supervized' (did you mean supervised?)"),
+        *((f"{command} moco", "`sslbench show moco` shows its numbers") for command in RUNNING),
+        *((f"{command} supervized", "did you mean supervised?") for command in RUNNING),
+        *((f"{command} my.pth", "my.pth: a file, not a recipe's name") for command in RUNNING),
+        ("transfer my.pth voc07_svm_goyal", "Only backbones that were pretrained here can be scored"),
+        ("transfer runs/mine/weights voc07_svm_goyal", "a safetensors file whose metadata says what it is"),
+        (
+            "transfer moco voc07_svm_goyal",
+            "moco: MoCo is in the ledger as papers report it, and no recipe here runs it",
+        ),
+        ("transfer moco@batch_size=64 voc07_svm_goyal", "no recipe here runs it"),
+        ("transfer moco_v1 voc07_svm_goyal", "`sslbench show moco`"),
+        ("transfer supervized voc07_svm_goyal", "no recipe and no run 'supervized' (did you mean supervised?)"),
+        ("pretrain rotnet", "no recipe 'rotnet'; here it is called rotation"),
+        ("pretrain recipes/pirl.py", "--recipes-dir takes a folder of your own recipe files"),
+        ("transfer pirl voc07_svm_goyal", "`sslbench pretrain pirl --scale desk --seed 0` makes it"),
+        ("transfer pirl@batch_size=64 voc07_svm_goyal", "--seed 0` and the settings that were changed"),
         ("plan supervised --recipe.batch-sise 3", "did you mean batch_size"),
         ("plan supervised --recipe.batch-size", "needs a value"),
         ("transfer supervised linear_imagenet_prl", "no transfer 'linear_imagenet_prl' (did you mean"),
@@ -127,6 +144,22 @@ def test_bad_input_is_one_line_and_status_2(
     told = capsys.readouterr().err
     assert said in told
     assert told.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [], "it is refused before anything is drawn or written"
+
+
+@pytest.mark.parametrize("name", ["supervised@batch_size=64", "of_my_own", "moco"])
+def test_a_run_that_is_there_is_scored_whatever_its_recipe(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("benchmark.runs.current.is_scored", lambda *_: True)
+    folder = tmp_path / "smoke" / name / "seed0"
+    folder.mkdir(parents=True)
+    line = ["transfer", name, "voc07_svm_goyal", "--scale", "smoke", "--data", "nowhere", "--runs", str(tmp_path)]
+    assert run(*line) == 2
+    assert f"`sslbench pretrain {name.partition('@')[0]} --scale smoke" in capsys.readouterr().err
+    (folder / "backbone.safetensors").touch()
+    assert run(*line) == 0
+    assert f"record: {folder}/voc07_svm_goyal.json" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("line", ["frobnicate", "plan supervised --scale big", "plan supervised --no-such", "plan"])

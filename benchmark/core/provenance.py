@@ -20,7 +20,7 @@ def is_clone() -> bool:
 
 
 def commit() -> str:
-    """The clone's commit with "+dirty" if its code has uncommitted changes; "" for an installed copy and outside git."""
+    """The clone's commit, with "+dirty" if its code has uncommitted changes; "" where there is no clone."""
     if not is_clone():
         return ""
     try:

@@ -90,8 +90,8 @@ def leaderboards_to_write() -> Path:
     installation, and nobody could commit it."""
     if IS_INSTALLED:
         raise UserError(
-            f"{LEADERBOARDS}: part of an installed copy of sslbench, so nothing is written there; run this command in a "
-            "clone, whose leaderboards can be committed"
+            f"{LEADERBOARDS}: part of an installed copy of sslbench, so nothing is written there; run this command in "
+            "a clone, whose leaderboards can be committed"
         )
     return LEADERBOARDS
 
@@ -120,6 +120,11 @@ def read_names(path: Path = LEADERBOARDS / "names.csv") -> Names:
             taken.add((line.kind, word))
         names.setdefault(line.kind, {})[line.name] = line
     return names
+
+
+def by_any_name(names: dict[str, Name]) -> dict[str, str]:
+    """Canonical name or alias -> canonical name, of one kind of names."""
+    return {word: one.name for one in names.values() for word in (one.name, *one.aliases.split(";")) if word}
 
 
 def read_sources(path: Path = LEADERBOARDS / "sources.csv") -> dict[str, Source]:
