@@ -37,7 +37,14 @@ DataFlag = Annotated[
 ]
 RunsFlag = Annotated[Path, arg(help="Folder for everything that runs write.")]
 SeedFlag = Annotated[int, arg(help="Seed of every random number of the run.")]
-WorkersFlag = Annotated[int, arg(help="Processes that load images, of all jobs together; changes no result.")]
+WorkersFlag = Annotated[
+    int | None,
+    arg(
+        help="Processes that load images, of all jobs together, for each process of torchrun; changes no result. By "
+        "default as the cores allow, which torchrun's processes share: beside a GPU all but one, at most 32; on a CPU, "
+        "where training needs them itself, a quarter, at least 2."
+    ),
+]
 DeviceFlag = Annotated[str, arg(help="auto (a GPU if there is one), cpu or cuda.")]
 RecipesFlag = Annotated[Path | None, arg(help="A folder of your own recipe files, besides the benchmark's.")]
 TransfersFlag = Annotated[Path | None, arg(help="A folder of your own transfer files, besides the benchmark's.")]
@@ -145,7 +152,7 @@ def pretrain(
     data: DataFlag = None,
     runs: RunsFlag = Path("runs"),
     settings: SetFlag = (),
-    workers: WorkersFlag = 2,
+    workers: WorkersFlag = None,
     device: DeviceFlag = "auto",
     recipes_dir: RecipesFlag = None,
 ) -> int:
@@ -182,7 +189,7 @@ def transfer(
     seed: SeedFlag = 0,
     data: DataFlag = None,
     runs: RunsFlag = Path("runs"),
-    workers: WorkersFlag = 2,
+    workers: WorkersFlag = None,
     device: DeviceFlag = "auto",
     engine: Annotated[str | None, arg(help="torchvision (default) or detectron2, where a protocol has both.")] = None,
     transfers_dir: TransfersFlag = None,
@@ -223,7 +230,7 @@ def reproduce(
         int | None,
         arg(help="Rows at a time, each on its share of the cores. By default 1 at paper scale and on a GPU, else 2."),
     ] = None,
-    workers: WorkersFlag = 2,
+    workers: WorkersFlag = None,
     device: DeviceFlag = "auto",
     recipes_dir: RecipesFlag = None,
     transfers_dir: TransfersFlag = None,
@@ -264,7 +271,7 @@ def reproduce(
     known = find_transfers(transfers_dir)
     scored_on = [_named(name, known).card.id for name in transfers_of(chosen)]
     rows = run_all(
-        RowWork(scored_on, replace(machine, workers=_share(workers, jobs)), recipes_dir, transfers_dir),
+        RowWork(scored_on, replace(machine, workers=_share(machine.workers, jobs)), recipes_dir, transfers_dir),
         [Run(name, scale, seed, root, runs) for seed in seeds for name in names],
         jobs,
         None if data else lambda: _draw_world(scale, data),
@@ -388,10 +395,10 @@ def leaderboards(folder: Annotated[Positional[Path], arg(metavar="DIR", help="Wh
 def speed(
     recipe: RecipeName,
     scale: ScaleFlag = "desk",
-    rounds: Annotated[int, arg(help="StepLog to time; the median counts.")] = 20,
+    rounds: Annotated[int, arg(help="Steps to time; the median counts.")] = 20,
     data: DataFlag = None,
     settings: SetFlag = (),
-    workers: WorkersFlag = 2,
+    workers: WorkersFlag = None,
     device: DeviceFlag = "auto",
     recipes_dir: RecipesFlag = None,
 ) -> int:
@@ -450,18 +457,20 @@ def _in_range(flag: str, value: float, least: float, most: float = math.inf) -> 
         raise UserError(f"{flag} must be {least_told}{f', at most {most}' if most < math.inf else ''}, not {value}")
 
 
-def _machine(device: str, workers: int) -> Machine:
+def _machine(device: str, workers: int | None) -> Machine:
     import torch
 
     from benchmark.core import distributed
+    from benchmark.core.processes import default_loaders
     from benchmark.engine.train import Machine
 
-    _in_range("--workers", workers, 0)
+    _in_range("--workers", 0 if workers is None else workers, 0)
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise UserError(f"--device must be auto, cpu, cuda or cuda:NUMBER, not {device!r}")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Machine(distributed.start(device), workers)
+    on = distributed.start(device)
+    return Machine(on, default_loaders(on.type == "cuda") if workers is None else workers)
 
 
 def _jobs(asked: int | None, scale: Scale, machine: Machine) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +17,7 @@ import tyro
 from tyro.conf import arg
 
 from benchmark import cli
+from benchmark.core.processes import default_loaders
 from benchmark.engine.train import Machine
 from benchmark.recipe.contract import recipe_hash
 from benchmark.recipe.scales import Scale, at_scale
@@ -185,6 +188,12 @@ def test_changed_settings_make_a_run_of_their_own():
     assert at_scale(recipe, "desk").batch_size == 32  # although the desk scale itself sets another
 
 
+def test_the_version_is_told_with_the_commit(capsys: pytest.CaptureFixture[str]):
+    assert run("--version") == 0
+    version = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text())["project"]["version"]
+    assert re.fullmatch(rf"sslbench {version}, commit ([0-9a-f]{{40}}(\+dirty)?|unknown)\n", capsys.readouterr().out)
+
+
 def test_list_shows_recipes_and_transfers(capsys: pytest.CaptureFixture[str]):
     assert run("list") == 0
     shown = capsys.readouterr().out
@@ -224,6 +233,35 @@ def test_no_traceback_for_a_reader_that_goes_away():
 
 def test_jobs_share_the_loaders_and_have_one_at_least():
     assert [cli._share(workers, jobs) for workers, jobs in ((0, 2), (1, 2), (2, 2), (5, 2), (3, 1))] == [0, 1, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("cores", "processes", "on_cpu", "beside_gpu"),
+    [(1, 1, 1, 1), (2, 1, 2, 1), (4, 1, 2, 3), (16, 1, 4, 15), (16, 8, 2, 1), (128, 8, 4, 15), (128, 1, 32, 32)],
+)
+def test_loaders_are_as_the_cores_allow(
+    cores: int, processes: int, on_cpu: int, beside_gpu: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("joblib.cpu_count", lambda: cores)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))  # as torchrun sets it
+    assert default_loaders(beside_gpu=False) == on_cpu
+    assert default_loaders(beside_gpu=True) == beside_gpu
+
+
+def test_the_number_of_loaders_is_the_flags_or_else_the_cores(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("joblib.cpu_count", lambda: 40)
+    assert cli._machine("cpu", None).workers == 10
+    assert [cli._machine("cpu", given).workers for given in (0, 3)] == [0, 3]
+    monkeypatch.setattr("benchmark.core.distributed.start", lambda _: torch.device("cuda"))
+    assert cli._machine("auto", None).workers == 32
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
+def test_only_the_cores_that_may_be_used_count():
+    code = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
+    code += "from benchmark.core.processes import default_loaders; print(default_loaders(False), default_loaders(True))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "1 1\n"
 
 
 @pytest.mark.parametrize(
