@@ -18,7 +18,9 @@ from typing import Any
 from benchmark.core.errors import UserError
 from benchmark.core.provenance import REPOSITORY
 
-LEADERBOARDS = REPOSITORY / "leaderboards"
+_CARRIED = REPOSITORY / "benchmark" / "leaderboards"  # by the wheel; a clone has none there
+IS_INSTALLED = _CARRIED.is_dir()
+LEADERBOARDS = _CARRIED if IS_INSTALLED else REPOSITORY / "leaderboards"
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 EVIDENCE = {
     "paper or official repository text",
@@ -85,6 +87,17 @@ class Source:
 Names = dict[str, dict[str, Name]]  # kind -> name -> Name
 
 
+def leaderboards_to_write() -> Path:
+    """A clone's leaderboards. Raises UserError in an installed copy: what is written there is lost with the next
+    installation, and nobody could commit it."""
+    if IS_INSTALLED:
+        raise UserError(
+            f"{LEADERBOARDS}: part of an installed copy of sslbench, so nothing is written there; run this command in "
+            "a clone, whose leaderboards can be committed"
+        )
+    return LEADERBOARDS
+
+
 def read_reported(source: str, folder: Path = LEADERBOARDS / "reported") -> list[Reported]:
     """The ledger of one source. A wrong header or a value that is no number is a UserError naming file and line."""
     path = folder / f"{source}.csv"
@@ -109,6 +122,11 @@ def read_names(path: Path = LEADERBOARDS / "names.csv") -> Names:
             taken.add((line.kind, word))
         names.setdefault(line.kind, {})[line.name] = line
     return names
+
+
+def by_any_name(names: dict[str, Name]) -> dict[str, str]:
+    """Canonical name or alias -> canonical name, of one kind of names."""
+    return {word: one.name for one in names.values() for word in (one.name, *one.aliases.split(";")) if word}
 
 
 def read_sources(path: Path = LEADERBOARDS / "sources.csv") -> dict[str, Source]:

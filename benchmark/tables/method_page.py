@@ -10,7 +10,7 @@ from benchmark.core.errors import UserError, nearest
 from benchmark.core.provenance import commit_date
 from benchmark.records.record import Record
 from benchmark.tables.layout import TableLayout, read_layouts
-from benchmark.tables.ledger import LEADERBOARDS, Name, read_ledger, read_names, read_sources
+from benchmark.tables.ledger import LEADERBOARDS, Name, by_any_name, read_ledger, read_names, read_sources
 from benchmark.tables.measured import Seeds, variant_of
 
 REPORTED = ("where", "table", "network", "transfer", "setting", "metric", "value", "measured by")
@@ -43,7 +43,7 @@ def method_page(
 
 
 def _canonical(word: str, names: dict[str, Name], recipes: set[str]) -> str:
-    by_word = {alias: name.name for name in names.values() for alias in (name.name, *name.aliases.split(";")) if alias}
+    by_word = by_any_name(names)
     known = by_word | {recipe: recipe for recipe in recipes if recipe not in by_word}
     if word not in known:
         raise UserError(f"no method {word!r}{nearest(word, known)}; leaderboards/names.csv has all {len(names)}")
