@@ -100,7 +100,7 @@ def write_devkit(folder: Path, truths: list[Annotation]) -> None:
             f"<object><name>{CLASSES[label]}</name><pose>Left</pose><truncated>0</truncated>"
             f"<difficult>{int(difficult)}</difficult><bndbox><xmin>{int(x1) + 1}</xmin><ymin>{int(y1) + 1}</ymin>"
             f"<xmax>{int(x2)}</xmax><ymax>{int(y2)}</ymax></bndbox></object>"
-            for (x1, y1, x2, y2), label, difficult in zip(image.boxes, image.labels, image.difficult, strict=True)
+            for (x1, y1, x2, y2), label, difficult in zip(image.boxes, image.labels, image.ignored, strict=True)
         )
         (folder / f"Annotations/{number}.xml").write_text(f"<annotation>{objects}</annotation>")
     (folder / "ImageSets/Main/test.txt").write_text("".join(f"{number}\n" for number in range(len(truths))))

@@ -93,7 +93,7 @@ def test_many_broken_masks_are_counted(tmp_path: Path) -> None:
     handmade.text(home / "train.txt", "\n".join(ids))
     found = [f.message for f in graver(examine(tmp_path, deep=False, progress=False)) if f.dataset == "sbd"]
     assert len(found) == 21
-    assert found[-1] == "and 5 more annotations or masks like these"
+    assert found[-1] == "and 5 more annotations, masks or images like these"
 
 
 def test_nothing_there(tmp_path: Path) -> None:
