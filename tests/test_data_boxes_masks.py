@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from benchmark.data.boxes import joined, read_boxes
+from benchmark.data.annotation import joined
+from benchmark.data.boxes import read_boxes
 from benchmark.data.findings import BadData
 from benchmark.data.masks import train_aug, voc_masks
 

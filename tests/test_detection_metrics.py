@@ -14,14 +14,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torchvision.ops import box_iou
 
-from benchmark.data.voc import CLASSES, Annotation
-from benchmark.transfers.detection.average_precision import (
-    THRESHOLDS,
-    Detections,
-    area,
-    average_precisions,
-    eleven_points,
-)
+from benchmark.data.annotation import Annotation
+from benchmark.data.voc import CLASSES
+from benchmark.transfers.detection.average_precision import THRESHOLDS, area, average_precisions, eleven_points
+from benchmark.transfers.detection.settings import Detections
 
 SIDE = 40
 Case = tuple[list[Annotation], list[Detections]]

@@ -45,7 +45,7 @@ from benchmark.transfers.voc_svm import normalized, rotated, svm
 
 TRANSFERS = find_transfers()
 FROZEN = sorted(name for name, transfer in TRANSFERS.items() if transfer.card.frozen.startswith("everything"))
-DATASETS = ("imagenet", "places205", "inat2018", "voc2007", "voc2012")
+DATASETS = ("imagenet", "places205", "inat2018", "voc2007", "voc2012", "coco2017")
 
 
 @pytest.fixture(scope="module")
