@@ -98,7 +98,7 @@ CHANGES: dict[str, Callable[[Content], object]] = {
     "crowd": lambda c: crowd(c).update(iscrowd=0, segmentation=[[0, 0, 10, 0, 10, 2, 0, 2]], bbox=[0, 0, 10, 2]),
     "point": lambda c: dog(c)["segmentation"][0].__setitem__(0, 5.4),
     "one polygon fewer": lambda c: dog(c)["segmentation"].pop(),
-    "polygons joined": lambda c: dog(c).update(segmentation=[sum(dog(c)["segmentation"], [])]),
+    "polygons joined": lambda c: dog(c)["segmentation"][0].extend(dog(c)["segmentation"].pop()),
     "run lengths": lambda c: crowd(c)["segmentation"]["counts"].__setitem__(slice(0, 3), [1, 1, 6]),
     "another image": lambda c: dog(c).update(image_id=37777),
     "name of a category": lambda c: c["categories"][2].update(name="puppy"),

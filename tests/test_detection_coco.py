@@ -138,10 +138,9 @@ def near(test: Annotated, seed: int) -> list[Detections]:
         labels = np.where(rng.random(len(again)) < 0.2, another, seen.labels[again])
         masks = []
         for place, around in zip(again, torch.from_numpy(boxes), strict=True):
-            cells = within_boxes([seen.masks[place]], around[None], 8)[0] * torch.from_numpy(
-                rng.uniform(0.4, 1, (8, 8))
-            )
-            masks.append(compressed(pasted(cells.float(), around, one.size)))
+            (cells,) = within_boxes([seen.masks[place]], around[None], 8)
+            unsure = torch.from_numpy(rng.uniform(0.4, 1, (8, 8))).float()
+            masks.append(compressed(pasted(cells * unsure, around, one.size)))
         found.append(Detections(boxes, rng.random(len(again)).astype(np.float32), labels, tuple(masks)))
     return found
 
@@ -163,7 +162,7 @@ def as_results(test: Annotated, found: list[Detections], ids: dict[str, int], ki
 
 
 def test_the_scores_are_those_of_a_results_file_that_pycocotools_reads(tmp_path: Path) -> None:
-    """What was found, written to a file under COCO's ids by other code than ours, and scored as pycocotools' demo does."""
+    """What was found, written to a file under COCO's ids by other code than ours, and scored as its demo does."""
     root = build_world(tmp_path / "world", "smoke", datasets=["coco2017"], progress=False)
     test = read_instances(root, "coco2017", "train")
     found = near(test, seed=0)

@@ -90,7 +90,7 @@ def test_runs_and_gives_the_same_twice(name: str, world: Path, tmp_path: Path):
     [
         short_paper("linear_imagenet_goyal"),
         *(TRANSFERS[name] for name in ("semi_supervised_10pct_pirl", "voc07_svm_goyal")),
-        *(TRANSFERS[name] for name in ("voc12_seg_fcn_moco", "voc0712_det_c4_moco")),
+        *(TRANSFERS[name] for name in ("voc12_seg_fcn_moco", "voc0712_det_c4_moco", "coco_det_c4_moco")),
     ],
     ids=lambda transfer: transfer.card.id,
 )

@@ -182,8 +182,8 @@ def _is_number(value: object) -> bool:
 
 
 def _box(entry: Entry, size: tuple[int, int], fault: Fault) -> tuple[float, ...]:
-    """x1, y1, x2, y2, cut off at the image's edges. Two objects have boxes of no height in train2017: they are no fault,
-    and do not train."""
+    """x1, y1, x2, y2, cut off at the image's edges. Two of train2017 have no height: that is no error, but they do not
+    train."""
     box = entry.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
         raise fault(f"bbox is {box!r}, not four numbers")

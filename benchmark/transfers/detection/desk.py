@@ -1,5 +1,5 @@
-"""What detection protocols do otherwise at the desk and smoke scales: the same for all, so that their numbers there
-differ by what the protocols differ in."""
+"""What detection protocols do otherwise at the desk and smoke scales: nearly the same for all, so that their numbers
+there differ by what the protocols differ in."""
 
 from __future__ import annotations
 
@@ -10,18 +10,25 @@ from benchmark.recipe.scales import Scale
 from benchmark.transfers.detection.c4 import DetectionValues
 from benchmark.transfers.training import Course
 
-DESK_STEPS, DESK_BATCH = 1_100, 4
-DEPARTURES = (
-    "paper: the images of a step are padded to one size, not two by two",
-    f"desk: {DESK_STEPS:,} steps on batches of {DESK_BATCH}, under bf16 autocast",
-    "desk: AdamW at a rate of 0.0014, new layers 1.5 times that, falling by half a cosine",
-    "desk: shorter sides of 144 to 176 px, anchors of 56 to 152 px",
-    "desk: 32 anchors and 16 regions of 4x4 cells an image, up to half of the regions positive; at most 64 proposals",
-)
+STEPS, BATCH, CELLS = 1_100, 4, 4
 
 
-def at_scales(paper: DetectionValues, frozen_stages: int) -> dict[Scale, DetectionValues]:
-    """frozen_stages: at the scales other than the paper's."""
+def departures(steps: int = STEPS, cells: int = CELLS) -> tuple[str, ...]:
+    """What every protocol's card says."""
+    return (
+        "paper: the images of a step are padded to one size, not two by two",
+        f"desk: {steps:,} steps on batches of {BATCH}, under bf16 autocast",
+        "desk: AdamW at a rate of 0.0014, new layers 1.5 times that, falling by half a cosine",
+        "desk: shorter sides of 144 to 176 px, anchors of 56 to 152 px",
+        f"desk: 32 anchors and 16 regions of {cells}x{cells} cells an image, up to half of the regions positive; "
+        "at most 64 proposals",
+    )
+
+
+def at_scales(
+    paper: DetectionValues, frozen_stages: int, steps: int = STEPS, cells: int = CELLS
+) -> dict[Scale, DetectionValues]:
+    """At the scales other than the paper's so many stages are frozen; at the desk's it trains so many steps."""
     small = replace(
         paper.settings,
         frozen_stages=frozen_stages,
@@ -31,11 +38,11 @@ def at_scales(paper: DetectionValues, frozen_stages: int) -> dict[Scale, Detecti
         regions_positive=0.5,
         proposals_train=(400, 64),
         proposals_test=(400, 48),
-        pooled_side=4,
+        pooled_side=cells,
     )
     desk = DetectionValues(
         small,
-        Course(Steps(DESK_STEPS), DESK_BATCH, Cosine(warmup=Warmup(Steps(20), 0.01)), "bf16"),
+        Course(Steps(steps), BATCH, Cosine(warmup=Warmup(Steps(20), 0.01)), "bf16"),
         Adam(lr=1.4e-3, weight_decay=1e-4, decoupled=True),
         head_rate=1.5,
         short_sides=(144, 160, 176),
