@@ -153,7 +153,8 @@ def pretrain(
     """
     from benchmark.core import distributed
     from benchmark.engine.train import pretrain as train
-    from benchmark.runs.scoring import Run, is_pretrained, pretraining_images
+    from benchmark.runs.current import is_pretrained
+    from benchmark.runs.run import Run, pretraining_images
 
     _in_range("--seed", seed, 0, MOST_SEED)
     name, chosen = _chosen(recipe, settings, recipes_dir, scale)
@@ -185,7 +186,9 @@ def transfer(
     transfers_dir: TransfersFlag = None,
 ) -> int:
     """Score a pretrained backbone under one or more protocols."""
-    from benchmark.runs.scoring import Run, is_scored, score
+    from benchmark.runs.current import is_scored
+    from benchmark.runs.run import Run
+    from benchmark.runs.scoring import score
     from benchmark.transfers import find_transfers
 
     _in_range("--seed", seed, 0, MOST_SEED)
@@ -226,7 +229,7 @@ def reproduce(
 ) -> int:
     """From nothing to the tables: draw the data, pretrain, transfer, print. What is current is not run again."""
     from benchmark.recipe.catalogue import OWN, get_recipe
-    from benchmark.runs.unchanged import Stamp
+    from benchmark.runs.last_answer import LastAnswer
     from benchmark.tables.layout import read_layouts, recipes_of, select, transfers_of
 
     if not seeds:
@@ -242,15 +245,15 @@ def reproduce(
     root, tables_file = _data_root(scale, data), runs / scale / "tables.md"
     outputs = [runs / scale / name / f"seed{seed}" for name in names for seed in seeds]
     sources = [OWN, *(folder for folder in (recipes_dir, transfers_dir) if folder)]
-    stamp = Stamp((str(root), *map(str, outputs)), sources, (root, *outputs, tables_file), runs / scale)
-    if scale != "paper" and stamp.holds():  # real datasets have too many files to look at for a moment's answer
+    answer = LastAnswer((str(root), *map(str, outputs)), sources, (root, *outputs, tables_file), runs / scale)
+    if scale != "paper" and answer.holds():  # real datasets have too many files to look at for a moment's answer
         print(tables_file.read_text())
         print(f"Nothing has changed since these tables were written to {tables_file}.")
         return 0
 
     from benchmark.runs.reproduce import RowWork, summary
     from benchmark.runs.reproduce import reproduce as run_all
-    from benchmark.runs.scoring import Run
+    from benchmark.runs.run import Run
     from benchmark.transfers import find_transfers
 
     started, machine = time.monotonic(), _machine(device, workers)
@@ -268,7 +271,7 @@ def reproduce(
     print(f"\n{_write_tables(resolved, known, root, runs, scale)}\n{told}\n\nTables: {tables_file}")
     if any(steps.failures for steps in rows):
         return 1
-    stamp.write()
+    answer.write()
     return 0
 
 
@@ -383,7 +386,7 @@ def speed(
     recipes_dir: RecipesFlag = None,
 ) -> int:
     """Measure images per second: the data path, the whole step, and the bare backbone on the same tensors."""
-    from benchmark.runs.scoring import Run, pretraining_images
+    from benchmark.runs.run import Run, pretraining_images
     from benchmark.runs.speed import speed as measure
 
     _in_range("--rounds", rounds, 1)
@@ -405,7 +408,7 @@ def publish(
 
     `sslbench check --accept` then makes them the regression gate's targets; until then tables mark them.
     """
-    from benchmark.records.record import publish as publish_run
+    from benchmark.records.publish import publish as publish_run
     from benchmark.tables.ledger import LEADERBOARDS
 
     if not runs:
@@ -499,11 +502,12 @@ def _write_tables(
     recipes: dict[str, Recipe], transfers: dict[str, Transfer], root: Path | None, runs: Path, scale: Scale
 ) -> str:
     """`root` is None where nobody said where the data lies: then no run is current."""
-    from benchmark.gate.staleness import current_hashes
-    from benchmark.runs.reproduce import current_check, write_tables
+    from benchmark.recipe.scales import hashes_at
+    from benchmark.runs.current import current_check
+    from benchmark.runs.reproduce import write_tables
 
     is_current = current_check(recipes, transfers, root, runs) if root else lambda record: False
-    return write_tables(runs, scale, is_current, frozenset(current_hashes(recipes, [scale]).values()))
+    return write_tables(runs, scale, is_current, frozenset(hashes_at(recipes, [scale]).values()))
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -28,7 +28,7 @@ from benchmark.transfers.detection.detectron2_engine import INSTALL, Detectron2,
 from benchmark.transfers.detection.faster_rcnn import FasterRcnn
 from benchmark.transfers.detection.settings import FROZEN, TRAINED, Detector, DetectorSettings, Target
 
-needs_detectron2 = pytest.mark.skipif(not detectron2_engine.is_there(), reason=INSTALL)
+needs_detectron2 = pytest.mark.skipif(not detectron2_engine.is_installed(), reason=INSTALL)
 CLASSES = 20
 SETTINGS = {"pirl": FROZEN, "moco": TRAINED, "coco": replace(TRAINED, mask_channels=32)}
 
@@ -234,6 +234,6 @@ def test_a_whole_transfer_goes_the_same_way_on_both_engines(
 
 
 def test_without_detectron2_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(detectron2_engine, "is_there", lambda: False)
+    monkeypatch.setattr(detectron2_engine, "is_installed", lambda: False)
     with pytest.raises(UserError, match="pip install"):
         Detectron2(backbone(), CLASSES, FROZEN, seed=0)

@@ -18,7 +18,8 @@ from tyro.extras import SubcommandApp
 from benchmark import cli
 from benchmark.cli import run
 from benchmark.recipe.catalogue import find_recipes
-from benchmark.records.record import Record, read_published, read_record
+from benchmark.records.folders import read_published
+from benchmark.records.record import Record, read_record
 from benchmark.tables.layout import LEADERBOARDS
 from benchmark.toyland import build_world
 from benchmark.transfers import find_transfers

@@ -16,8 +16,9 @@ from benchmark.core.errors import UserError
 from benchmark.core.files import write_whole
 from benchmark.data.masks import train_aug
 from benchmark.records.record import read_record
-from benchmark.runs import scoring
+from benchmark.runs import current, scoring
 from benchmark.runs.reproduce import RowWork, reproduce
+from benchmark.runs.run import Run
 from benchmark.tables.pages import in_no_table, render
 from benchmark.toyland import build_world
 from benchmark.transfers import find_transfers
@@ -40,9 +41,9 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for transfer in find_transfers().values():
         monkeypatch.setattr(type(transfer), "run", answer)
     monkeypatch.chdir(tmp_path)
-    scoring.fingerprint.cache_clear()
-    scoring.annotation_fingerprints.cache_clear()
-    scoring._pretraining_fingerprint.cache_clear()
+    current.split_fingerprint.cache_clear()
+    current.annotation_fingerprints.cache_clear()
+    current._pretraining_fingerprint.cache_clear()
     return asked
 
 
@@ -80,7 +81,7 @@ def test_a_changed_data_set_makes_records_stale(quick: list[str], capsys: pytest
     entry.write_text(entry.read_text() + " ")
     image = next(path for path in sorted(Path("data/smoke").rglob("*.jpg")) if "VOC2007" in str(path))
     image.write_bytes(image.read_bytes() + b"\0")
-    scoring.fingerprint.cache_clear()
+    current.split_fingerprint.cache_clear()
     assert cli.run([*COMMAND, "supervised"]) == 0
     on_voc07 = {"voc07_svm_goyal", "voc07_det_c4_pirl"}
     assert set(quick[ran:]) == on_voc07, "only the data set whose images changed is scored again"
@@ -90,10 +91,10 @@ def test_a_changed_data_set_makes_records_stale(quick: list[str], capsys: pytest
 def test_a_changed_mask_or_box_is_scored_again_and_nothing_else_is(quick: list[str]):
     names = ["voc12_seg_fcn_moco", "voc07_det_c4_pirl", "voc07_svm_goyal"]
     build_world(Path("data"), "smoke", datasets=("imagenet", "voc2007", "voc2012"), progress=False)
-    run, row = scoring.Run("random_init", "smoke", 0, Path("data"), Path("runs")), RowWork(names, on_cpu())
+    run, row = Run("random_init", "smoke", 0, Path("data"), Path("runs")), RowWork(names, on_cpu())
 
     def scored() -> list[str]:
-        scoring.annotation_fingerprints.cache_clear()
+        current.annotation_fingerprints.cache_clear()
         ran = len(quick)
         assert not any(steps.failures for steps in reproduce(row, [run], 1, None))
         return quick[ran:]
@@ -145,7 +146,7 @@ def test_one_failure_is_told_and_loses_nothing_else(
 ):
     whole = scoring.score
 
-    def fails_once(transfer: Transfer, run: scoring.Run, machine: object) -> object:
+    def fails_once(transfer: Transfer, run: Run, machine: object) -> object:
         if transfer.card.id == "voc07_svm_goyal" and run.name == "supervised":
             raise UserError("a planted fault")
         if transfer.card.id == "linear_inat18_pirl" and run.name == "supervised":
@@ -169,7 +170,7 @@ def test_one_failure_is_told_and_loses_nothing_else(
 def test_without_a_backbone_its_transfers_are_left_out(
     quick: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    def fails(run: scoring.Run, *_: object) -> None:
+    def fails(run: Run, *_: object) -> None:
         raise UserError(f"no {run.name} today")
 
     monkeypatch.setattr("benchmark.runs.reproduce._pretrain", fails)

@@ -15,13 +15,13 @@ import torch
 from benchmark import cli
 from benchmark.core.errors import UserError
 from benchmark.engine.progress import Display
-from benchmark.records.record import read_runs
+from benchmark.records.folders import read_runs
 from benchmark.runs.side_by_side import side_by_side
 
 THREADS_OF_TWO = """
 import sys, torch
 from test_side_by_side import about
-from benchmark.side_by_side import side_by_side
+from benchmark.runs.side_by_side import side_by_side
 if __name__ == "__main__":
     torch.set_num_threads(4)
     print(*(threads for _, (_, threads, _) in side_by_side(about, [1, 2], 2)))
@@ -83,11 +83,12 @@ def test_a_fault_is_raised_at_once():
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_none_outlives_who_began_it(tmp_path: Path, kind: signal.Signals):
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"  # ignored in a shell's background
-    code += "from pathlib import Path; from test_side_by_side import waits; from benchmark.side_by_side import *;"
+    code += "from pathlib import Path; from test_side_by_side import waits; from benchmark.runs.side_by_side import *;"
     code += f"list(side_by_side(waits, [Path({str(tmp_path)!r})] * 2, 2))"
     parent = subprocess.Popen([sys.executable, "-c", code], env=_environment(), stderr=subprocess.PIPE)
     try:
         children = _until(lambda: [int(path.name) for path in tmp_path.iterdir()], lambda found: len(found) == 2)
+        assert len(children) == 2
         parent.send_signal(kind)
         assert parent.wait(timeout=60) != 0
         assert _until(lambda: [child for child in children if _lives(child)], lambda left: not left) == []

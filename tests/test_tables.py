@@ -18,7 +18,8 @@ from test_results import a_record
 
 from benchmark.core.errors import UserError
 from benchmark.gate.check import current_boards
-from benchmark.records.record import Record, read_published
+from benchmark.records.folders import read_published
+from benchmark.records.record import Record
 from benchmark.tables.board import Board, Legend, board
 from benchmark.tables.judging import rank_agreement
 from benchmark.tables.layout import (
@@ -411,5 +412,7 @@ def test_faults_in_the_layout_are_named(tmp_path: Path, old: str, new: str, said
 
 
 def test_tables_need_no_torch():
-    code = "import sys, benchmark.tables.pages, benchmark.records.record, benchmark.cli; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, benchmark.tables.pages, benchmark.records.record, benchmark.cli; sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -19,8 +19,9 @@ from benchmark.backbones.contract import InputSpec
 from benchmark.core.files import file_hash
 from benchmark.gate import staleness
 from benchmark.recipe.contract import Architecture
+from benchmark.records.currency import Now, reasons
 from benchmark.records.record import Record
-from benchmark.runs import scoring
+from benchmark.runs import current
 from benchmark.toyland import build_world
 from benchmark.transfers import find_transfers
 from benchmark.transfers.contract import Context, Transfer
@@ -52,8 +53,8 @@ def nothing_remembered() -> Iterator[None]:
 
 
 def forget() -> None:
-    scoring.fingerprint.cache_clear()
-    scoring.annotation_fingerprints.cache_clear()
+    current.split_fingerprint.cache_clear()
+    current.annotation_fingerprints.cache_clear()
 
 
 def opened_by(transfer: Transfer, world: Path, workspace: Path) -> list[Path]:
@@ -104,15 +105,14 @@ def record_of(transfer: Transfer, world: Path) -> Record:
     return Record(
         recipe="some", recipe_hash="h", settings={}, scale="smoke", seed=0, transfer=transfer.card.id,
         transfer_version=transfer.card.version, metrics={}, detail={},
-        transfer_data=scoring.transfer_data(transfer, world), origin={}, backbone_hash="h", commit="", versions={},
+        transfer_data=current.transfer_data(transfer, world), origin={}, backbone_hash="h", commit="", versions={},
         device="cpu", threads=1,
     )  # fmt: skip
 
 
 def why_stale(record: Record, world: Path) -> list[str]:
     forget()
-    versions = {record.transfer: record.transfer_version}
-    return staleness.reasons(record, {("some", "smoke"): "h"}, versions, staleness.data_below(lambda _: world))
+    return reasons(record, Now(data=staleness.data_below(lambda _: world)(record)))
 
 
 @pytest.mark.parametrize("name", TRANSFERS)

@@ -32,6 +32,8 @@ from benchmark.data.image_set import ImageSet
 from benchmark.engine.train import Machine
 from benchmark.recipe.contract import Architecture
 from benchmark.runs import scoring
+from benchmark.runs.current import is_scored
+from benchmark.runs.run import Run
 from benchmark.toyland import build_world
 from benchmark.transfers import find_transfers, linear, pictures, training, voc_svm
 from benchmark.transfers.contract import Context, Scores, Transfer
@@ -308,17 +310,17 @@ class Engined(Transfer):
 
 
 def test_the_engine_is_part_of_the_record(world: Path, tmp_path: Path):
-    run = scoring.Run("norm", "smoke", 0, world, tmp_path)
+    run = Run("norm", "smoke", 0, world, tmp_path)
     origin = {"recipe_hash": "h", "resolved": {}}
     save_backbone(run.backbone, small(), Architecture("resnet50", width=0.0625), origin)
     machine = Machine(torch.device("cpu"), 0)
     record = scoring.score(Engined(), run, machine)
     assert record.detail["engine"] == "one"
-    assert scoring.is_scored(Engined(), run)
-    assert scoring.is_scored(Engined(), run, "one")
-    assert not scoring.is_scored(Engined(), run, "two")
+    assert is_scored(Engined(), run)
+    assert is_scored(Engined(), run, "one")
+    assert not is_scored(Engined(), run, "two")
     assert scoring.score(Engined(), run, machine, "two").detail["engine"] == "two"
-    assert not scoring.is_scored(Engined(), run)
+    assert not is_scored(Engined(), run)
     with pytest.raises(UserError, match="no engine 'three'; it has one, two"):
         scoring.score(Engined(), run, machine, "three")
     with pytest.raises(UserError, match="knn_imagenet_wu has no engine 'one'"):
@@ -326,7 +328,7 @@ def test_the_engine_is_part_of_the_record(world: Path, tmp_path: Path):
 
 
 def test_pictures_are_linked_from_the_report_of_the_run(world: Path, tmp_path: Path):
-    run = scoring.Run("norm", "smoke", 0, world, tmp_path)
+    run = Run("norm", "smoke", 0, world, tmp_path)
     save_backbone(run.backbone, small(), Architecture("resnet50", width=0.0625), {"recipe_hash": "h", "resolved": {}})
     scoring.score(Engined(), run, Machine(torch.device("cpu"), 0))
     assert (run.folder / "engined_nobody.png").read_bytes() == b"a picture"

@@ -22,6 +22,7 @@ from small_runs import at_write, chance, die_after, die_in_write, in_processes
 
 from benchmark import cli
 from benchmark.runs import scoring
+from benchmark.runs.run import Run
 from benchmark.toyland import build_world
 from benchmark.transfers import features, find_transfers, training
 
@@ -236,7 +237,7 @@ def _transfer_and_start_another(name: str, world: Path, runs: Path) -> tuple[Sco
 
     def start_others(_: int) -> None:
         others.extend(in_processes(1, transfer, name, world, runs))
-        others.extend(in_processes(1, scoring.clear_workspace, scoring.Run(RECIPE, "smoke", 0, world, runs)))
+        others.extend(in_processes(1, scoring.clear_workspace, Run(RECIPE, "smoke", 0, world, runs)))
 
     scored = transfer(name, world, runs, before=functools.partial(at_write, 4, start_others))
     assert [other.error for other in others] == [None, None]

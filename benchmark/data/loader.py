@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from benchmark.core import distributed
-from benchmark.core.draws import Stream, mix
+from benchmark.core.draws import mix
 from benchmark.core.errors import UserError
+from benchmark.core.streams import Stream
 from benchmark.data.batch import Batch
 from benchmark.data.image_set import ImageSet
 

@@ -31,7 +31,7 @@ class Masked:
         """(H, W) uint8: 0 background, 1…20 is CLASSES[value - 1], 255 counts nowhere. A UserError names a mask that
         cannot be read."""
         path = self.data_root / self.masks[index]
-        return sbd.read_mask(path) if path.suffix == ".mat" else voc.read_mask(path)
+        return sbd.read_mat_mask(path) if path.suffix == ".mat" else voc.read_mask(path)
 
     def check_size(self, index: int, mask: np.ndarray, size: tuple[int, int]) -> None:
         """UserError if the mask is not as large as its image, whose size is (width, height)."""
@@ -58,7 +58,7 @@ def train_aug(data_root: Path) -> Masked:
     """VOC2012 train with its own masks, then every image of SBD that is neither there nor in VOC2012 val: 10,582.
     UserError where VOC's train and val share an image."""
     train, val = voc.segmentation_ids(data_root / voc.HOME, "2012")
-    listed = {image_id for split in sbd.SPLITS for image_id in sbd.image_ids(data_root, split)}
+    listed = {image_id for split in sbd.SPLITS for image_id in sbd.sbd_image_ids(data_root, split)}
     extra = sorted(listed - {*train, *val})
     return _masked(data_root, "2012", [*train, *extra], "voc2012/train_aug masks", frozenset(train))
 

@@ -24,7 +24,7 @@ SPLITS = {"train": 8_498, "val": 2_857}  # ids of the real, complete dataset
 FIX = "Unpack SBD's benchmark.tgz again, so that benchmark_RELEASE/dataset/cls holds a .mat for every listed id."
 
 
-def image_ids(data_root: Path, split: str) -> list[str]:
+def sbd_image_ids(data_root: Path, split: str) -> list[str]:
     """The ids of SBD's own train or val, some of which are in VOC2012's segmentation val."""
     path = data_root / HOME / f"{split}.txt"
     ids = [line.strip() for line in read_lines(path, FIX)]
@@ -41,7 +41,7 @@ def mask_file(image_id: str) -> Path:
     return HOME / "cls" / f"{image_id}.mat"
 
 
-def read_mask(path: Path) -> np.ndarray:
+def read_mat_mask(path: Path) -> np.ndarray:
     """(H, W) uint8: 0 background, 1…20 is CLASSES[value - 1]. A UserError names a file that holds no such thing."""
     from scipy.io import loadmat  # slow to import, and only SBD's masks need it
 
@@ -60,7 +60,7 @@ def check(data_root: Path) -> list[Finding]:
     findings = []
     for split in SPLITS:
         try:
-            listed[split] = image_ids(data_root, split)
+            listed[split] = sbd_image_ids(data_root, split)
         except BadData as error:
             findings.append(from_error(error, f"{NAME}/{split}"))
     findings += [_size_note(data_root, split, ids) for split, ids in listed.items()]
@@ -115,7 +115,7 @@ def _broken(data_root: Path, ids: list[str]) -> Iterator[BadData]:
         path = data_root / mask_file(image_id)
         size = image_size(voc.image_file(data_root / voc.HOME, "2012", image_id))
         try:
-            values = read_mask(path)
+            values = read_mat_mask(path)
             if size:
                 voc.check_mask_size(path, values, size, FIX)
         except BadData as error:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.core.draws import SplitStream
 from benchmark.core.errors import UserError
+from benchmark.core.streams import SplitStream
 from benchmark.data.entries import read_lines
 from benchmark.data.findings import bad
 from benchmark.data.image_set import ImageSet

@@ -19,9 +19,10 @@ from benchmark.backbones import build_backbone
 from benchmark.backbones.contract import InputSpec
 from benchmark.backbones.weights import read_facts, save_backbone
 from benchmark.core import distributed
-from benchmark.core.draws import Stream, mix
+from benchmark.core.draws import mix
 from benchmark.core.plain import as_plain
 from benchmark.core.provenance import commit, versions
+from benchmark.core.streams import Stream
 from benchmark.data.batch import Batch
 from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import Position, TrainOrder, Views, batches, check_batch_size, epoch_order, step_seed

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmark.core.errors import UserError
-from benchmark.gate.staleness import DataNow, own_hashes, stale_records
-from benchmark.gate.targets import GateFinding, as_csv, compare, expect, not_accepted, read_expected, with_pretraining
-from benchmark.records.record import Record, read_published, scan_published, scan_runs
+from benchmark.gate.staleness import DataNow, not_good, now_of, own_hashes
+from benchmark.gate.targets import (
+    GateFinding,
+    accepted_hashes,
+    compare,
+    expect,
+    expected_csv,
+    read_expected,
+    with_pretraining,
+)
+from benchmark.records.currency import GONE, Now
+from benchmark.records.folders import read_published, scan_published, scan_runs
+from benchmark.records.record import Record
 from benchmark.records.soundness import faults
 from benchmark.tables.board import Board
 from benchmark.tables.ledger import LEADERBOARDS
@@ -33,8 +44,8 @@ def check(
     expected = [line for line in read_expected(leaderboards / EXPECTED) if scale in (None, line.scale)]
     published, fresh = ([record for record in some if scale in (None, record.scale)] for some in (published, fresh))
     judged = _judged(with_pretraining(published), with_pretraining(fresh))
-    changed = not_accepted(expected, published)
-    stale = stale_records(published, data_now)
+    changed = _not_accepted(published, accepted_hashes(expected))
+    stale = not_good(published, lambda record: now_of(record, data_now))
     return [
         *(GateFinding("bad record", text) for text in (*bad, *bad_runs)),
         *(GateFinding("bad record", text) for text in _unsound(_published_below(leaderboards, published), cards)),
@@ -54,21 +65,40 @@ def accepted(leaderboards: Path, cards: Mapping[str, ProtocolCard]) -> str:
     records = list(read_published(leaderboards / "measured"))
     if bad := list(_unsound(_published_below(leaderboards, records), cards)):
         raise UserError(f"{'; '.join(bad)}; run these again, or delete them")
-    return as_csv(expect(with_pretraining(records), cards, own_hashes().values()))
+    return expected_csv(expect(with_pretraining(records), cards, own_hashes().values()))
 
 
 def flagged(records: Sequence[Record], leaderboards: Path = LEADERBOARDS) -> dict[Path, str]:
     """Published path -> what tables must say of a record: that it is stale, or not the one that was accepted, or that
     one beside it is gone."""
     path = leaderboards / EXPECTED
-    changed = not_accepted(read_expected(path), records) if path.is_file() else {}
-    stale = stale_records(records)
-    there = {record.published_path for record in records}
+    accepted = accepted_hashes(read_expected(path)) if path.is_file() else None
     gone: dict[Path, list[str]] = defaultdict(list)
-    for path in sorted(changed.keys() - there):
-        gone[path.parent].append(f"{path.name} is {changed[path]}")
-    why = {path: [changed.get(path), stale.get(path), *gone.get(path.parent, ())] for path in sorted(there)}
-    return {path: "; ".join(filter(None, found)) for path, found in why.items() if any(found)}
+    for path, why in sorted(_missing(records, accepted or {}).items()):
+        gone[path.parent].append(f"{path.name} is {why}")
+
+    def of(record: Record) -> Now:
+        return now_of(record) if accepted is None else replace(now_of(record), accepted=_accepted(record, accepted))
+
+    found = not_good(records, of)
+    paths = sorted(record.published_path for record in records)
+    told = {path: "; ".join(filter(None, [found.get(path), *gone.get(path.parent, ())])) for path in paths}
+    return {path: text for path, text in told.items() if text}
+
+
+def _not_accepted(published: Sequence[Record], accepted: Mapping[Path, str]) -> dict[Path, str]:
+    """Published path -> why, of every record that is not the one that expected.csv was written from."""
+    changed = not_good(published, lambda record: Now(accepted=_accepted(record, accepted)))
+    return _missing(published, accepted) | changed
+
+
+def _accepted(record: Record, accepted: Mapping[Path, str]) -> str:
+    return accepted.get(record.published_path, GONE)
+
+
+def _missing(published: Sequence[Record], accepted: Mapping[Path, str]) -> dict[Path, str]:
+    there = {record.published_path for record in published}
+    return dict.fromkeys(accepted.keys() - there, "not there, though expected.csv speaks of it")
 
 
 def current_boards(leaderboards: Path = LEADERBOARDS) -> dict[str, Board]:

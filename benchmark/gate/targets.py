@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from benchmark.core.errors import UserError
 from benchmark.core.plain import fits
 from benchmark.records.record import Record
+from benchmark.records.seeds import alike, data_key
 from benchmark.tables.ledger import NUMBER, csv_lines
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def expect(
                 f"{target:.{digits}f}",
                 f"{width:.{digits}f}",
                 str(one.transfer_version),
-                _data(one),
+                data_key(one),
                 one.recipe_hash,
                 " ".join(f"{record.seed}@{record.backbone_hash if is_loss else record.hash}" for record in found),
             )
@@ -140,25 +141,13 @@ def expect(
 def _groups(
     records: Sequence[Record], cards: Mapping[str, ProtocolCard], current: Collection[str]
 ) -> dict[Key, list[Record]]:
-    """Seeds of one number, and of one setting, version and data: the current ones, else those with most seeds, else
-    with the lowest."""
-    groups: dict[Key, dict[tuple[str, int, str], list[Record]]] = defaultdict(lambda: defaultdict(list))
+    """Of each number, the records that its target is the mean of: those that a table would average too."""
+    groups: dict[Key, list[Record]] = defaultdict(list)
     for record in records:
         for metric in record.metrics:
-            key = record.scale, record.recipe, record.transfer, metric
-            groups[key][record.recipe_hash, record.transfer_version, _data(record)].append(record)
-
-    def rank(alike: list[Record]) -> tuple[bool, bool, int, int]:
-        one = alike[0]
-        is_current = one.transfer in cards and one.transfer_version == cards[one.transfer].version
-        return one.recipe_hash in current, is_current, len(alike), -min(record.seed for record in alike)
-
-    chosen = {key: max(found.values(), key=rank) for key, found in groups.items()}
-    return {key: sorted(alike, key=lambda record: record.seed) for key, alike in chosen.items()}
-
-
-def _data(record: Record) -> str:
-    return " ".join(f"{name}={record.transfer_data[name]}" for name in sorted(record.transfer_data))
+            groups[record.scale, record.recipe, record.transfer, metric].append(record)
+    versions = {name: card.version for name, card in cards.items()}
+    return {key: alike(found, current, versions)[0] for key, found in groups.items()}
 
 
 def _spread(groups: Mapping[Key, Sequence[Record]], key: Key) -> tuple[float, int]:
@@ -198,7 +187,7 @@ def compare(expected: Sequence[Expected], records: Sequence[Record]) -> Iterator
             yield GateFinding("missing", f"{name}: {line.target} expected, and there is no record")
             continue
         for record in found:
-            if (str(record.transfer_version), _data(record)) != (line.transfer_version, line.transfer_data):
+            if (str(record.transfer_version), data_key(record)) != (line.transfer_version, line.transfer_data):
                 was = f"v{line.transfer_version} on {line.transfer_data}"
                 yield GateFinding(
                     "incomparable", f"{name} seed {record.seed}: the target is of {was}; accept a new one"
@@ -209,7 +198,7 @@ def compare(expected: Sequence[Expected], records: Sequence[Record]) -> Iterator
 
 
 def _moved(line: Expected, name: str, found: Sequence[Record]) -> Iterator[GateFinding]:
-    found = [record for record in found if _data(record) == line.transfer_data]
+    found = [record for record in found if data_key(record) == line.transfer_data]
     if not found:
         return
     value = statistics.fmean(record.metrics[line.metric] for record in found)
@@ -229,19 +218,12 @@ def _moved(line: Expected, name: str, found: Sequence[Record]) -> Iterator[GateF
         )
 
 
-def not_accepted(expected: Sequence[Expected], published: Sequence[Record]) -> dict[Path, str]:
-    """Published path -> why, of every record that is not the one that expected.csv was written from."""
-    hashes = {path: one for line in expected for path, one in line.hashes.items()}
-    there = {record.published_path: record for record in published}
-    why = dict.fromkeys(hashes.keys() - there.keys(), "not there, though expected.csv speaks of it")
-    why |= dict.fromkeys(there.keys() - hashes.keys(), "expected.csv does not know it")
-    now = {path: there[path].hash for path in hashes.keys() & there.keys()}
-    return why | {
-        path: f"edited or replaced: {now[path]}, not {hashes[path]}" for path in now if now[path] != hashes[path]
-    }
+def accepted_hashes(expected: Iterable[Expected]) -> dict[Path, str]:
+    """Published path -> hash of the record that expected.csv was written from."""
+    return {path: one for line in expected for path, one in line.hashes.items()}
 
 
-def as_csv(expected: Iterable[Expected]) -> str:
+def expected_csv(expected: Iterable[Expected]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(f.name for f in fields(Expected))

@@ -7,10 +7,11 @@ smoke: desk with a handful of steps; what the tests run over every recipe.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 from benchmark.core.optimisation import Steps
-from benchmark.recipe.contract import Change, Recipe, with_change
+from benchmark.recipe.contract import Change, Recipe, recipe_hash, with_change
 
 Scale = Literal["paper", "desk", "smoke"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
@@ -30,3 +31,8 @@ def at_scale(recipe: Recipe, scale: Scale) -> Recipe:
             continue  # what is never trained is not trained at smoke scale either
         recipe = with_change(recipe, change.key, change.value)
     return recipe
+
+
+def hashes_at(recipes: Mapping[str, Recipe], scales: Sequence[Scale]) -> dict[tuple[str, str], str]:
+    """(recipe, scale) -> hash of the recipe as it would run now."""
+    return {(name, scale): recipe_hash(at_scale(recipe, scale)) for name, recipe in recipes.items() for scale in scales}

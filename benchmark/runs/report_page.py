@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmark.core.files import write_whole
-from benchmark.records.record import Record, read_record, record_files
+from benchmark.records.folders import record_files
+from benchmark.records.record import Record, read_record
 
 NAME = "report.md"
 

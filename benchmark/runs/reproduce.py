@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,13 +15,15 @@ from benchmark.engine.train import Machine, pretrain
 from benchmark.recipe.catalogue import get_recipe
 from benchmark.recipe.contract import Recipe
 from benchmark.recipe.scales import Scale
-from benchmark.records.record import Record, read_runs
-from benchmark.runs.scoring import Run, clear_workspace, is_pretrained, is_scored, pretraining_images, score
+from benchmark.records.folders import read_runs
+from benchmark.records.record import Record
+from benchmark.runs.current import is_pretrained, is_scored
+from benchmark.runs.run import Run, pretraining_images
+from benchmark.runs.scoring import clear_workspace, score
 from benchmark.runs.side_by_side import side_by_side
 from benchmark.tables.measured import collect
 from benchmark.tables.pages import in_no_table, render, shown_records
 from benchmark.transfers import find_transfers
-from benchmark.transfers.contract import Transfer
 
 
 @dataclass
@@ -125,24 +127,6 @@ def reproduce(row: RowWork, runs: Sequence[Run], jobs: int, make_world: Callable
 
 def _pretrain(run: Run, recipe: Recipe, machine: Machine) -> None:
     pretrain(recipe, run.name, pretraining_images(recipe, run.data_root), run.folder, machine)
-
-
-def current_check(
-    recipes: Mapping[str, Recipe], transfers: Mapping[str, Transfer], data_root: Path, runs: Path
-) -> Callable[[Record], bool]:
-    """Whether a record below `runs` is what would be run now; one of a recipe or transfer that is gone is not."""
-
-    def is_current(record: Record) -> bool:
-        if record.recipe not in recipes or record.transfer not in transfers:
-            return False
-        run = Run(record.recipe, record.scale, record.seed, data_root, runs)  # type: ignore[arg-type]
-        try:
-            recipe = run.resolved(recipes[record.recipe])
-            return is_pretrained(run, recipe) and is_scored(transfers[record.transfer], run)
-        except UserError:
-            return False  # e.g. the data is gone, so nothing could be run now
-
-    return is_current
 
 
 def write_tables(runs: Path, scale: Scale, is_current: Callable[[Record], bool], current: Collection[str]) -> str:

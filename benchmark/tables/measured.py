@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from benchmark.core.errors import UserError
 from benchmark.records.record import Record
+from benchmark.records.seeds import alike
 from benchmark.tables.layout import Column, TableLayout
 
 
@@ -52,19 +53,6 @@ def variant_of(record: Record) -> Variant:
     return Variant(record.scale, record.transfer_version, data)
 
 
-def one_setting(records: Sequence[Record], current: Collection[str]) -> tuple[list[Record], list[Record]]:
-    """(the records that may be averaged, the others): those of settings that would be run now, whose hashes are in
-    `current`, before those of any others; then those with most seeds; then those with the lowest seed."""
-    by_settings: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        by_settings[record.recipe_hash].append(record)
-    kept = max(
-        by_settings.values(),
-        key=lambda group: (group[0].recipe_hash in current, len(group), -min(record.seed for record in group)),
-    )
-    return kept, [record for group in by_settings.values() if group is not kept for record in group]
-
-
 def measured_in(
     layout: TableLayout, records: Sequence[Record], current: Collection[str] = ()
 ) -> tuple[Measured, list[str]]:
@@ -75,9 +63,9 @@ def measured_in(
     for record in records:
         if record.transfer in transfers and record.recipe in recipes:
             groups[record.transfer, record.recipe, variant_of(record)].append(record)
-    chosen = {key: one_setting(group, current) for key, group in groups.items()}
+    chosen = {key: alike(group, current, {}) for key, group in groups.items()}
     found = {
-        (recipe, column.title, variant): Seeds(tuple(kept), tuple(score(record, column) for record in kept))
+        (recipe, column.title, variant): Seeds(tuple(kept), tuple(value_of(record, column) for record in kept))
         for column in layout.columns
         for (transfer, recipe, variant), (kept, _) in chosen.items()
         if transfer == column.transfer
@@ -91,7 +79,7 @@ def measured_in(
     return found, list(dict.fromkeys(left_out))
 
 
-def score(record: Record, column: Column) -> float:
+def value_of(record: Record, column: Column) -> float:
     """The record's value for a column. Raises UserError naming the record if it has none."""
     scores = record.detail.get("per_stage", {}) if column.stage else record.metrics
     key = column.stage or column.metric

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from benchmark.records.record import Record, read_published
+from benchmark.records.folders import read_published
+from benchmark.records.record import Record
 from benchmark.tables.board import Board, Legend, board
 from benchmark.tables.layout import TableLayout, read_chapters, read_discrepancies, read_layouts
 from benchmark.tables.ledger import LEADERBOARDS, read_ledger, read_names, read_sources

@@ -18,9 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmark.backbones.contract import Backbone
-from benchmark.core.draws import Stream, mix
+from benchmark.core.draws import mix
 from benchmark.core.optimisation import SGD, Epochs, Milestones
 from benchmark.core.plain import as_plain
+from benchmark.core.streams import Stream
 from benchmark.data.datasets import open_dataset
 from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import TrainOrder, Views

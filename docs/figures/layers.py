@@ -17,7 +17,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from benchmark.records.record import read_published
+from benchmark.records.folders import read_published
 from benchmark.tables.ledger import LEADERBOARDS, read_reported
 
 OUT = Path(__file__).parents[1] / "layers.png"

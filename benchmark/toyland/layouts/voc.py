@@ -64,7 +64,9 @@ def draw(year: int, root: Path, picture: Picture, seed: int) -> VocNote:
     save_jpeg(image, path)
     segmented = picture.index % SEGMENTED_EVERY == 0
     folder, name = path.parents[1], path.stem
-    write_text(folder / "Annotations" / f"{name}.xml", annotation(year, name, (width, height), instances, segmented))
+    write_text(
+        folder / "Annotations" / f"{name}.xml", annotation_xml(year, name, (width, height), instances, segmented)
+    )
     if segmented:
         by_class, by_object = masks(instances, (height, width))
         for kind, mask in (("Class", by_class), ("Object", by_object)):
@@ -85,7 +87,7 @@ def difficult(instance: Instance) -> bool:
     return instance.visible < DIFFICULT_VISIBLE or int(instance.mask.sum()) < DIFFICULT_PIXELS
 
 
-def annotation(year: int, name: str, size: tuple[int, int], instances: Sequence[Instance], segmented: bool) -> str:
+def annotation_xml(year: int, name: str, size: tuple[int, int], instances: Sequence[Instance], segmented: bool) -> str:
     """The XML of one picture; boxes are 1-based and inclusive."""
     root = ElementTree.Element("annotation")
     _add(root, {"folder": f"VOC{year}", "filename": f"{name}.jpg"})

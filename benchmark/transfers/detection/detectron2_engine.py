@@ -40,7 +40,7 @@ HEADS = {
 }
 
 
-def is_there() -> bool:
+def is_installed() -> bool:
     return importlib.util.find_spec("detectron2") is not None
 
 
@@ -50,7 +50,7 @@ class Detectron2(Detector):
 
     def __init__(self, backbone: Backbone, num_classes: int, settings: DetectorSettings, seed: int) -> None:
         super().__init__()
-        if not is_there():
+        if not is_installed():
             raise UserError(INSTALL)
         self.input, self.learns_masks = backbone.input, settings.mask_channels > 0
         self.model: Any = _built(backbone, num_classes, settings)

@@ -17,7 +17,8 @@ from torchvision.models.detection._utils import BalancedPositiveNegativeSampler,
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image, nms, roi_align
 
 from benchmark.backbones.contract import Backbone
-from benchmark.core.draws import Stream, mix
+from benchmark.core.draws import mix
+from benchmark.core.streams import Stream
 from benchmark.transfers.detection.masks import within_boxes
 from benchmark.transfers.detection.settings import Detector, DetectorSettings, Found, Target
 from benchmark.transfers.training import freeze

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as vision
 
 from benchmark.backbones.contract import Backbone, InputSpec, Stage
-from benchmark.core.draws import Stream, mix
+from benchmark.core.draws import mix
 from benchmark.core.optimisation import SGD, Adam, Cosine, Milestones, Optimizer, Steps, Warmup
 from benchmark.core.plain import as_plain
+from benchmark.core.streams import Stream
 from benchmark.data.loader import Samples, TrainOrder, in_order
 from benchmark.data.masks import Masked, train_aug, voc_masks
 from benchmark.data.voc import CLASSES, IGNORED

@@ -1,7 +1,7 @@
-"""Answers “has anything changed since this very command ended well?” in a moment, without importing torch.
+"""The answer to a command that was given before, where nothing at all has changed since: without importing torch.
 
-It compares what could matter: code, recipes, tables, package versions, the data's files and the run's own files. If all
-is the same, nothing needs to be done. If anything differs, the records' own rules (benchmark.results.Target) decide.
+It judges no number. It compares whatever could change the answer: code, recipes, tables, package versions, the data's
+files and the run's own files. If anything differs, it is silent, and benchmark.records.currency decides what is good.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from benchmark.tables.ledger import LEADERBOARDS
 
 
 @dataclass(frozen=True)
-class Stamp:
+class LastAnswer:
     """arguments: what tells this command from others. sources: folders of recipe and transfer files, by content. files:
-    data and outputs, by name, size and time of change. folder: where stamps are kept."""
+    data and outputs, by name, size and time of change. folder: where answers are remembered."""
 
     arguments: Sequence[str]
     sources: Sequence[Path]

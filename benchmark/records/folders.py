@@ -1,0 +1,92 @@
+"""Where records lie, and reading all of them.
+
+    runs/<scale>/<recipe>/seed<k>/<transfer>.json                   where a run leaves it
+    leaderboards/measured/<scale>/<recipe>/<transfer>/seed<k>.json  where it goes when published
+
+Seconds, date and machine lie beside it in <transfer>.time.json, and beside the published one in seed<k>.time.json.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmark.core.errors import UserError
+from benchmark.core.files import write_whole
+from benchmark.records.record import Record, read_record
+
+CLOCK = ".time.json"
+
+
+def write_record(record: Record, runs: Path, seconds: float) -> Path:
+    """Write the record below `runs`, and its seconds, date and machine beside it."""
+    path = runs / record.path
+    clock = {
+        "seconds": round(seconds, 1),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": platform.machine(),
+        "processor": platform.processor() or platform.machine(),
+    }
+    write_whole(path.with_suffix(CLOCK), (json.dumps(clock, indent=1) + "\n").encode())
+    write_whole(path, record.to_bytes())
+    return path
+
+
+def read_runs(runs: Path) -> Iterator[Record]:
+    """Every record below a folder of runs, in path order. Raises UserError if one lies where another belongs."""
+    for path in _run_files(runs):
+        yield run_record(path, runs)
+
+
+def run_record(path: Path, runs: Path) -> Record:
+    """The record at `path` below a folder of runs. Raises UserError if it is none, or belongs elsewhere."""
+    return _in_place(read_record(path), path, runs, published=False)
+
+
+def read_published(measured: Path) -> Iterator[Record]:
+    """Every record below leaderboards/measured, in path order. Raises UserError for a JSON file that is none, or lies
+    where another belongs."""
+    for path in _published_files(measured):
+        yield _in_place(read_record(path), path, measured, published=True)
+
+
+def scan(files: Iterable[Path], root: Path, published: bool) -> tuple[list[Record], list[str]]:
+    """(the records that can be read, what is wrong with the others)."""
+    records, faults = [], []
+    for path in files:
+        try:
+            records.append(_in_place(read_record(path), path, root, published))
+        except UserError as error:
+            faults.append(str(error))
+    return records, faults
+
+
+def scan_published(measured: Path) -> tuple[list[Record], list[str]]:
+    return scan(_published_files(measured), measured, published=True)
+
+
+def scan_runs(runs: Path) -> tuple[list[Record], list[str]]:
+    return scan(_run_files(runs), runs, published=False)
+
+
+def _run_files(runs: Path) -> list[Path]:
+    return record_files(runs.glob("*/*/seed*/*.json"))
+
+
+def _published_files(measured: Path) -> list[Path]:
+    return record_files(measured.rglob("*.json"))
+
+
+def record_files(files: Iterable[Path]) -> list[Path]:
+    """Those that are no record's seconds, date and machine, in order."""
+    return sorted((path for path in files if not path.name.endswith(CLOCK)), key=lambda path: path.parts)
+
+
+def _in_place(record: Record, path: Path, root: Path, published: bool) -> Record:
+    belongs = record.published_path if published else record.path
+    if path.relative_to(root) != belongs:
+        raise UserError(f"{path}: holds the record that belongs at {root / belongs}; move it there or delete it")
+    return record

@@ -1,0 +1,44 @@
+"""Records of runs become published ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmark.core.errors import UserError
+from benchmark.core.files import write_whole
+from benchmark.records.folders import CLOCK, record_files
+from benchmark.records.record import Record, read_record
+
+
+def publish(run: Path, measured: Path, allow_dirty: bool = False) -> list[Path]:
+    """Copy the records of one run folder (runs/<scale>/<recipe>/seed<k>), each with its seconds, date and machine, to
+    where published ones lie.
+
+    Raises UserError for a folder without records and, unless allowed, for one pretrained or scored by code that is in
+    no commit.
+    """
+    files = record_files(run.glob("*.json"))
+    if not files:
+        raise UserError(f"{run}: no records there; give a folder like runs/desk/<recipe>/seed0")
+    records = [read_record(path) for path in files]
+    loose = [record.transfer for record in records if not all(map(_in_a_commit, _commits(record)))]
+    if loose and not allow_dirty:
+        raise UserError(
+            f"{run}: {', '.join(loose)} came from code that is in no commit, so nobody could repeat it; commit, run "
+            "again and publish then, or add --allow-dirty"
+        )
+    for record in records:
+        path = measured / record.published_path
+        clock = run / f"{record.transfer}{CLOCK}"
+        if clock.is_file():
+            write_whole(path.with_suffix(CLOCK), clock.read_bytes())
+        write_whole(path, record.to_bytes())
+    return [measured / record.published_path for record in records]
+
+
+def _commits(record: Record) -> tuple[str, str]:
+    return record.commit, record.origin.get("made_by", {}).get("commit", "")
+
+
+def _in_a_commit(commit: str) -> bool:
+    return bool(commit) and not commit.endswith("+dirty")

@@ -1,0 +1,110 @@
+"""What a run and its records would be now, and whether those that lie there are that."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from benchmark.backbones.weights import read_facts
+from benchmark.core.errors import UserError
+from benchmark.core.files import file_hash
+from benchmark.data.datasets import open_dataset
+from benchmark.recipe.contract import Recipe, recipe_hash
+from benchmark.records.currency import Now, reasons
+from benchmark.records.folders import run_record
+from benchmark.records.record import Record
+from benchmark.runs.run import Run
+from benchmark.transfers.contract import Transfer
+
+
+@functools.cache
+def split_fingerprint(data_root: Path, name: str, split: str) -> str:
+    """Computed once per process: data that changes while a benchmark runs is beyond repair."""
+    return open_dataset(data_root, name, split).fingerprint()
+
+
+def is_pretrained(run: Run, recipe: Recipe) -> bool:
+    """Whether the run's backbone file is what pretraining `recipe` (as resolved) would make now."""
+    if not run.backbone.is_file():
+        return False
+    origin = read_facts(run.backbone)["origin"]
+    wanted = {
+        "recipe_hash": recipe_hash(recipe),
+        "seed": run.seed,
+        "data_fingerprint": _pretraining_fingerprint(run.data_root, recipe.data, recipe.labels),
+    }
+    return all(origin.get(key) == value for key, value in wanted.items())
+
+
+@functools.cache
+def _pretraining_fingerprint(data_root: Path, name: str, labels: bool) -> str:
+    images = open_dataset(data_root, name, "train")
+    return (images if labels else images.without_labels()).fingerprint()
+
+
+def transfer_now(transfer: Transfer, run: Run, engine: str | None = None) -> Now:
+    """What a record of this transfer on this run's backbone file is held against. Raises UserError for a backbone file
+    that does not say what it came from, or an engine that the transfer does not have."""
+    origin = read_facts(run.backbone)["origin"]
+    if missing := {"recipe_hash", "resolved"} - origin.keys():
+        lacks = " and ".join(sorted(missing))
+        raise UserError(
+            f"{run.backbone}: its origin lacks {lacks}, without which a score is no result; pretrain it here"
+        )
+    return Now(
+        recipe=origin["recipe_hash"],
+        protocol=transfer.card.version,
+        data=transfer_data(transfer, run.data_root),
+        backbone=_backbone_hash(run.backbone, run.backbone.stat().st_mtime_ns),
+        engine=transfer.chosen_engine(engine),
+    )
+
+
+def transfer_data(transfer: Transfer, data_root: Path) -> dict[str, str]:
+    """Name -> fingerprint of all that a transfer reads below `data_root`: splits, annotations, lists that are there."""
+    card = transfer.card
+    sets = {f"{name}/{split}": split_fingerprint(data_root, name, split) for name, split in card.datasets}
+    lists = {name: file_hash(data_root / name) for name in card.lists if (data_root / name).is_file()}
+    return sets | annotation_fingerprints(transfer, data_root) | lists
+
+
+@functools.cache
+def annotation_fingerprints(transfer: Transfer, data_root: Path) -> dict[str, str]:
+    """Computed once per process, as `fingerprint` is: it reads every box or mask."""
+    return transfer.annotations(data_root)
+
+
+@functools.cache
+def _backbone_hash(path: Path, changed_ns: int) -> str:
+    return file_hash(path)
+
+
+def is_scored(transfer: Transfer, run: Run, engine: str | None = None) -> bool:
+    """Whether the record that lies there is what running the transfer on that engine would give now; an unreadable one
+    is not."""
+    path = run.folder / f"{transfer.card.id}.json"
+    if not path.is_file() or not run.backbone.is_file():
+        return False
+    try:
+        return not reasons(run_record(path, run.runs), transfer_now(transfer, run, engine))
+    except UserError:
+        return False
+
+
+def current_check(
+    recipes: Mapping[str, Recipe], transfers: Mapping[str, Transfer], data_root: Path, runs: Path
+) -> Callable[[Record], bool]:
+    """Whether a record below `runs` is what would be run now; one of a recipe or transfer that is gone is not."""
+
+    def is_current(record: Record) -> bool:
+        if record.recipe not in recipes or record.transfer not in transfers:
+            return False
+        run = Run(record.recipe, record.scale, record.seed, data_root, runs)  # type: ignore[arg-type]
+        try:
+            recipe = run.resolved(recipes[record.recipe])
+            return is_pretrained(run, recipe) and is_scored(transfers[record.transfer], run)
+        except UserError:
+            return False  # e.g. the data is gone, so nothing could be run now
+
+    return is_current
