@@ -166,7 +166,9 @@ def test_the_scores_are_those_of_a_results_file_that_pycocotools_reads(tmp_path:
     root = build_world(tmp_path / "world", "smoke", datasets=["coco2017"], progress=False)
     test = read_instances(root, "coco2017", "train")
     found = near(test, seed=0)
-    metrics, _ = score(test, found)
+    metrics, detail = score(test, found)
+    for name, value in metrics.items():
+        assert np.mean([values[name] for values in detail["per_class"].values()]) == pytest.approx(value)
     listing, file = root / "coco/annotations/instances_train2017.json", tmp_path / "results.json"
     ids = {category["name"]: category["id"] for category in json.loads(listing.read_text())["categories"]}
     for kind, ending in (("bbox", ""), ("segm", "_mask")):
