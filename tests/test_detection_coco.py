@@ -30,9 +30,9 @@ from benchmark.toyland import build_world
 from benchmark.transfers import find_transfers
 from benchmark.transfers.detection import c4
 from benchmark.transfers.detection.c4 import Detection, DetectionValues, TrainSamples
-from benchmark.transfers.detection.coco import score
+from benchmark.transfers.detection.coco import coco_scores
 from benchmark.transfers.detection.faster_rcnn import FasterRcnn
-from benchmark.transfers.detection.masks import compressed, pasted, within_boxes
+from benchmark.transfers.detection.masks import compressed, decompressed, pasted, within_boxes
 from benchmark.transfers.detection.settings import TRAINED, Detections, Found, Target
 from benchmark.transfers.training import Course
 
@@ -83,7 +83,7 @@ def test_by_hand(tmp_path: Path) -> None:
         detections((2, 2, 6, 4, PERSON, 0.5)),
         detections((5, 0, 9, 4, DOG, 0.7)),
     ]
-    metrics, detail = score(test, found)
+    metrics, detail = coco_scores(test, found)
     dog = 100 * (51 + 50 * 2 / 3) / 101
     assert detail["per_class"]["dog"] == pytest.approx(dict.fromkeys(metrics, dog))
     assert detail["per_class"]["person"] == pytest.approx(
@@ -99,20 +99,20 @@ def test_finding_part_of_a_crowd_counts_neither_way(tmp_path: Path) -> None:
     test = written(tmp_path, herd, box(139, 18, 0, 0, 4, 4))
     surest = (2, 5, 5, 8, DOG, 0.9)  # within the herd
     nothing = detections()
-    alone = score(test, [nothing, detections((0, 0, 4, 4, DOG, 0.8)), nothing])
-    assert score(test, [nothing, detections(surest, (0, 0, 4, 4, DOG, 0.8)), nothing]) == alone
+    alone = coco_scores(test, [nothing, detections((0, 0, 4, 4, DOG, 0.8)), nothing])
+    assert coco_scores(test, [nothing, detections(surest, (0, 0, 4, 4, DOG, 0.8)), nothing]) == alone
     assert alone[0]["ap"] == pytest.approx(100)
     elsewhere = detections((6, 0, 9, 3, DOG, 0.9), (0, 0, 4, 4, DOG, 0.8))
-    assert score(test, [nothing, elsewhere, nothing])[0]["ap"] == pytest.approx(50)
+    assert coco_scores(test, [nothing, elsewhere, nothing])[0]["ap"] == pytest.approx(50)
 
 
 def test_nothing_found_is_nought_and_nothing_to_find_is_an_error(tmp_path: Path) -> None:
     test = written(tmp_path, box(139, 18, 0, 0, 4, 4))
-    metrics, _ = score(test, [detections()] * 3)
+    metrics, _ = coco_scores(test, [detections()] * 3)
     assert set(metrics.values()) == {0.0}
     herd = {**box(139, 18, 0, 4, 10, 8), "iscrowd": 1, "segmentation": {"size": [8, 10], "counts": [4] * 20}}
     with pytest.raises(UserError, match=r"instances_val2017\.json: no image of coco2017/val shows an object"):
-        score(written(tmp_path, herd), [detections()] * 3)
+        coco_scores(written(tmp_path, herd), [detections()] * 3)
 
 
 def test_only_the_images_that_were_read_are_scored(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_only_the_images_that_were_read_are_scored(tmp_path: Path) -> None:
     written(tmp_path, box(397133, 18, 0, 0, 4, 4), box(139, 18, 0, 0, 4, 4))
     handmade.text(tmp_path / "coco/unreadable.txt", "val2017/000000397133.jpg\t0 bytes\n")
     test = read_instances(tmp_path, "coco2017", "val")
-    metrics, _ = score(test, [detections((0, 0, 4, 4, DOG, 0.9)), detections()])
+    metrics, _ = coco_scores(test, [detections((0, 0, 4, 4, DOG, 0.9)), detections()])
     assert metrics["ap"] == pytest.approx(100)
 
 
@@ -166,7 +166,7 @@ def test_the_scores_are_those_of_a_results_file_that_pycocotools_reads(tmp_path:
     root = build_world(tmp_path / "world", "smoke", datasets=["coco2017"], progress=False)
     test = read_instances(root, "coco2017", "train")
     found = near(test, seed=0)
-    metrics, detail = score(test, found)
+    metrics, detail = coco_scores(test, found)
     for name, value in metrics.items():
         assert np.mean([values[name] for values in detail["per_class"].values()]) == pytest.approx(value)
     listing, file = root / "coco/annotations/instances_train2017.json", tmp_path / "results.json"
@@ -196,7 +196,7 @@ def test_perfect_detections_score_a_hundred(tmp_path: Path) -> None:
         ]
         codes = tuple(mask["counts"].decode() for mask in drawn)
         found.append(Detections(kept.boxes, np.ones(len(kept.boxes), np.float32), kept.labels, codes))
-    metrics, detail = score(test, found)
+    metrics, detail = coco_scores(test, found)
     assert metrics == pytest.approx(dict.fromkeys(metrics, 100))
     assert len(detail["per_class"]) > 10
 
@@ -234,7 +234,7 @@ def test_an_object_comes_back_from_its_cells() -> None:
     around = torch.tensor([[20.0, 20, 100, 80]])
     back = pasted(within_boxes([(oval,)], around, 14)[0].float(), around[0], (120, 100))
     assert (back & truth).sum() / (back | truth).sum() > 0.93
-    assert coco_masks.decode({"size": [100, 120], "counts": compressed(back)}).astype(bool).tolist() == back.tolist()
+    np.testing.assert_array_equal(decompressed(compressed(back), (120, 100)), back)
 
 
 def test_masks_are_drawn_as_detectron2_draws_them() -> None:

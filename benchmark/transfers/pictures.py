@@ -38,6 +38,14 @@ def with_boxes(
     return tile
 
 
+def tinted(image: Image.Image, masks: Sequence[np.ndarray]) -> Image.Image:
+    """The image, half red under each of the masks (H, W)."""
+    pixels = np.array(image)
+    for mask in masks:
+        pixels[mask] = (pixels[mask] + np.array(FOUND)) // 2
+    return Image.fromarray(pixels)
+
+
 def with_masks(image: Image.Image, truth: np.ndarray, found: np.ndarray) -> Image.Image:
     """Side by side the image, its mask (H, W) and the one that was found, each class in VOC's colour; void is white."""
     parts = [_tile(part) for part in (image, _coloured(truth), _coloured(found))]

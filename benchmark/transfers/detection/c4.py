@@ -27,7 +27,7 @@ from benchmark.transfers import pictures
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 from benchmark.transfers.detection.detectron2_engine import Detectron2
 from benchmark.transfers.detection.faster_rcnn import FasterRcnn
-from benchmark.transfers.detection.masks import compressed, pasted
+from benchmark.transfers.detection.masks import compressed, decompressed, pasted
 from benchmark.transfers.detection.settings import Detections, Detector, DetectorSettings, Found, Target
 from benchmark.transfers.features import backbone_key, frozen, working_copy
 from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit
@@ -254,5 +254,8 @@ def _picture(test: Annotated, found: list[Detections]) -> bytes:
     for index in pictures.shown(len(test)):
         objects, one = test.annotations[index].boxes, found[index]
         names = [test.classes[label] for label in one.labels]
-        tiles.append(pictures.with_boxes(test.images.open(index), objects, one.boxes, one.scores, names))
+        image = test.images.open(index)
+        sure = one.scores[: len(one.masks)] >= pictures.LEAST_SCORE
+        masks = [decompressed(counts, image.size) for counts, drawn in zip(one.masks, sure, strict=True) if drawn]
+        tiles.append(pictures.with_boxes(pictures.tinted(image, masks), objects, one.boxes, one.scores, names))
     return pictures.sheet(tiles)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +26,7 @@ from benchmark.data.coco import NAME, annotation_file
 from benchmark.data.findings import bad
 from benchmark.transfers.contract import ProtocolCard
 from benchmark.transfers.detection.c4 import Detection, DetectionValues, Task
-from benchmark.transfers.detection.desk import at_scales, departures
+from benchmark.transfers.detection.desk import at_scales, desk_departures
 from benchmark.transfers.detection.settings import TRAINED, Detections
 from benchmark.transfers.training import Course
 
@@ -39,7 +40,7 @@ DESK_STEPS, DESK_CELLS = 800, 8
 Result = dict[str, Any]  # what COCO's format says of one thing found
 
 
-def score(test: Annotated, found: list[Detections]) -> tuple[dict[str, float], dict[str, Any]]:
+def coco_scores(test: Annotated, found: list[Detections]) -> tuple[dict[str, float], dict[str, Any]]:
     """AP, AP50 and AP75 of boxes and of masks, in percent, and each class's."""
     from pycocotools.coco import COCO
 
@@ -49,37 +50,47 @@ def score(test: Annotated, found: list[Detections]) -> tuple[dict[str, float], d
     ids = {image["file_name"]: image["id"] for image in truth.dataset["images"]}
     image_ids = [ids[file.partition("/")[2]] for file in test.images.files]
     metrics: dict[str, float] = {}
-    per_class: dict[str, dict[str, float]] = {name: {} for name in test.classes}
+    per_class: dict[str, dict[str, float]] = {}
     for kind, ending in ENDINGS.items():
-        results = [
-            result
-            for image_id, one, annotation in zip(image_ids, found, test.annotations, strict=True)
-            for result in _results(kind, image_id, one, annotation.size, sorted(truth.getCatIds()))
-        ]
+        results = _results(kind, image_ids, found, test, sorted(truth.getCatIds()))
         precision, summary = _evaluated(kind, truth, results, image_ids)
         if summary[0] < 0:
             raise bad(path, f"no image of {test.images.name} shows an object to be found", test.fix)
         metrics |= {f"{name}{ending}": 100 * value for name, value in zip(AT, summary, strict=True)}
-        for name, points in zip(test.classes, np.moveaxis(precision, 2, 0), strict=True):
-            if points.max() >= 0:  # -1 where the class has no object
-                per_class[name] |= {f"{what}{ending}": 100 * float(points[at].mean()) for what, at in AT.items()}
-    return metrics, {"per_class": {name: values for name, values in per_class.items() if values}}
+        for name, values in _of_each_class(precision, test.classes).items():
+            per_class.setdefault(name, {}).update({f"{what}{ending}": value for what, value in values.items()})
+    return metrics, {"per_class": per_class}
+
+
+def _of_each_class(precision: np.ndarray, classes: Sequence[str]) -> dict[str, dict[str, float]]:
+    """AP, AP50 and AP75 in percent of the classes that have an object; of the others all precisions are -1."""
+    points = dict(zip(classes, np.moveaxis(precision, 2, 0), strict=True))
+    return {
+        name: {what: 100 * float(own[at].mean()) for what, at in AT.items()}
+        for name, own in points.items()
+        if own.max() >= 0
+    }
 
 
 def _results(
-    kind: str, image_id: int, found: Detections, size: tuple[int, int], category_ids: list[int]
+    kind: str, image_ids: Sequence[int], found: list[Detections], test: Annotated, category_ids: Sequence[int]
 ) -> list[Result]:
-    """A mask goes without its box: COCOeval would take the box's area for the mask's."""
-    own: list[Result]
-    if kind == "segm":
-        own = [{"segmentation": {"size": [size[1], size[0]], "counts": counts}} for counts in found.masks]
-    else:
-        corners = found.boxes.astype(float)
-        own = [{"bbox": box} for box in np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]]).tolist()]
-    parts = zip(own, found.labels.tolist(), found.scores.tolist(), strict=True)
-    return [
-        {**one, "image_id": image_id, "category_id": category_ids[label], "score": score} for one, label, score in parts
-    ]
+    results = []
+    for image_id, one, annotation in zip(image_ids, found, test.annotations, strict=True):
+        where = _masks(one, annotation.size) if kind == "segm" else _boxes(one)
+        for place, label, score in zip(where, one.labels.tolist(), one.scores.tolist(), strict=True):
+            results.append({**place, "image_id": image_id, "category_id": category_ids[label], "score": score})
+    return results
+
+
+def _boxes(found: Detections) -> list[Result]:
+    corners = found.boxes.astype(float)
+    return [{"bbox": box} for box in np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]]).tolist()]
+
+
+def _masks(found: Detections, size: tuple[int, int]) -> list[Result]:
+    """Without their boxes, whose area COCOeval would take for the masks'."""
+    return [{"segmentation": {"size": [size[1], size[0]], "counts": counts}} for counts in found.masks]
 
 
 def _evaluated(kind: str, truth: Any, results: list[Result], image_ids: list[int]) -> tuple[np.ndarray, list[float]]:
@@ -128,10 +139,10 @@ coco_det_c4_moco = Detection(
         frozen="nothing: all weights train, BatchNorm in training mode",
         selected="nothing: the last iterate is scored at every scale",
         departures=(
-            *departures(DESK_STEPS, DESK_CELLS),
+            *desk_departures(DESK_STEPS, DESK_CELLS),
             f"desk: masks of {DESK_CELLS}x{DESK_CELLS} cells; statistics are measured again on 20 batches",
         ),
     ),
     at_scales(PAPER, 0, DESK_STEPS, DESK_CELLS),
-    Task(read_instances, _trains, score),
+    Task(read_instances, _trains, coco_scores),
 )

@@ -13,7 +13,7 @@ from benchmark.transfers.training import Course
 STEPS, BATCH, CELLS = 1_100, 4, 4
 
 
-def departures(steps: int = STEPS, cells: int = CELLS) -> tuple[str, ...]:
+def desk_departures(steps: int = STEPS, cells: int = CELLS) -> tuple[str, ...]:
     """What every protocol's card says."""
     return (
         "paper: the images of a step are padded to one size, not two by two",

@@ -44,6 +44,13 @@ def pasted(cells: Tensor, box: Tensor, size: tuple[int, int]) -> np.ndarray:
     return image
 
 
+def decompressed(counts: str, size: tuple[int, int]) -> np.ndarray:
+    """The mask (H, W) bool of an image of (width, height) from its compressed run lengths."""
+    from pycocotools import mask
+
+    return mask.decode({"size": [size[1], size[0]], "counts": counts}).astype(bool)
+
+
 def compressed(image: np.ndarray) -> str:
     """COCO's compressed run lengths of a mask (H, W)."""
     from pycocotools import mask

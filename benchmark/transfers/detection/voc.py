@@ -21,7 +21,7 @@ from benchmark.data.voc import CLASSES
 from benchmark.transfers.contract import ProtocolCard
 from benchmark.transfers.detection.average_precision import THRESHOLDS, average_precisions, eleven_points
 from benchmark.transfers.detection.c4 import Detection, DetectionValues, Task
-from benchmark.transfers.detection.desk import at_scales, departures
+from benchmark.transfers.detection.desk import at_scales, desk_departures
 from benchmark.transfers.detection.settings import FROZEN, TRAINED, Detections
 from benchmark.transfers.training import Course
 
@@ -66,7 +66,7 @@ def _pirl(train: tuple[tuple[str, str], ...], steps: int, drop: int, reported: s
         departures=(
             "paper: one rate for every backbone; two rows of the paper were trained at 0.02",
             "desk: res3 is frozen too",
-            *departures(),
+            *desk_departures(),
         ),
     )
     paper = DetectionValues(
@@ -87,7 +87,7 @@ def _moco() -> Detection:
         datasets=(TRAINVAL07, TRAINVAL12, TEST07),
         frozen="nothing: all weights train, BatchNorm in training mode",
         selected="nothing: the last iterate is scored at every scale",
-        departures=(*departures(), "desk: statistics are measured again on 20 batches"),
+        departures=(*desk_departures(), "desk: statistics are measured again on 20 batches"),
     )
     paper = DetectionValues(
         TRAINED,
