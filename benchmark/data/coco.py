@@ -37,12 +37,11 @@ Fault = Callable[[str], BadData]  # from what is wrong to the error that says wh
 
 @dataclass(frozen=True)
 class Listing:
-    """One annotation file. annotations: by file below `home`, in the order of the file's images; ids: of the images."""
+    """One annotation file. annotations: by file below `home`, in the order of the file's images."""
 
     home: Path
     split: str
     annotations: dict[str, Annotation]
-    ids: dict[str, int]
     classes: tuple[str, ...]
 
     def images(self) -> ImageSet:
@@ -77,8 +76,7 @@ def read_listing(data_root: Path, split: str) -> Listing:
         found[entry["image_id"]].append(_parsed(entry, numbers, sizes[entry["image_id"]], fault))
     annotations = {files[image_id]: _annotation(found[image_id], sizes[image_id]) for image_id in files}
     classes = tuple(str(entry["name"]) for entry in sorted(content["categories"], key=lambda entry: entry["id"]))
-    ids = {file: image_id for image_id, file in files.items()}
-    return Listing(data_root / HOME, split, annotations, ids, classes)
+    return Listing(data_root / HOME, split, annotations, classes)
 
 
 def _fault(where: Path | str, split: str) -> Fault:
