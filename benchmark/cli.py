@@ -484,7 +484,7 @@ def _draw_world(scale: Scale, data: Path | None) -> None:
 @contextmanager
 def _uncollected() -> Iterator[None]:
     """Without the garbage collector: everything that was read is needed to the end, and looking through thousands of
-    records for cycles, over and over, takes a fifth of the time; looking once more as the process ends, another tenth."""
+    records for cycles, over and over, takes a fifth of the time, and once more as the process ends, a tenth."""
     gc.disable()
     try:
         yield

@@ -20,8 +20,8 @@ from benchmark.core.errors import UserError
 from benchmark.gate.check import current_boards
 from benchmark.records.folders import read_published
 from benchmark.records.record import Record
-from benchmark.tables.board import Board, Legend, board
 from benchmark.tables.agreement import rank_agreement
+from benchmark.tables.board import Board, Legend, board
 from benchmark.tables.layout import (
     Column,
     Delta,

@@ -83,7 +83,8 @@ def measured_in(layout: TableLayout, scores: pd.DataFrame) -> tuple[Measured, li
     settings differ. Raises UserError naming a record that lacks a number which the table shows."""
     of_recipes = scores["recipe"].isin([row.recipe for row in layout.rows])
     shown = scores[of_recipes & scores["transfer"].isin([column.transfer for column in layout.columns])]
-    averaged, others = shown[shown["instead"] == ""].sort_values("seed", kind="stable"), shown[shown["instead"] != ""]
+    averaged = shown[shown["instead"] == ""].sort_values("seed", kind="stable")
+    others = shown[shown["instead"] != ""]
     found = {
         (recipe, column.title, Variant(*variant)): Seeds(tuple(seeds["record"]), tuple(seeds["value"]))
         for column in layout.columns
@@ -102,9 +103,9 @@ def _below(column: Column, scores: pd.DataFrame) -> pd.DataFrame:
     ran = scores[scores["transfer"] == column.transfer]
     cells = ran[ran["stage"] == column.stage]
     cells = cells if column.stage else cells[cells["metric"] == column.metric]
-    for place in ran.index.difference(cells.index)[:1]:
-        what = f"{column.stage or column.metric!r}, which table column {column.title!r} shows"
-        raise UserError(f"{ran.loc[[place], 'record'].iloc[0].path}: has no {what}")
+    for record in ran["record"][~ran.index.isin(cells.index)]:
+        wanted = column.stage or column.metric
+        raise UserError(f"{record.path}: has no {wanted!r}, which table column {column.title!r} shows")
     return cells
 
 

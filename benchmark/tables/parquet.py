@@ -39,9 +39,9 @@ def board_frame(board: Board) -> pd.DataFrame:
     kind:                reported, computed (from reported ones), measured, delta (measured less reported) or difference
                          (one row less another).
     scale:               of what was measured; "" for what was reported.
-    value, std, seeds:   the number, of measured ones the mean; their standard deviation, missing with one seed; how many
-                         seeds, 0 if it was not measured here. In the unit of the column, which is % where its title says
-                         nothing else; times in hours.
+    value, std, seeds:   the number, or the mean over seeds; their standard deviation, missing with one; how many seeds,
+                         0 for what was not measured here. In % unless the column's title says otherwise; times that the
+                         source gives in several units, in hours.
     style:               bold, underline or "".
     """
     import pandas as pd  # a third of a second
