@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DTYPES = {
-    **dict.fromkeys(("row", "method", "recipe", "column", "heading", "kind", "scale"), "str"),
+    **dict.fromkeys(("row", "title", "method", "recipe", "column", "heading", "kind", "scale"), "str"),
     "value": "float64",
     "std": "float64",
     "seeds": "int64",
@@ -33,7 +33,8 @@ def parquet_files(boards: Mapping[str, Board], leaderboards: Path = LEADERBOARDS
 def board_frame(board: Board) -> pd.DataFrame:
     """The numbers of a table, a row a number.
 
-    row, method, recipe: the row's title, and its names in the ledger and among the recipes, or "".
+    row, title:          what no other row of the table is called, and what is printed, which two rows may share.
+    method, recipe:      the row's names in the ledger and among the recipes, or "".
     column, heading:     the column's title, and what it is called where it stands: there, two versions of a protocol or
                          two data sets at one scale have different names.
     kind:                reported, computed (from reported ones), measured, delta (measured less reported) or difference
@@ -56,7 +57,8 @@ def _numbers(board: Board) -> Iterator[dict[str, Any]]:
         for head, cell in zip(board.heads, line, strict=True):
             if cell.number is not None:
                 yield {
-                    "row": line[0].text,
+                    "row": row.key if row else line[0].text,
+                    "title": line[0].text,
                     "method": row.method if row else "",
                     "recipe": row.recipe if row else "",
                     "column": head.column,
