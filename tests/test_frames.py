@@ -47,11 +47,13 @@ def test_every_published_score_is_there_once():
 
 def test_columns_have_their_types_whatever_is_known(tmp_path: Path):
     bare = a_record(origin={}, versions={}, transfer_data={})
-    for found in (frame(), frame_of([bare]), frame_of([]), frame(tmp_path)):
+    strange = a_record(origin={"num_images": "many", "world_size": 1.5, "data": ["d"], "made_by": {"threads": True}})
+    for found in (frame(), frame_of([bare]), frame_of([strange]), frame_of([]), frame(tmp_path)):
         assert {name: str(dtype) for name, dtype in found.dtypes.items()} == COLUMNS
     row = frame_of([bare]).iloc[0]
     assert (row["torch"], row["pretrain_commit"], row["transfer_data"]) == ("", "", "")
-    assert row[["pretrain_images", "pretrain_threads", "pretrain_processes"]].isna().all()
+    for one in (bare, strange):
+        assert frame_of([one])[["pretrain_images", "pretrain_threads", "pretrain_processes"]].isna().all(axis=None)
 
 
 def test_a_record_says_what_the_frame_says_of_it():

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+LEADERBOARDS = REPOSITORY / "leaderboards"
 CODE = ("benchmark", "recipes", "pyproject.toml")  # what a "+dirty" commit is dirty in
 
 

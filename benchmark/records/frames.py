@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import UserError
-from benchmark.core.provenance import REPOSITORY
+from benchmark.core.provenance import LEADERBOARDS
 from benchmark.records.folders import read_published, read_runs
 from benchmark.records.record import Record
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PUBLISHED = REPOSITORY / "leaderboards" / "measured"
 COLUMNS = {  # what `frame` describes; Int64 is the integer that may be missing
     "scale": "str",
     "recipe": "str",
@@ -46,7 +45,7 @@ COLUMNS = {  # what `frame` describes; Int64 is the integer that may be missing
 SCORE = ("metric", "stage", "value")
 
 
-def frame(folder: Path | str = PUBLISHED) -> pd.DataFrame:
+def frame(folder: Path | str = LEADERBOARDS / "measured") -> pd.DataFrame:
     """Every score of the published records, or of those in another folder: leaderboards/measured or a folder of runs.
 
     One row for each metric of each record, and one for each stage where the transfer scored several. Texts are "" and
@@ -81,7 +80,7 @@ def frame_of(records: Iterable[Record]) -> pd.DataFrame:
     scores = [(place, *score) for place, record in enumerate(records) for score in _scores(record)]
     of_records = pd.DataFrame([_about(record) for record in records], columns=[c for c in COLUMNS if c not in SCORE])
     of_scores = pd.DataFrame(scores, columns=["place", *SCORE]).set_index("place")
-    return of_records.join(of_scores, how="left").rename_axis(None)[list(COLUMNS)].astype(COLUMNS)
+    return of_records.join(of_scores).rename_axis(None)[list(COLUMNS)].astype(COLUMNS)
 
 
 def _scores(record: Record) -> Iterator[tuple[str, str, float]]:
@@ -104,9 +103,14 @@ def _about(record: Record) -> dict[str, Any]:
         "torch": record.versions.get("torch", ""),
         "pretrain_data": origin.get("data", ""),
         "pretrain_fingerprint": origin.get("data_fingerprint", ""),
-        "pretrain_images": origin.get("num_images"),
+        "pretrain_images": _whole(origin.get("num_images")),
         "pretrain_commit": made_by.get("commit", ""),
         "pretrain_device": made_by.get("device", ""),
-        "pretrain_threads": made_by.get("threads"),
-        "pretrain_processes": origin.get("world_size"),
+        "pretrain_threads": _whole(made_by.get("threads")),
+        "pretrain_processes": _whole(origin.get("world_size")),
     }
+
+
+def _whole(value: Any) -> int | None:
+    """What a backbone file says of itself may be anything."""
+    return value if type(value) is int else None

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import UserError
-from benchmark.core.provenance import REPOSITORY
+from benchmark.core.provenance import LEADERBOARDS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LEADERBOARDS = REPOSITORY / "leaderboards"
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 EVIDENCE = {
     "paper or official repository text",
