@@ -88,6 +88,7 @@ def measured_in(layout: TableLayout, scores: pd.DataFrame) -> tuple[Measured, li
     found = {
         (recipe, column.title, Variant(*variant)): Seeds(tuple(seeds["record"]), tuple(seeds["value"]))
         for column in layout.columns
+        if column.transfer
         for (recipe, *variant), seeds in _below(column, averaged).groupby(["recipe", *VARIANT])
     }
     left_out = [
