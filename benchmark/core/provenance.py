@@ -10,6 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+_CARRIED = REPOSITORY / "benchmark" / "leaderboards"  # by the wheel; a clone has none there
+IS_INSTALLED = _CARRIED.is_dir()
+LEADERBOARDS = _CARRIED if IS_INSTALLED else REPOSITORY / "leaderboards"
 CODE = ("benchmark", "recipes", "pyproject.toml")  # what a "+dirty" commit is dirty in
 
 

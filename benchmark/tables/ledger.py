@@ -11,16 +11,16 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import UserError
-from benchmark.core.provenance import REPOSITORY
+from benchmark.core.provenance import IS_INSTALLED, LEADERBOARDS
 
-_CARRIED = REPOSITORY / "benchmark" / "leaderboards"  # by the wheel; a clone has none there
-IS_INSTALLED = _CARRIED.is_dir()
-LEADERBOARDS = _CARRIED if IS_INSTALLED else REPOSITORY / "leaderboards"
+if TYPE_CHECKING:
+    import pandas as pd
+
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 EVIDENCE = {
     "paper or official repository text",
@@ -158,6 +158,29 @@ def read_ledger(leaderboards: Path = LEADERBOARDS) -> dict[str, list[Reported]]:
         for number, fault in _faults(ledger[path.stem], names):
             raise UserError(f"{path}, line {number}: {fault}")
     return ledger
+
+
+def ledger_frame(leaderboards: Path = LEADERBOARDS) -> pd.DataFrame:
+    """Every reported number as a tidy table, a row a number; "" where the paper does not say.
+
+    source:         which paper, by its key in sources.csv.
+    method, backbone, pretrain_data, transfer, metric: by their canonical names, which names.csv explains.
+    protocol:       the transfer here that follows the same protocol, where one does.
+    setting, table: which of the paper's settings, and where the number stands.
+    value, unit:    the number, and what it is in: %, M (millions), hours, days ...
+    printed:        the number as the paper prints it.
+    evidence, verified, measured_by, note: who has seen it and where, and who measured it.
+
+    Raises UserError as `read_ledger` does.
+    """
+    import pandas as pd  # a third of a second
+
+    lines = [
+        {"source": source, **asdict(line), "printed": line.value, "verified": line.verified}
+        for source, lines in read_ledger(leaderboards).items()
+        for line in lines
+    ]
+    return pd.DataFrame(lines).astype({"value": "float64"})
 
 
 def _faults(lines: list[Reported], names: Names) -> Iterator[tuple[int, str]]:
