@@ -1,6 +1,9 @@
-"""Random initialisation: the floor of every table, and the reference that shows how much a protocol itself learns.
+"""Random initialisation: the floor of every table, and a measure of how much a protocol learns by itself.
 
-He et al., "Delving Deep into Rectifiers", ICCV 2015, arXiv:1502.01852 (the initialisation). Nothing is trained.
+He et al., "Delving Deep into Rectifiers", ICCV 2015, arXiv:1502.01852, for the initialisation. Nothing is trained.
+
+Departures:
+- Papers rarely say how their random network was initialised. Ours follows He et al.
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def parts(self, stage: str) -> tuple[nn.Module, ...]:
-        """The modules that in turn make the stage's map of the one before it. Protocols that take a network apart need
-        them: some stages frozen, the last one dilated or run on regions."""
+        """The modules that, one after the other, make the stage's map from the map before it. Protocols need them that
+        take a network apart, to freeze some stages, dilate the last one or run it on regions."""
         raise UserError(f"{type(self).__name__} cannot be taken apart by stages; this protocol needs a ResNet")
 
     def forward(self, x: Tensor) -> Tensor:

@@ -45,6 +45,10 @@ class ResNet(Architecture):
         if not 0 < self.width < math.inf:
             raise UserError(f"ResNet: width must be more than 0, not {self.width!r}")
 
+    @property
+    def title(self) -> str:
+        return f"ResNet-{self.depth}"
+
     def build(self, spec: InputSpec) -> ResidualNetwork:
         return ResidualNetwork(self, spec)
 

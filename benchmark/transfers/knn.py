@@ -61,8 +61,8 @@ knn_imagenet_wu = NearestNeighbours(
         frozen="everything, BatchNorm's running statistics too",
         selected="nothing",
         departures=(
-            "every scale: the backbone's averaged last stage; its file has no 128-d head",
-            "every scale: training features computed anew, without augmentation, instead of a memory bank",
+            "every scale: features are the backbone's averaged last stage; its file has no 128-dimensional head",
+            "every scale: training features are computed anew, without augmentation; the paper takes its memory bank",
         ),
     )
 )

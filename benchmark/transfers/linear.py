@@ -246,11 +246,11 @@ CHOSEN_ON_HELD_OUT = (
 )
 DEPARTURES = (
     "desk: four fifths of the training images train, the last fifth chooses",
-    "desk: 40 epochs in batches of 64, the rate falling at the same fractions",
+    "desk: 40 epochs in batches of 64, with the rate dropping at the same fractions of the training",
     "desk: eight augmented views of each image, used in turn, instead of a new one in every epoch",
     "desk: the last iterate is scored",
 )
-WEIGHT_DECAYS = "desk: three weight decays, since 2,000 images need another than a million"
+WEIGHT_DECAYS = "desk: one of three weight decays is chosen, since 2,000 images need another than a million"
 
 
 def _course(epochs: float, batch_size: int, *drops: float) -> Course:
@@ -281,8 +281,9 @@ def _pirl(dataset: str, epochs: float, reported: str) -> LinearTransfer:
         frozen="everything, BatchNorm's running statistics too",
         selected=CHOSEN_ON_TEST.format("") + CHOSEN_ON_HELD_OUT.format("stage and weight decay"),
         departures=(
-            "paper: Nesterov momentum, as VISSL has it; the paper does not say",
-            "paper: BatchNorm has no scale and shift (Goyal et al.); VISSL's does",
+            "paper: Nesterov momentum, as in VISSL; the paper does not mention it",
+            "paper: the rate drops twice, as the paper says; VISSL's drops three times",
+            "paper: BatchNorm has no scale and shift, as in Goyal et al.; VISSL's learns them",
             *DEPARTURES,
             WEIGHT_DECAYS,
         ),
@@ -332,7 +333,10 @@ def _moco() -> LinearTransfer:
         frozen="everything, BatchNorm's running statistics too",
         selected="paper: the best epoch, on the test images, as the released code prints it. "
         + CHOSEN_ON_HELD_OUT.format("the rate"),
-        departures=(*DEPARTURES, "desk: rates of 30, 3 and 0.3, since features of another width have another size"),
+        departures=(
+            *DEPARTURES,
+            "desk: the rate is one of 30, 3 and 0.3, since features of another width have another size",
+        ),
     )
     paper = Probe(
         taps="average",

@@ -117,8 +117,9 @@ def _pirl(percent: int, reported: str, desk_epochs: float) -> SemiSupervised:
         frozen="nothing: all weights train, BatchNorm in training mode",
         selected="nothing: the last iterate is scored at every scale",
         departures=(
-            f"desk: batch {DESK_BATCH}; {desk_epochs:g} epochs, the rate falling at the same fractions of them",
-            "paper: no weight decay and Nesterov momentum, as VISSL has it; the papers do not say",
+            "paper: no weight decay and Nesterov momentum, as in VISSL; the papers do not say",
+            "paper: the labelled images are not PIRL's, whose list was never published",
+            f"desk: batches of {DESK_BATCH}; {desk_epochs:g} epochs, the rate dropping at the same fractions of them",
         ),
     )
     courses: dict[Scale, Course] = {
