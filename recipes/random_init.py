@@ -1,15 +1,17 @@
 """Random initialisation: the floor of every table, and the reference that shows how much a protocol itself learns.
 
-He et al., "Delving Deep into Rectifiers", ICCV 2015, arXiv:1502.01852 (the initialisation). Nothing is trained.
+Nothing is trained. The ResNet starts as in He et al., "Delving Deep into Rectifiers", ICCV 2015, arXiv:1502.01852; the
+AlexNet is RotNet's and starts as its authors' does.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL.Image import Image
 from torch import Tensor
 
+from benchmark.backbones.alexnet import ROTNET
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
 from benchmark.method import Method
@@ -38,3 +40,5 @@ random_init = Recipe(
     schedule=Constant(),
     desk=DESK_NETWORK,
 )
+
+random_init_alexnet = replace(random_init, title="Random initialisation, AlexNet", backbone=ROTNET)

@@ -26,6 +26,8 @@ class ProtocolCard:
     metrics:  metric -> unit, the headline first, e.g. {"top1": "%"}.
     higher_is_better: direction of the headline metric.
     datasets: (name, split) pairs the transfer reads, as open_dataset takes them.
+    takes:    the architectures (benchmark.backbones) whose stages it is made for; all others are refused. Empty: any,
+              as it looks at the backbone's output alone.
     lists:    files below the data root that say which of those images are read, where they are there; a number on one
               list is another number than one on another list, or without.
     frozen:   what of the backbone does not train.
@@ -41,9 +43,16 @@ class ProtocolCard:
     datasets: tuple[tuple[str, str], ...]
     frozen: str
     selected: str
+    takes: tuple[str, ...] = ()
     lists: tuple[str, ...] = ()
     higher_is_better: bool = True
     departures: tuple[str, ...] = ()
+
+    def refusal(self, architecture: str) -> str:
+        """Why it cannot score such a backbone; empty where it can."""
+        if not self.takes or architecture in self.takes:
+            return ""
+        return f"{self.id} is made for the stages of {' or '.join(self.takes)}, not of {architecture}"
 
 
 @dataclass(frozen=True)
