@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmark.backbones import build_backbone
-from benchmark.backbones.contract import Backbone, InputSpec, Stage
+from benchmark.backbones.contract import Backbone, Stage
+from benchmark.backbones.resnet import ResNet
 from benchmark.data.datasets import open_dataset
 from benchmark.data.loader import Views
-from benchmark.recipe.contract import Architecture
+from benchmark.recipe.inputs import RGB, InputSpec
 from benchmark.toyland import build_world
 from benchmark.transfers import features
 from benchmark.transfers.contract import Context
@@ -42,7 +42,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def backbone() -> Backbone:
     torch.manual_seed(0)
-    return build_backbone(Architecture("resnet50", width=0.0625), InputSpec(32)).eval()
+    return ResNet(width=0.0625).build(InputSpec(32)).eval()
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_features_are_the_backbones_own(backbone: Backbone, context: Context):
     view = centre_crop(32)
     found = extract(backbone, images, view, (*stage_taps(backbone), last_average(backbone)), context)
     assert list(found) == ["conv1", "res2", "res3", "res4", "res5", "res5_average"]
-    x = backbone.input.normalize(torch.stack([view(images.open(i))["image"] for i in range(len(images))]))
+    x = backbone.input.prepare(torch.stack([view(images.open(i))["image"] for i in range(len(images))]))
     with torch.no_grad():
         maps, average = backbone.forward_stages(x), backbone(x)
     for name, stage in backbone.stages.items():
@@ -181,7 +181,7 @@ def test_another_backbone_view_or_set_is_extracted_anew(backbone: Backbone, cont
     assert files(backbone, centre_crop(32), images) == 1
     assert files(backbone, squash(32), images) == 2
     assert files(backbone, centre_crop(32), images.subset([0, 1], "two")) == 3
-    backbone.input = InputSpec(32, mean=(0.5, 0.5, 0.5))
+    backbone.input = InputSpec(32, RGB(mean=(0.5, 0.5, 0.5)))
     assert files(backbone, centre_crop(32), images) == 4
     backbone.bn1.running_mean += 1  # type: ignore[union-attr, operator]
     assert files(backbone, centre_crop(32), images) == 5
