@@ -37,7 +37,7 @@ from benchmark.runs.run import Run
 from benchmark.toyland import build_world
 from benchmark.transfers import find_transfers, linear, pictures, training, voc_svm
 from benchmark.transfers.contract import Context, Scores, Transfer
-from benchmark.transfers.features import NotFrozenError, extract, stage_taps, state_hash
+from benchmark.transfers.features import GOYAL_TAPS, NotFrozenError, extract, state_hash
 from benchmark.transfers.linear import LinearTransfer
 from benchmark.transfers.metrics import area_ap
 from benchmark.transfers.preprocessing import squash
@@ -250,7 +250,7 @@ def test_the_voc_map_is_that_of_a_plain_script(world: Path, tmp_path: Path):
     assert train.labels is not None
     assert test.labels is not None
     stage, scored = found.detail["selected"]["stage"], found.detail["per_class"]
-    x, x_test = (extract(backbone, images, squash(32), stage_taps(backbone), here)[stage] for images in (train, test))
+    x, x_test = (extract(backbone, images, squash(32), GOYAL_TAPS, here)[stage] for images in (train, test))
     enough = [
         c for c, name in enumerate(train.classes) if name in scored[stage] and (train.labels[:, c] == 1).sum() >= 3
     ]
