@@ -81,10 +81,13 @@ def list_(recipes_dir: RecipesFlag = None, transfers_dir: TransfersFlag = None) 
         for name, r in all_recipes(recipes_dir).items()
     ]
     cards = [transfer.card for transfer in find_transfers(transfers_dir).values()]
-    transfers = [(card.id, f"v{card.version}", card.title, ", ".join(card.metrics)) for card in cards]
+    transfers = [
+        (card.id, f"v{card.version}", card.title, ", ".join(card.takes) or "any", ", ".join(card.metrics))
+        for card in cards
+    ]
     print(tabulate(recipes, headers=("recipe", "what", "pretraining"), tablefmt="simple"))
     print()
-    print(tabulate(transfers, headers=("transfer", "", "what", "scores"), tablefmt="simple"))
+    print(tabulate(transfers, headers=("transfer", "", "what", "backbone", "scores"), tablefmt="simple"))
     return 0
 
 
@@ -202,7 +205,7 @@ def transfer(
     from benchmark.runs.current import is_scored
     from benchmark.runs.naming import require_backbone
     from benchmark.runs.run import Run
-    from benchmark.runs.scoring import score
+    from benchmark.runs.scoring import refusal, score
     from benchmark.transfers import find_transfers
 
     _in_range("--seed", seed, 0, MOST_SEED)
@@ -213,6 +216,8 @@ def transfer(
     machine = _machine(device, workers)
     run = Run(recipe, scale, seed, _data_root(scale, data), runs)
     require_backbone(run)
+    if reasons := [why for one in chosen if (why := refusal(one, run))]:  # before the first takes its time
+        raise UserError(f"{run.backbone}: {'; '.join(reasons)}; `sslbench list` shows what each transfer takes")
     _draw_world(scale, data)
     for one in chosen:
         if not is_scored(one, run, engine):
@@ -254,7 +259,8 @@ def reproduce(
     layouts = read_layouts()
     chosen = select(layouts, recipes, tables_of)
     # what was asked for first: it takes longer than the reference rows, which then go beside it
-    names = list(dict.fromkeys([*recipes, *(recipes_of(chosen) if tables_of else ()), *layouts[0].references]))
+    references = [name for one in chosen for name in one.references]
+    names = list(dict.fromkeys([*recipes, *(recipes_of(chosen) if tables_of else ()), *references]))
     root, tables_file = _data_root(scale, data), runs / scale / "tables.md"
     outputs = [runs / scale / name / f"seed{seed}" for name in names for seed in seeds]
     sources = [OWN, *(folder for folder in (recipes_dir, transfers_dir) if folder)]

@@ -202,9 +202,9 @@ def test_list_shows_recipes_and_transfers(capsys: pytest.CaptureFixture[str]):
 
 
 def test_plan_of_changed_settings(capsys: pytest.CaptureFixture[str]):
-    line = ["plan", "supervised", "--num-images", "100", "--scale", "smoke", "--recipe.method.classes", "7"]
+    line = ["plan", "supervised", "--num-images", "100", "--scale", "smoke", "--recipe.backbone.depth", "101"]
     assert run(*line) == 0
-    assert "method.classes  7" in capsys.readouterr().out
+    assert "backbone.depth  101" in capsys.readouterr().out
 
 
 def test_tables_at_paper_scale_need_no_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmark.backbones import build_backbone
-from benchmark.backbones.contract import Backbone, InputSpec
+from benchmark.backbones.contract import Backbone
+from benchmark.backbones.resnet import ResNet
 from benchmark.core.optimisation import SGD, Epochs, Milestones, Steps
 from benchmark.core.plain import as_plain
 from benchmark.data.annotation import Annotated, Annotation
 from benchmark.data.image_set import ImageSet
 from benchmark.data.voc import CLASSES
-from benchmark.recipe.contract import Architecture
+from benchmark.recipe.inputs import InputSpec
 from benchmark.transfers import find_transfers
 from benchmark.transfers.contract import Context
 from benchmark.transfers.detection import c4
@@ -80,7 +80,7 @@ def test_images_get_the_size_that_detectron2_gives_them(size: tuple[int, int], s
 
 def small(norm: str = "batch") -> Backbone:
     torch.manual_seed(0)
-    return build_backbone(Architecture("resnet50", width=0.0625, norm=norm), InputSpec(32))  # type: ignore[arg-type]
+    return ResNet(width=0.0625, norm=norm).build(InputSpec(32))  # type: ignore[arg-type]
 
 
 def detector(settings: DetectorSettings) -> FasterRcnn:

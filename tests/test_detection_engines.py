@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
-from benchmark.backbones import build_backbone
-from benchmark.backbones.contract import Backbone, InputSpec
+from benchmark.backbones.contract import Backbone
+from benchmark.backbones.resnet import ResNet
 from benchmark.core.errors import UserError
 from benchmark.core.optimisation import SGD
-from benchmark.recipe.contract import Architecture
+from benchmark.recipe.inputs import InputSpec
 from benchmark.toyland import build_world
 from benchmark.transfers import find_transfers, training
 from benchmark.transfers.contract import Context
@@ -36,7 +36,7 @@ SETTINGS = {"pirl": FROZEN, "moco": TRAINED, "coco": replace(TRAINED, mask_chann
 def backbone(width: float = 0.125) -> Backbone:
     """With statistics, scales and shifts that are no network's first ones."""
     torch.manual_seed(0)
-    built = build_backbone(Architecture("resnet50", width=width), InputSpec(64))
+    built = ResNet(width=width).build(InputSpec(64))
     unsettle(built)
     return built
 
@@ -172,7 +172,7 @@ def test_a_paper_sized_backbone_loads_with_no_key_missing_or_over():
 
 @needs_detectron2
 def test_a_backbone_of_another_kind_is_an_error():
-    group = build_backbone(Architecture("resnet50", width=0.25, norm="group"), InputSpec(64))
+    group = ResNet(width=0.25, norm="group").build(InputSpec(64))
     with pytest.raises(UserError, match="does not fit detectron2"):
         Detectron2(group, CLASSES, TRAINED, seed=0)
 

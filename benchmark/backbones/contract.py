@@ -39,7 +39,7 @@ class Backbone(nn.Module):
         return self.stages[self.output].channels
 
     def forward_stages(self, x: Tensor, upto: str | None = None) -> dict[str, Tensor]:
-        """x (B, input.channels, H, W), as `input` says -> name -> (B, channels, H / stride, W / stride), a vector
+        """x (B, input.channels, H, W), as `input` says -> name -> (B, channels, about H / stride, W / stride), a vector
         (B, channels). Stops after `upto`."""
         raise NotImplementedError
 

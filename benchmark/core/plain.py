@@ -108,8 +108,11 @@ def from_plain(plain: Any, known: Mapping[str, type]) -> Any:
     inner = {key: from_plain(value, known) for key, value in plain.items() if key != "is"}
     if "is" not in plain:
         return inner
-    if (name := plain["is"]) not in known:
+    if (name := str(plain["is"])) not in known:
         raise UserError(f"there is no {name!r}; there are: {', '.join(sorted(known))}")
+    # a default in place of what was not written down would be a guess
+    if missing := [f.name for f in fields(known[name]) if f.metadata.get("resolved", True) and f.name not in inner]:
+        raise UserError(f"{name} lacks {', '.join(missing)}")
     try:
         value = known[name](**inner)
     except TypeError as error:

@@ -25,7 +25,7 @@ from benchmark.core.optimisation import Cosine, Milestones, Schedule
 from benchmark.core.plain import on_one_line
 from benchmark.data.batch import Batch
 from benchmark.data.datasets import DATASETS
-from benchmark.engine.feed import sampled, together
+from benchmark.engine.feed import sampled, with_pools
 from benchmark.engine.train import build_method
 from benchmark.method import Method
 from benchmark.recipe.catalogue import get_recipe
@@ -90,23 +90,20 @@ def _aligned(lines: list[Line]) -> str:
 
 def _given(recipe: Recipe, scale: Scale, num_images: int | None, data: Path | None) -> tuple[Given, str]:
     """(what the method is built from, where the number of images comes from)."""
-    known = {name: _known(pool, scale, data) for name, pool in recipe.pools.items()}
+    # with a number given, a run can be planned before its data is there
+    root = data or (Path("data", scale) if scale != "paper" and num_images is None else None)
+    known = {name: _known(pool, root) for name, pool in recipe.pools.items()}
     first, pool = next(iter(known)), next(iter(recipe.pools.values()))
-    source = f"{pool.dataset}/{pool.split}" + (
-        f" in {data or Path('data', scale)}" if _lies(scale, data) else ", complete"
-    )
+    source = f"{pool.dataset}/{pool.split}" + (f" in {root}" if root else ", complete")
     if num_images is not None:
         known[first], source = replace(known[first], num_images=num_images), "as given"
     return Given(known[first].num_images, known[first].num_classes, known, _before(recipe, scale)), source
 
 
-def _lies(scale: Scale, data: Path | None) -> bool:
-    return data is not None or scale != "paper"
-
-
-def _known(pool: Pool, scale: Scale, data: Path | None) -> Known:
-    if _lies(scale, data):
-        images = pool_images(pool, data or Path("data", scale), seed=0)
+def _known(pool: Pool, root: Path | None) -> Known:
+    """Of the images that lie in `root`, or of the complete dataset."""
+    if root:
+        images = pool_images(pool, root, seed=0)
         return Known(len(images), len(images.classes) if pool.labels else 0)
     if pool.dataset not in DATASETS:
         raise UserError(f"there is no dataset {pool.dataset!r}; known: {', '.join(DATASETS)}")
@@ -306,7 +303,7 @@ def _blank_batch(recipe: Recipe, share: int) -> Batch:
         stacked = {key: torch.zeros((rows, *view.shape), dtype=view.dtype) for key, view in views.items()}
         index = torch.arange(rows)
         found[name] = Batch(stacked, index, seed=0, labels=torch.zeros_like(index) if pool.labels else None)
-    return together(found, first)
+    return with_pools(found, first)
 
 
 def _desk_against_paper(recipe: Recipe) -> str:

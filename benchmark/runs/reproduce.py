@@ -19,7 +19,7 @@ from benchmark.records.folders import read_runs
 from benchmark.records.record import Record
 from benchmark.runs.current import is_pretrained, is_scored
 from benchmark.runs.run import Run, pretraining_images
-from benchmark.runs.scoring import clear_workspace, score
+from benchmark.runs.scoring import clear_workspace, refusal, score
 from benchmark.runs.side_by_side import side_by_side
 from benchmark.tables.measured import collect
 from benchmark.tables.pages import in_no_table, render, shown_records
@@ -58,6 +58,10 @@ class StepLog:
         self.seconds[title] = time.monotonic() - began
         print(f"{mark}: {self.seconds[title]:.0f} s", flush=True)
         return True
+
+    def leave(self, what: str, because: str) -> None:
+        """What was never to be done is no failure."""
+        print(f"{self._next(what)[1]}: left out, {because}", flush=True)
 
     def skip(self, what: str, because: str) -> None:
         title, mark = self._next(what)
@@ -104,6 +108,9 @@ class RowWork:
             title, transfer = f"transfer to {name}", known[name]
             if not there:
                 steps.skip(title, "there is no backbone")
+                continue
+            if why := refusal(transfer, run):
+                steps.leave(title, why)
                 continue
             action = partial(score, transfer, run, self.machine)
             scored.append(steps.take(title, partial(is_scored, transfer, run), action))

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from benchmark.backbones.weights import load_backbone
+from benchmark.backbones.weights import load_backbone, read_facts
 from benchmark.core import distributed
 from benchmark.core.errors import UserError
 from benchmark.core.files import write_whole
@@ -29,13 +29,16 @@ from benchmark.transfers.contract import Context, Transfer
 def score(transfer: Transfer, run: Run, machine: Machine, engine: str | None = None) -> Record:
     """Run the transfer on the run's backbone and write its record, its picture and the run's report.
 
-    Raises UserError for a folder in use, a full disk, a backbone that does not load strictly, data that is missing, or
-    a metric that is not on the card or not finite. What was done until then is kept, and the next call goes on there.
+    Raises UserError for a protocol that does not take such a backbone, a folder in use, a full disk, a backbone that
+    does not load strictly, data that is missing, or a metric that is not on the card or not finite. What was done until
+    then is kept, and the next call goes on there.
     """
     started = time.monotonic()
     card = transfer.card
     if distributed.world_size() > 1:
         raise UserError("transfers run in one process; start them without torchrun")
+    if why := refusal(transfer, run):
+        raise UserError(f"{run.backbone}: {why}; `sslbench list` shows what each transfer takes")
     with locked(run.folder), _display(f"{run.name} seed {run.seed}  {card.id}") as report:
         backbone, facts = load_backbone(run.backbone)
         now = transfer_now(transfer, run, engine)
@@ -83,6 +86,12 @@ def score(transfer: Transfer, run: Run, machine: Machine, engine: str | None = N
         for checkpoint in run.workspace.glob(f"{card.id}-*"):  # only now: a record that cannot be written is not lost
             checkpoint.unlink()
     return record
+
+
+def refusal(transfer: Transfer, run: Run) -> str:
+    """Why the protocol cannot score the run's backbone; empty where it can. The file says what it holds, which need not
+    be what the recipe names: a method may export another network."""
+    return transfer.card.refusal(read_facts(run.backbone)["architecture"]["is"])
 
 
 def clear_workspace(run: Run) -> None:

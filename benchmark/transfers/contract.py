@@ -27,6 +27,8 @@ class ProtocolCard:
     metrics:  metric -> unit, with the headline first, for example {"top1": "%"}.
     higher_is_better: for the headline metric.
     datasets: (name, split) pairs that the transfer reads, as open_dataset takes them.
+    takes:    the architectures (benchmark.backbones) whose stages it is made for; it refuses all others. Empty:
+              any, since it looks at the backbone's output alone.
     lists:    files below the data root that, if they exist, say which of those images are read. Numbers on different
               lists, or without a list, are different numbers.
     frozen:   which part of the backbone does not train.
@@ -43,9 +45,16 @@ class ProtocolCard:
     datasets: tuple[tuple[str, str], ...]
     frozen: str
     selected: str
+    takes: tuple[str, ...] = ()
     lists: tuple[str, ...] = ()
     higher_is_better: bool = True
     departures: tuple[str, ...] = ()
+
+    def refusal(self, architecture: str) -> str:
+        """Why it cannot score such a backbone; empty where it can."""
+        if not self.takes or architecture in self.takes:
+            return ""
+        return f"{self.id} is made for the stages of {' or '.join(self.takes)}, not of {architecture}"
 
 
 @dataclass(frozen=True)

@@ -43,12 +43,12 @@ def _course(epochs: float, batch_size: int) -> Course:
 
 
 class Classifier(nn.Module):
-    """The backbone's averaged last stage, and a linear classifier on it."""
+    """The backbone, and a linear classifier on its output."""
 
     def __init__(self, backbone: Backbone, num_classes: int, seed: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = nn.Linear(backbone.stages[next(reversed(backbone.stages))].channels, num_classes)
+        self.head = nn.Linear(backbone.out_channels, num_classes)
         generator = torch.Generator().manual_seed(mix(seed, Stream.FINE_TUNED_HEAD))
         nn.init.normal_(self.head.weight, std=0.01, generator=generator)  # VISSL
         nn.init.zeros_(self.head.bias)

@@ -136,6 +136,7 @@ coco_det_c4_moco = Detection(
         citation="He et al., CVPR 2020, arXiv:1911.05722, section 4.2.2; 40.7 AP of boxes, 35.4 of masks (2x schedule)",
         metrics=dict.fromkeys((f"{name}{ending}" for ending in ENDINGS.values() for name in AT), "%"),
         datasets=((NAME, "train"), (NAME, "val")),
+        takes=("ResNet",),
         frozen="nothing: all weights train, BatchNorm in training mode",
         selected="nothing: the last iterate is scored at every scale",
         departures=(

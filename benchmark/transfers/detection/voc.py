@@ -61,6 +61,7 @@ def _pirl(train: tuple[tuple[str, str], ...], steps: int, drop: int, reported: s
         citation=f"Misra & van der Maaten, CVPR 2020, arXiv:1912.01991, section 3.1, supplement B; {reported}",
         metrics=METRICS,
         datasets=(*train, TEST07),
+        takes=("ResNet",),
         frozen="paper: conv1, res2 and every BatchNorm; the rest trains",
         selected="nothing: the last iterate is scored at every scale",
         departures=(
@@ -88,6 +89,7 @@ def _moco() -> Detection:
         citation="He et al., CVPR 2020, arXiv:1911.05722, section 4.2.1; 55.9 AP, 81.5 AP50, 62.6 AP75",
         metrics=METRICS,
         datasets=(TRAINVAL07, TRAINVAL12, TEST07),
+        takes=("ResNet",),
         frozen="nothing: all weights train, BatchNorm in training mode",
         selected="nothing: the last iterate is scored at every scale",
         departures=(

@@ -253,6 +253,7 @@ CARD = ProtocolCard(
     citation="He et al., CVPR 2020, arXiv:1911.05722, appendix A.5; 72.5 mIoU",
     metrics={"miou": "%"},
     datasets=(("voc2012", "trainval"), ("voc2012", "val")),
+    takes=("ResNet",),
     frozen="paper: nothing: all weights train, BatchNorm in training mode",
     selected="nothing: the last iterate is scored at every scale",
     departures=(
