@@ -1,8 +1,8 @@
 """RotNet: learning by predicting how an image was rotated, with AlexNet as in the paper.
 
 Gidaris, Singh & Komodakis, "Unsupervised Representation Learning by Predicting Image Rotations", ICLR 2018,
-arXiv:1803.07728. What the paper leaves open is as in the authors' gidariss/FeatureLearningRotNet. The ResNet-50 of later
-papers is in recipes/rotation.py.
+arXiv:1803.07728. What the paper leaves open is as in the authors' gidariss/FeatureLearningRotNet. The ResNet-50 of
+later papers is in recipes/rotation.py.
 
 A network that can tell by how many quarter turns a photograph was rotated must know which way up its objects stand. All
 four rotations of an image stand in one batch, so that nothing but the turn tells them apart:

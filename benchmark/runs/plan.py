@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
-from benchmark.core.optimisation import Cosine, Milestones, Schedule
+from benchmark.core.optimisation import Cosine, Milestones, Schedule, WarmupCosine
 from benchmark.core.plain import on_one_line
 from benchmark.data.batch import Batch
 from benchmark.data.datasets import DATASETS
@@ -142,8 +142,8 @@ def _rate_lines(recipe: Recipe, total: int, steps_per_epoch: int) -> Iterator[Li
 
 
 def _setting_lines(recipe: Recipe) -> Iterator[Line]:
-    """Every value of the method, the backbone and the optimizers, with the flag that changes it."""
-    parts = {"method": recipe.method, "backbone": recipe.backbone}
+    """Every value of the method, its input, the backbone and the optimizers, with the flag that changes it."""
+    parts = {"method": recipe.method, "input": recipe.input, "backbone": recipe.backbone}
     parts |= {f"optimizers.{player}": optimizer for player, optimizer in recipe.optimizers.items()}
     for part, values in parts.items():
         for name, value in vars(values).items():
@@ -159,8 +159,10 @@ def _milestones(schedule: Schedule, total: int, steps_per_epoch: int) -> list[tu
         points.append((schedule.warmup.span.steps(steps_per_epoch, total), "warm-up ends"))
     if isinstance(schedule, Milestones):
         points += [(at.steps(steps_per_epoch, total), f"dropped by {schedule.gamma:g}") for at in schedule.at]
-    if isinstance(schedule, Cosine):
-        points += [(round(part * (total - 1)), f"{part:.0%} of the cosine") for part in (0, 0.25, 0.5, 0.75)]
+    if isinstance(schedule, Cosine | WarmupCosine):
+        first = schedule.warmup.span.steps(steps_per_epoch, total) if isinstance(schedule, WarmupCosine) else 0
+        parts = (0, 0.25, 0.5, 0.75)
+        points += [(first + round(part * (total - 1 - first)), f"{part:.0%} of the cosine") for part in parts]
     points.append((total - 1, "the last step"))
     told: dict[int, list[str]] = {}
     for step, why in points:
