@@ -12,7 +12,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -21,17 +21,18 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
-from benchmark.backbones import build_backbone
-from benchmark.backbones.contract import InputSpec
+from benchmark.backbones.resnet import ResNet
 from benchmark.core.distributed import GradientAverager
+from benchmark.core.optimisation import SGD
 from benchmark.data.batch import Batch
 from benchmark.engine.players import Player
 from benchmark.engine.train import train_step
 from benchmark.method import Method
-from benchmark.recipe.contract import Architecture
+from benchmark.recipe.inputs import InputSpec
 
 PROCESSES = 2
 CLASSES = 100
+VALUES = SGD(lr=0.1, momentum=0.9, weight_decay=1e-4)
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Trial:
     """What to compare: a ResNet-50 of this width, on this many images of this size for each process."""
 
     width: float = 1.0
-    norm: str = "batch"
+    norm: Literal["batch", "group"] = "batch"
     size: int = 64
     batch: int = 8
     rounds: int = 15
@@ -58,9 +59,8 @@ class Outcome:
 class _Classifier(Method):
     def __init__(self, trial: Trial) -> None:
         super().__init__()
-        architecture = Architecture("resnet50", trial.width, trial.norm)  # type: ignore[arg-type]
-        self.backbone = build_backbone(architecture, InputSpec(trial.size))
-        self.fc = nn.Linear(list(self.backbone.stages.values())[-1].channels, CLASSES)
+        self.backbone = ResNet(width=trial.width, norm=trial.norm).build(InputSpec(trial.size))
+        self.fc = nn.Linear(self.backbone.out_channels, CLASSES)
 
     def forward(self, batch: Batch) -> Tensor:
         return cross_entropy(self.fc(self.backbone(batch.views["image"])), batch.index)
@@ -110,7 +110,7 @@ def measure(trial: Trial) -> Outcome:
 def _engine(trial: Trial) -> tuple[Callable[[Batch], object], Method]:
     method, optimizer = _fresh(trial)
     parameters = list(method.parameters())
-    players = {"main": Player(parameters, optimizer, GradientAverager(parameters))}
+    players = {"main": Player(parameters, optimizer, GradientAverager(parameters), VALUES)}
     return lambda batch: train_step(method, batch, players, "fp32"), method
 
 
@@ -129,7 +129,7 @@ def _ddp(trial: Trial) -> tuple[Callable[[Batch], object], Method]:
 def _fresh(trial: Trial) -> tuple[Method, torch.optim.Optimizer]:
     torch.manual_seed(0)
     method = _Classifier(trial).to(memory_format=torch.channels_last)
-    return method, torch.optim.SGD(method.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+    return method, torch.optim.SGD(method.parameters(), **VALUES.arguments(), weight_decay=VALUES.weight_decay)
 
 
 def _batch(trial: Trial, number: int) -> Batch:

@@ -89,34 +89,34 @@ from dataclasses import dataclass
 from torch import nn
 from torchvision.transforms import v2
 
+from benchmark.backbones.resnet import ResNet
 from benchmark.method import Method
-from benchmark.recipe import SGD, Architecture, Change, Constant, Recipe, Settings, Steps
+from benchmark.recipe import SGD, Change, Constant, Pool, Recipe, Settings, Steps
 
 @dataclass(frozen=True)
 class Brightness(Settings):
     """Tell how bright the image is."""
-    size: int = 32
 
-    def views(self, image):
-        return {"image": v2.functional.pil_to_tensor(v2.Resize((self.size, self.size))(image))}
+    def views(self, image, spec):
+        return {"image": v2.functional.pil_to_tensor(v2.Resize((spec.size, spec.size))(image))}
 
-    def build(self, backbone, num_images):
+    def build(self, backbone, given):
         return Meter(backbone)
 
 class Meter(Method):
     def __init__(self, backbone):
         super().__init__()
         self.backbone = backbone
-        self.head = nn.Linear(list(backbone.stages.values())[-1].channels, 1)
+        self.head = nn.Linear(backbone.out_channels, 1)
 
     def loss(self, batch):
-        x = self.backbone.input.normalize(batch.views["image"])
+        x = self.backbone.input.prepare(batch.views["image"])
         return (self.head(self.backbone(x))[:, 0] - x.mean(dim=(1, 2, 3))).square().mean()
 
 brightness = Recipe(
-    title="Brightness", method=Brightness(), backbone=Architecture("resnet50"), data="imagenet", length=Steps(2),
+    title="Brightness", method=Brightness(), backbone=ResNet(), data=Pool("imagenet"), length=Steps(2),
     batch_size=16, optimizers={"main": SGD(lr=0.01)}, schedule=Constant(),
-    desk=(Change("image_size", 32, "small"), Change("backbone.width", 0.125, "small")),
+    desk=(Change("input.size", 32, "small"), Change("backbone.width", 0.125, "small")),
 )
 '''
 
@@ -137,7 +137,7 @@ class Norm(Transfer):
         size = backbone.input.size
         with torch.no_grad():
             x = torch.full((1, 3, size, size), len(images), dtype=torch.uint8)
-            return Scores({"norm": float(backbone(backbone.input.normalize(x)).norm())})
+            return Scores({"norm": float(backbone(backbone.input.prepare(x)).norm())})
 
 norm_nobody = Norm()
 """

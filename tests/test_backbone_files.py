@@ -13,19 +13,18 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from benchmark import cli
-from benchmark.backbones import build_backbone
-from benchmark.backbones.contract import InputSpec
+from benchmark.backbones.resnet import ResNet
 from benchmark.backbones.weights import save_backbone
-from benchmark.recipe.contract import Architecture
+from benchmark.recipe.inputs import InputSpec
 
-SMALL = Architecture("resnet50", width=0.0625)
+SMALL = ResNet(width=0.0625)
 ORIGIN = {"recipe": "x", "recipe_hash": "0", "resolved": {}}
 
 
 @pytest.fixture
 def backbone_file(tmp_path: Path) -> Path:
     path = tmp_path / "runs/smoke/x/seed0/backbone.safetensors"
-    save_backbone(path, build_backbone(SMALL, InputSpec(32)), SMALL, ORIGIN)
+    save_backbone(path, SMALL.build(InputSpec(32)), ORIGIN)
     return path
 
 
@@ -71,20 +70,23 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any], dict[str, torch.Tensor]], obj
         ),
         "of another shape: bn1.bias is (4,), wanted (8,)",
     ),
-    "other architecture": (lambda f, t: f["architecture"].update(name="resnet51"), "there are: resnet50"),
-    "unknown setting": (lambda f, t: f["architecture"].update(depth=3), "unexpected keyword argument 'depth'"),
-    "width in words": (lambda f, t: f["architecture"].update(width="wide"), "not this version's"),
+    "other architecture": (
+        lambda f, t: f["architecture"].update({"is": "ResNet51"}),
+        "there is no 'ResNet51'; there are: ",
+    ),
+    "unknown setting": (lambda f, t: f["architecture"].update(layers=3), "unexpected keyword argument 'layers'"),
+    "width in words": (lambda f, t: f["architecture"].update(width="wide"), "ResNet is not this version's"),
     "last stage's weights missing": (without_last_stage, "missing: layer4.0.bn1.bias"),
     "last stage not named": (lambda f, t: f["stages"].pop("res5"), "its stages are"),
     "other stride": (lambda f, t: f["stages"]["res5"].update(stride=16), "its stages are"),
-    "input without a size": (lambda f, t: f["input"].pop("size"), "required positional argument: 'size'"),
+    "input without a size": (lambda f, t: f["input"].pop("size"), "lacks size"),
     "one channel": (
-        lambda f, t: f["input"].update(mean=[0.5]),
+        lambda f, t: f["input"]["colour"].update(mean=[0.5]),
         "mean is (0.5,), which is no tuple[float,",
     ),
-    "words for a mean": (lambda f, t: f["input"].update(mean=["a", "b", "c"]), "mean is ('a', 'b', 'c')"),
-    "no spread": (lambda f, t: f["input"].update(std=[0.2, 0.0, 0.2]), "std must be more than 0"),
-    "other colours": (lambda f, t: f["input"].update(colour="lab"), "colour is 'lab', which is no Literal['rgb']"),
+    "words for a mean": (lambda f, t: f["input"]["colour"].update(mean=["a", "b", "c"]), "mean is ('a', 'b', 'c')"),
+    "no spread": (lambda f, t: f["input"]["colour"].update(std=[0.2, 0.0, 0.2]), "std must be more than 0"),
+    "other colours": (lambda f, t: f["input"].update(colour="lab"), "colour is 'lab', which is no Colour"),
     "no size": (lambda f, t: f["input"].update(size=0), "size must be at least 1"),
     "other norm": (lambda f, t: f["architecture"].update(norm="layer"), "norm is 'layer'"),
     "half precision": (lambda f, t: cast(t, torch.float16), "bn1.bias is torch.float16, wanted torch.float32"),

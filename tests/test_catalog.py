@@ -17,7 +17,8 @@ from benchmark.recipe.scales import SCALES, at_scale
 RECIPE_FILE = """
 from dataclasses import dataclass
 
-from benchmark.recipe import SGD, Architecture, Cosine, Epochs, Recipe, Settings
+from benchmark.backbones.resnet import ResNet
+from benchmark.recipe import SGD, Cosine, Epochs, Pool, Recipe, Settings
 
 @dataclass(frozen=True)
 class Dummy(Settings):
@@ -26,7 +27,7 @@ class Dummy(Settings):
     use_head: bool = True
 
 {names} = Recipe(
-    title="Dummy", method=Dummy(), backbone=Architecture("resnet50"), data="imagenet", length=Epochs(8),
+    title="Dummy", method=Dummy(), backbone=ResNet(), data=Pool("imagenet"), length=Epochs(8),
     batch_size=64, optimizers={{"main": SGD(lr=0.1)}}, schedule=Cosine(),
 )
 """
@@ -120,7 +121,7 @@ def test_flags_change_settings_by_type(dummy: Recipe):
         ("backbone.width", "-1", "width must be more than 0"),
         ("backbone.width", "0", "width must be more than 0"),
         ("batch_size", "0", "batch_size must be at least 1"),
-        ("image_size", "0", "image_size must be at least 1"),
+        ("input.size", "0", "size must be at least 1"),
         ("seed", "-1", "seed must be at least 0"),
         ("method.patches", "(3,)", "of another kind"),
         ("method.patches", "(3, 3, 3)", "of another kind"),

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from benchmark.data.boxes import joined, read_boxes
+from benchmark.data.annotation import joined
+from benchmark.data.boxes import read_boxes
 from benchmark.data.findings import BadData
 from benchmark.data.masks import train_aug, voc_masks
 
@@ -34,7 +35,7 @@ def test_two_years_are_one_set(tmp_path: Path) -> None:
     assert found.images.files[0] == "VOC2007/JPEGImages/000005.jpg"
     assert found.images.files[5] == "VOC2012/JPEGImages/000007.jpg"
     assert found.images.open(5).size == (10, 8)
-    assert found.annotations[0].difficult.tolist() == [False, True]  # difficult objects train too
+    assert found.annotations[0].ignored.tolist() == [False, True]  # difficult objects train too
 
 
 def test_images_without_objects_do_not_train(tmp_path: Path) -> None:

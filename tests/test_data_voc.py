@@ -37,7 +37,7 @@ def test_boxes_are_half_open_and_parts_are_no_objects(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.boxes, np.array([[1, 0, 9, 8], [0, 1.5, 10, 7.5]], dtype=np.float32))
     assert found.boxes.dtype == np.float32
     assert found.labels.tolist() == [PERSON, DOG]
-    assert found.difficult.tolist() == [False, True]
+    assert found.ignored.tolist() == [False, True]
     assert found.size == (10, 8)
 
 
@@ -47,7 +47,7 @@ def test_annotation_without_objects(tmp_path: Path) -> None:
     handmade.text(home / "Annotations" / "000007.xml", xml)
     found = voc.annotation(tmp_path / "VOCdevkit", "2007", "000007")
     assert found.boxes.shape == (0, 4)
-    assert found.labels.shape == found.difficult.shape == (0,)
+    assert found.labels.shape == found.ignored.shape == (0,)
 
 
 BOMB = """<?xml version="1.0"?>

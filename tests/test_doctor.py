@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,7 @@ def everything(root: Path) -> None:
     handmade.inat2018(root)
     handmade.voc(root, "2007")
     handmade.sbd(root)
+    handmade.coco(root)
     handmade.yfcc(root)
     handmade.yfcc_zips(root, {"00/000.zip": ["000.jpg"]})
 
@@ -77,6 +79,17 @@ def test_what_sbds_lists_hold_is_told(tmp_path: Path) -> None:
     assert (note.level, note.message) == ("note", "is not there; segmentation trains on it")
 
 
+def test_boxes_of_coco_that_hold_nothing_are_told(tmp_path: Path) -> None:
+    """And are no fault: train2017 has two."""
+    handmade.coco(tmp_path)
+    edit_coco(tmp_path, lambda content: content["annotations"][2].update(bbox=[2, 1, 4.5, 0]))
+    findings = examine(tmp_path, deep=False, progress=False)
+    assert graver(findings) == []
+    (note,) = [f for f in findings if "boxes" in f.message]
+    assert note.dataset == "coco2017/train"
+    assert note.message.startswith("1 of 3 boxes hold nothing")
+
+
 def test_complete_sbd_lists_are_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     handmade.sbd(tmp_path)
     monkeypatch.setattr("benchmark.data.sbd.SPLITS", {"train": 2, "val": 1})
@@ -93,7 +106,7 @@ def test_many_broken_masks_are_counted(tmp_path: Path) -> None:
     handmade.text(home / "train.txt", "\n".join(ids))
     found = [f.message for f in graver(examine(tmp_path, deep=False, progress=False)) if f.dataset == "sbd"]
     assert len(found) == 21
-    assert found[-1] == "and 5 more annotations or masks like these"
+    assert found[-1] == "and 5 more annotations, masks or images like these"
 
 
 def test_nothing_there(tmp_path: Path) -> None:
@@ -126,6 +139,17 @@ def rename_category(root: Path) -> None:
 def shift_places(root: Path) -> None:
     path = root / "places205/trainvalsplit_places205/val_places205.csv"
     handmade.text(path, "a/airport/gsun 3.jpg 0\n")
+
+
+def edit_coco(root: Path, change: Callable[[dict], object]) -> None:
+    path = root / "coco/annotations/instances_train2017.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def add_category(content: dict) -> None:
+    content["categories"].append({"id": 91, "name": "hair brush"})
 
 
 SBD = Path("benchmark_RELEASE/dataset")
@@ -231,6 +255,37 @@ PLANTED: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         "voc2012",
         "Segmentation/train.txt: 1 of its images are in val.txt too: 000032",
     ),
+    "coco json": (
+        lambda r: handmade.text(r / "coco/annotations/instances_val2017.json", "{"),
+        "error",
+        "coco2017/val",
+        "instances_val2017.json: is not JSON",
+    ),
+    "coco image": (
+        lambda r: (r / "coco/train2017/000000139.jpg").unlink(),
+        "error",
+        "coco2017/train",
+        "images[1]: 000000139.jpg is not in",
+    ),
+    "coco box": (
+        lambda r: edit_coco(r, lambda c: c["annotations"][2].update(bbox=[10, 0, 2, 2])),
+        "error",
+        "coco2017/train",
+        "annotations[2]: the box [10, 0, 2, 2] lies outside the image of 10 × 8",
+    ),
+    "coco category": (
+        lambda r: edit_coco(r, lambda c: c["annotations"][2].update(category_id=2)),
+        "error",
+        "coco2017/train",
+        "annotations[2]: category_id 2 is not in categories",
+    ),
+    "coco size": (
+        lambda r: handmade.image(r / "coco/val2017/000000139.jpg", size=(8, 10)),
+        "error",
+        "coco2017/val",
+        "000000139.jpg: is 8 × 10, its annotation says 10 × 8",
+    ),
+    "coco classes": (lambda r: edit_coco(r, add_category), "error", "coco2017", "another order"),
     "zip": (lambda r: (r / "yfcc100m_zips/00/001.zip").write_bytes(b"PK"), "error", "yfcc100m_zips", "001.zip"),
     "zip ids": (
         lambda r: np.save(r / "yfcc100m_zips/flickr_unique_ids.npy", [0, 1000, 99999999]),

@@ -12,16 +12,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_runs import RECIPES, drawn_images
 
-from benchmark.backbones import build_backbone
-from benchmark.backbones.contract import InputSpec
+from benchmark.backbones.resnet import ResNet
 from benchmark.backbones.weights import load_backbone, read_facts, save_backbone
 from benchmark.core.errors import UserError
 from benchmark.core.files import write_whole
 from benchmark.core.optimisation import SGD
 from benchmark.engine.train import Machine, pretrain
-from benchmark.recipe.contract import Architecture, with_change
+from benchmark.recipe.contract import with_change
+from benchmark.recipe.inputs import InputSpec
 
-SMALL = Architecture("resnet50", width=0.0625)
+SMALL = ResNet(width=0.0625)
 MACHINE = Machine(torch.device("cpu"), workers=0, checkpoint_seconds=0)
 
 
@@ -33,7 +33,7 @@ def images(tmp_path: Path):
 @pytest.fixture
 def backbone_file(tmp_path: Path) -> Path:
     path = tmp_path / "backbone.safetensors"
-    save_backbone(path, build_backbone(SMALL, InputSpec(32)), SMALL, {"recipe": "x"})
+    save_backbone(path, SMALL.build(InputSpec(32)), {"recipe": "x"})
     return path
 
 

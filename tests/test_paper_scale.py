@@ -13,6 +13,7 @@ from benchmark.data.image_set import ImageSet
 from benchmark.engine.players import build_players
 from benchmark.engine.train import build_method, train_step
 from benchmark.recipe.catalogue import find_recipes
+from benchmark.recipe.pools import Given
 
 IMAGENET = 1_281_167
 
@@ -20,17 +21,17 @@ IMAGENET = 1_281_167
 @pytest.mark.slow
 def test_a_pirl_step(tmp_path, capsys: pytest.CaptureFixture[str]):
     recipe = find_recipes()["pirl"]
-    assert (recipe.method.N, recipe.image_size, recipe.backbone.width) == (32_000, 224, 1.0)
+    assert (recipe.method.N, recipe.input.size, recipe.backbone.width) == (32_000, 224, 1.0)
     images = []
     for number in range(2):
         path = tmp_path / f"{number}.png"
         Image.effect_noise((320, 280), 60 + number).convert("RGB").save(path)
         images.append(ImageSet("x/train", tmp_path, [path.name], None, ()).open(0))
-    seen = [recipe.method.views(image) for image in images]
+    seen = [recipe.method.views(image, recipe.input) for image in images]
     views = {name: torch.stack([view[name] for view in seen]) for name in seen[0]}
     assert views["I"].shape == (2, 3, 224, 224)
     assert views["I_t"].shape == (2, 9, 3, 64, 64)
-    method = build_method(recipe, IMAGENET)
+    method = build_method(recipe, Given(IMAGENET))
     assert method.bank.rows.shape == (IMAGENET, 128)
     index = torch.tensor([5, IMAGENET - 1])
     before = method.bank.rows[index].clone()

@@ -15,13 +15,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.models import resnet50
 
-from benchmark.backbones import build_backbone
-from benchmark.backbones.contract import InputSpec
+from benchmark.backbones.resnet import ResNet
 from benchmark.core.optimisation import SGD, Milestones, Steps
 from benchmark.data.findings import BadData
 from benchmark.data.image_set import ImageSet
 from benchmark.data.masks import Masked
-from benchmark.recipe.contract import Architecture
+from benchmark.recipe.inputs import InputSpec
 from benchmark.transfers import find_transfers
 from benchmark.transfers.segmentation.fcn import (
     Crops,
@@ -107,7 +106,7 @@ def dilated_reference(weights: dict[str, Tensor]) -> nn.Module:
 
 def test_the_last_stage_is_dilated_as_torchvision_dilates_it() -> None:
     torch.manual_seed(0)
-    backbone = build_backbone(Architecture("resnet50"), SPEC).eval()
+    backbone = ResNet().build(SPEC).eval()
     dilate_last_stage(backbone)
     reference = dilated_reference(backbone.state_dict())
     x = torch.randn(1, 3, 64, 64)
@@ -122,7 +121,7 @@ def test_the_last_stage_is_dilated_as_torchvision_dilates_it() -> None:
 
 
 def test_every_pixel_gets_a_class() -> None:
-    model = Fcn(build_backbone(Architecture("resnet50", width=0.0625), SPEC), VALUES, seed=0).eval()
+    model = Fcn(ResNet(width=0.0625).build(SPEC), VALUES, seed=0).eval()
     with torch.inference_mode():
         assert model(torch.randn(2, 3, 50, 37), torch.Size((25, 19))).shape == (2, 21, 25, 19)
     dilations = [layer.dilation for layer in model.convolutions if isinstance(layer, nn.Conv2d)]
@@ -131,7 +130,7 @@ def test_every_pixel_gets_a_class() -> None:
 
 @pytest.mark.parametrize("norm", ["trained", "frozen"])
 def test_batch_norm_of_the_backbone_stays_only_if_asked_to(norm: Literal["trained", "frozen"]) -> None:
-    backbone = build_backbone(Architecture("resnet50", width=0.0625), SPEC)
+    backbone = ResNet(width=0.0625).build(SPEC)
     model = Fcn(backbone, replace(VALUES, norm=norm), seed=0).train()
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     model(torch.randn(2, 3, 32, 32), torch.Size((32, 32))).sum().backward()
@@ -142,7 +141,7 @@ def test_batch_norm_of_the_backbone_stays_only_if_asked_to(norm: Literal["traine
 
 
 def test_the_first_stages_stay_only_if_asked_to() -> None:
-    backbone = build_backbone(Architecture("resnet50", width=0.0625), SPEC)
+    backbone = ResNet(width=0.0625).build(SPEC)
     model = Fcn(backbone, replace(VALUES, frozen_stages=4), seed=0).train()
     model(torch.randn(2, 3, 32, 32), torch.Size((32, 32))).sum().backward()
     for stage in backbone.stages:

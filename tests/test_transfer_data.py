@@ -14,11 +14,10 @@ import pytest
 import torch
 from annotated import change_mask, change_mat, move_box
 
-from benchmark.backbones import build_backbone
-from benchmark.backbones.contract import InputSpec
+from benchmark.backbones.resnet import ResNet
 from benchmark.core.files import file_hash
 from benchmark.gate import staleness
-from benchmark.recipe.contract import Architecture
+from benchmark.recipe.inputs import InputSpec
 from benchmark.records.currency import Now, reasons
 from benchmark.records.record import Record
 from benchmark.runs import current
@@ -27,7 +26,7 @@ from benchmark.transfers import find_transfers
 from benchmark.transfers.contract import Context, Transfer
 
 TRANSFERS = find_transfers()
-DATASETS = ("imagenet", "places205", "inat2018", "voc2007", "voc2012")
+DATASETS = ("imagenet", "places205", "inat2018", "voc2007", "voc2012", "coco2017")
 PHOTOS = (".jpg", ".jpeg")
 
 _opened: list[str] | None = None  # while something looks
@@ -60,7 +59,7 @@ def forget() -> None:
 def opened_by(transfer: Transfer, world: Path, workspace: Path) -> list[Path]:
     """Every file below `world` that scoring a backbone opens."""
     torch.manual_seed(0)
-    backbone = build_backbone(Architecture("resnet50", width=0.0625), InputSpec(32)).eval()
+    backbone = ResNet(width=0.0625).build(InputSpec(32)).eval()
     global _opened
     _opened = opened = []
     transfer.run(backbone, Context(world, "smoke", 0, workspace, torch.device("cpu"), 0, lambda *_: None))
@@ -160,6 +159,7 @@ def test_what_detection_and_segmentation_open_is_what_they_should(world: Path, t
     """Else the test above would look at nothing."""
     wanted = {
         "voc0712_det_c4_pirl": {f"VOCdevkit/VOC{year}/Annotations" for year in (2007, 2012)},
+        "coco_det_c4_moco": {"coco/annotations"},
         "voc12_seg_fcn_moco": {"VOCdevkit/VOC2012/SegmentationClass", "benchmark_RELEASE/dataset/cls"},
     }
     for name, folders in wanted.items():

@@ -22,22 +22,22 @@ from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import LinearSVC
 
-from benchmark.backbones import build_backbone
-from benchmark.backbones.contract import Backbone, InputSpec
+from benchmark.backbones.contract import Backbone
+from benchmark.backbones.resnet import ResNet
 from benchmark.backbones.weights import save_backbone
 from benchmark.core.errors import UserError
 from benchmark.core.optimisation import Milestones, Steps
 from benchmark.data.datasets import open_dataset
 from benchmark.data.image_set import ImageSet
 from benchmark.engine.train import Machine
-from benchmark.recipe.contract import Architecture
+from benchmark.recipe.inputs import InputSpec
 from benchmark.runs import scoring
 from benchmark.runs.current import is_scored
 from benchmark.runs.run import Run
 from benchmark.toyland import build_world
 from benchmark.transfers import find_transfers, linear, pictures, training, voc_svm
 from benchmark.transfers.contract import Context, Scores, Transfer
-from benchmark.transfers.features import NotFrozenError, extract, stage_taps, state_hash
+from benchmark.transfers.features import GOYAL_TAPS, NotFrozenError, extract, state_hash
 from benchmark.transfers.linear import LinearTransfer
 from benchmark.transfers.metrics import area_ap
 from benchmark.transfers.preprocessing import squash
@@ -47,7 +47,7 @@ from benchmark.transfers.voc_svm import normalized, rotated, svm
 
 TRANSFERS = find_transfers()
 FROZEN = sorted(name for name, transfer in TRANSFERS.items() if transfer.card.frozen.startswith("everything"))
-DATASETS = ("imagenet", "places205", "inat2018", "voc2007", "voc2012")
+DATASETS = ("imagenet", "places205", "inat2018", "voc2007", "voc2012", "coco2017")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def small() -> Backbone:
     torch.manual_seed(0)
-    return build_backbone(Architecture("resnet50", width=0.0625), InputSpec(32)).eval()
+    return ResNet(width=0.0625).build(InputSpec(32)).eval()
 
 
 def context(world: Path, workspace: Path, workers: int = 0, seed: int = 0) -> Context:
@@ -92,7 +92,7 @@ def test_runs_and_gives_the_same_twice(name: str, world: Path, tmp_path: Path):
     [
         short_paper("linear_imagenet_goyal"),
         *(TRANSFERS[name] for name in ("semi_supervised_10pct_pirl", "voc07_svm_goyal")),
-        *(TRANSFERS[name] for name in ("voc12_seg_fcn_moco", "voc0712_det_c4_moco")),
+        *(TRANSFERS[name] for name in ("voc12_seg_fcn_moco", "voc0712_det_c4_moco", "coco_det_c4_moco")),
     ],
     ids=lambda transfer: transfer.card.id,
 )
@@ -250,7 +250,7 @@ def test_the_voc_map_is_that_of_a_plain_script(world: Path, tmp_path: Path):
     assert train.labels is not None
     assert test.labels is not None
     stage, scored = found.detail["selected"]["stage"], found.detail["per_class"]
-    x, x_test = (extract(backbone, images, squash(32), stage_taps(backbone), here)[stage] for images in (train, test))
+    x, x_test = (extract(backbone, images, squash(32), GOYAL_TAPS, here)[stage] for images in (train, test))
     enough = [
         c for c, name in enumerate(train.classes) if name in scored[stage] and (train.labels[:, c] == 1).sum() >= 3
     ]
@@ -312,7 +312,7 @@ class Engined(Transfer):
 def test_the_engine_is_part_of_the_record(world: Path, tmp_path: Path):
     run = Run("norm", "smoke", 0, world, tmp_path)
     origin = {"recipe_hash": "h", "resolved": {}}
-    save_backbone(run.backbone, small(), Architecture("resnet50", width=0.0625), origin)
+    save_backbone(run.backbone, small(), origin)
     machine = Machine(torch.device("cpu"), 0)
     record = scoring.score(Engined(), run, machine)
     assert record.detail["engine"] == "one"
@@ -329,7 +329,7 @@ def test_the_engine_is_part_of_the_record(world: Path, tmp_path: Path):
 
 def test_pictures_are_linked_from_the_report_of_the_run(world: Path, tmp_path: Path):
     run = Run("norm", "smoke", 0, world, tmp_path)
-    save_backbone(run.backbone, small(), Architecture("resnet50", width=0.0625), {"recipe_hash": "h", "resolved": {}})
+    save_backbone(run.backbone, small(), {"recipe_hash": "h", "resolved": {}})
     scoring.score(Engined(), run, Machine(torch.device("cpu"), 0))
     assert (run.folder / "engined_nobody.png").read_bytes() == b"a picture"
     page = (run.folder / "report.md").read_text()

@@ -8,12 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.backbones import build_backbone
-from benchmark.backbones.contract import InputSpec
+from benchmark.backbones.resnet import ResNet
 from benchmark.core.optimisation import SGD, Constant, Precision, Steps
 from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import TrainOrder
-from benchmark.recipe.contract import Architecture
+from benchmark.recipe.inputs import InputSpec
 from benchmark.transfers.contract import Context
 from benchmark.transfers.detection.c4 import FROZEN
 from benchmark.transfers.detection.faster_rcnn import FasterRcnn
@@ -45,7 +44,7 @@ def test_the_loss_is_taken_in_the_course_s_precision(precision: Precision, dtype
 
 def test_boxes_stay_exact_under_autocast():
     torch.manual_seed(0)
-    backbone = build_backbone(Architecture("resnet50", width=0.125, zero_init_residual=True), InputSpec(64))
+    backbone = ResNet(width=0.125, zero_init_residual=True).build(InputSpec(64))
     detector = FasterRcnn(backbone, 20, FROZEN, seed=0).eval()
     nn.init.zeros_(detector.rpn_boxes.weight)  # so that proposals are the anchors themselves
     images = [torch.randint(256, (3, 200, 300), dtype=torch.uint8)]

@@ -84,5 +84,6 @@ def test_a_method_and_its_baseline_see_equal_crops():
     seen = []
     for name, view in (("npid_pp", "image"), ("pirl", "I")):
         torch.manual_seed(5)
-        seen.append(at_scale(recipes[name], "paper").method.views(F.to_pil_image(pixels))[view])
+        recipe = at_scale(recipes[name], "paper")
+        seen.append(recipe.method.views(F.to_pil_image(pixels), recipe.input)[view])
     assert torch.equal(*seen)

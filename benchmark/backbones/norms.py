@@ -34,8 +34,9 @@ class _Over(nn.modules.batchnorm._BatchNorm):
     def _over_all(self, x: Tensor) -> Tensor:
         axes = [0, *range(2, x.ndim)]
         shape = (1, -1, *[1] * (x.ndim - 2))
-        mean = distributed.mean_with_gradient(x.float().mean(axes))  # processes have equally many images
-        variance = distributed.mean_with_gradient((x.float() - mean.view(shape)).square().mean(axes))
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))  # sums in bf16 would lose what they add
+        mean = distributed.mean_with_gradient(wide.mean(axes))  # processes have equally many images
+        variance = distributed.mean_with_gradient((wide - mean.view(shape)).square().mean(axes))
         with torch.no_grad():
             count = x.numel() / x.shape[1] * distributed.world_size()
             assert self.running_mean is not None
@@ -45,7 +46,7 @@ class _Over(nn.modules.batchnorm._BatchNorm):
             self.running_mean.lerp_(mean, rate)
             self.running_var.lerp_(variance * count / (count - 1), rate)
             self.num_batches_tracked += 1
-        y = (x.float() - mean.view(shape)) / (variance.view(shape) + self.eps).sqrt()
+        y = (wide - mean.view(shape)) / (variance.view(shape) + self.eps).sqrt()
         if self.affine:
             y = y * self.weight.view(shape) + self.bias.view(shape)
         return y.to(x.dtype)
@@ -61,3 +62,9 @@ class BatchNorm1d(_Over, nn.BatchNorm1d):
     def __init__(self, channels: int, *, over: Over = "process", affine: bool = True) -> None:
         super().__init__(channels, affine=affine)
         self.over = over
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """As many groups as there may be: at most 32, each of 4 channels or more."""
+    groups = next(g for g in range(32, 0, -1) if channels % g == 0 and (channels >= 4 * g or g == 1))
+    return nn.GroupNorm(groups, channels)

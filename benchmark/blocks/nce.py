@@ -16,8 +16,8 @@ def nce(positive: Tensor, negative: Tensor, tau: float) -> Tensor:
 
     With e(x) = exp(x / tau) and S = sum over the N negatives of e(s'), the posterior is h = e(s) / (e(s) + S), and the
     loss is -log h(positive) - sum over the negatives of log(1 - h(negative)).
-    NOTE: one of the circulating transcriptions prints the sum in equation 3 over s(v_I', v_I'), of an image with
-    itself; the paper sums over s(v_It, v_I'), the transformed image against the negatives, and so does this.
+    NOTE: one survey document prints the sum of equation 3 over s(v_I', v_I'), each negative with itself, which is a
+    constant. The paper sums over s(v_It, v_I'), the transformed image with each negative, and so does this.
     """
     s, s_ = positive / tau, negative / tau  # (B,), (B, N)
     log_S = torch.logsumexp(s_, dim=1)  # (B,)

@@ -21,7 +21,7 @@ def permutation_set(size: int, seed: int = 0) -> np.ndarray:
     """(size, 9) uint8: from a random first one, greedily the permutation with the largest summed Hamming distance to
     those chosen; the first in lexicographic order among equals.
 
-    NOTE: the printed algorithm appends P_i where its argmax is j; the argmax is meant and appended here.
+    NOTE: as printed, the algorithm appends P_i where its argmax is j. The argmax is meant, and is appended here.
     """
     candidates = np.ascontiguousarray(all_permutations().T)  # (9, 9!)
     agreements = np.zeros(candidates.shape[1], dtype=np.int32)  # summed agreements with the chosen; distance = 9 - that

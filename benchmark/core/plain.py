@@ -64,6 +64,18 @@ def at_least(instance: Any, **least: float) -> None:
             raise UserError(f"{type(instance).__name__}: {name} must be at least {bound}, not {value!r}")
 
 
+def on_one_line(value: Any) -> str:
+    """Any recipe value as text; dataclasses without the fields that have their default."""
+    if is_dataclass(value) and not isinstance(value, type):
+        if len(fields(value)) == 1:
+            return f"{type(value).__name__}({on_one_line(getattr(value, fields(value)[0].name))})"
+        told = [f for f in fields(value) if getattr(value, f.name) != f.default]
+        return f"{type(value).__name__}({', '.join(f'{f.name}={on_one_line(getattr(value, f.name))}' for f in told)})"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(on_one_line, value))})"
+    return str(as_plain(value))
+
+
 def as_plain(value: Any) -> Any:
     """Any recipe value as JSON-ready data; dataclasses keep their class name under "is"."""
     if is_dataclass(value) and not isinstance(value, type):
@@ -96,8 +108,11 @@ def from_plain(plain: Any, known: Mapping[str, type]) -> Any:
     inner = {key: from_plain(value, known) for key, value in plain.items() if key != "is"}
     if "is" not in plain:
         return inner
-    if (name := plain["is"]) not in known:
+    if (name := str(plain["is"])) not in known:
         raise UserError(f"there is no {name!r}; there are: {', '.join(sorted(known))}")
+    # a default in place of what was not written down would be a guess
+    if missing := [f.name for f in fields(known[name]) if f.metadata.get("resolved", True) and f.name not in inner]:
+        raise UserError(f"{name} lacks {', '.join(missing)}")
     try:
         value = known[name](**inner)
     except TypeError as error:

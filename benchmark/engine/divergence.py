@@ -1,4 +1,4 @@
-"""Stops a run whose numbers have gone, before they are written anywhere."""
+"""Stops a run whose numbers are no longer finite, before they are written anywhere."""
 
 from __future__ import annotations
 

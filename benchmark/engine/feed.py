@@ -63,7 +63,7 @@ class Feed:
                 own = self._ordered if name == self.main else None
                 self.streams[name] = self._stream(name, first_step, self.total, own)
         for _ in range(first_step, last):
-            yield together({name: next(self.streams[name]) for name in self.sets}, self.main)
+            yield with_pools({name: next(self.streams[name]) for name in self.sets}, self.main)
 
     def _stream(self, name: str, first: int, last: int, indices: Callable[[int], Tensor] | None) -> Iterator[Batch]:
         dataset, batch_size = self.sets[name], self.recipe.batch_of(name)
@@ -119,7 +119,7 @@ def _still(dataset: Views, recipe: Recipe) -> Views:
     return seen
 
 
-def together(found: dict[str, Batch], main: str) -> Batch:
+def with_pools(found: dict[str, Batch], main: str) -> Batch:
     batch = found[main]
     if len(found) > 1:
         batch.pools = {name: copy.copy(one) for name, one in found.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,7 +49,7 @@ def build_players(method: Method, recipe: Recipe) -> dict[str, Player]:
     return {
         name: Player(
             parameters,
-            build_optimizer(recipe.optimizers[name], parameters, kinds),
+            optimizer_for(recipe.optimizers[name], parameters, kinds),
             GradientAverager(parameters),
             recipe.optimizers[name],
         )
@@ -66,8 +66,8 @@ def kinds_of(module: nn.Module) -> dict[nn.Parameter, str]:
 DECAYING = {"all": ("weight", "bias", "norm"), "not_norms": ("weight", "bias"), "weights": ("weight",)}
 
 
-def build_optimizer(
-    values: Optimizer, parameters: Iterable[nn.Parameter], kinds: Mapping[nn.Parameter, str]
+def optimizer_for(
+    values: Optimizer, parameters: Sequence[nn.Parameter], kinds: Mapping[nn.Parameter, str]
 ) -> torch.optim.Optimizer:
     """kinds: of parameters, as `kinds_of`; one that is in none of its modules is taken for what its shape says."""
     groups = []

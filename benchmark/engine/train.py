@@ -1,8 +1,13 @@
 """The only pretraining loop.
 
-For each step: take the batch that (seed, epoch, step) names, seed torch from (seed, step, rank), ask the method for its
-losses and step each player as its loss is yielded, average over processes. State is written at intervals; a killed run
-goes on from there and ends with the same bits.
+Each step takes the batch that (seed, epoch, step) determines, seeds torch from (seed, step, rank), asks the method for
+its losses, steps each player as its loss is yielded, and averages over processes. State is saved at intervals. A run
+that was killed resumes from there and ends with the same bits.
+
+Departures:
+- BatchNorm normalises over each process's own images, not over those of all processes.
+- Running statistics are averaged over processes at every step. Released code keeps those of one process.
+- The last incomplete batch of an epoch is dropped.
 """
 
 from __future__ import annotations
@@ -32,7 +37,7 @@ from benchmark.engine.feed import Feed, given_of
 from benchmark.engine.losses import LastLosses
 from benchmark.engine.method_file import save_method
 from benchmark.engine.players import Player, build_players, set_rates
-from benchmark.engine.progress import LOG_SECONDS, Report, Timer
+from benchmark.engine.progress import LOG_SECONDS, Pace, Report, Timer
 from benchmark.method import Method
 from benchmark.recipe.contract import Recipe, recipe_hash
 from benchmark.recipe.pools import Given
@@ -42,12 +47,15 @@ CHECKPOINT_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a run runs. On a CPU the number of loader workers changes no bit of the result; the number of processes
-    does where BatchNorm sees their shares apart (it is in the backbone file), and the number of threads may, in the
-    last bits, by the order of sums."""
+    """Where a run runs.
+
+    On a CPU the number of loader workers does not change a bit of the result. The number of processes does, because
+    BatchNorm sees each process's share by itself; the backbone file records it. The number of threads may change the
+    last bits, through the order of sums.
+    """
 
     device: torch.device
-    workers: int = 2
+    workers: int
     checkpoint_seconds: float = CHECKPOINT_SECONDS
 
 
@@ -106,7 +114,7 @@ def data_fingerprint(pools: Mapping[str, ImageSet]) -> str:
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
-    """What the identity leaves out because it should not matter, and a reader of the result must know all the same."""
+    """What should not change the result, and so is not part of the identity, but is of interest to its readers."""
     return {
         "commit": commit(),
         "versions": versions(),
@@ -141,7 +149,7 @@ def _keep(
 
 
 def _is_done(path: Path, identity: dict[str, Any]) -> bool:
-    """Whether the run's backbone is there, from whatever number of processes. Another run's is never written over."""
+    """Whether the run's backbone is there, made by any number of processes. Another run's is never overwritten."""
     if not path.is_file():
         return False
     origin = read_facts(path)["origin"]
@@ -170,9 +178,10 @@ def _trained(
     with distributed.together():
         first = load_checkpoint(run, identity, method, players, losses)
     watch = Watch(run, machine.device)
+    pace = Pace(recipe.batch_size)
     look, save = Timer(min(LOG_SECONDS, machine.checkpoint_seconds)), Timer(machine.checkpoint_seconds)
     with Report(run, f"{identity['recipe']} seed {recipe.seed}", total, first) as report:
-        for step, batch in _steps(recipe, method, feed, machine, watch, first, total):
+        for step, batch in pace.timed(_steps(recipe, method, feed, machine, watch, first, total)):
             set_rates(players, recipe, step, total, feed.steps_per_epoch)
             torch.manual_seed(mix(recipe.seed, Stream.IN_STEP, step, distributed.rank()))
             figures = train_step(method, batch, players, recipe.precision)
@@ -183,7 +192,7 @@ def _trained(
                 watch.check(step, method)
                 shown = {name: float(value) for name, value in figures.items()}
                 rates = {f"lr/{name}": player.optimizer.param_groups[0]["lr"] for name, player in players.items()}
-                report.write(step, shown | method.scalars(), {"epoch": batch.epoch, **rates})
+                report.write(step, shown | method.scalars() | pace.since_last(), {"epoch": batch.epoch, **rates})
                 if step + 1 < total and save.due():
                     save_checkpoint(run, step + 1, identity, method, players, losses)
     return method, losses.means(), given

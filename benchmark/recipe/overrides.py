@@ -80,15 +80,16 @@ def _keys(value: Any, prefix: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]
 
 
 def _parsed(key: str, text: str, old: Any, hint: Any) -> Any:
-    if get_origin(hint) is typing.Literal:
-        if text not in get_args(hint):
-            raise UserError(f"takes {' or '.join(map(str, get_args(hint)))}")
-        return text
+    names = {str(one): one for part in (hint, *get_args(hint)) if _is_literal(part) for one in get_args(part)}
+    if text in names:
+        return names[text]
+    if _is_literal(hint):
+        raise UserError(f"takes {' or '.join(names)}")
     try:
         if isinstance(old, Epochs | Steps):
             return _span(text)
         if isinstance(old, str):
-            return text
+            return int(text) if int in get_args(hint) else text
         if isinstance(old, bool):
             return {"true": True, "false": False}[text.lower()]
         if hint is float or isinstance(old, float):
@@ -103,6 +104,10 @@ def _parsed(key: str, text: str, old: Any, hint: Any) -> Any:
         raise UserError(f"no such value; it is {old!r} now") from error
     inner = ", ".join(f"{FLAG}{name}" for name, _ in _keys(old, f"{key}."))
     raise UserError(f"not one value; set {inner or 'it in a recipe file'}")
+
+
+def _is_literal(hint: Any) -> bool:
+    return get_origin(hint) is typing.Literal
 
 
 def _finite(text: str) -> float:

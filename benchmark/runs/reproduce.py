@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from benchmark.backbones.weights import read_facts
 from benchmark.core.errors import UserError
 from benchmark.core.files import write_whole
 from benchmark.engine.train import Machine, pretrain
@@ -20,7 +19,7 @@ from benchmark.records.folders import read_runs
 from benchmark.records.record import Record
 from benchmark.runs.current import is_pretrained, is_scored
 from benchmark.runs.run import Run, pretraining_images
-from benchmark.runs.scoring import clear_workspace, score
+from benchmark.runs.scoring import clear_workspace, refusal, score
 from benchmark.runs.side_by_side import side_by_side
 from benchmark.tables.measured import collect
 from benchmark.tables.pages import in_no_table, render, shown_records
@@ -36,7 +35,6 @@ class StepLog:
     started: float = field(default_factory=time.monotonic)
     seconds: dict[str, float] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)
     done: int = 0
 
     def take(self, what: str, is_current: Callable[[], bool], action: Callable[[], object]) -> bool:
@@ -61,18 +59,14 @@ class StepLog:
         print(f"{mark}: {self.seconds[title]:.0f} s", flush=True)
         return True
 
+    def leave(self, what: str, because: str) -> None:
+        """What was never to be done is no failure."""
+        print(f"{self._next(what)[1]}: left out, {because}", flush=True)
+
     def skip(self, what: str, because: str) -> None:
-        """For want of an earlier step: a failure."""
-        self.failures[self._without(what, because)] = because
-
-    def leave_out(self, what: str, because: str) -> None:
-        """For good: the row has no such number, and need not have one."""
-        self.left_out[self._without(what, because)] = because
-
-    def _without(self, what: str, because: str) -> str:
         title, mark = self._next(what)
+        self.failures[title] = because
         print(f"{mark}: left out, {because}", flush=True)
-        return title
 
     def _next(self, what: str) -> tuple[str, str]:
         self.done += 1
@@ -87,7 +81,6 @@ def summary(rows: Sequence[StepLog], seconds: float) -> str:
     """What every step took, and which failed and why; `seconds`: the time in all."""
     lines = [f"{took:7.0f} s  {title}" for steps in rows for title, took in steps.seconds.items()]
     lines.append(f"{seconds:7.0f} s  in all")
-    lines += [f"left out   {title}: {why}" for steps in rows for title, why in steps.left_out.items()]
     lines += [f"FAILED     {title}: {why}" for steps in rows for title, why in steps.failures.items()]
     return "\n".join(lines)
 
@@ -116,8 +109,8 @@ class RowWork:
             if not there:
                 steps.skip(title, "there is no backbone")
                 continue
-            if why := transfer.refusal(read_facts(run.backbone)):
-                steps.leave_out(title, why)
+            if why := refusal(transfer, run):
+                steps.leave(title, why)
                 continue
             action = partial(score, transfer, run, self.machine, recipes_dir=self.recipes_dir)
             scored.append(steps.take(title, partial(is_scored, transfer, run), action))

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmark.backbones.weights import load_backbone
+from benchmark.backbones.weights import load_backbone, read_facts
 from benchmark.core import distributed
 from benchmark.core.errors import UserError
 from benchmark.core.files import file_hash, write_whole
@@ -35,18 +35,18 @@ def score(
     """Run the transfer on the run's backbone and write its record, its picture and the run's report. recipes_dir: a
     folder of recipes besides the benchmark's, for a transfer that asks for the trained method.
 
-    Raises UserError for a folder in use, a full disk, a backbone that does not load strictly, a run that the transfer
-    cannot score, data that is missing, or a metric that is not on the card or not finite. What was done until then is
+    Raises UserError for a run that the protocol cannot score, a folder in use, a full disk, a backbone that does not
+    load strictly, data that is missing, or a metric that is not on the card or not finite. What was done until then is
     kept, and the next call goes on there.
     """
     started = time.monotonic()
     card = transfer.card
     if distributed.world_size() > 1:
         raise UserError("transfers run in one process; start them without torchrun")
+    if why := refusal(transfer, run):
+        raise UserError(f"{run.backbone}: {why}; `sslbench list` shows what each transfer takes")
     with locked(run.folder), _display(f"{run.name} seed {run.seed}  {card.id}") as report:
         backbone, facts = load_backbone(run.backbone)
-        if why := transfer.refusal(facts):
-            raise UserError(f"{run.folder}: {why}")
         now = transfer_now(transfer, run, engine)
         context = Context(
             data_root=run.data_root,
@@ -93,6 +93,13 @@ def score(
         for checkpoint in run.workspace.glob(f"{card.id}-*"):  # only now: a record that cannot be written is not lost
             checkpoint.unlink()
     return record
+
+
+def refusal(transfer: Transfer, run: Run) -> str:
+    """Why the protocol cannot score the run; empty where it can. The file says what it holds, which need not
+    be what the recipe names: a method may export another network."""
+    facts = read_facts(run.backbone)
+    return transfer.card.refusal(facts["architecture"]["is"], facts["origin"].get("method", {}).get("offers", ()))
 
 
 def _trained(run: Run, origin: dict[str, Any], recipes_dir: Path | None) -> TrainedMethod:

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmark.toyland.shapes import Part, Shape, bar, box, disc, dome, normalised, petals, poly, ring
+from benchmark.toyland.shapes import Polygon, Shape, bar, box, disc, dome, normalised, petals, poly, ring
 
 
-def _mirrored(parts: Sequence[Part]) -> tuple[Part, ...]:
+def _mirrored(parts: Sequence[Polygon]) -> tuple[Polygon, ...]:
     """The parts and their mirror images about x = 0.5."""
-    return (*parts, *(Part(part.points * (-1, 1) + (1, 0), part.tone) for part in parts))
+    return (*parts, *(Polygon(part.points * (-1, 1) + (1, 0), part.tone) for part in parts))
 
 
-def _legs(tone: float, top: float, width: float, *xs: float) -> tuple[Part, ...]:
+def _legs(tone: float, top: float, width: float, *xs: float) -> tuple[Polygon, ...]:
     return tuple(box(tone, x, 0, x + width, top) for x in xs)
 
 
-_PARTS: dict[str, tuple[str, Sequence[Part]]] = {
+_PARTS: dict[str, tuple[str, Sequence[Polygon]]] = {
     # name: (texture, parts from back to front)
     "car": (
         "checks_wide",

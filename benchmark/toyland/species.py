@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from benchmark.toyland.shapes import Part, Shape, bar, box, disc, dome, normalised, petals, poly
+from benchmark.toyland.shapes import Polygon, Shape, bar, box, disc, dome, normalised, petals, poly
 
 
-def _fish(length: float, height: float, tail: float, fin: float) -> Sequence[Part]:
+def _fish(length: float, height: float, tail: float, fin: float) -> Sequence[Polygon]:
     return (
         poly(-0.3, length - 0.12, 0.3, length + 0.2, 0.3 + tail, length + 0.12, 0.3, length + 0.2, 0.3 - tail),
         poly(-0.6, 0.3 * length, 0.3 + 0.7 * height, 0.5 * length, 0.3 + height + fin, 0.75 * length, 0.3),
@@ -20,7 +20,7 @@ def _fish(length: float, height: float, tail: float, fin: float) -> Sequence[Par
     )
 
 
-def _bird(legs: float, neck: float, beak: float, tail: float) -> Sequence[Part]:
+def _bird(legs: float, neck: float, beak: float, tail: float) -> Sequence[Polygon]:
     head = legs + 0.42 + neck
     return (
         bar(-0.9, 0.42, legs + 0.1, 0.4, 0, 0.035),
@@ -35,7 +35,7 @@ def _bird(legs: float, neck: float, beak: float, tail: float) -> Sequence[Part]:
     )
 
 
-def _flower(count: float, length: float, width: float, heart: float) -> Sequence[Part]:
+def _flower(count: float, length: float, width: float, heart: float) -> Sequence[Polygon]:
     return (
         bar(-0.6, 0.5, 0, 0.5, 0.6, 0.05),
         poly(-0.5, 0.5, 0.08, 0.28, 0.3, 0.2, 0.2),
@@ -45,7 +45,7 @@ def _flower(count: float, length: float, width: float, heart: float) -> Sequence
     )
 
 
-def _mushroom(cap_width: float, cap_height: float, stem_width: float, spots: float) -> Sequence[Part]:
+def _mushroom(cap_width: float, cap_height: float, stem_width: float, spots: float) -> Sequence[Polygon]:
     across = np.linspace(-0.6, 0.6, int(spots)) * cap_width
     return (
         poly(0.6, 0.5 - stem_width, 0, 0.5 - 0.7 * stem_width, 0.5, 0.5 + 0.7 * stem_width, 0.5, 0.5 + stem_width, 0),
@@ -55,7 +55,7 @@ def _mushroom(cap_width: float, cap_height: float, stem_width: float, spots: flo
     )
 
 
-def _butterfly(upper: float, lower: float, spread: float, tail: float) -> Sequence[Part]:
+def _butterfly(upper: float, lower: float, spread: float, tail: float) -> Sequence[Polygon]:
     wings = []
     for side in (-1.0, 1.0):
         x = 0.5 + side * spread
@@ -67,7 +67,7 @@ def _butterfly(upper: float, lower: float, spread: float, tail: float) -> Sequen
     return (*wings, disc(-0.9, 0.5, 0.45, 0.045, 0.24))
 
 
-def _tree(levels: float, width: float, taper: float, trunk: float) -> Sequence[Part]:
+def _tree(levels: float, width: float, taper: float, trunk: float) -> Sequence[Polygon]:
     crown = []
     for level in range(int(levels)):
         half = width * taper**level
@@ -76,7 +76,7 @@ def _tree(levels: float, width: float, taper: float, trunk: float) -> Sequence[P
     return (box(-0.7, 0.45, 0, 0.55, trunk + 0.1), *crown)
 
 
-_FAMILIES: dict[str, tuple[Callable[..., Sequence[Part]], tuple[tuple[str, str, tuple[float, ...]], ...]]] = {
+_FAMILIES: dict[str, tuple[Callable[..., Sequence[Polygon]], tuple[tuple[str, str, tuple[float, ...]], ...]]] = {
     # supercategory: (builder, ((species, texture, the builder's proportions), …))
     "Actinopterygii": (
         _fish,

@@ -42,12 +42,12 @@ def _course(epochs: float, batch_size: int) -> Course:
 
 
 class Classifier(nn.Module):
-    """The backbone's averaged last stage, and a linear classifier on it."""
+    """The backbone, and a linear classifier on its output."""
 
     def __init__(self, backbone: Backbone, num_classes: int, seed: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = nn.Linear(backbone.stages[next(reversed(backbone.stages))].channels, num_classes)
+        self.head = nn.Linear(backbone.out_channels, num_classes)
         generator = torch.Generator().manual_seed(mix(seed, Stream.FINE_TUNED_HEAD))
         nn.init.normal_(self.head.weight, std=0.01, generator=generator)  # VISSL
         nn.init.zeros_(self.head.bias)
@@ -110,8 +110,9 @@ def _pirl(percent: int, reported: str, desk_epochs: float) -> SemiSupervised:
         frozen="nothing: all weights train, BatchNorm in training mode",
         selected="nothing: the last iterate is scored at every scale",
         departures=(
-            f"desk: batch {DESK_BATCH}; {desk_epochs:g} epochs, the rate falling at the same fractions of them",
-            "paper: no weight decay and Nesterov momentum, as VISSL has it; the papers do not say",
+            "paper: no weight decay and Nesterov momentum, as in VISSL; the papers do not say",
+            "paper: the labelled images are not PIRL's, whose list was never published",
+            f"desk: batches of {DESK_BATCH}; {desk_epochs:g} epochs, the rate dropping at the same fractions of them",
         ),
     )
     courses: dict[Scale, Course] = {
