@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from small_runs import drawn_images, on_cpu
 from torch import Tensor, nn
 
+from benchmark import cli
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
 from benchmark.backbones.weights import load_backbone, read_facts
@@ -29,15 +30,17 @@ from benchmark.core.plain import as_plain
 from benchmark.data.batch import Batch
 from benchmark.data.datasets import open_dataset
 from benchmark.engine.method_file import load_method
-from benchmark.engine.train import pretrain
+from benchmark.engine.train import build_method, pretrain
 from benchmark.method import Method
 from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.contract import Recipe, Settings, with_change
 from benchmark.recipe.inputs import InputSpec
 from benchmark.recipe.pools import Given, Pool
+from benchmark.recipe.scales import at_scale
 from benchmark.runs.reproduce import RowWork
 from benchmark.runs.run import Run, pretraining_images
 from benchmark.runs.scoring import score
+from benchmark.tables.layout import read_layouts, recipes_of
 from benchmark.transfers import find_transfers
 
 OWN = find_transfers()["own_classifier_imagenet"]
@@ -159,11 +162,37 @@ def test_a_method_without_a_classifier_is_refused(world: Path, tmp_path: Path):
         score(OWN, run, on_cpu())
 
 
-def test_a_table_with_such_a_column_leaves_that_row_out_without_failing(world: Path, tmp_path: Path):
+def test_a_table_with_such_a_column_leaves_that_row_out_without_failing(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     pretrained("rotation", world, tmp_path)
     steps = RowWork([OWN.card.id], on_cpu())(Run("rotation", "smoke", 0, world, tmp_path))
     assert steps.failures == {}
-    assert list(steps.left_out) == ["rotation seed 0  transfer to own_classifier_imagenet"]
+    assert "transfer to own_classifier_imagenet: left out" in capsys.readouterr().out
+    assert steps.done == steps.total == 2
+
+
+def test_every_row_that_a_table_scores_by_its_own_classifier_has_one():
+    recipes = find_recipes()
+    tables = [one for one in read_layouts() if any(column.transfer == OWN.card.id for column in one.columns)]
+    assert len(tables) == 2
+    for name in {*recipes_of(tables), *(name for one in tables for name in one.references)}:
+        recipe = at_scale(recipes[name], "smoke")
+        assert build_method(recipe, Given(8, CLASSES)).offers() == ["classify"], name
+
+
+def test_a_users_recipe_is_scored_where_its_folder_is_named(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/mine.py").write_text("from recipes.supervised import supervised\n\nmine = supervised\n")
+    flags = ["--scale", "smoke", "--data", str(world), "--runs", str(tmp_path), "--workers", "0", "--device", "cpu"]
+    folder = ["--recipes-dir", str(tmp_path / "own")]
+    assert cli.run(["pretrain", "mine", *flags, *folder]) == 0
+    assert cli.run(["transfer", "mine", OWN.card.id, *flags]) == 2
+    assert "no recipe 'mine' to build it by; give its folder as --recipes-dir" in capsys.readouterr().err
+    assert cli.run(["transfer", "mine", OWN.card.id, *flags, *folder]) == 0
+    assert (tmp_path / "smoke/mine/seed0/own_classifier_imagenet.json").is_file()
 
 
 def rewritten(path: Path, change: Callable[[dict[str, Tensor], dict], object]) -> None:

@@ -20,7 +20,7 @@ from benchmark.engine.checkpoint import locked
 from benchmark.engine.method_file import TrainedMethod, load_method
 from benchmark.engine.progress import Display
 from benchmark.engine.train import Machine, device_name
-from benchmark.recipe.catalogue import get_recipe
+from benchmark.recipe.catalogue import all_recipes
 from benchmark.records.folders import write_record
 from benchmark.records.record import Record
 from benchmark.runs.current import transfer_now
@@ -106,8 +106,10 @@ def _trained(run: Run, origin: dict[str, Any], recipes_dir: Path | None) -> Trai
     """The run's own method, built by its recipe's class: a changed setting is in the file, not in the recipe."""
     if not run.method.is_file() or file_hash(run.method) != origin["method"]["hash"]:
         raise UserError(f"{run.method}: gone, or not this backbone's; delete {run.backbone} and pretrain again")
-    recipe = get_recipe(run.name.partition("@")[0], recipes_dir)
-    return load_method(run.method, type(recipe.method))
+    name, known = run.name.partition("@")[0], all_recipes(recipes_dir)
+    if name not in known:
+        raise UserError(f"{run.method}: there is no recipe {name!r} to build it by; give its folder as --recipes-dir")
+    return load_method(run.method, type(known[name].method))
 
 
 def clear_workspace(run: Run) -> None:

@@ -53,5 +53,9 @@ own_classifier_imagenet = OwnClassifier(
         asks=("classify",),
         frozen="everything: nothing is trained",
         selected="nothing",
+        departures=(
+            "every scale: the shorter side is resized bilinearly, with antialiasing; the released code's resize averages "
+            "areas",
+        ),
     )
 )
