@@ -17,7 +17,7 @@ from benchmark.data.image_set import ImageSet
 
 @dataclass(frozen=True)
 class Annotated:
-    """images: without labels; their files lie below VOCdevkit. annotations: one for each of them."""
+    """images: without labels; their files are below VOCdevkit. annotations: one for each of them."""
 
     images: ImageSet
     annotations: tuple[voc.Annotation, ...]
@@ -34,11 +34,11 @@ class Annotated:
         return Annotated(images, tuple(self.annotations[index] for index in kept))
 
     def check_size(self, index: int, size: tuple[int, int]) -> None:
-        """UserError if the image, of (width, height), is not as large as its annotation says."""
+        """UserError if the image's size, (width, height), is not the one its annotation states."""
         voc.check_stated_size(self.images.root / self.images.files[index], size, self.annotations[index].size)
 
     def fingerprint(self) -> str:
-        """As ImageSet.fingerprint, with every box."""
+        """Like ImageSet.fingerprint, with every box as well."""
         digest = hashlib.sha256(self.images.fingerprint().encode())
         for one in self.annotations:
             for values in (one.boxes, one.labels, one.difficult):
@@ -48,7 +48,7 @@ class Annotated:
 
 def read_boxes(data_root: Path, name: str, split: str) -> Annotated:
     """A split of VOC, e.g. "voc2007", "trainval". UserError for an annotation that is missing, does not parse, or has a
-    box that holds no pixel or none of its image."""
+    box that is empty or wholly outside its image."""
     home, year = data_root / voc.HOME, name.removeprefix("voc")
     files = open_dataset(data_root, name, split).files
     annotations = [voc.annotation(home, year, Path(file).stem) for file in files]
@@ -57,7 +57,7 @@ def read_boxes(data_root: Path, name: str, split: str) -> Annotated:
 
 
 def joined(parts: Sequence[Annotated]) -> Annotated:
-    """Several splits as one set, in their order."""
+    """Several splits as one set, in the order given."""
     images = replace(
         parts[0].images,
         name=" + ".join(part.images.name for part in parts),
