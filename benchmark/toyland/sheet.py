@@ -25,7 +25,7 @@ def contact_sheet(root: Path, dataset: str, path: Path) -> Path:
     """Write a sheet of one of the world's datasets, showing each class in turn; VOC's pictures with boxes and masks."""
     entry = read_manifest(root).get(dataset)
     if entry is None:
-        raise UserError(f"{root} holds no Toyland {dataset!r}; make it with `sslbench world`.")
+        raise UserError(f"{root} has no Toyland dataset {dataset!r}; make it with `sslbench world`.")
     pictures = _each_class_in_turn(LAYOUTS[dataset].pictures(entry["scale"], entry["seed"]))
     cells = chain.from_iterable(_cells(root / picture.path) for picture in pictures)
     sheet = Image.new("RGB", (COLUMNS * (CELL + GAP) - GAP, ROWS * (CELL + GAP) - GAP), "white")
@@ -45,7 +45,7 @@ def _each_class_in_turn(pictures: list[Picture]) -> list[Picture]:
 
 
 def _cells(file: Path) -> list[Image.Image]:
-    """The picture; in VOC only if it has a mask, then with its boxes drawn in, and the mask after it."""
+    """The picture. In VOC, only if it has a mask: then the picture with its boxes drawn in, and the mask."""
     image = Image.open(file).convert("RGB")
     if file.parent.name != "JPEGImages":
         return [image]
@@ -71,7 +71,7 @@ def _small_png(sheet: Image.Image) -> bytes:
     """As many colours as fit into MAX_BYTES."""
     for colours in (256, 192, 128, 96, 64, 32):
         palette = sheet.quantize(colours)
-        dithered = sheet.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)  # else skies turn into bands
+        dithered = sheet.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)  # without it skies show bands
         buffer = io.BytesIO()
         dithered.save(buffer, format="PNG", optimize=True)
         if buffer.tell() <= MAX_BYTES:
