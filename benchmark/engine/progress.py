@@ -1,4 +1,4 @@
-"""What a run says while it runs: a bar on a terminal, a line per interval in a log, JSON lines and TensorBoard."""
+"""What a run reports while it runs: a bar on a terminal, a line per interval in a log, JSON lines and TensorBoard."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Timer:
 
 
 class Display:
-    """A rich bar on a terminal of our own, else the first line at once and then one every LOG_SECONDS."""
+    """A rich bar on a terminal that is ours alone; otherwise a line at once, then one every LOG_SECONDS."""
 
     def __init__(self, title: str, total: int, done: int = 0) -> None:
         self.title, self.total, self.first = title, total, done
@@ -60,7 +60,7 @@ class Display:
             self.bar.stop()
 
     def update(self, done: int, figures: dict[str, float] | None = None) -> None:
-        """`figures` stay on the bar until there are others."""
+        """The bar goes on showing the last `figures` until new ones come."""
         text = "  ".join(f"{name} {value:.4g}" for name, value in (figures or {}).items())
         if self.bar and self.task is not None:
             self.bar.update(self.task, completed=done, **(dict[str, Any](figures=text) if text else {}))
@@ -74,7 +74,7 @@ class Display:
 
 
 class Report:
-    """Everything that a run says: the display, and the journal. Process 0 speaks, the others are silent."""
+    """Everything that a run reports: the display and the journal. Only process 0 reports."""
 
     def __init__(self, run: Path, title: str, total: int, first: int) -> None:
         self.display: Display | None = None
@@ -106,7 +106,7 @@ class Report:
 
 class Journal:
     """run/log.jsonl, one line per interval, and TensorBoard events in run/tensorboard. Lines past the step that a
-    killed run goes on from are dropped, so that no step stands there twice."""
+    killed run resumes from are dropped, so that no step appears twice."""
 
     def __init__(self, run: Path, first_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import, and only training needs it
