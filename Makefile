@@ -8,7 +8,7 @@ venv := .venv
 bin := $(venv)/bin
 sslbench := $(bin)/sslbench
 options := --scale $(SCALE) --seeds $(SEEDS) --workers $(WORKERS) $(if $(JOBS),--jobs $(JOBS)) $(if $(DATA),--data $(DATA))
-# these fork, which autograd does not survive in a process where it has run: workers of their own
+# These tests fork, and autograd fails in a fork of a process that has already used it. So they get workers of their own.
 forking := tests/test_engine_resume.py tests/test_engine_processes.py tests/test_transfer_resume.py
 
 .PHONY: help install test lint format world tables leaderboards check regress
@@ -16,13 +16,13 @@ forking := tests/test_engine_resume.py tests/test_engine_processes.py tests/test
 
 help:
 	@echo "make test                      lint, types and every test"
-	@echo "make reproduce-<recipe>        one recipe with the reference rows, from nothing to the tables"
+	@echo "make reproduce-<recipe>        one recipe and the reference rows, from nothing to the tables"
 	@echo "make reproduce-<paper>-tables  every row of a paper's tables, e.g. pirl"
 	@echo "  SCALE=desk|smoke|paper  DATA=/path/to/datasets (paper)  SEEDS=\"0 1 2\"  WORKERS=2  JOBS=1"
 	@echo "make tables                    write leaderboards/*.md again from the published records"
-	@echo "make leaderboards              that, and the site with plots and downloads, in build/leaderboards"
-	@echo "make check                     the regression gate on what is published, and on runs where there are any"
-	@echo "make regress                   run REGRESS (default: the quickest recipes) at SCALE again, then the gate"
+	@echo "make leaderboards              the same, and a website with plots and downloads in build/leaderboards"
+	@echo "make check                     the regression gate on the published records, and on your runs if there are any"
+	@echo "make regress                   run REGRESS (default: the quickest recipes) again at SCALE, then the gate"
 
 $(venv)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sslbench needs Python 3.11 or newer")'
@@ -58,7 +58,8 @@ leaderboards: $(venv)/.installed
 check: $(venv)/.installed
 	$(sslbench) check
 
-# recipes with targets at that scale; the references come along. At desk scale add REGRESS="pirl npid_pp ..." as time allows
+# Recipes that have targets at that scale; the reference rows run too. At desk scale, add REGRESS="pirl npid_pp ..." as time
+# allows.
 REGRESS ?= $(if $(filter smoke,$(SCALE)),pirl npid_pp,rotation)
 regress: $(venv)/.installed
 	$(sslbench) reproduce $(REGRESS) $(options)
