@@ -21,6 +21,7 @@ from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
 from benchmark.core.errors import UserError, nearest
+from benchmark.core.provenance import own_version
 from benchmark.recipe.overrides import FLAG, override, renamed, split_flags
 from benchmark.recipe.scales import Scale
 
@@ -36,7 +37,14 @@ DataFlag = Annotated[
 ]
 RunsFlag = Annotated[Path, arg(help="Folder for everything that runs write.")]
 SeedFlag = Annotated[int, arg(help="Seed of every random number of the run.")]
-WorkersFlag = Annotated[int, arg(help="Processes that load images, of all jobs together; changes no result.")]
+WorkersFlag = Annotated[
+    int | None,
+    arg(
+        help="Processes that load images, of all jobs together, for each process of torchrun; changes no result. By "
+        "default as the cores allow, which torchrun's processes share: beside a GPU all but one, at most 32; on a CPU, "
+        "where training needs them itself, a quarter, at least 2."
+    ),
+]
 DeviceFlag = Annotated[str, arg(help="auto (a GPU if there is one), cpu or cuda.")]
 RecipesFlag = Annotated[Path | None, arg(help="A folder of your own recipe files, besides the benchmark's.")]
 TransfersFlag = Annotated[Path | None, arg(help="A folder of your own transfer files, besides the benchmark's.")]
@@ -56,7 +64,8 @@ MOST_SEED = 2**32 - 1  # the most that numpy and scikit-learn take
 app = SubcommandApp()
 ABOUT = """Self-supervised visual representation learning, with every table reproducible by one command.
 
-Start with `sslbench list`, then `sslbench reproduce RECIPE`: minutes on two cores, nothing to download."""
+Start with `sslbench list`, then `sslbench reproduce RECIPE`: minutes on two cores, nothing to download.
+`sslbench --version` says which sslbench this is."""
 
 
 @app.command(name="list")
@@ -143,7 +152,7 @@ def pretrain(
     data: DataFlag = None,
     runs: RunsFlag = Path("runs"),
     settings: SetFlag = (),
-    workers: WorkersFlag = 2,
+    workers: WorkersFlag = None,
     device: DeviceFlag = "auto",
     recipes_dir: RecipesFlag = None,
 ) -> int:
@@ -180,13 +189,14 @@ def transfer(
     seed: SeedFlag = 0,
     data: DataFlag = None,
     runs: RunsFlag = Path("runs"),
-    workers: WorkersFlag = 2,
+    workers: WorkersFlag = None,
     device: DeviceFlag = "auto",
     engine: Annotated[str | None, arg(help="torchvision (default) or detectron2, where a protocol has both.")] = None,
     transfers_dir: TransfersFlag = None,
 ) -> int:
     """Score a pretrained backbone under one or more protocols."""
     from benchmark.runs.current import is_scored
+    from benchmark.runs.naming import require_backbone
     from benchmark.runs.run import Run
     from benchmark.runs.scoring import score
     from benchmark.transfers import find_transfers
@@ -197,11 +207,9 @@ def transfer(
         raise UserError(f"name a TRANSFER to score {recipe} under; `sslbench list` shows all {len(known)}")
     chosen = [_named(name, known) for name in transfers]
     machine = _machine(device, workers)
-    _draw_world(scale, data)
     run = Run(recipe, scale, seed, _data_root(scale, data), runs)
-    if not run.backbone.is_file():
-        mend = f"`sslbench pretrain {recipe} --scale {scale} --seed {seed}` makes it"
-        raise UserError(f"{run.backbone}: not there yet; {mend}")
+    require_backbone(run)
+    _draw_world(scale, data)
     for one in chosen:
         if not is_scored(one, run, engine):
             record = score(one, run, machine, engine)
@@ -222,14 +230,15 @@ def reproduce(
         int | None,
         arg(help="Rows at a time, each on its share of the cores. By default 1 at paper scale and on a GPU, else 2."),
     ] = None,
-    workers: WorkersFlag = 2,
+    workers: WorkersFlag = None,
     device: DeviceFlag = "auto",
     recipes_dir: RecipesFlag = None,
     transfers_dir: TransfersFlag = None,
 ) -> int:
     """From nothing to the tables: draw the data, pretrain, transfer, print. What is current is not run again."""
-    from benchmark.recipe.catalogue import OWN, get_recipe
+    from benchmark.recipe.catalogue import OWN
     from benchmark.runs.last_answer import LastAnswer
+    from benchmark.runs.naming import recipe_called
     from benchmark.tables.layout import read_layouts, recipes_of, select, transfers_of
 
     if not seeds:
@@ -256,13 +265,13 @@ def reproduce(
     from benchmark.runs.run import Run
     from benchmark.transfers import find_transfers
 
+    resolved = {name: recipe_called(name, recipes_dir) for name in names}
     started, machine = time.monotonic(), _machine(device, workers)
     jobs = min(_jobs(jobs, scale, machine), len(names) * len(seeds))
-    resolved = {name: get_recipe(name, recipes_dir) for name in names}
     known = find_transfers(transfers_dir)
     scored_on = [_named(name, known).card.id for name in transfers_of(chosen)]
     rows = run_all(
-        RowWork(scored_on, replace(machine, workers=_share(workers, jobs)), recipes_dir, transfers_dir),
+        RowWork(scored_on, replace(machine, workers=_share(machine.workers, jobs)), recipes_dir, transfers_dir),
         [Run(name, scale, seed, root, runs) for seed in seeds for name in names],
         jobs,
         None if data else lambda: _draw_world(scale, data),
@@ -292,7 +301,9 @@ def tables(
     """
     if write:
         from benchmark.gate.check import current_boards
+        from benchmark.tables.ledger import leaderboards_to_write
 
+        leaderboards_to_write()
         with _uncollected():
             _write_leaderboards(current_boards())
         return 0
@@ -322,13 +333,14 @@ def check(
     from benchmark.gate.check import EXPECTED, accepted, report
     from benchmark.gate.check import check as find
     from benchmark.gate.staleness import data_below
-    from benchmark.tables.ledger import LEADERBOARDS
+    from benchmark.tables.ledger import leaderboards_to_write
     from benchmark.transfers import find_transfers
 
     cards = {name: transfer.card for name, transfer in find_transfers().items()}
     if accept:
-        write_whole(LEADERBOARDS / EXPECTED, accepted(LEADERBOARDS, cards).encode())
-        print(LEADERBOARDS / EXPECTED)
+        folder = leaderboards_to_write()
+        write_whole(folder / EXPECTED, accepted(folder, cards).encode())
+        print(folder / EXPECTED)
         return tables(write=True)
     findings = find(runs, scale, cards, data_below(lambda of: data or Path("data", of)))
     print(report(findings))
@@ -349,27 +361,35 @@ def show(method: Annotated[Positional[str], arg(metavar="METHOD", help="By any o
 
 @app.command
 def export(folder: Annotated[Positional[Path], arg(metavar="DIR", help="Where the files go.")]) -> int:
-    """Write every table as CSV, JSON and LaTeX."""
+    """Write every table as CSV, JSON, LaTeX and Parquet, and all records and the ledger as one Parquet file each."""
     from benchmark.core.files import write_whole
     from benchmark.gate.check import current_boards
     from benchmark.tables.export import export_files
+    from benchmark.tables.parquet import parquet_files
 
-    for name, text in export_files(current_boards()).items():
-        write_whole(folder / name, text.encode())
+    boards = current_boards()
+    texts = {name: text.encode() for name, text in export_files(boards).items()}
+    for name, content in (texts | parquet_files(boards)).items():
+        write_whole(folder / name, content)
         print(folder / name)
     return 0
 
 
 @app.command
 def leaderboards(folder: Annotated[Positional[Path], arg(metavar="DIR", help="Where the site goes.")]) -> int:
-    """Write leaderboards/*.md, as `tables --write` does, and in DIR the same as a site that opens without a network."""
+    """Write leaderboards/*.md, as `tables --write` does, and in DIR the same as a site that opens without a network.
+
+    An installed copy, whose own leaderboards stay as they are, writes the site alone.
+    """
     from benchmark.core.files import write_whole
+    from benchmark.core.provenance import IS_INSTALLED
     from benchmark.gate.check import current_boards
     from benchmark.tables.site import site_files
 
     with _uncollected():
         boards = current_boards()
-        _write_leaderboards(boards)
+        if not IS_INSTALLED:
+            _write_leaderboards(boards)
         for name, text in site_files(boards).items():
             write_whole(folder / name, text.encode())
     print(folder / "index.html")
@@ -380,10 +400,10 @@ def leaderboards(folder: Annotated[Positional[Path], arg(metavar="DIR", help="Wh
 def speed(
     recipe: RecipeName,
     scale: ScaleFlag = "desk",
-    rounds: Annotated[int, arg(help="StepLog to time; the median counts.")] = 20,
+    rounds: Annotated[int, arg(help="Steps to time; the median counts.")] = 20,
     data: DataFlag = None,
     settings: SetFlag = (),
-    workers: WorkersFlag = 2,
+    workers: WorkersFlag = None,
     device: DeviceFlag = "auto",
     recipes_dir: RecipesFlag = None,
 ) -> int:
@@ -411,22 +431,23 @@ def publish(
     `sslbench check --accept` then makes them the regression gate's targets; until then tables mark them.
     """
     from benchmark.records.publish import publish as publish_run
-    from benchmark.tables.ledger import LEADERBOARDS
+    from benchmark.tables.ledger import leaderboards_to_write
 
     if not runs:
         raise UserError("name a run's folder, like runs/desk/<recipe>/seed0; `sslbench tables --write` publishes none")
+    measured = leaderboards_to_write() / "measured"
     for folder in runs:
-        for path in publish_run(folder, LEADERBOARDS / "measured", allow_dirty):
+        for path in publish_run(folder, measured, allow_dirty):
             print(path)
     return tables(write=True)
 
 
 def _chosen(name: str, settings: Sequence[str], folder: Path | None, scale: Scale) -> tuple[str, Recipe]:
     """(what the run is called, the recipe with its changes)."""
-    from benchmark.recipe.catalogue import get_recipe
+    from benchmark.runs.naming import recipe_called
 
     _, changes = split_flags([f"{FLAG}{setting}" for setting in settings])
-    return renamed(name, changes), override(get_recipe(name, folder), changes, scale)
+    return renamed(name, changes), override(recipe_called(name, folder), changes, scale)
 
 
 def _named(name: str, known: dict[str, Transfer]) -> Transfer:
@@ -441,18 +462,20 @@ def _in_range(flag: str, value: float, least: float, most: float = math.inf) -> 
         raise UserError(f"{flag} must be {least_told}{f', at most {most}' if most < math.inf else ''}, not {value}")
 
 
-def _machine(device: str, workers: int) -> Machine:
+def _machine(device: str, workers: int | None) -> Machine:
     import torch
 
     from benchmark.core import distributed
+    from benchmark.core.processes import default_loaders
     from benchmark.engine.train import Machine
 
-    _in_range("--workers", workers, 0)
+    _in_range("--workers", 0 if workers is None else workers, 0)
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise UserError(f"--device must be auto, cpu, cuda or cuda:NUMBER, not {device!r}")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Machine(distributed.start(device), workers)
+    on = distributed.start(device)
+    return Machine(on, default_loaders(on.type == "cuda") if workers is None else workers)
 
 
 def _jobs(asked: int | None, scale: Scale, machine: Machine) -> int:
@@ -483,11 +506,12 @@ def _draw_world(scale: Scale, data: Path | None) -> None:
 @contextmanager
 def _uncollected() -> Iterator[None]:
     """Without the garbage collector: everything that was read is needed to the end, and looking through thousands of
-    records for cycles, over and over, takes a fifth of the time."""
+    records for cycles, over and over, takes a fifth of the time, and once more as the process ends, a tenth."""
     gc.disable()
     try:
         yield
     finally:
+        gc.freeze()
         gc.enable()
 
 
@@ -516,6 +540,9 @@ def _write_tables(
 
 def run(arguments: Sequence[str]) -> int:
     """Exit status of one command: 0 done, 1 something failed, 2 bad input, 130 interrupted."""
+    if list(arguments) == ["--version"]:
+        print(f"sslbench {own_version()}")
+        return 0
     try:
         others, changes = split_flags(arguments)
         flags = ["--set", *(f"{key}={text}" for key, text in changes)] if changes else []

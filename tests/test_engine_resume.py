@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
+from types import SimpleNamespace
 
 import pytest
 from small_runs import (
@@ -142,6 +144,9 @@ def test_the_log_has_every_step_once_after_a_kill(images, tmp_path: Path, monkey
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [0, 1, 2, 3]
     assert all(line.keys() >= {"loss/main", "lr/main", "epoch"} for line in lines)
+    paced = [line for line in lines if "images_per_s" in line]
+    assert [line["step"] for line in paced] == [1, 3], "all but the first of each start"
+    assert all(line["images_per_s"] > 0 and 0 <= line["waiting_for_data"] <= 1 for line in paced)
     assert any(path.name.startswith("events.out.tfevents") for path in (folder / "tensorboard").iterdir())
 
 
@@ -188,3 +193,23 @@ def test_the_first_line_of_a_log_comes_with_the_first_step(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("title  1/1000  loss 2.5")
+
+
+def test_the_pace_is_told_by_the_clock_around_the_wait(monkeypatch):
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+
+    def loaded(seconds: float) -> Iterator[int]:
+        for number in range(5):
+            clock.now += 30 if number == 0 else seconds  # the loader processes start
+            yield number
+
+    pace, told = progress.Pace(batch_size=64), []
+    for number in pace.timed(loaded(3)):
+        clock.now += 1  # the step
+        if number in (0, 2, 4):
+            told.append(pace.since_last())
+            clock.now += 10 if number == 2 else 0  # what comes between steps, such as a checkpoint
+    assert told[0] == {}
+    assert told[1] == {"images_per_s": 2 * 64 / 8, "waiting_for_data": 6 / 8}
+    assert told[2] == {"images_per_s": 2 * 64 / 18, "waiting_for_data": 6 / 18}

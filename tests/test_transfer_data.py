@@ -27,7 +27,7 @@ from benchmark.transfers import find_transfers
 from benchmark.transfers.contract import Context, Transfer
 
 TRANSFERS = find_transfers()
-DATASETS = ("imagenet", "places205", "inat2018", "voc2007", "voc2012")
+DATASETS = ("imagenet", "places205", "inat2018", "voc2007", "voc2012", "coco2017")
 PHOTOS = (".jpg", ".jpeg")
 
 _opened: list[str] | None = None  # while something looks
@@ -160,6 +160,7 @@ def test_what_detection_and_segmentation_open_is_what_they_should(world: Path, t
     """Else the test above would look at nothing."""
     wanted = {
         "voc0712_det_c4_pirl": {f"VOCdevkit/VOC{year}/Annotations" for year in (2007, 2012)},
+        "coco_det_c4_moco": {"coco/annotations"},
         "voc12_seg_fcn_moco": {"VOCdevkit/VOC2012/SegmentationClass", "benchmark_RELEASE/dataset/cls"},
     }
     for name, folders in wanted.items():

@@ -47,7 +47,7 @@ from benchmark.transfers.voc_svm import normalized, rotated, svm
 
 TRANSFERS = find_transfers()
 FROZEN = sorted(name for name, transfer in TRANSFERS.items() if transfer.card.frozen.startswith("everything"))
-DATASETS = ("imagenet", "places205", "inat2018", "voc2007", "voc2012")
+DATASETS = ("imagenet", "places205", "inat2018", "voc2007", "voc2012", "coco2017")
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_runs_and_gives_the_same_twice(name: str, world: Path, tmp_path: Path):
     [
         short_paper("linear_imagenet_goyal"),
         *(TRANSFERS[name] for name in ("semi_supervised_10pct_pirl", "voc07_svm_goyal")),
-        *(TRANSFERS[name] for name in ("voc12_seg_fcn_moco", "voc0712_det_c4_moco")),
+        *(TRANSFERS[name] for name in ("voc12_seg_fcn_moco", "voc0712_det_c4_moco", "coco_det_c4_moco")),
     ],
     ids=lambda transfer: transfer.card.id,
 )

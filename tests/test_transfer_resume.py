@@ -27,7 +27,7 @@ from benchmark.toyland import build_world
 from benchmark.transfers import features, find_transfers, training
 
 TRANSFERS = find_transfers()
-DATASETS = ("imagenet", "places205", "inat2018", "voc2007", "voc2012")
+DATASETS = ("imagenet", "places205", "inat2018", "voc2007", "voc2012", "coco2017")
 RECIPE = "random_init"
 FOLDER = Path("smoke", RECIPE, "seed0")
 RECORD_WRITES = 2  # the last ones: the record, and what stands beside it

@@ -58,3 +58,11 @@ def some(names: list[str], show: int = 5) -> str:
     """ "a, b, c" or "a, b, c, d, e and 12 more"."""
     rest = len(names) - show
     return ", ".join(names[:show]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def first(findings: list[Finding], dataset: str, root: Path, fix: str, show: int = 20) -> list[Finding]:
+    """The first `show` findings, and how many more there are."""
+    if len(findings) <= show:
+        return findings
+    more = f"and {len(findings) - show:,} more annotations, masks or images like these"
+    return [*findings[:show], Finding("error", dataset, str(root), more, fix)]

@@ -96,6 +96,15 @@ def file_size(root: Path, file: str) -> int:
         return -1
 
 
+def image_size(path: Path) -> tuple[int, int] | None:
+    """Width and height; None if the image itself is bad, which the doctor reports elsewhere."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except OSError:
+        return None
+
+
 def split_zip(file: str) -> tuple[str, str]:
     """ "AA/BBB.zip/CCC.jpg" -> ("AA/BBB.zip", "CCC.jpg"); a plain file has no member: ("x.jpg", "")."""
     archive, separator, member = file.partition(".zip/")

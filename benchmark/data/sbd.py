@@ -15,7 +15,8 @@ import numpy as np
 
 from benchmark.data import voc
 from benchmark.data.entries import read_lines
-from benchmark.data.findings import BadData, Finding, bad, from_error, some
+from benchmark.data.findings import BadData, Finding, bad, first, from_error, some
+from benchmark.data.images import image_size
 
 NAME = "sbd"
 HOME = Path("benchmark_RELEASE", "dataset")
@@ -107,13 +108,13 @@ def _incomplete(data_root: Path, ids: list[str]) -> list[Finding]:
             message = f"{len(names):,} of {len(ids):,} listed ids have no {what}: {some(names)}"
             findings.append(Finding("error", NAME, str(folder), message, fix))
     broken = list(_broken(data_root, [image_id for image_id in ids if image_id in there & masks]))
-    return findings + voc.first([from_error(error, NAME) for error in broken], NAME, data_root / HOME, FIX)
+    return findings + first([from_error(error, NAME) for error in broken], NAME, data_root / HOME, FIX)
 
 
 def _broken(data_root: Path, ids: list[str]) -> Iterator[BadData]:
     for image_id in ids:
         path = data_root / mask_file(image_id)
-        size = voc.image_size(voc.image_file(data_root / voc.HOME, "2012", image_id))
+        size = image_size(voc.image_file(data_root / voc.HOME, "2012", image_id))
         try:
             values = read_mat_mask(path)
             if size:

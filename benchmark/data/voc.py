@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
@@ -24,9 +23,11 @@ from defusedxml import DefusedXmlException
 from defusedxml import ElementTree as SafeElementTree
 from PIL import Image
 
+from benchmark.data.annotation import Annotation, check_stated_size
 from benchmark.data.entries import check_entries, read_lines
-from benchmark.data.findings import BadData, Finding, bad, some
+from benchmark.data.findings import BadData, Finding, bad, first, some
 from benchmark.data.image_set import ImageSet
+from benchmark.data.images import image_size
 
 HOME = "VOCdevkit"
 CLASSES = ("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -35,23 +36,6 @@ PRESENCE = {"1": 1, "-1": 0, "0": -1}  # VOC's code -> ours: 1 present, 0 absent
 IGNORED = 255  # in masks: the border between objects
 ID = re.compile(r"\w+")
 UNPACK = "Unpack the year's trainval and test archives again."
-
-
-@dataclass(frozen=True)
-class Annotation:
-    """The objects of one image.
-
-    boxes:     (M, 4) float32 x1, y1, x2, y2: 0-based and half-open, so a width is x2 - x1. The xml counts pixels from 1
-               and includes the last, hence xmin - 1, ymin - 1, xmax, ymax. VOC2012 has fractions. Within the image.
-    labels:    (M,) int64 positions in CLASSES.
-    difficult: (M,) bool; detection neither rewards nor punishes finding these.
-    size:      width, height.
-    """
-
-    boxes: np.ndarray
-    labels: np.ndarray
-    difficult: np.ndarray
-    size: tuple[int, int]
 
 
 def read_classification(data_root: Path, year: str, split: str) -> ImageSet:
@@ -108,8 +92,11 @@ def _presence(path: Path, ids: list[str]) -> np.ndarray:
 
 
 def annotation(devkit: Path, year: str, image_id: str) -> Annotation:
-    """The objects in VOC<year>/Annotations/<image_id>.xml, in the order of the file. Their boxes are clipped to the
-    image: a few of VOC's reach a pixel beyond it. A box that is wholly outside is a UserError."""
+    """The objects in VOC<year>/Annotations/<image_id>.xml, in the order of the file; difficult ones are ignored.
+
+    The xml counts pixels from 1 and includes the last: a box is xmin - 1, ymin - 1, xmax, ymax. VOC2012 has fractions.
+    Boxes are clipped to the image: a few of VOC's reach a pixel beyond it. A box that is wholly outside is a
+    UserError."""
     path = devkit / f"VOC{year}" / "Annotations" / f"{image_id}.xml"
     tree = _parse(path)
     objects = tree.findall("object")  # children only: a person's head and hands are boxes of a "part" further down
@@ -140,7 +127,7 @@ def _number(path: Path, element: Element, tag: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise bad(path, f"{element.tag} has no number {tag}", UNPACK)
+        raise bad(path, f"{tag} of the {element.tag} is missing or not a number", UNPACK)
     return value
 
 
@@ -241,7 +228,7 @@ def _check_annotation(devkit: Path, year: str, image_id: str) -> None:
     stated, path = annotation(devkit, year, image_id).size, image_file(devkit, year, image_id)
     size = image_size(path)
     if size:
-        check_stated_size(path, size, stated)
+        check_stated_size(path, size, stated, UNPACK)
 
 
 def _check_mask(devkit: Path, year: str, image_id: str) -> None:
@@ -252,30 +239,6 @@ def _check_mask(devkit: Path, year: str, image_id: str) -> None:
 
 def image_file(devkit: Path, year: str, image_id: str) -> Path:
     return devkit / f"VOC{year}" / "JPEGImages" / f"{image_id}.jpg"
-
-
-def image_size(path: Path) -> tuple[int, int] | None:
-    """Width and height; None if the image itself is bad, which the doctor reports elsewhere."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except OSError:
-        return None
-
-
-def check_stated_size(path: Path, size: tuple[int, int], stated: tuple[int, int]) -> None:
-    """UserError if an image's size, (width, height), is not the one its annotation states."""
-    if size != stated:
-        what = f"is {size[0]} × {size[1]}, but its annotation says {stated[0]} × {stated[1]}"
-        raise bad(path, what, UNPACK)
-
-
-def first(findings: list[Finding], dataset: str, root: Path, fix: str, show: int = 20) -> list[Finding]:
-    """The first `show` findings, and how many more there are."""
-    if len(findings) <= show:
-        return findings
-    more = f"and {len(findings) - show:,} more annotations or masks like these"
-    return [*findings[:show], Finding("error", dataset, str(root), more, fix)]
 
 
 def _missing_annotations(devkit: Path, year: str) -> list[Finding]:

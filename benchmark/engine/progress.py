@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from benchmark.core import distributed
 from benchmark.core.errors import UserError
 from benchmark.core.files import write_whole
 
 LOG_SECONDS = 10.0
+Loaded = TypeVar("Loaded")
 _terminal_is_shared = False
 
 
@@ -36,6 +39,37 @@ class Timer:
             return False
         self.last = time.monotonic()
         return True
+
+
+class Pace:
+    """How fast the steps go, and what share of the time they wait for their data. It only reads this process's clock
+    around the wait for the loader, so it costs a step nothing and never makes it wait for a GPU."""
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self.begun: float | None = None
+        self.images, self.waited = 0, 0.0
+
+    def timed(self, batches: Iterator[Loaded]) -> Iterator[Loaded]:
+        """The same batches, one per step."""
+        while True:
+            asked = time.perf_counter()
+            batch = next(batches, None)
+            self.waited += time.perf_counter() - asked
+            if batch is None:
+                return
+            self.images += self.batch_size
+            yield batch
+
+    def since_last(self) -> dict[str, float]:
+        """Images per second, of all processes together, and the share of the time that this one waited, both since the
+        last call. The first call gives nothing, because until then the loader processes were starting."""
+        now, begun = time.perf_counter(), self.begun
+        images, waited = self.images, self.waited
+        self.begun, self.images, self.waited = now, 0, 0.0
+        if begun is None:
+            return {}
+        return {"images_per_s": images / (now - begun), "waiting_for_data": waited / (now - begun)}
 
 
 class Display:
@@ -141,8 +175,9 @@ def _lines(path: Path) -> list[str]:
 def _bar() -> Progress:
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}"),
+        BarColumn(bar_width=20),
+        # on a narrow terminal the figures wrap, so that the count and the time left can be read
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
+        TextColumn("{task.fields[figures]}", table_column=Column(no_wrap=False)),
     )

@@ -35,7 +35,7 @@ from benchmark.engine.checkpoint import check_identity, clear_checkpoints, load_
 from benchmark.engine.divergence import Watch
 from benchmark.engine.losses import LastLosses
 from benchmark.engine.players import Player, build_players, set_rates
-from benchmark.engine.progress import LOG_SECONDS, Report, Timer
+from benchmark.engine.progress import LOG_SECONDS, Pace, Report, Timer
 from benchmark.method import EmbedAll, Method
 from benchmark.recipe.contract import Recipe, recipe_hash
 
@@ -53,7 +53,7 @@ class Machine:
     """
 
     device: torch.device
-    workers: int = 2
+    workers: int
     checkpoint_seconds: float = CHECKPOINT_SECONDS
 
 
@@ -149,9 +149,10 @@ def _trained(
     order = TrainOrder(len(images), recipe.batch_size, recipe.seed, first, total)
     dataset = Views(images, recipe.method.views, recipe.seed)
     watch = Watch(run, machine.device)
+    pace = Pace(recipe.batch_size)
     look, save = Timer(min(LOG_SECONDS, machine.checkpoint_seconds)), Timer(machine.checkpoint_seconds)
     with Report(run, f"{identity['recipe']} seed {recipe.seed}", total, first) as report:
-        for step, batch in enumerate(batches(dataset, order, machine.workers, recipe.labels), first):
+        for step, batch in enumerate(pace.timed(batches(dataset, order, machine.workers, recipe.labels)), first):
             epoch, step_of_epoch = divmod(step, order.steps_per_epoch)
             if step_of_epoch == 0:
                 watch.check(step, method)
@@ -170,7 +171,7 @@ def _trained(
                 watch.check(step, method)
                 shown = {name: float(value) for name, value in figures.items()}
                 rates = {f"lr/{name}": recipe.optimizers[name].lr * factor for name in players}
-                report.write(step, shown | method.scalars(), {"epoch": epoch, **rates})
+                report.write(step, shown | method.scalars() | pace.since_last(), {"epoch": epoch, **rates})
                 if step + 1 < total and save.due():
                     save_checkpoint(run, step + 1, identity, method, players, losses)
     return method, losses.means()

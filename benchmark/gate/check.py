@@ -98,7 +98,7 @@ def _accepted(record: Record, accepted: Mapping[Path, str]) -> str:
 
 def _missing(published: Sequence[Record], accepted: Mapping[Path, str]) -> dict[Path, str]:
     there = {record.published_path for record in published}
-    return dict.fromkeys(accepted.keys() - there, "missing, although expected.csv was written from it")
+    return dict.fromkeys(accepted.keys() - there, "missing, though expected.csv was written from it")
 
 
 def current_boards(leaderboards: Path = LEADERBOARDS) -> dict[str, Board]:

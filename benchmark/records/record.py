@@ -64,6 +64,13 @@ class Record:
         return Path(self.scale, self.recipe, self.transfer, f"seed{self.seed}.json")
 
     @property
+    def per_stage(self) -> dict[str, float]:
+        """Stage -> score, where the transfer scored several: of its headline metric."""
+        found = self.detail.get("per_stage")
+        stages = found if isinstance(found, dict) else {}
+        return {stage: value for stage, value in stages.items() if type(value) in (int, float)}
+
+    @property
     def hash(self) -> str:
         """Twelve hex digits of its content, however it is laid out on disk."""
         content = {name: getattr(self, name) for name in HINTS}

@@ -11,14 +11,16 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import UserError
-from benchmark.core.provenance import REPOSITORY
+from benchmark.core.provenance import IS_INSTALLED, LEADERBOARDS
 
-LEADERBOARDS = REPOSITORY / "leaderboards"
+if TYPE_CHECKING:
+    import pandas as pd
+
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 EVIDENCE = {
     "paper or official repository text",
@@ -85,6 +87,17 @@ class Source:
 Names = dict[str, dict[str, Name]]  # kind -> name -> Name
 
 
+def leaderboards_to_write() -> Path:
+    """A clone's leaderboards. Raises UserError in an installed copy: what is written there is lost with the next
+    installation, and nobody could commit it."""
+    if IS_INSTALLED:
+        raise UserError(
+            f"{LEADERBOARDS}: part of an installed copy of sslbench, so nothing is written there; run this command in "
+            "a clone, whose leaderboards can be committed"
+        )
+    return LEADERBOARDS
+
+
 def read_reported(source: str, folder: Path = LEADERBOARDS / "reported") -> list[Reported]:
     """The ledger of one source. A wrong header or a value that is no number is a UserError naming file and line."""
     path = folder / f"{source}.csv"
@@ -109,6 +122,11 @@ def read_names(path: Path = LEADERBOARDS / "names.csv") -> Names:
             taken.add((line.kind, word))
         names.setdefault(line.kind, {})[line.name] = line
     return names
+
+
+def by_any_name(names: dict[str, Name]) -> dict[str, str]:
+    """Canonical name or alias -> canonical name, of one kind of names."""
+    return {word: one.name for one in names.values() for word in (one.name, *one.aliases.split(";")) if word}
 
 
 def read_sources(path: Path = LEADERBOARDS / "sources.csv") -> dict[str, Source]:
@@ -140,6 +158,29 @@ def read_ledger(leaderboards: Path = LEADERBOARDS) -> dict[str, list[Reported]]:
         for number, fault in _faults(ledger[path.stem], names):
             raise UserError(f"{path}, line {number}: {fault}")
     return ledger
+
+
+def ledger_frame(leaderboards: Path = LEADERBOARDS) -> pd.DataFrame:
+    """Every reported number as a tidy table, a row a number; "" where the paper does not say.
+
+    source:         which paper, by its key in sources.csv.
+    method, backbone, pretrain_data, transfer, metric: by their canonical names, which names.csv explains.
+    protocol:       the transfer here that follows the same protocol, where one does.
+    setting, table: which of the paper's settings, and where the number stands.
+    value, unit:    the number, and what it is in: %, M (millions), hours, days ...
+    printed:        the number as the paper prints it.
+    evidence, verified, measured_by, note: who has seen it and where, and who measured it.
+
+    Raises UserError as `read_ledger` does.
+    """
+    import pandas as pd  # a third of a second
+
+    lines = [
+        {"source": source, **asdict(line), "printed": line.value, "verified": line.verified}
+        for source, lines in read_ledger(leaderboards).items()
+        for line in lines
+    ]
+    return pd.DataFrame(lines).astype({"value": "float64"})
 
 
 def _faults(lines: list[Reported], names: Names) -> Iterator[tuple[int, str]]:

@@ -107,6 +107,13 @@ def anything(rng: np.random.Generator, width: int, height: int) -> Image.Image:
     return scene.canvas.finish(rng)
 
 
+def background(rng: np.random.Generator, width: int, height: int) -> Image.Image:
+    """A random background with clutter and no object."""
+    scene = BACKGROUNDS[str(rng.choice(list(BACKGROUNDS)))](rng, width, height)
+    clutter(scene, int(rng.integers(1, 7)), 0.1, 0.4)
+    return scene.canvas.finish(rng)
+
+
 def _instance(canvas: Canvas, name: str, taken: range, painted: int) -> Instance:
     """What can still be seen of the regions `taken`, of which `painted` pixels were visible when just painted."""
     mask = _mask(canvas, taken)
