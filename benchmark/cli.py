@@ -199,6 +199,7 @@ def transfer(
     workers: WorkersFlag = None,
     device: DeviceFlag = "auto",
     engine: Annotated[str | None, arg(help="torchvision (default) or detectron2, where a protocol has both.")] = None,
+    recipes_dir: RecipesFlag = None,
     transfers_dir: TransfersFlag = None,
 ) -> int:
     """Score a pretrained backbone under one or more protocols."""
@@ -221,7 +222,7 @@ def transfer(
     _draw_world(scale, data)
     for one in chosen:
         if not is_scored(one, run, engine):
-            record = score(one, run, machine, engine)
+            record = score(one, run, machine, engine, recipes_dir)
             print("  ".join(f"{metric} {value:.2f}" for metric, value in record.metrics.items()))
         print(f"record: {run.folder / one.card.id}.json")
     return 0

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from benchmark.backbones.contract import Backbone
 from benchmark.data.batch import Batch
 
+ASKED = ("classify",)  # what a transfer may ask of the trained method (ProtocolCard.asks), where the method has it
+
 
 class EmbedAll(Protocol):
     def __call__(self, embed: Callable[[Batch], Tensor], still: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
@@ -63,6 +65,15 @@ class Method(nn.Module):
     def export(self) -> Backbone:
         """What the run leaves behind for transfers: the backbone, unless the paper transfers something made from it."""
         return self.backbone
+
+    def classify(self, images: Tensor) -> Tensor:
+        """uint8 (B, 3, H, W), as the protocols crop them -> (B, classes), the higher the likelier: what the method says
+        of the classes that its labels stood for. Runs of a method that has this keep the method whole."""
+        raise NotImplementedError(f"{type(self).__name__} has no classifier of its own")
+
+    def offers(self) -> list[str]:
+        """What of ASKED it has."""
+        return [name for name in ASKED if getattr(type(self), name) is not getattr(Method, name)]
 
     def scalars(self) -> dict[str, float]:
         """Figures for the log besides the losses. Called only when the log is written."""

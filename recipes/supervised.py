@@ -62,11 +62,13 @@ class Classifier(Method):
         self.backbone = backbone
         self.fc = nn.Linear(backbone.out_channels, classes)
 
+    def classify(self, images: Tensor) -> Tensor:
+        x = self.backbone.input.prepare(images)  # (B, 3, 224, 224)
+        return self.fc(self.backbone(x.contiguous(memory_format=torch.channels_last))).float()  # (B, classes)
+
     def loss(self, batch: Batch) -> Tensor:
         assert batch.labels is not None
-        x = self.backbone.input.prepare(batch.views["image"])  # (B, 3, 224, 224)
-        logits = self.fc(self.backbone(x.contiguous(memory_format=torch.channels_last)))  # (B, classes)
-        return cross_entropy(logits.float(), batch.labels)
+        return cross_entropy(self.classify(batch.views["image"]), batch.labels)
 
 
 supervised = Recipe(

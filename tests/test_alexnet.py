@@ -460,7 +460,7 @@ def test_a_tables_columns_take_its_rows(layout):
     transfers = {column.transfer for column in layout.columns if column.transfer}
     for transfer in transfers:
         card = TRANSFERS[transfer].card
-        assert {card.refusal(architecture[recipe]) for recipe in (*rows, *layout.references)} == {""}
+        assert {card.refusal(architecture[recipe], card.asks) for recipe in (*rows, *layout.references)} == {""}
 
 
 def test_the_whole_way_at_smoke_scale_leaves_the_numbers_in_the_table(world: Path, tmp_path: Path):

@@ -19,6 +19,13 @@ from benchmark.data.findings import bad
 from benchmark.data.image_set import ImageSet
 
 
+def labelled_part(images: ImageSet, percent: float, seed: int) -> ImageSet:
+    """So many per cent of a training set: those of a list such as 1percent.txt where one lies beside the images, as
+    papers share them, else a draw. Recipes and transfers that say 1 % thereby mean the same images."""
+    path = images.root / f"{percent:g}percent.txt"
+    return from_list_file(images, path) if path.is_file() else labelled_fraction(images, percent / 100, seed)
+
+
 def labelled_fraction(images: ImageSet, fraction: float, seed: int) -> ImageSet:
     """A class-balanced part: round(fraction · n) of each class's n images, at least one. In the order of `images`.
 

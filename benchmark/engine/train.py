@@ -35,6 +35,7 @@ from benchmark.engine.checkpoint import check_identity, clear_checkpoints, load_
 from benchmark.engine.divergence import Watch
 from benchmark.engine.feed import Feed, given_of
 from benchmark.engine.losses import LastLosses
+from benchmark.engine.method_file import save_method
 from benchmark.engine.players import Player, build_players, set_rates
 from benchmark.engine.progress import LOG_SECONDS, Pace, Report, Timer
 from benchmark.method import Method
@@ -67,13 +68,14 @@ def pretrain(
     after: Mapping[str, Path] | None = None,
 ) -> Path:
     """Train `recipe` on `images` in the folder `run` and return run/backbone.safetensors, which appears last and whole.
+    Before it run/method.safetensors appears, where the method offers something to transfers (Method.offers).
 
-    images: of the recipe's pool, or of each by name. after: backbone files of the recipes that this one comes after, by
-    the names it gives them. Goes on from run/checkpoint.pt if there is one, and returns at once if the backbone is
-    there. Raises UserError for a folder in use or another recipe's, a batch that does not fit, an unreadable image, a
-    full disk, or a loss that is not finite (named by its step).
+    images: of each of the recipe's pools by name, or one for all. after: backbone files of the recipes that this one
+    comes after, by the names it gives them. Goes on from run/checkpoint.pt if there is one, and returns at once if the
+    backbone is there. Raises UserError for a folder in use or another recipe's, a batch that does not fit, an image
+    that cannot be read, a full disk, or a loss that is not finite (named by its step).
     """
-    found = {"main": images} if isinstance(images, ImageSet) else images
+    found = dict.fromkeys(recipe.pools, images) if isinstance(images, ImageSet) else images
     pools = {key: found[key] if pool.labels else found[key].without_labels() for key, pool in recipe.pools.items()}
     identity = run_identity(recipe, name, pools, after or {})
     path = run / "backbone.safetensors"
@@ -84,9 +86,10 @@ def pretrain(
         with distributed.together():
             if distributed.rank() == 0:
                 if trained:
-                    method, losses = trained
+                    method, losses, given = trained
                     came_to = {"losses": losses, "made_by": provenance(machine.device)}
-                    save_backbone(path, method.export(), identity | came_to)
+                    kept = _keep(run / "method.safetensors", method, recipe, given, pools)
+                    save_backbone(path, method.export(), identity | came_to | kept)
                 clear_checkpoints(run)
     return path
 
@@ -134,6 +137,17 @@ def train_steps(recipe: Recipe, num_images: int) -> int:
     return recipe.length.steps(max(num_images // recipe.batch_of(next(iter(recipe.pools))), 1))
 
 
+def _keep(
+    path: Path, method: Method, recipe: Recipe, given: Given, pools: Mapping[str, ImageSet]
+) -> dict[str, dict[str, Any]]:
+    """Write the method file of a method that offers something to transfers; what the backbone file says of it."""
+    if not method.offers():
+        return {}
+    classes = next((images.classes for images in pools.values() if images.labels is not None), ())
+    save_method(path, method, recipe, given, classes)
+    return {"method": {"offers": method.offers(), "hash": file_hash(path)}}
+
+
 def _is_done(path: Path, identity: dict[str, Any]) -> bool:
     """Whether the run's backbone is there, made by any number of processes. Another run's is never overwritten."""
     if not path.is_file():
@@ -151,13 +165,13 @@ def _trained(
     machine: Machine,
     identity: dict[str, Any],
     after: Mapping[str, Path],
-) -> tuple[Method, dict[str, float]]:
-    """(the recipe's method after its last step, the means of its last losses by name)."""
+) -> tuple[Method, dict[str, float], Given]:
+    """(the recipe's method after its last step, the means of its last losses by name, what it was built from)."""
     given = given_of(pools, {name: load_backbone(path)[0] for name, path in after.items()})
     method = build_method(recipe, given).to(machine.device).to(memory_format=torch.channels_last)
     total = train_steps(recipe, given.num_images)
     if total == 0:
-        return method, {}
+        return method, {}, given
     players = build_players(method, recipe)
     feed = Feed(recipe, pools, machine.workers, total)
     losses = LastLosses(players, total, feed.steps_per_epoch).to(machine.device)
@@ -181,7 +195,7 @@ def _trained(
                 report.write(step, shown | method.scalars() | pace.since_last(), {"epoch": batch.epoch, **rates})
                 if step + 1 < total and save.due():
                     save_checkpoint(run, step + 1, identity, method, players, losses)
-    return method, losses.means()
+    return method, losses.means(), given
 
 
 def _steps(

@@ -7,12 +7,13 @@ smoke: desk with a handful of steps; what the tests run over every recipe.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, get_args
 
 from benchmark.core.optimisation import Adam, Epochs, Steps
 from benchmark.core.plain import on_one_line
 from benchmark.recipe.contract import Change, Recipe, recipe_hash, value_at, with_change
+from benchmark.recipe.pools import Pool
 
 Scale = Literal["paper", "desk", "smoke"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
@@ -53,12 +54,19 @@ def desk_against_paper(recipe: Recipe) -> list[tuple[str, str, str, str]]:
 
 def at_scale(recipe: Recipe, scale: Scale) -> Recipe:
     """The recipe as it runs at `scale`. Raises UserError if one of its desk changes names no setting."""
-    changes = {"paper": (), "desk": recipe.desk, "smoke": (*recipe.desk, *SMOKE)}[scale]
+    changes = {"paper": (), "desk": recipe.desk, "smoke": (*recipe.desk, *SMOKE, *_small_parts(recipe))}[scale]
     for change in (*changes, *recipe.overrides):
         if change.key == "length" and recipe.length == Steps(0):
             continue  # what is never trained is not trained at smoke scale either
         recipe = with_change(recipe, change.key, change.value)
     return recipe
+
+
+def _small_parts(recipe: Recipe) -> Iterator[Change]:
+    for name, pool in recipe.pools.items():
+        if pool.percent < 100:
+            key = "data" if isinstance(recipe.data, Pool) else f"data.{name}"
+            yield Change(f"{key}.batch_size", 4, "a few per cent of the smoke world are one image of each class")
 
 
 def hashes_at(recipes: Mapping[str, Recipe], scales: Sequence[Scale]) -> dict[tuple[str, str], str]:

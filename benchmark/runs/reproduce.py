@@ -112,7 +112,7 @@ class RowWork:
             if why := refusal(transfer, run):
                 steps.leave(title, why)
                 continue
-            action = partial(score, transfer, run, self.machine)
+            action = partial(score, transfer, run, self.machine, recipes_dir=self.recipes_dir)
             scored.append(steps.take(title, partial(is_scored, transfer, run), action))
         if there and all(scored):  # else the same command, given again, goes on from what lies there
             clear_workspace(run)

@@ -6,7 +6,7 @@ the id on its card.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 
 from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
+from benchmark.engine.method_file import TrainedMethod
 from benchmark.recipe.scales import Scale
 
 
@@ -31,6 +32,8 @@ class ProtocolCard:
               any, since it looks at the backbone's output alone.
     lists:    files below the data root that, if they exist, say which of those images are read. Numbers on different
               lists, or without a list, are different numbers.
+    asks:     what it needs of the trained method, of benchmark.method.ASKED, since the backbone alone is not enough; it
+              refuses runs of methods without.
     frozen:   which part of the backbone does not train.
     selected: what is chosen (stage, cost, epoch), on which images, at each scale.
     departures: what differs from the paper or its code, a line each: "<scale>: <what>", where the scale is "paper",
@@ -47,14 +50,17 @@ class ProtocolCard:
     selected: str
     takes: tuple[str, ...] = ()
     lists: tuple[str, ...] = ()
+    asks: tuple[str, ...] = ()
     higher_is_better: bool = True
     departures: tuple[str, ...] = ()
 
-    def refusal(self, architecture: str) -> str:
-        """Why it cannot score such a backbone; empty where it can."""
-        if not self.takes or architecture in self.takes:
-            return ""
-        return f"{self.id} is made for the stages of {' or '.join(self.takes)}, not of {architecture}"
+    def refusal(self, architecture: str, offered: Collection[str]) -> str:
+        """Why it cannot score a run with such a backbone, whose method offers so much; empty where it can."""
+        if self.takes and architecture not in self.takes:
+            return f"{self.id} is made for the stages of {' or '.join(self.takes)}, not of {architecture}"
+        if missing := [name for name in self.asks if name not in offered]:
+            return f"{self.id} asks the trained method to {' and '.join(missing)}, and this run kept none that can"
+        return ""
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,7 @@ class Context:
                deleted once the record is written. If the folder is missing, benchmark.core.files.write_whole makes it.
     report:    takes (what, done, total, figures) for the progress display.
     engine:    which implementation was asked for; None means the transfer's default.
+    trained:   the trained method, for a transfer whose card asks something of it.
     """
 
     data_root: Path
@@ -92,6 +99,7 @@ class Context:
     workers: int
     report: Callable[[str, int, int, dict[str, float]], None]
     engine: str | None = None
+    trained: TrainedMethod | None = None
 
 
 class Transfer:

@@ -126,7 +126,7 @@ class NotFrozenError(RuntimeError):
 
 
 @contextmanager
-def frozen(backbone: Backbone) -> Iterator[None]:
+def frozen(backbone: nn.Module) -> Iterator[None]:
     """Check that every parameter and buffer, BatchNorm's running statistics too, ends with the bits it began with."""
     before = state_hash(backbone)
     yield

@@ -23,9 +23,8 @@ from benchmark.core.optimisation import SGD, Epochs, Milestones
 from benchmark.core.plain import as_plain
 from benchmark.core.streams import Stream
 from benchmark.data.datasets import open_dataset
-from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import TrainOrder, Views
-from benchmark.data.splits import from_list_file, labelled_fraction
+from benchmark.data.splits import labelled_part
 from benchmark.recipe.scales import Scale
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 from benchmark.transfers.features import as_input, at_positions, backbone_key, frozen, once, working_copy
@@ -69,7 +68,7 @@ class SemiSupervised(Transfer):
 
     def _run(self, backbone: Backbone, context: Context) -> Scores:
         train, test = (open_dataset(context.data_root, *dataset) for dataset in self.card.datasets)
-        labelled = self.labelled(train, context)
+        labelled = labelled_part(train, self.percent, context.seed)
         data = {images.name: images.fingerprint() for images in (labelled, test)}
         course, side = self.courses[context.scale], backbone.input.size
         facts = (context.scale, context.seed, backbone_key(backbone), data, as_plain(course), as_plain(OPTIMIZER))
@@ -89,12 +88,6 @@ class SemiSupervised(Transfer):
         fit(model.train(), optimizer, loss_of, course, labelled, source, checkpoint, context)
         metrics = self._metrics(model.eval(), Views(test, centre_crop(side), context.seed), context)
         return Scores(metrics, {"labelled": labelled.name, "labelled_images": len(labelled)}, data)
-
-    def labelled(self, train: ImageSet, context: Context) -> ImageSet:
-        for name in self.card.lists:
-            if (context.data_root / name).is_file():
-                return from_list_file(train, context.data_root / name)
-        return labelled_fraction(train, self.percent / 100, context.seed)
 
     def _metrics(self, model: Classifier, views: Views, context: Context) -> dict[str, float]:
         scores, truth = [], []
