@@ -144,9 +144,9 @@ FAULTS: dict[str, tuple[Callable[[Content], object], str]] = {
     "unknown image": (lambda c: dog(c).update(image_id=7), ", annotations[0]: image_id 7 is not in images"),
     "unknown category": (lambda c: dog(c).update(category_id=2), ", annotations[0]: category_id 2 is not in categ"),
     "a category in a list": (lambda c: dog(c).update(category_id=[]), ", annotations[0]: category_id is []"),
-    "id 0": (lambda c: dog(c).update(id=0), ", annotations[0]: id is 0, not a whole number from 1"),
+    "id 0": (lambda c: dog(c).update(id=0), ", annotations[0]: id is 0, not a whole number of at least 1"),
     "one id twice": (lambda c: crowd(c).update(id=1768), ", annotations[1]: id 1768 is listed twice"),
-    "no area": (lambda c: dog(c).pop("area"), ", annotations[0]: has no number area"),
+    "no area": (lambda c: dog(c).pop("area"), ", annotations[0]: area is missing or not a number"),
     "no iscrowd": (lambda c: dog(c).pop("iscrowd"), ", annotations[0]: iscrowd is None"),
     "no box": (lambda c: dog(c).pop("bbox"), ", annotations[0]: bbox is None"),
     "three sides": (lambda c: dog(c)["bbox"].pop(), ", annotations[0]: bbox is [5.5, 3, 5]"),
@@ -155,10 +155,10 @@ FAULTS: dict[str, tuple[Callable[[Content], object], str]] = {
     "a box on the right": (lambda c: dog(c).update(bbox=[10, 0, 2, 2]), ", annotations[0]: the box [10, 0, 2, 2] lies"),
     "a box above": (lambda c: dog(c).update(bbox=[1, -3, 2, 2.5]), ", annotations[0]: the box [1, -3, 2, 2.5] lies"),
     "an empty box outside": (lambda c: dog(c).update(bbox=[1, 9, 2, 0]), ", annotations[0]: the box [1, 9, 2, 0] lies"),
-    "no mask": (lambda c: dog(c).pop("segmentation"), ", annotations[0]: segmentation is no list of polygons"),
+    "no mask": (lambda c: dog(c).pop("segmentation"), ", annotations[0]: segmentation is not a list of polygons"),
     "runs of an object": (
         lambda c: dog(c).update(segmentation=crowd(c)["segmentation"]),
-        ", annotations[0]: segmentation is no list of polygons",
+        ", annotations[0]: segmentation is not a list of polygons",
     ),
     "polygons of a crowd": (
         lambda c: crowd(c).update(segmentation=dog(c)["segmentation"]),
@@ -172,11 +172,11 @@ FAULTS: dict[str, tuple[Callable[[Content], object], str]] = {
     ),
     "runs of another size": (
         lambda c: crowd(c)["segmentation"].update(size=[10, 8]),
-        ", annotations[1]: the mask's size is [10, 8], its image's [8, 10]",
+        ", annotations[1]: the mask's size is [10, 8], but its image's is [8, 10]",
     ),
     "too few runs": (
         lambda c: crowd(c)["segmentation"]["counts"].pop(),
-        ", annotations[1]: the mask's counts are of 74 pixels, its image has 80",
+        ", annotations[1]: the mask's counts add up to 74 pixels, but its image has 80",
     ),
     "compressed runs": (
         lambda c: crowd(c)["segmentation"].update(counts="06"),

@@ -68,7 +68,7 @@ EXTERNAL = """<!DOCTYPE a [<!ENTITY f SYSTEM "file:///etc/passwd">]><annotation>
         (handmade.XML.replace("<xmin>2</xmin>", ""), "bndbox/xmin"),
         (handmade.XML.replace("<xmin>2</xmin>", "<xmin>two</xmin>"), "bndbox/xmin"),
         (handmade.XML.replace("<xmin>2</xmin>", "<xmin>nan</xmin>"), "bndbox/xmin"),
-        (handmade.XML.replace("<xmin>2</xmin>", "<xmin>10</xmin>"), "holds no pixel"),
+        (handmade.XML.replace("<xmin>2</xmin>", "<xmin>10</xmin>"), "contains no pixel"),
         (handmade.XML.replace("<width>10</width>", ""), "size/width"),
     ],
 )
@@ -117,7 +117,7 @@ def test_bad_masks(tmp_path: Path) -> None:
     Image.open(path).convert("RGB").save(path)
     refuses("colours")
     handmade.palette(path, np.full((8, 10), 21, dtype=np.uint8))
-    refuses("no class: 21")
+    refuses("not classes: 21")
     path.write_bytes(path.read_bytes()[:60])
     refuses("cannot be decoded")
     path.unlink()

@@ -72,11 +72,11 @@ def test_what_sbds_lists_hold_is_told(tmp_path: Path) -> None:
     assert notes == {
         "sbd/train": "2 images; the complete dataset has 8,498. A subset or stand-in?",
         "sbd/val": "1 images; the complete dataset has 2,857. A subset or stand-in?",
-        "sbd": "1 listed ids are of VOC2012's segmentation val, which training leaves out: 000032",
+        "sbd": "1 listed ids are in VOC2012's segmentation val; training leaves them out: 000032",
     }
     shutil.rmtree(tmp_path / "benchmark_RELEASE")
     (note,) = [f for f in examine(tmp_path, deep=False, progress=False) if f.dataset.startswith("sbd")]
-    assert (note.level, note.message) == ("note", "is not there; segmentation trains on it")
+    assert (note.level, note.message) == ("note", "is not there; segmentation needs it for training")
 
 
 def test_boxes_of_coco_that_hold_nothing_are_told(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_boxes_of_coco_that_hold_nothing_are_told(tmp_path: Path) -> None:
     assert graver(findings) == []
     (note,) = [f for f in findings if "boxes" in f.message]
     assert note.dataset == "coco2017/train"
-    assert note.message.startswith("1 of 3 boxes hold nothing")
+    assert note.message.startswith("1 of 3 boxes are empty")
 
 
 def test_complete_sbd_lists_are_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,8 +179,8 @@ PLANTED: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         "places205/val",
         "'../x.jpg' points outside",
     ),
-    "csv order": (shift_places, "error", "places205", "another order"),
-    "categories": (rename_category, "error", "inat2018", "or they differ"),
+    "csv order": (shift_places, "error", "places205", "the classes or their order differ"),
+    "categories": (rename_category, "error", "inat2018", "they are not the same"),
     "json": (lambda r: handmade.text(r / "inat2018/val2018.json", "{"), "error", "inat2018/val", "is not JSON"),
     "xml": (
         lambda r: handmade.text(r / "VOCdevkit/VOC2012/Annotations/000005.xml", "<a>"),
@@ -208,9 +208,9 @@ PLANTED: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         lambda r: handmade.image(r / "VOCdevkit/VOC2007/JPEGImages/000005.jpg", size=(8, 10)),
         "error",
         "voc2007",
-        "000005.jpg: is 8 × 10, its annotation says 10 × 8",
+        "000005.jpg: is 8 × 10, but its annotation says 10 × 8",
     ),
-    "mask size": (broken_voc_mask, "error", "voc2007", "is 4 × 4, its image 10 × 8"),
+    "mask size": (broken_voc_mask, "error", "voc2007", "is 4 × 4, but its image is 10 × 8"),
     "sbd list": (lambda r: (r / SBD / "val.txt").unlink(), "error", "sbd/val", "val.txt: there is no such file"),
     "sbd id": (lambda r: handmade.text(r / SBD / "val.txt", "a b\n"), "error", "sbd/val", "'a b' is not an image id"),
     "sbd twice": (
@@ -241,13 +241,13 @@ PLANTED: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         lambda r: handmade.mat(r / SBD / "cls/000005.mat", np.zeros((8, 9), np.uint8)),
         "error",
         "sbd",
-        "000005.mat: is 9 × 8, its image 10 × 8",
+        "000005.mat: is 9 × 8, but its image is 10 × 8",
     ),
     "sbd class": (
         lambda r: handmade.mat(r / SBD / "cls/000007.mat", np.full((8, 10), 21, np.uint8)),
         "error",
         "sbd",
-        "000007.mat: has values that are no class: 21",
+        "000007.mat: has values that are not classes: 21",
     ),
     "val in train": (
         lambda r: handmade.text(r / "VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt", "000005\n000032\n"),
@@ -283,9 +283,9 @@ PLANTED: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         lambda r: handmade.image(r / "coco/val2017/000000139.jpg", size=(8, 10)),
         "error",
         "coco2017/val",
-        "000000139.jpg: is 8 × 10, its annotation says 10 × 8",
+        "000000139.jpg: is 8 × 10, but its annotation says 10 × 8",
     ),
-    "coco classes": (lambda r: edit_coco(r, add_category), "error", "coco2017", "another order"),
+    "coco classes": (lambda r: edit_coco(r, add_category), "error", "coco2017", "the classes or their order differ"),
     "zip": (lambda r: (r / "yfcc100m_zips/00/001.zip").write_bytes(b"PK"), "error", "yfcc100m_zips", "001.zip"),
     "zip ids": (
         lambda r: np.save(r / "yfcc100m_zips/flickr_unique_ids.npy", [0, 1000, 99999999]),

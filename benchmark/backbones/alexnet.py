@@ -34,13 +34,14 @@ class AlexNet(Architecture):
     """channels: of conv1 ... conv5, at width 1.
     padding:    of conv1.
     groups:     of conv2, conv4 and conv5.
-    normed:     the layers that BatchNorm follows. With it, fc6 and fc7 have no bias.
+    normed:     the layers that BatchNorm follows. Where it follows fc6 and fc7, they have no bias.
     response_norm: the first two pools are followed by local response normalisation.
     dropout:    half the numbers before fc6 and before fc7 are dropped, or half of those after each.
     ceil:       pools keep a last window that is not full, as Caffe's do.
     start:      the initial weights: PyTorch's; He et al.'s, with N(0, 0.01) in fc6 and fc7; or Caffe's.
     width:      multiplies every count of channels and units.
-    norm:       what stands where BatchNorm would; "group" does not depend on how a batch is divided over processes.
+    norm:       what stands where BatchNorm would; "group" makes an output that does not depend on how a batch is
+                divided over processes.
     over:       which images BatchNorm takes its statistics from (benchmark.backbones.norms).
     """
 

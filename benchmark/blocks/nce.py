@@ -28,7 +28,7 @@ def nce(positive: Tensor, negative: Tensor, tau: float) -> Tensor:
 
 def nce_constant_partition(positive: Tensor, negative: Tensor, tau: float, Z: Tensor, n: int) -> Tensor:
     """Noise-contrastive loss of Wu et al. (CVPR 2018), equations 6 and 7, as released: P(i|v) = exp(s / tau) / Z with a
-    constant Z, noise P_n = 1 / n over the n images of the set, m = N noise samples to a datum, h = P / (P + m P_n)."""
+    constant Z, noise P_n = 1 / n over the n images of the set, m = N noise samples per image, h = P / (P + m P_n)."""
     m = negative.shape[1]
     log_m_Pn = torch.tensor(m / n, device=positive.device).log()
     log_odds = positive / tau - Z.log() - log_m_Pn  # (B,) log of P / (m P_n)

@@ -18,8 +18,8 @@ def all_permutations() -> np.ndarray:
 
 @cache
 def permutation_set(size: int, seed: int = 0) -> np.ndarray:
-    """(size, 9) uint8: from a random first one, greedily the permutation with the largest summed Hamming distance to
-    those chosen; the first in lexicographic order among equals.
+    """(size, 9) uint8. Starts with a random permutation, then keeps adding the one with the largest summed Hamming
+    distance to those chosen so far; among equals, the first in lexicographic order.
 
     NOTE: as printed, the algorithm appends P_i where its argmax is j. The argmax is meant, and is appended here.
     """

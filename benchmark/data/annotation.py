@@ -18,10 +18,10 @@ class Annotation:
     """The objects of one image.
 
     boxes:   (M, 4) float32 x1, y1, x2, y2: 0-based and half-open, so a width is x2 - x1. Within the image.
-    labels:  (M,) int64 places in the set's classes.
+    labels:  (M,) int64 positions in the set's classes.
     ignored: (M,) bool; detection neither rewards nor punishes finding these: VOC's difficult objects, COCO's crowds.
     size:    width, height.
-    masks:   empty where the dataset has none, else one entry an object: its polygons, (K, 2) float32 x, y; of a crowd
+    masks:   empty if the dataset has none, else one entry per object: its polygons, (K, 2) float32 x, y. A crowd has
              one array (L,) int64 instead, the lengths of runs of 0 and 1 in turn, down the columns.
     """
 
@@ -39,8 +39,8 @@ class Annotation:
 
 @dataclass(frozen=True)
 class Annotated:
-    """images: without labels. annotations: one for each of them. classes: names, by label. fix: what to do where the
-    data is wrong."""
+    """images: without labels. annotations: one for each of them. classes: names, by label. fix: what to do if the data
+    is wrong."""
 
     images: ImageSet
     annotations: tuple[Annotation, ...]
@@ -59,17 +59,17 @@ class Annotated:
         return replace(self, images=images, annotations=tuple(self.annotations[index] for index in kept))
 
     def without_ignored(self) -> Annotated:
-        """The same images; no ignored object, and none whose box holds nothing, as two of COCO's."""
+        """The same images, without ignored objects and without those whose box is empty, as two of COCO's are."""
         wide = [(one.boxes[:, 2:] > one.boxes[:, :2]).all(axis=1) for one in self.annotations]
         kept = zip(self.annotations, wide, strict=True)
         return replace(self, annotations=tuple(one.subset(~one.ignored & holds) for one, holds in kept))
 
     def check_size(self, index: int, size: tuple[int, int]) -> None:
-        """UserError if the image, of (width, height), is not as large as its annotation says."""
+        """UserError if the image's size, (width, height), is not the one its annotation states."""
         check_stated_size(self.images.root / self.images.files[index], size, self.annotations[index].size, self.fix)
 
     def fingerprint(self) -> str:
-        """As ImageSet.fingerprint, with every box and mask."""
+        """Like ImageSet.fingerprint, with every box and mask as well."""
         digest = hashlib.sha256(self.images.fingerprint().encode())
         for one in self.annotations:
             for values in (one.boxes, one.labels, one.ignored):
@@ -82,7 +82,7 @@ class Annotated:
 
 
 def joined(parts: Sequence[Annotated]) -> Annotated:
-    """Several splits as one set, in their order."""
+    """Several splits as one set, in the order given."""
     images = replace(
         parts[0].images,
         name=" + ".join(part.images.name for part in parts),
@@ -92,7 +92,7 @@ def joined(parts: Sequence[Annotated]) -> Annotated:
 
 
 def check_stated_size(path: Path, size: tuple[int, int], stated: tuple[int, int], fix: str) -> None:
-    """UserError if an image, of (width, height), is not as large as its annotation says."""
+    """UserError if an image's size, (width, height), is not the one its annotation states."""
     if size != stated:
-        what = f"is {size[0]} × {size[1]}, its annotation says {stated[0]} × {stated[1]}"
+        what = f"is {size[0]} × {size[1]}, but its annotation says {stated[0]} × {stated[1]}"
         raise bad(path, what, fix)

@@ -12,7 +12,7 @@ from benchmark.data.image_set import ImageSet
 
 def read_boxes(data_root: Path, name: str, split: str) -> Annotated:
     """A split of VOC, e.g. "voc2007", "trainval". UserError for an annotation that is missing, does not parse, or has a
-    box that holds no pixel or none of its image."""
+    box that is empty or wholly outside its image."""
     home, year = data_root / voc.HOME, name.removeprefix("voc")
     files = open_dataset(data_root, name, split).files
     annotations = [voc.annotation(home, year, Path(file).stem) for file in files]
@@ -21,7 +21,7 @@ def read_boxes(data_root: Path, name: str, split: str) -> Annotated:
 
 
 def read_instances(data_root: Path, name: str, split: str) -> Annotated:
-    """A split of COCO, with masks. UserError as `coco.read_listing`."""
+    """A split of COCO, with masks. Raises UserError as `coco.read_listing` does."""
     listing = coco.read_listing(data_root, split)
     images = without_unreadable(listing.images().without_labels(), lambda _: None)
     annotations = tuple(listing.annotations[file] for file in images.files)

@@ -7,8 +7,8 @@
         annotations  id, image_id, category_id, bbox, area, iscrowd, segmentation; in no order
 
 A bbox is x, y, width, height, 0-based and with fractions. The segmentation of an object is its polygons, each a list of
-x and y in turn; that of a crowd (iscrowd 1: a group that nobody took apart) is {"size": [height, width], "counts":
-lengths of runs of 0 and 1 in turn, down the columns}. A label is the place of the category's id in increasing order.
+x and y in turn; that of a crowd (iscrowd 1: a group annotated as a whole) is {"size": [height, width], "counts":
+lengths of runs of 0 and 1 in turn, down the columns}. A label is the position of the category's id in increasing order.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from benchmark.data.image_set import ImageSet
 
 NAME = "coco2017"
 HOME = "coco"
-POINTS = 3  # a list of fewer is no polygon; pycocotools takes one of two points for a box
+POINTS = 3  # a list with fewer is not a polygon; pycocotools takes one of two points for a box
 
 Entry = dict[str, Any]
 Fault = Callable[[str], BadData]  # from what is wrong to the error that says where
@@ -37,7 +37,7 @@ Fault = Callable[[str], BadData]  # from what is wrong to the error that says wh
 
 @dataclass(frozen=True)
 class Listing:
-    """One annotation file. annotations: by file below `home`, in the order of the file's images."""
+    """One annotation file. annotations: by image file below `home`, in the order in which the file lists the images."""
 
     home: Path
     split: str
@@ -63,7 +63,7 @@ def unpack(split: str) -> str:
 def read_listing(data_root: Path, split: str) -> Listing:
     """UserError, with the file and the entry, for a file that is missing or not JSON; for a key that is missing; for an
     image without a file or listed twice; for an annotation of an unknown image or category, with a box outside its
-    image, or with a mask that is none."""
+    image, or with an invalid mask."""
     path = annotation_file(data_root, split)
     content = _load(path, split)
     numbers = _categories(path, split, content["categories"])
@@ -104,7 +104,7 @@ def _load(path: Path, split: str) -> dict[str, list[Entry]]:
 def _whole(entry: Entry, key: str, least: int, fault: Fault) -> int:
     value = entry.get(key)
     if type(value) is not int or value < least:  # not bool, which is an int to Python
-        raise fault(f"{key} is {value!r}, not a whole number from {least}" if key in entry else f"has no {key}")
+        raise fault(f"{key} is {value!r}, not a whole number of at least {least}" if key in entry else f"has no {key}")
     return value
 
 
@@ -135,7 +135,7 @@ def _images(path: Path, split: str, entries: list[Entry]) -> tuple[dict[int, str
         files[image_id] = f"{split}2017/{entry['file_name']}"
         sizes[image_id] = _whole(entry, "width", 1, fault), _whole(entry, "height", 1, fault)
     names = [entry["file_name"] for entry in entries]
-    # the folder on its own: it is often a link to another disk
+    # checked from the images' folder, because it is often a link to another disk
     check_entries(names, path.parents[1] / f"{split}2017", lambda i: f"{path}, images[{i}]")
     if len(set(names)) < len(names):
         twice = next(i for i, name in enumerate(names) if name in names[:i])
@@ -154,7 +154,7 @@ def _check_references(
         if _whole(entry, key, 0, fault) not in known:
             raise fault(f"{key} {entry[key]} is not in {'images' if key == 'image_id' else 'categories'}")
     if not _is_number(entry.get("area")):
-        raise fault("has no number area")
+        raise fault("area is missing or not a number")
 
 
 def _parsed(entry: Entry, numbers: dict[int, int], size: tuple[int, int], fault: Fault) -> Entry:
@@ -180,8 +180,8 @@ def _is_number(value: object) -> bool:
 
 
 def _box(entry: Entry, size: tuple[int, int], fault: Fault) -> tuple[float, ...]:
-    """x1, y1, x2, y2, cut off at the image's edges. Two of train2017 have no height: that is no error, but they do not
-    train."""
+    """x1, y1, x2, y2, clipped to the image. Two of train2017 have no height. That is not an error, but they are not
+    trained on."""
     box = entry.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
         raise fault(f"bbox is {box!r}, not four numbers")
@@ -195,14 +195,14 @@ def _box(entry: Entry, size: tuple[int, int], fault: Fault) -> tuple[float, ...]
 
 
 def _beside(box: list[float], size: tuple[int, int]) -> bool:
-    """Whether a box that holds something shares no more than an edge with its image."""
+    """Whether a box that is not empty shares no more than an edge with its image."""
     return box[0] + box[2] <= 0 or box[1] + box[3] <= 0 or box[0] >= size[0] or box[1] >= size[1]
 
 
 def _polygons(entry: Entry, fault: Fault) -> tuple[np.ndarray, ...]:
     polygons = entry.get("segmentation")
     if not isinstance(polygons, list):
-        raise fault("segmentation is no list of polygons, which that of an object is")
+        raise fault("segmentation is not a list of polygons, which an object must have")
     long_enough = [_points(polygon, fault) for polygon in polygons if not _is_short(polygon)]
     if not long_enough:
         raise fault(f"segmentation has no polygon of {POINTS} points or more")
@@ -214,7 +214,7 @@ def _is_short(polygon: object) -> bool:
 
 
 def _points(polygon: object, fault: Fault) -> np.ndarray:
-    """(K, 2) float32. Numpy looks at the numbers: train2017 has 860,001 objects."""
+    """(K, 2) float32. NumPy checks the numbers, for speed: train2017 has 860,001 objects."""
     try:
         values = np.asarray(polygon)
     except ValueError:  # lists of several lengths
@@ -228,10 +228,10 @@ def _run_lengths(entry: Entry, size: tuple[int, int], fault: Fault) -> tuple[np.
     mask = entry.get("segmentation")
     counts = mask.get("counts") if isinstance(mask, dict) else None
     if not isinstance(counts, list) or not all(type(count) is int and count >= 0 for count in counts):
-        raise fault("segmentation has no list of counts, which that of a crowd has")
+        raise fault("segmentation has no list of counts, which a crowd must have")
     assert isinstance(mask, dict)
     if mask.get("size") != [size[1], size[0]]:
-        raise fault(f"the mask's size is {mask.get('size')!r}, its image's [{size[1]}, {size[0]}]")
+        raise fault(f"the mask's size is {mask.get('size')!r}, but its image's is [{size[1]}, {size[0]}]")
     if sum(counts) != size[0] * size[1]:
-        raise fault(f"the mask's counts are of {sum(counts):,} pixels, its image has {size[0] * size[1]:,}")
+        raise fault(f"the mask's counts add up to {sum(counts):,} pixels, but its image has {size[0] * size[1]:,}")
     return (np.array(counts, dtype=np.int64),)

@@ -37,12 +37,12 @@ def sbd_image_ids(data_root: Path, split: str) -> list[str]:
 
 
 def mask_file(image_id: str) -> Path:
-    """Below the data root."""
+    """Relative to the data root."""
     return HOME / "cls" / f"{image_id}.mat"
 
 
 def read_mat_mask(path: Path) -> np.ndarray:
-    """(H, W) uint8: 0 background, 1…20 is CLASSES[value - 1]. A UserError names a file that holds no such thing."""
+    """(H, W) uint8: 0 background, 1…20 is CLASSES[value - 1]. UserError naming a file that has no such mask."""
     from scipy.io import loadmat  # slow to import, and only SBD's masks need it
 
     try:
@@ -53,9 +53,9 @@ def read_mat_mask(path: Path) -> np.ndarray:
 
 
 def check(data_root: Path) -> list[Finding]:
-    """What the doctor should say: every listed id must have its image, and a mask of classes, of the image's size."""
+    """What the doctor should say: every listed id must have its image, and a mask of valid classes and equal size."""
     if not (data_root / HOME).is_dir():
-        return [Finding("note", NAME, str(data_root / HOME), "is not there; segmentation trains on it")]
+        return [Finding("note", NAME, str(data_root / HOME), "is not there; segmentation needs it for training")]
     listed: dict[str, list[str]] = {}
     findings = []
     for split in SPLITS:
@@ -84,13 +84,14 @@ def _repeated(data_root: Path, ids: list[str]) -> list[Finding]:
 
 
 def _of_val(data_root: Path, ids: list[str]) -> list[Finding]:
-    """As in the real lists: worth knowing, since who trains on SBD's train.txt as it is trains on test images."""
+    """The real lists share ids with it too. That is worth knowing: to train on all of SBD's train.txt is to train on
+    test images."""
     try:
         val = {*voc.image_ids(data_root / voc.HOME, "2012", "val", "Segmentation")}
     except BadData:
-        return []  # which the doctor finds in VOC2012
+        return []  # the doctor reports this under VOC2012
     shared = sorted(val & {*ids})
-    what = f"{len(shared):,} listed ids are of VOC2012's segmentation val, which training leaves out: {some(shared)}"
+    what = f"{len(shared):,} listed ids are in VOC2012's segmentation val; training leaves them out: {some(shared)}"
     return [Finding("note", NAME, str(data_root / HOME), what)] if shared else []
 
 

@@ -30,7 +30,7 @@ def contact_sheet(root: Path, dataset: str, path: Path) -> Path:
     and masks."""
     entry = read_manifest(root).get(dataset)
     if entry is None:
-        raise UserError(f"{root} holds no Toyland {dataset!r}; make it with `sslbench world`.")
+        raise UserError(f"{root} has no Toyland dataset {dataset!r}; make it with `sslbench world`.")
     pictures = _each_class_in_turn(LAYOUTS[dataset].pictures(entry["scale"], entry["seed"]))
     cells = chain.from_iterable(_cells(root, picture) for picture in pictures)
     sheet = Image.new("RGB", (COLUMNS * (CELL + GAP) - GAP, ROWS * (CELL + GAP) - GAP), "white")
@@ -50,7 +50,7 @@ def _each_class_in_turn(pictures: list[Picture]) -> list[Picture]:
 
 
 def _cells(root: Path, picture: Picture) -> list[Image.Image]:
-    """The picture; with boxes drawn in, and its masks after it, where the dataset has them."""
+    """The picture. If the dataset has boxes and masks, the boxes are drawn in and the masks follow."""
     file = root / picture.path
     image = Image.open(file).convert("RGB")
     if file.parent.name == "JPEGImages":
@@ -61,7 +61,7 @@ def _cells(root: Path, picture: Picture) -> list[Image.Image]:
 
 
 def _voc_cells(file: Path, image: Image.Image) -> list[Image.Image]:
-    """None for a picture without a mask: most have none."""
+    """Empty for a picture without a mask, which most are."""
     mask = file.parents[1] / "SegmentationClass" / f"{file.stem}.png"
     if not mask.is_file():
         return []
@@ -73,7 +73,7 @@ def _voc_cells(file: Path, image: Image.Image) -> list[Image.Image]:
 
 
 def _coco_cells(file: Path, image: Image.Image) -> list[Image.Image]:
-    """Each object's polygons are filled in a colour of their own; a crowd has only its box, in red."""
+    """Each object's polygons get a colour of their own; a crowd has only its box, in red."""
     masks = Image.new("RGB", image.size)
     boxes, outlines = ImageDraw.Draw(image), ImageDraw.Draw(masks)
     listing = file.parents[1] / "annotations" / f"instances_{file.parent.name}.json"
@@ -106,7 +106,7 @@ def _small_png(sheet: Image.Image) -> bytes:
     """As many colours as fit into MAX_BYTES."""
     for colours in (256, 192, 128, 96, 64, 32):
         palette = sheet.quantize(colours)
-        dithered = sheet.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)  # else skies turn into bands
+        dithered = sheet.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)  # without it skies show bands
         buffer = io.BytesIO()
         dithered.save(buffer, format="PNG", optimize=True)
         if buffer.tell() <= MAX_BYTES:

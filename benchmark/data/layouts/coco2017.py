@@ -28,10 +28,10 @@ def read(data_root: Path, split: str) -> ImageSet:
 
 
 def check(data_root: Path) -> list[Finding]:
-    """Every image must be as large as its entry says; boxes that hold nothing are counted."""
+    """Every image must be as large as its entry says; empty boxes are counted."""
     findings: list[Finding] = []
     for split in SPLITS:
-        with suppress(BadData):  # which the doctor has told, having read the split
+        with suppress(BadData):  # the doctor has reported it already, when it read the split
             listing = read_listing(data_root, split)
             errors = [from_error(error, f"{NAME}/{split}") for error in _of_another_size(listing)]
             findings += first(errors, f"{NAME}/{split}", listing.home, unpack(split))
@@ -54,5 +54,5 @@ def _empty_boxes(listing: Listing, path: Path) -> list[Finding]:
     empty = int((boxes[:, 2:] <= boxes[:, :2]).any(axis=1).sum())
     if not empty:
         return []
-    what = f"{empty:,} of {len(boxes):,} boxes hold nothing, which do not train; train2017 has two"
+    what = f"{empty:,} of {len(boxes):,} boxes are empty and not trained on; the real train2017 has two such boxes"
     return [Finding("note", f"{NAME}/{listing.split}", str(path), what)]

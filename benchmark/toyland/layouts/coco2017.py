@@ -1,4 +1,4 @@
-"""COCO 2017: many objects a picture, each outlined by polygons; groups as crowds; some pictures of nothing."""
+"""COCO 2017: many objects per picture, each outlined by polygons; groups as crowds; some pictures without objects."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from benchmark.toyland.render import Instance, background, crowd
 from benchmark.toyland.rng import generator
 
 SIZES: dict[ScaleName, dict[str, int]] = {"desk": {"train": 600, "val": 200}, "smoke": {"train": 24, "val": 12}}
-MOST = 7  # objects a picture
-EMPTY_EVERY = 12  # pictures, one of which shows nothing: more than in COCO, so that a handful has one
-CROWD = 3  # so many of a class in one picture are annotated as one crowd
-LEAST_PIXELS = 12  # nobody would outline what shows fewer
+MOST = 7  # objects per picture
+EMPTY_EVERY = 12  # one picture in so many shows nothing: more than in COCO, so that even a small set has one
+CROWD = 3  # this many or more of a class in one picture are annotated as one crowd
+LEAST_PIXELS = 12  # objects with fewer visible pixels are not annotated, as nobody would outline them
 IDS = 600_000  # image ids are drawn below this
 
 # What COCO calls VOC's twenty, with the ids it gives them: category -> (id, name, supercategory)
@@ -53,7 +53,7 @@ CATEGORIES: dict[str, tuple[int, str, str]] = {
 
 @dataclass(frozen=True)
 class CocoNote:
-    """size: width, height. objects: annotations that lack their id and their image's."""
+    """size: width, height. objects: annotations, still without their id and their image's."""
 
     size: tuple[int, int]
     objects: list[dict[str, Any]]
@@ -81,7 +81,7 @@ def draw(root: Path, picture: Picture, seed: int) -> CocoNote:
 
 
 def outlined(instances: Sequence[Instance]) -> list[dict[str, Any]]:
-    """Of each object that shows enough; three or more of a class are one crowd."""
+    """The annotation of each object that is visible enough; three or more of a class are one crowd."""
     by_class: defaultdict[str, list[np.ndarray]] = defaultdict(list)
     for instance in instances:
         if instance.mask.sum() >= LEAST_PIXELS:
