@@ -26,17 +26,10 @@ from benchmark.runs.run import Run
 from benchmark.toyland import build_world
 from benchmark.transfers import features, find_transfers, training
 
-<<<<<<< HEAD
 # those that ask for more than a backbone are in tests/test_own_classifier.py
 TRANSFERS = {name: transfer for name, transfer in find_transfers().items() if not transfer.card.asks}
 DATASETS = ("imagenet", "places205", "inat2018", "voc2007", "voc2012", "coco2017")
-RECIPE = "random_init"
-FOLDER = Path("smoke", RECIPE, "seed0")
-=======
-TRANSFERS = find_transfers()
-DATASETS = ("imagenet", "places205", "inat2018", "voc2007", "voc2012")
 RECIPES = {"ResNet": "random_init", "AlexNet": "random_init_alexnet"}
->>>>>>> alexnet
 RECORD_WRITES = 2  # the last ones: the record, and what stands beside it
 # A record is the same, bit for bit and field for field; when, how long and on which machine stands beside it, here.
 OF_THE_MOMENT = {"seconds", "finished", "machine", "processor"}
