@@ -8,12 +8,14 @@ import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from annotated import change_mask, change_mat, move_box
 
+from benchmark.backbones.alexnet import ROTNET
 from benchmark.backbones.resnet import ResNet
 from benchmark.core.files import file_hash
 from benchmark.gate import staleness
@@ -60,7 +62,8 @@ def forget() -> None:
 def opened_by(transfer: Transfer, world: Path, workspace: Path) -> list[Path]:
     """Every file below `world` that scoring a backbone opens."""
     torch.manual_seed(0)
-    backbone = ResNet(width=0.0625).build(InputSpec(32)).eval()
+    network = ROTNET if transfer.card.takes == ("AlexNet",) else ResNet()
+    backbone = replace(network, width=0.0625).build(InputSpec(32)).eval()
     global _opened
     _opened = opened = []
     transfer.run(backbone, Context(world, "smoke", 0, workspace, torch.device("cpu"), 0, lambda *_: None))

@@ -22,6 +22,7 @@ from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import LinearSVC
 
+from benchmark.backbones.alexnet import ROTNET
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
 from benchmark.backbones.weights import save_backbone
@@ -56,9 +57,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_world(tmp_path_factory.mktemp("world"), "smoke", datasets=DATASETS, progress=False)
 
 
-def small() -> Backbone:
+def small(architecture: str = "ResNet") -> Backbone:
     torch.manual_seed(0)
-    return ResNet(width=0.0625).build(InputSpec(32)).eval()
+    network = {"ResNet": ResNet(), "AlexNet": ROTNET}[architecture]
+    return replace(network, width=0.0625).build(InputSpec(32)).eval()
+
+
+def small_for(name: str) -> Backbone:
+    """One that the transfer takes."""
+    return small(*TRANSFERS[name].card.takes[:1])
 
 
 def context(world: Path, workspace: Path, workers: int = 0, seed: int = 0) -> Context:
@@ -76,7 +83,7 @@ def short_paper(name: str) -> LinearTransfer:
 
 @pytest.mark.parametrize("name", TRANSFERS)
 def test_runs_and_gives_the_same_twice(name: str, world: Path, tmp_path: Path):
-    transfer, backbone = TRANSFERS[name], small()
+    transfer, backbone = TRANSFERS[name], small_for(name)
     before = state_hash(backbone)
     first = transfer.run(backbone, context(world, tmp_path / "first"))
     assert first.metrics.keys() == transfer.card.metrics.keys()
@@ -105,13 +112,13 @@ def test_the_number_of_workers_changes_nothing(transfer: Transfer, world: Path, 
 @pytest.mark.parametrize("name", FROZEN)
 def test_a_backbone_in_training_mode_is_an_error(name: str, world: Path, tmp_path: Path):
     with pytest.raises(NotFrozenError):
-        TRANSFERS[name].run(small().train(), context(world, tmp_path))
+        TRANSFERS[name].run(small_for(name).train(), context(world, tmp_path))
 
 
 @pytest.mark.parametrize("name", TRANSFERS)
 def test_features_that_are_not_finite_are_an_error(name: str, world: Path, tmp_path: Path):
-    backbone = small()
-    backbone.conv1.weight.data.fill_(math.nan)  # type: ignore[union-attr, operator]
+    backbone = small_for(name)
+    next(backbone.parameters()).data.fill_(math.nan)
     with pytest.raises(UserError, match=r"loss is nan at step|not finite"):
         TRANSFERS[name].run(backbone, context(world, tmp_path))
 
@@ -127,9 +134,9 @@ def test_the_test_images_choose_nothing(name: str, world: Path, tmp_path: Path, 
         assert images.labels is not None
         return replace(images, labels=images.labels[::-1]) if dataset == test else images
 
-    honest = TRANSFERS[name].run(small(), context(world, tmp_path))
+    honest = TRANSFERS[name].run(small_for(name), context(world, tmp_path))
     monkeypatch.setattr(module, "open_dataset", reversed_labels)
-    other = TRANSFERS[name].run(small(), context(world, tmp_path / "other"))
+    other = TRANSFERS[name].run(small_for(name), context(world, tmp_path / "other"))
     assert other.detail["selected"] == honest.detail["selected"]
     assert other.data != honest.data
 
