@@ -8,8 +8,9 @@ all images. The clusters are pseudo-labels, which the network learns with an ord
 
     min_C 1/N sum_n min_y ||f_θ(x_n) - C y_n||²,    then    min_θ,W 1/N sum_n -log g_W(f_θ(x_n))[y_n]
 
-Two solutions would be trivial: nearly all images in one cluster, and empty clusters. So images are drawn such that every
-cluster comes equally often, and an empty cluster takes a part of a large one. Sobel's edges keep colour from deciding.
+Two solutions would be trivial: nearly all images in one cluster, and empty clusters. So images are drawn such that
+every cluster comes equally often, and an empty cluster takes a part of a large one. Sobel's edges keep colour from
+deciding.
 
 Departures:
 - A cluster that is empty after the last assignment takes half of the largest one. The released code leaves it out.
@@ -121,7 +122,7 @@ deepcluster = Recipe(
     optimizers={
         "main": SGD(lr=0.05, momentum=0.9, weight_decay=1e-5),
         # without momentum it has no state: the classifier's own optimizer is as new as the classifier at each epoch
-        "top": SGD(lr=0.05, momentum=0.0, weight_decay=1e-5),  # NOTE: the released code's; the paper gives one optimizer
+        "top": SGD(lr=0.05, momentum=0.0, weight_decay=1e-5),  # NOTE: the released code's
     },
     schedule=Constant(),
     reported="73.7 mAP VOC07 classification, fine-tuned (its Table 3); 41.0 % ImageNet top-1 linear, ten crops",
