@@ -89,7 +89,7 @@ class AlternatingClusters(Method):
     def embed(self, batch: Batch) -> Tensor:
         """fc7 without its ReLU: (B, 4096)."""
         x = self.input_of(batch)
-        return self.backbone.layers["fc7"][:-1](self.backbone.forward_stages(x, "fc6")["fc6"])  # type: ignore[index]
+        return self.backbone.layers["fc7"][:-1](self.backbone.forward_stages(x, "fc6")["fc6"])  # type: ignore
 
     def cluster(self, x: Tensor, seed: int) -> Tensor:
         x = whitened(x, self.settings.components)

@@ -65,6 +65,7 @@ def kmeans(x: Tensor, k: int, iterations: int, seed: int) -> tuple[Tensor, Tenso
         means = faiss.Kmeans(x.shape[1], k, niter=iterations, min_points_per_centroid=1, max_points_per_centroid=len(x))
         means.train(x.numpy(), init_centroids=x[start].numpy())
         nearest = torch.from_numpy(means.index.search(x.numpy(), 1)[1][:, 0])
+    assert means.centroids is not None
     centres = torch.from_numpy(means.centroids.copy())
     return _without_empty(x, nearest, centres)
 

@@ -54,8 +54,7 @@ own_classifier_imagenet = OwnClassifier(
         frozen="everything: nothing is trained",
         selected="nothing",
         departures=(
-            "every scale: the shorter side is resized bilinearly, with antialiasing; the released code's resize averages "
-            "areas",
+            "every scale: the shorter side is resized bilinearly, with antialiasing; the released code averages areas",
         ),
     )
 )
