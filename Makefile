@@ -1,44 +1,52 @@
-# Every target sets up .venv by itself. SCALE=desk (default), smoke or paper; DATA=/path for real datasets; SEEDS="0 1 2"; JOBS=1.
+# Every target sets up .venv by itself, with what runs need; test, lint and format add the [dev] tools.
+# SCALE=desk (default), smoke or paper; DATA=/path for real datasets; SEEDS="0 1 2"; WORKERS, JOBS: see --help.
 PYTHON ?= python3
 SCALE ?= desk
 SEEDS ?= 0
-WORKERS ?= 2
 
 venv := .venv
 bin := $(venv)/bin
 sslbench := $(bin)/sslbench
-options := --scale $(SCALE) --seeds $(SEEDS) --workers $(WORKERS) $(if $(JOBS),--jobs $(JOBS)) $(if $(DATA),--data $(DATA))
-# these fork, which autograd does not survive in a process where it has run: workers of their own
-forking := tests/test_engine_resume.py tests/test_engine_processes.py tests/test_transfer_resume.py
+# Quoted, as a path may contain a space. The shell expands no ~ in quotes, so that is done here.
+data := $(if $(DATA),--data "$(patsubst ~/%,$(HOME)/%,$(DATA))")
+options := --scale $(SCALE) --seeds $(SEEDS) $(if $(WORKERS),--workers $(WORKERS)) $(if $(JOBS),--jobs $(JOBS)) $(data)
+# These tests fork, and autograd fails in a fork of a process that has used it already: they get workers of their own.
+forking := $(shell grep -lw small_runs tests/test_*.py | xargs grep -lw 'in_processes\|Processes')
 
-.PHONY: help install test lint format world tables leaderboards check regress
+.PHONY: help install install-dev test lint format world tables leaderboards check regress
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make test                      lint, types and every test"
-	@echo "make reproduce-<recipe>        one recipe with the reference rows, from nothing to the tables"
+	@echo "make reproduce-<recipe>        one recipe and the reference rows, from nothing to the tables"
 	@echo "make reproduce-<paper>-tables  every row of a paper's tables, e.g. pirl"
-	@echo "  SCALE=desk|smoke|paper  DATA=/path/to/datasets (paper)  SEEDS=\"0 1 2\"  WORKERS=2  JOBS=1"
+	@echo "  SCALE=desk|smoke|paper  DATA=/path/to/datasets (paper)  SEEDS=\"0 1 2\"  WORKERS=8  JOBS=2"
 	@echo "make tables                    write leaderboards/*.md again from the published records"
-	@echo "make leaderboards              that, and the site with plots and downloads, in build/leaderboards"
-	@echo "make check                     the regression gate on what is published, and on runs where there are any"
-	@echo "make regress                   run REGRESS (default: the quickest recipes) at SCALE again, then the gate"
+	@echo "make leaderboards              the same, and a website with plots and downloads in build/leaderboards"
+	@echo "make check                     the regression gate on the published records, and on your runs if there are any"
+	@echo "make regress                   run REGRESS (default: the quickest recipes) again at SCALE, then the gate"
 
 $(venv)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sslbench needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(venv)
+	$(bin)/python -m pip install -e .
+	touch $@
+
+$(venv)/.installed-dev: $(venv)/.installed
 	$(bin)/python -m pip install -e '.[dev]'
 	touch $@
 
 install: $(venv)/.installed
 
-lint: $(venv)/.installed
+install-dev: $(venv)/.installed-dev
+
+lint: $(venv)/.installed-dev
 	$(bin)/ruff check
 	$(bin)/ruff format --check
 	$(bin)/mypy
 	$(bin)/lint-imports --no-cache
 
-format: $(venv)/.installed
+format: $(venv)/.installed-dev
 	$(bin)/ruff check --fix
 	$(bin)/ruff format
 
@@ -58,7 +66,8 @@ leaderboards: $(venv)/.installed
 check: $(venv)/.installed
 	$(sslbench) check
 
-# recipes with targets at that scale; the references come along. At desk scale add REGRESS="pirl npid_pp ..." as time allows
+# Recipes that have targets at that scale; the reference rows run too. At desk scale, add REGRESS="pirl npid_pp ..." as
+# time allows.
 REGRESS ?= $(if $(filter smoke,$(SCALE)),pirl npid_pp,rotation)
 regress: $(venv)/.installed
 	$(sslbench) reproduce $(REGRESS) $(options)

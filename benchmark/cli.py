@@ -21,6 +21,7 @@ from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
 from benchmark.core.errors import UserError, nearest
+from benchmark.core.provenance import own_version
 from benchmark.recipe.overrides import FLAG, override, renamed, split_flags
 from benchmark.recipe.scales import Scale
 
@@ -36,7 +37,14 @@ DataFlag = Annotated[
 ]
 RunsFlag = Annotated[Path, arg(help="Folder for everything that runs write.")]
 SeedFlag = Annotated[int, arg(help="Seed of every random number of the run.")]
-WorkersFlag = Annotated[int, arg(help="Processes that load images, of all jobs together; changes no result.")]
+WorkersFlag = Annotated[
+    int | None,
+    arg(
+        help="Processes that load images, of all jobs together, for each process of torchrun; changes no result. By "
+        "default as the cores allow, which torchrun's processes share: beside a GPU all but one, at most 32; on a CPU, "
+        "where training needs them itself, a quarter, at least 2."
+    ),
+]
 DeviceFlag = Annotated[str, arg(help="auto (a GPU if there is one), cpu or cuda.")]
 RecipesFlag = Annotated[Path | None, arg(help="A folder of your own recipe files, besides the benchmark's.")]
 TransfersFlag = Annotated[Path | None, arg(help="A folder of your own transfer files, besides the benchmark's.")]
@@ -56,7 +64,8 @@ MOST_SEED = 2**32 - 1  # the most that numpy and scikit-learn take
 app = SubcommandApp()
 ABOUT = """Self-supervised visual representation learning, with every table reproducible by one command.
 
-Start with `sslbench list`, then `sslbench reproduce RECIPE`: minutes on two cores, nothing to download."""
+Start with `sslbench list`, then `sslbench reproduce RECIPE`: minutes on two cores, nothing to download.
+`sslbench --version` says which sslbench this is."""
 
 
 @app.command(name="list")
@@ -72,10 +81,13 @@ def list_(recipes_dir: RecipesFlag = None, transfers_dir: TransfersFlag = None) 
         for name, r in all_recipes(recipes_dir).items()
     ]
     cards = [transfer.card for transfer in find_transfers(transfers_dir).values()]
-    transfers = [(card.id, f"v{card.version}", card.title, ", ".join(card.metrics)) for card in cards]
+    transfers = [
+        (card.id, f"v{card.version}", card.title, ", ".join(card.takes) or "any", ", ".join(card.metrics))
+        for card in cards
+    ]
     print(tabulate(recipes, headers=("recipe", "what", "pretraining"), tablefmt="simple"))
     print()
-    print(tabulate(transfers, headers=("transfer", "", "what", "scores"), tablefmt="simple"))
+    print(tabulate(transfers, headers=("transfer", "", "what", "backbone", "scores"), tablefmt="simple"))
     return 0
 
 
@@ -146,30 +158,32 @@ def pretrain(
     data: DataFlag = None,
     runs: RunsFlag = Path("runs"),
     settings: SetFlag = (),
-    workers: WorkersFlag = 2,
+    workers: WorkersFlag = None,
     device: DeviceFlag = "auto",
     recipes_dir: RecipesFlag = None,
 ) -> int:
-    """Pretrain one recipe; a killed run goes on where it was. For several GPUs: torchrun -m benchmark pretrain ...
+    """Pretrain one recipe. A run that was stopped resumes. For several GPUs: torchrun -m benchmark pretrain ...
 
     Changed settings give the run a name of its own, e.g. NAME@batch_size=64 for --recipe.batch-size 64.
     """
     from benchmark.core import distributed
     from benchmark.engine.train import pretrain as train
     from benchmark.runs.current import is_pretrained
+    from benchmark.runs.naming import backbones_before
     from benchmark.runs.run import Run, pretraining_images
 
     _in_range("--seed", seed, 0, MOST_SEED)
     name, chosen = _chosen(recipe, settings, recipes_dir, scale)
     machine = _machine(device, workers)
+    run = Run(name, scale, seed, _data_root(scale, data), runs)
+    resolved = run.resolved(chosen)
+    after = backbones_before(run, resolved)
     with distributed.together():
         if distributed.rank() == 0:
             _draw_world(scale, data)
-    run = Run(name, scale, seed, _data_root(scale, data), runs)
-    resolved = run.resolved(chosen)
     if not is_pretrained(run, resolved):
         images = pretraining_images(resolved, run.data_root)
-        train(resolved, name, images, run.folder, machine, run.after(resolved))
+        train(resolved, name, images, run.folder, machine, after)
     if distributed.rank() == 0:
         print(f"backbone: {run.backbone}")
     distributed.stop()
@@ -184,7 +198,7 @@ def transfer(
     seed: SeedFlag = 0,
     data: DataFlag = None,
     runs: RunsFlag = Path("runs"),
-    workers: WorkersFlag = 2,
+    workers: WorkersFlag = None,
     device: DeviceFlag = "auto",
     engine: Annotated[str | None, arg(help="torchvision (default) or detectron2, where a protocol has both.")] = None,
     recipes_dir: RecipesFlag = None,
@@ -193,8 +207,9 @@ def transfer(
     """Score a pretrained backbone under one or more protocols."""
     from benchmark.recipe.catalogue import all_recipes
     from benchmark.runs.current import is_scored
+    from benchmark.runs.naming import require_backbone
     from benchmark.runs.run import Run
-    from benchmark.runs.scoring import score
+    from benchmark.runs.scoring import refusal, score
     from benchmark.transfers import find_transfers
 
     _in_range("--seed", seed, 0, MOST_SEED)
@@ -204,14 +219,14 @@ def transfer(
         raise UserError(f"name a TRANSFER to score {recipe} under; `sslbench list` shows all {len(known)}")
     chosen = [_named(name, known) for name in transfers]
     machine = _machine(device, workers)
-    _draw_world(scale, data)
     run = Run(recipe, scale, seed, _data_root(scale, data), runs)
-    if not run.backbone.is_file():
-        mend = f"`sslbench pretrain {recipe} --scale {scale} --seed {seed}` makes it"
-        raise UserError(f"{run.backbone}: not there yet; {mend}")
+    require_backbone(run)
+    if reasons := [why for one in chosen if (why := refusal(one, run))]:  # before the first takes its time
+        raise UserError(f"{run.backbone}: {'; '.join(reasons)}; `sslbench list` shows what each transfer takes")
+    _draw_world(scale, data)
     for one in chosen:
         if not is_scored(one, run, engine):
-            record = score(one, run, machine, engine)
+            record = score(one, run, machine, engine, recipes_dir)
             print("  ".join(f"{metric} {value:.2f}" for metric, value in record.metrics.items()))
         print(f"record: {run.folder / one.card.id}.json")
     return 0
@@ -229,14 +244,15 @@ def reproduce(
         int | None,
         arg(help="Rows at a time, each on its share of the cores. By default 1 at paper scale and on a GPU, else 2."),
     ] = None,
-    workers: WorkersFlag = 2,
+    workers: WorkersFlag = None,
     device: DeviceFlag = "auto",
     recipes_dir: RecipesFlag = None,
     transfers_dir: TransfersFlag = None,
 ) -> int:
     """From nothing to the tables: draw the data, pretrain, transfer, print. What is current is not run again."""
-    from benchmark.recipe.catalogue import OWN, get_recipe
+    from benchmark.recipe.catalogue import OWN
     from benchmark.runs.last_answer import LastAnswer
+    from benchmark.runs.naming import recipe_called
     from benchmark.tables.layout import read_layouts, recipes_of, select, transfers_of
 
     if not seeds:
@@ -248,7 +264,8 @@ def reproduce(
     layouts = read_layouts()
     chosen = select(layouts, recipes, tables_of)
     # what was asked for first: it takes longer than the reference rows, which then go beside it
-    names = list(dict.fromkeys([*recipes, *(recipes_of(chosen) if tables_of else ()), *layouts[0].references]))
+    references = [name for one in chosen for name in one.references]
+    names = list(dict.fromkeys([*recipes, *(recipes_of(chosen) if tables_of else ()), *references]))
     root, tables_file = _data_root(scale, data), runs / scale / "tables.md"
     outputs = [runs / scale / name / f"seed{seed}" for name in names for seed in seeds]
     sources = [OWN, *(folder for folder in (recipes_dir, transfers_dir) if folder)]
@@ -258,19 +275,21 @@ def reproduce(
         print(f"Nothing has changed since these tables were written to {tables_file}.")
         return 0
 
-    from benchmark.runs.reproduce import RowWork, summary
+    from benchmark.runs.reproduce import RowWork, runs_needed, summary
     from benchmark.runs.reproduce import reproduce as run_all
     from benchmark.runs.run import Run
     from benchmark.transfers import find_transfers
 
+    resolved = {name: recipe_called(name, recipes_dir) for name in names}
     started, machine = time.monotonic(), _machine(device, workers)
-    jobs = min(_jobs(jobs, scale, machine), len(names) * len(seeds))
-    resolved = {name: get_recipe(name, recipes_dir) for name in names}
+    asked = [Run(name, scale, seed, root, runs) for seed in seeds for name in names]
+    needed = runs_needed(asked, recipes_dir)
+    jobs = min(_jobs(jobs, scale, machine), len(needed))
     known = find_transfers(transfers_dir)
     scored_on = [_named(name, known).card.id for name in transfers_of(chosen)]
     rows = run_all(
-        RowWork(scored_on, replace(machine, workers=_share(workers, jobs)), recipes_dir, transfers_dir),
-        [Run(name, scale, seed, root, runs) for seed in seeds for name in names],
+        RowWork(scored_on, replace(machine, workers=_share(machine.workers, jobs)), recipes_dir, transfers_dir),
+        asked,
         jobs,
         None if data else lambda: _draw_world(scale, data),
     )
@@ -278,13 +297,16 @@ def reproduce(
     print(f"\n{_write_tables(resolved, known, root, runs, scale)}\n{told}\n\nTables: {tables_file}")
     if any(steps.failures for steps in rows):
         return 1
-    answer.write()
+    if len(needed) == len(asked):  # else the answer hangs on runs that it does not watch
+        answer.write()
     return 0
 
 
 @app.command
 def tables(
-    write: Annotated[bool, arg(help="Write leaderboards/*.md again, from published records alone.")] = False,
+    write: Annotated[
+        bool, arg(help="Write leaderboards/*.md, from published records alone, and the generated pages of docs/.")
+    ] = False,
     scale: ScaleFlag = "desk",
     data: DataFlag = None,
     runs: RunsFlag = Path("runs"),
@@ -297,7 +319,9 @@ def tables(
     """
     if write:
         from benchmark.gate.check import current_boards
+        from benchmark.tables.ledger import leaderboards_to_write
 
+        leaderboards_to_write()
         with _uncollected():
             _write_leaderboards(current_boards())
         return 0
@@ -327,13 +351,14 @@ def check(
     from benchmark.gate.check import EXPECTED, accepted, report
     from benchmark.gate.check import check as find
     from benchmark.gate.staleness import data_below
-    from benchmark.tables.ledger import LEADERBOARDS
+    from benchmark.tables.ledger import leaderboards_to_write
     from benchmark.transfers import find_transfers
 
     cards = {name: transfer.card for name, transfer in find_transfers().items()}
     if accept:
-        write_whole(LEADERBOARDS / EXPECTED, accepted(LEADERBOARDS, cards).encode())
-        print(LEADERBOARDS / EXPECTED)
+        folder = leaderboards_to_write()
+        write_whole(folder / EXPECTED, accepted(folder, cards).encode())
+        print(folder / EXPECTED)
         return tables(write=True)
     findings = find(runs, scale, cards, data_below(lambda of: data or Path("data", of)))
     print(report(findings))
@@ -354,27 +379,35 @@ def show(method: Annotated[Positional[str], arg(metavar="METHOD", help="By any o
 
 @app.command
 def export(folder: Annotated[Positional[Path], arg(metavar="DIR", help="Where the files go.")]) -> int:
-    """Write every table as CSV, JSON and LaTeX."""
+    """Write every table as CSV, JSON, LaTeX and Parquet, and all records and the ledger as one Parquet file each."""
     from benchmark.core.files import write_whole
     from benchmark.gate.check import current_boards
     from benchmark.tables.export import export_files
+    from benchmark.tables.parquet import parquet_files
 
-    for name, text in export_files(current_boards()).items():
-        write_whole(folder / name, text.encode())
+    boards = current_boards()
+    texts = {name: text.encode() for name, text in export_files(boards).items()}
+    for name, content in (texts | parquet_files(boards)).items():
+        write_whole(folder / name, content)
         print(folder / name)
     return 0
 
 
 @app.command
 def leaderboards(folder: Annotated[Positional[Path], arg(metavar="DIR", help="Where the site goes.")]) -> int:
-    """Write leaderboards/*.md, as `tables --write` does, and in DIR the same as a site that opens without a network."""
+    """Write leaderboards/*.md, as `tables --write` does, and in DIR the same as a site that opens without a network.
+
+    An installed copy, whose own leaderboards stay as they are, writes the site alone.
+    """
     from benchmark.core.files import write_whole
+    from benchmark.core.provenance import IS_INSTALLED
     from benchmark.gate.check import current_boards
     from benchmark.tables.site import site_files
 
     with _uncollected():
         boards = current_boards()
-        _write_leaderboards(boards)
+        if not IS_INSTALLED:
+            _write_leaderboards(boards)
         for name, text in site_files(boards).items():
             write_whole(folder / name, text.encode())
     print(folder / "index.html")
@@ -385,10 +418,10 @@ def leaderboards(folder: Annotated[Positional[Path], arg(metavar="DIR", help="Wh
 def speed(
     recipe: RecipeName,
     scale: ScaleFlag = "desk",
-    rounds: Annotated[int, arg(help="StepLog to time; the median counts.")] = 20,
+    rounds: Annotated[int, arg(help="Steps to time; the median counts.")] = 20,
     data: DataFlag = None,
     settings: SetFlag = (),
-    workers: WorkersFlag = 2,
+    workers: WorkersFlag = None,
     device: DeviceFlag = "auto",
     recipes_dir: RecipesFlag = None,
 ) -> int:
@@ -416,22 +449,23 @@ def publish(
     `sslbench check --accept` then makes them the regression gate's targets; until then tables mark them.
     """
     from benchmark.records.publish import publish as publish_run
-    from benchmark.tables.ledger import LEADERBOARDS
+    from benchmark.tables.ledger import leaderboards_to_write
 
     if not runs:
         raise UserError("name a run's folder, like runs/desk/<recipe>/seed0; `sslbench tables --write` publishes none")
+    measured = leaderboards_to_write() / "measured"
     for folder in runs:
-        for path in publish_run(folder, LEADERBOARDS / "measured", allow_dirty):
+        for path in publish_run(folder, measured, allow_dirty):
             print(path)
     return tables(write=True)
 
 
 def _chosen(name: str, settings: Sequence[str], folder: Path | None, scale: Scale) -> tuple[str, Recipe]:
     """(what the run is called, the recipe with its changes)."""
-    from benchmark.recipe.catalogue import get_recipe
+    from benchmark.runs.naming import recipe_called
 
     _, changes = split_flags([f"{FLAG}{setting}" for setting in settings])
-    return renamed(name, changes), override(get_recipe(name, folder), changes, scale)
+    return renamed(name, changes), override(recipe_called(name, folder), changes, scale)
 
 
 def _named(name: str, known: dict[str, Transfer]) -> Transfer:
@@ -446,18 +480,20 @@ def _in_range(flag: str, value: float, least: float, most: float = math.inf) -> 
         raise UserError(f"{flag} must be {least_told}{f', at most {most}' if most < math.inf else ''}, not {value}")
 
 
-def _machine(device: str, workers: int) -> Machine:
+def _machine(device: str, workers: int | None) -> Machine:
     import torch
 
     from benchmark.core import distributed
+    from benchmark.core.processes import default_loaders
     from benchmark.engine.train import Machine
 
-    _in_range("--workers", workers, 0)
+    _in_range("--workers", 0 if workers is None else workers, 0)
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise UserError(f"--device must be auto, cpu, cuda or cuda:NUMBER, not {device!r}")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Machine(distributed.start(device), workers)
+    on = distributed.start(device)
+    return Machine(on, default_loaders(on.type == "cuda") if workers is None else workers)
 
 
 def _jobs(asked: int | None, scale: Scale, machine: Machine) -> int:
@@ -488,19 +524,22 @@ def _draw_world(scale: Scale, data: Path | None) -> None:
 @contextmanager
 def _uncollected() -> Iterator[None]:
     """Without the garbage collector: everything that was read is needed to the end, and looking through thousands of
-    records for cycles, over and over, takes a fifth of the time."""
+    records for cycles, over and over, takes a fifth of the time, and once more as the process ends, a tenth."""
     gc.disable()
     try:
         yield
     finally:
+        gc.freeze()
         gc.enable()
 
 
 def _write_leaderboards(boards: dict[str, Board]) -> None:
     from benchmark.core.files import write_whole
-    from benchmark.tables.pages import leaderboard_files
+    from benchmark.tables.pages import documentation_files, leaderboard_files
+    from benchmark.transfers import find_transfers
 
-    for path, text in leaderboard_files(boards).items():
+    cards = {name: transfer.card.departures for name, transfer in find_transfers().items()}
+    for path, text in (leaderboard_files(boards) | documentation_files(boards, cards)).items():
         write_whole(path, text.encode())
         print(path)
 
@@ -519,6 +558,9 @@ def _write_tables(
 
 def run(arguments: Sequence[str]) -> int:
     """Exit status of one command: 0 done, 1 something failed, 2 bad input, 130 interrupted."""
+    if list(arguments) == ["--version"]:
+        print(f"sslbench {own_version()}")
+        return 0
     try:
         others, changes = split_flags(arguments)
         flags = ["--set", *(f"{key}={text}" for key, text in changes)] if changes else []
@@ -527,7 +569,7 @@ def run(arguments: Sequence[str]) -> int:
         print(f"sslbench: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("sslbench: stopped; the same command goes on where this one was", file=sys.stderr)
+        print("sslbench: stopped; the same command picks up where this one left off", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone, e.g. `sslbench list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,12 +1,13 @@
 """The contract between a method and the engine.
 
-A method is a torch module. The engine gives it batches, asks for losses, steps optimizers and writes its state down.
+A method is a torch module. The engine gives it batches, asks it for losses, steps the optimizers and saves its state.
 
-It may: hold anything as parameters or buffers, run the backbone as often as it likes, talk to the other processes
+A method may hold anything as parameters or buffers, run the backbone as often as it likes, talk to the other processes
 through benchmark.core.distributed, and look at every image once an epoch through `on_epoch_start`.
-It may not: keep state outside parameters and buffers (a resumed run would differ), draw random numbers from anything
-but torch's global generator or `benchmark.core.draws` (the engine seeds the former before each step), or see
-labels unless its recipe says `labels=True`.
+
+It may not keep state anywhere else, because a resumed run would then differ. It may draw random numbers only from
+torch's global generator, which the engine seeds before each step, or with `benchmark.core.draws`. It sees labels only
+if its recipe says `labels=True`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 from benchmark.backbones.contract import Backbone
 from benchmark.data.batch import Batch
 
+ASKED = ("classify",)  # what a transfer may ask of the trained method (ProtocolCard.asks), where the method has it
+
 
 class EmbedAll(Protocol):
     def __call__(self, embed: Callable[[Batch], Tensor], still: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
@@ -30,7 +33,7 @@ class EmbedAll(Protocol):
 
 
 class Method(nn.Module):
-    """Parameters and buffers are its whole state: banks, queues and assignments are made at full size in __init__."""
+    """Its whole state is parameters and buffers. Banks, queues and assignments are made at full size in __init__."""
 
     backbone: Backbone
     # Why the loss of some images depends on which process they are on, where the paper means it so; a test holds all
@@ -60,17 +63,26 @@ class Method(nn.Module):
         yield "main", self.loss(batch)
 
     def players(self) -> dict[str, list[nn.Parameter]]:
-        """Which parameters each optimizer of the recipe steps."""
+        """Player -> the parameters that the recipe's optimizer of that name steps."""
         return {"main": [p for p in self.parameters() if p.requires_grad]}
 
     def export(self) -> Backbone:
         """What the run leaves behind for transfers: the backbone, unless the paper transfers something made from it."""
         return self.backbone
 
+    def classify(self, images: Tensor) -> Tensor:
+        """uint8 (B, 3, H, W), as the protocols crop them -> (B, classes), the higher the likelier: what the method says
+        of the classes that its labels stood for. Runs of a method that has this keep the method whole."""
+        raise NotImplementedError(f"{type(self).__name__} has no classifier of its own")
+
+    def offers(self) -> list[str]:
+        """What of ASKED it has."""
+        return [name for name in ASKED if getattr(type(self), name) is not getattr(Method, name)]
+
     def scalars(self) -> dict[str, float]:
-        """Figures worth a line in the log besides the losses; called at the log's interval only."""
+        """Figures for the log besides the losses. Called only when the log is written."""
         return {}
 
     def sharded_buffers(self) -> set[str]:
-        """Names of buffers of which each process holds another part; all other state is the same on every process."""
+        """Names of the buffers of which each process holds a different part. All other state is equal everywhere."""
         return set()

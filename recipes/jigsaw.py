@@ -1,15 +1,18 @@
-"""Jigsaw puzzles, ResNet-50 variant.
+"""Jigsaw puzzles, with ResNet-50.
 
 Noroozi & Favaro, "Unsupervised Learning of Visual Representations by Solving Jigsaw Puzzles", ECCV 2016,
-arXiv:1603.09246; with ResNet-50 in Goyal et al., "Scaling and Benchmarking Self-Supervised Visual Representation
-Learning", ICCV 2019, arXiv:1905.01235, whose pipeline and schedule these are.
+arXiv:1603.09246. Pipeline and schedule for ResNet-50 are those of Goyal et al., "Scaling and Benchmarking
+Self-Supervised Visual Representation Learning", ICCV 2019, arXiv:1905.01235, as released in facebookresearch/vissl.
 
-Nine tiles of an image, shuffled by one of |P| known permutations, pass one by one through the same trunk; a
-classifier on the nine codes side by side names the permutation. The gaps between tiles and the frequent greyscale
-keep it from solving the puzzle by continued lines and by chromatic aberration.
+Nine tiles of an image are shuffled by one of |P| known permutations. Each tile goes through the same trunk on its own,
+and a classifier that sees the nine codes side by side names the permutation. The gaps between tiles stop the network
+from following lines from one tile to the next. The frequent greyscale stops it from using chromatic aberration.
 
-Departures: the permutations are drawn by the paper's Algorithm 1 from our own seed, not read from a released file. A
-tile's offset in its cell is 0 … 21, the released code's 0 … 20.
+Departures:
+- ResNet-50 with the pipeline and schedule of Goyal et al., not the AlexNet of Noroozi & Favaro.
+- The permutations are drawn by the paper's Algorithm 1 from our own seed. VISSL downloads a fixed file of them.
+- A tile's offset in its cell of 85 pixels is 0 to 21. In VISSL it is 0 to 20.
+- The warm-up raises the rate at every step. VISSL's configuration raises it once an epoch.
 """
 
 from __future__ import annotations
@@ -46,10 +49,10 @@ from benchmark.views.patches import grid_patches
 
 @dataclass(frozen=True)
 class Jigsaw(Settings):
-    P: int = 2000  # size of the permutation set; Goyal et al. study 100 … 10,000
+    P: int = 2000  # size of the permutation set; Goyal et al. try 100 to 10,000
     short_side: int = 256
     crop_size: int = 255  # 3 x 3 cells of 85
-    tile_size: int = 64  # so the gap between neighbours is 0 … 42, 21 on average
+    tile_size: int = 64  # so the gap between neighbours is 0 to 42 pixels, 21 on average
     grey: float = 0.66  # probability of a puzzle without colour
     tile_features: int = 1000
 
@@ -61,7 +64,7 @@ class Jigsaw(Settings):
         return {"tiles": grid_patches(pixels, 3, self.tile_size)[order], "S": torch.tensor(S)}  # (9, 3, 64, 64), ()
 
     def build(self, backbone: Backbone, given: Given) -> Method:
-        permutation_set(self.P)  # made here once, so that loader processes inherit it
+        permutation_set(self.P)  # computed here, before the loader processes start, so that they inherit it
         return ContextFreeNetwork(self, backbone)
 
 
@@ -94,12 +97,20 @@ jigsaw = Recipe(
     reported="45.7 % ImageNet top-1 linear, best at res4 (PIRL, Tables 2 and 7)",
     desk=(
         *DESK_RESNET,
-        Change("method.short_side", 73, "256 x 64 / 224"),
+        Change("method.short_side", 73, "256 x 64 / 224: the same proportion"),
         Change("method.crop_size", 72, "3 x 3 cells of 24"),
-        Change("method.tile_size", 18, "64 / 85 of a cell"),
-        Change("method.P", 100, "2,000 images show 2,000 permutations once each: too few to learn them by"),
-        Change("method.tile_features", 128, "a quarter of the width, and fewer permutations"),
+        Change("method.tile_size", 18, "64/85 of a cell, as in the paper"),
+        Change(
+            "method.P",
+            100,
+            "2,000 images show each of 2,000 permutations about once an epoch: too rarely to learn them",
+        ),
+        Change("method.tile_features", 128, "the network is narrower, and there are fewer permutations"),
         Change("optimizers.main", Adam(lr=5e-4, weight_decay=1e-4, decoupled=True), "SGD needs far more steps"),
-        Change("schedule", Milestones(at=(Epochs(24), Epochs(34)), warmup=Warmup(Epochs(2), 0.25)), "in proportion"),
+        Change(
+            "schedule",
+            Milestones(at=(Epochs(24), Epochs(34)), warmup=Warmup(Epochs(2), 0.25)),
+            "drops at about the same fractions of the training",
+        ),
     ),
 )

@@ -1,14 +1,19 @@
 """NPID: non-parametric instance discrimination.
 
 Wu, Xiong, Yu & Lin, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", CVPR 2018,
-arXiv:1805.01978. Settings as in the released ResNet-50 run.
+arXiv:1805.01978. Settings are those of the released ResNet-50 run, zhirongw/lemniscate.pytorch.
 
-Every image is a class of its own, and its classifier weight is its own feature of the epoch before, kept in a memory
-bank. The softmax over all images is estimated against m noise samples, with the partition function Z fixed after the
-first batch.
+Every image is a class of its own. Its classifier weight is its own feature from the epoch before, kept in a memory
+bank. The softmax over all images is estimated from m noise samples; its partition function Z is fixed after the first
+batch.
 
-Departures: bank momentum in place of the proximal term of equation 8, as in the released code. The noise never holds
-the image itself; the released sampler may draw it. The bank starts with vectors of unit length.
+Departures:
+- The bank's momentum of 0.5 stands in for the proximal term of the paper's equation 8, as in the released code.
+- Z is estimated from the first batch and then kept, as in the released code.
+- The noise samples never include the image itself. The released sampler may draw it.
+- The bank starts with vectors of unit length. In the released code they are not normalised at first.
+- BatchNorm's scale and shift decay like all other weights, as in the released code. VISSL's configuration of NPID
+  spares them.
 """
 
 from __future__ import annotations
@@ -109,8 +114,12 @@ npid = Recipe(
     desk=(
         *DESK_RESNET,
         Change("method.m", 1024, "half of the 2,000 images"),
-        Change("schedule", Milestones(at=(Epochs(24), Epochs(32))), "in proportion"),
-        Change("method.head_norm", True, "cosines of positive features are all near 1 without"),
+        Change(
+            "schedule", Milestones(at=(Epochs(24), Epochs(32))), "drops at about the same fractions of the training"
+        ),
+        Change(
+            "method.head_norm", True, "the backbone's features are all positive, so without it all cosines are near 1"
+        ),
         Change("method.bank_init", "features", "40 epochs are too few to forget a random bank, and Z is fixed by it"),
     ),
 )

@@ -1,15 +1,16 @@
-"""NPID++: instance discrimination with PIRL's training set-up, and so PIRL at lambda = 0.
+"""NPID++: instance discrimination with PIRL's training set-up, which makes it PIRL at lambda = 0.
 
 Misra & van der Maaten, "Self-Supervised Learning of Pretext-Invariant Representations", CVPR 2020, arXiv:1912.01991,
-section 3 and supplement A; the method itself is Wu et al., CVPR 2018, arXiv:1805.01978 (recipes/npid.py).
+section 3 and supplement A. The method itself is that of Wu et al., CVPR 2018, arXiv:1805.01978 (recipes/npid.py).
 
-The same network, augmentation, bank, loss, number of negatives and schedule as PIRL; the transformed image is missing.
-With the same seed both even see the same crops, so what PIRL gains over this row it gains from the pretext (at desk
-scale, where held-out images choose the settings of each, from those too).
+Network, augmentation, bank, loss, number of negatives and schedule are PIRL's; only the transformed image is missing.
+With the same seed both methods even see the same crops. What PIRL gains over this row is therefore due to its pretext.
+At desk scale it may also be due to the settings, which held-out images choose for each method by itself.
 
-Departures: hue and grey are PIRL's, as the paper says; the released configuration has hue 0.4 and no grey, and jitters
-before it crops. Equations 3 and 4 of the paper with their own normaliser; the released code fixes the partition
-function after the first batch instead, as NPID does.
+Departures:
+- Normaliser, negatives and schedule differ from the released code in the same ways as PIRL's (recipes/pirl.py).
+- Hue and greyscale are PIRL's, since the paper gives both methods the same augmentation. The released configuration of
+  NPID++ has hue 0.4 and no greyscale, and changes colours before it crops.
 """
 
 from __future__ import annotations
@@ -102,11 +103,15 @@ npid_pp = Recipe(
     desk=(
         *DESK_RESNET,
         Change("method.N", 1024, "half of the 2,000 images"),
-        Change("method.crop_area", (0.3, 1.0), "8 % of a 96-pixel picture is 27 pixels wide"),
-        Change("method.jitter", (0.4, 0.4, 0.4, 0.5), "a drawn picture has one tint, which would give it away"),
+        Change("method.crop_area", (0.3, 1.0), "8 % of a 96-pixel picture is only 27 pixels wide"),
+        Change(
+            "method.jitter", (0.4, 0.4, 0.4, 0.5), "each drawn picture has a tint of its own, which would give it away"
+        ),
         Change("method.loss", "info_nce", "better than NCE on held-out training images, with 1,024 negatives"),
         Change("method.tau", 0.05, "chosen on held-out training images"),
-        Change("method.head_norm", True, "cosines of positive features are all near 1 without"),
+        Change(
+            "method.head_norm", True, "the backbone's features are all positive, so without it all cosines are near 1"
+        ),
         Change("method.bank_init", "features", "40 epochs are too few to forget a random bank"),
     ),
 )

@@ -1,15 +1,21 @@
-"""Random initialisation: the floor of every table, and the reference that shows how much a protocol itself learns.
+"""Random initialisation: the floor of every table, and a measure of how much a protocol learns by itself.
 
-He et al., "Delving Deep into Rectifiers", ICCV 2015, arXiv:1502.01852 (the initialisation). Nothing is trained.
+He et al., "Delving Deep into Rectifiers", ICCV 2015, arXiv:1502.01852, for the ResNet's initialisation. The AlexNet is
+RotNet's and starts as its authors' does. Nothing is trained.
+
+Departures:
+- Papers rarely say how their random network was initialised. Our ResNet follows He et al.
+- The random rows of AlexNet tables come from several AlexNets. Ours is RotNet's, with PyTorch's own initial weights.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL.Image import Image
 from torch import Tensor
 
+from benchmark.backbones.alexnet import ROTNET
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
 from benchmark.method import Method
@@ -38,3 +44,5 @@ random_init = Recipe(
     schedule=Constant(),
     desk=DESK_NETWORK,
 )
+
+random_init_alexnet = replace(random_init, title="Random initialisation, AlexNet", backbone=ROTNET)

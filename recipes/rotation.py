@@ -1,13 +1,20 @@
-"""RotNet: unsupervised representation learning by predicting image rotations, ResNet-50 variant.
+"""RotNet: learning by predicting how an image was rotated, with ResNet-50.
 
-Gidaris, Singh & Komodakis, ICLR 2018, arXiv:1803.07728, which trains AlexNet. Pipeline and schedule for ResNet-50
-are those of the released configuration in facebookresearch/vissl, by the authors of PIRL.
+Gidaris, Singh & Komodakis, "Unsupervised Representation Learning by Predicting Image Rotations", ICLR 2018,
+arXiv:1803.07728. Pipeline and schedule for ResNet-50 are those of the configuration in facebookresearch/vissl, by the
+authors of PIRL.
 
 A network that can tell by how many quarter turns a photograph was rotated must know which way up its objects stand. The
-turn is a transpose and a flip of the array: interpolation would leave traces that give the angle away.
+turn moves whole pixels. Interpolation would leave traces that give the angle away.
 
-Departures: the AlexNet runs show all four rotations of an image in one batch, and so do the ResNet-50 runs of
-Kolesnikov et al., CVPR 2019, arXiv:1901.09005; the released configuration draws one angle an image, and so does this.
+Departures:
+- ResNet-50 with VISSL's pipeline and schedule. The paper trains AlexNet.
+- One angle is drawn for each image, as in VISSL's configuration. The AlexNet runs show all four rotations of an image
+  in one batch, which their authors found better, and so do the ResNet-50 runs of Kolesnikov et al., CVPR 2019,
+  arXiv:1901.09005.
+- The whole picture is turned before it is cropped, so that a quarter turn swaps its width and height. VISSL also turns
+  before it crops, but inside the old frame: unless the picture is square, a quarter turn cuts its ends off and leaves
+  black bars. The AlexNet code crops first.
 """
 
 from __future__ import annotations
@@ -80,6 +87,8 @@ rotation = Recipe(
     desk=(
         *DESK_RESNET,
         Change("optimizers.main", Adam(lr=5e-4, weight_decay=1e-4, decoupled=True), "SGD needs far more steps"),
-        Change("schedule", Milestones(at=(Epochs(24), Epochs(34))), "in proportion"),
+        Change(
+            "schedule", Milestones(at=(Epochs(24), Epochs(34))), "drops at about the same fractions of the training"
+        ),
     ),
 )

@@ -155,6 +155,37 @@ def sbd(root: Path) -> Path:
     return home
 
 
+def coco(root: Path) -> Path:
+    """Three images: of a person and a crowd of dogs, of a dog in two parts that reaches over the edge, of nothing. Ids
+    are in no order, and those of the categories have gaps. Both splits are alike."""
+    home = root / "coco"
+    names = {397133: "000000397133.jpg", 139: "000000139.jpg", 37777: "000000037777.jpg"}
+    person = {"category_id": 1, "bbox": [2, 1, 4.5, 6], "area": 20.25}
+    dog = {"category_id": 18, "bbox": [5.5, 3, 5, 4], "area": 12}
+    crowd = {"category_id": 18, "bbox": [0, 0, 10, 2], "area": 20}
+    triangle, square = [5.5, 3, 9, 3, 9, 7], [8, 4, 10.5, 4, 10.5, 6, 8, 6]
+    rows = [2, 6] * 10  # the upper two of eight, in each of ten columns
+    content = {
+        "info": {"year": 2017},
+        "images": [{"id": i, "file_name": name, "width": 10, "height": 8} for i, name in names.items()],
+        "annotations": [
+            {"id": 1768, "image_id": 139, "iscrowd": 0, "segmentation": [triangle, square], **dog},
+            {"id": 900100, "image_id": 397133, "iscrowd": 1, **crowd}
+            | {"segmentation": {"size": [8, 10], "counts": [0, *rows]}},
+            {"id": 42, "image_id": 397133, "iscrowd": 0, "segmentation": [[2, 1, 6.5, 1, 6.5, 7, 2, 7]], **person},
+        ],
+        "categories": [
+            {"supercategory": "x", "id": i, "name": name}
+            for i, name in ((90, "toothbrush"), (1, "person"), (18, "dog"))
+        ],
+    }
+    for split in ("train", "val"):
+        for name in names.values():
+            image(home / f"{split}2017" / name)
+        text(home / "annotations" / f"instances_{split}2017.json", json.dumps(content))
+    return home
+
+
 def mat(path: Path, mask: np.ndarray) -> None:
     """As SBD's: a struct GTcls with Boundaries, Segmentation and CategoriesPresent."""
     path.parent.mkdir(parents=True, exist_ok=True)

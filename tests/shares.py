@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import Processes, before, on_cpu, run
+from small_runs import Processes, on_cpu, run
 from torch import nn
 
 from benchmark.data.image_set import ImageSet
@@ -57,23 +57,23 @@ def one_against_two(
     recipe: Recipe,
     images: ImageSet,
     folder: Path,
-    known: Mapping[str, Recipe],
     on_pair: Recipe | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> Compared:
-    """known: the recipes among which are those that this one comes after. on_pair: what two train, if not the same."""
+    """on_pair: what two train, if not the same."""
     outcomes = [
-        *alone.run(trained, recipe, images, folder / "one", known, dtype),
-        *pair.run(trained, on_pair or recipe, images, folder / "two", known, dtype),
+        *alone.run(trained, recipe, images, folder / "one", dtype),
+        *pair.run(trained, on_pair or recipe, images, folder / "two", dtype),
     ]
-    assert [outcome.error for outcome in outcomes] == [None] * 3
+    faults = [outcome.error for outcome in outcomes]
+    assert faults == [None] * 3, faults
     one, *two = (outcome.value for outcome in outcomes)
     difference = largest_difference(one.end, _whole(two, one.end))
     start, end = ({name: state[name] for name in one.trainable} for state in (one.start, one.end))
     return Compared(one, two, difference, largest_difference(start, end))
 
 
-def trained(recipe: Recipe, images: ImageSet, folder: Path, known: Mapping[str, Recipe], dtype: torch.dtype) -> Trained:
+def trained(recipe: Recipe, images: ImageSet, folder: Path, dtype: torch.dtype) -> Trained:
     """What each process does."""
     seen, methods = Trained(), []
     build, step = train.build_method, train.train_step
@@ -96,10 +96,9 @@ def trained(recipe: Recipe, images: ImageSet, folder: Path, known: Mapping[str, 
         path.touch()
 
     with _numbers_of(dtype), pytest.MonkeyPatch.context() as patch:
-        after = before(recipe, images, folder / "before", known)
         for name, other in (("build_method", built), ("train_step", noted), ("save_backbone", saved)):
             patch.setattr(train, name, other)
-        run(recipe, images, folder, on_cpu(checkpoint_seconds=60), after)
+        run(recipe, images, folder, on_cpu(checkpoint_seconds=60))
     seen.end = _numbers(methods[-1])
     return seen
 

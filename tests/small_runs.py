@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -20,9 +20,9 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmark.backbones.weights import save_backbone
 from benchmark.core import distributed
 from benchmark.core.errors import UserError
-from benchmark.core.optimisation import Steps
 from benchmark.data.image_set import ImageSet
 from benchmark.engine import train
 from benchmark.engine.train import Machine, pretrain
@@ -33,7 +33,6 @@ from benchmark.recipe.scales import at_scale
 RECIPES = {name: at_scale(recipe, "smoke") for name, recipe in find_recipes().items()}
 TRAINED = {name: recipe for name, recipe in RECIPES.items() if recipe.optimizers}
 NUM_IMAGES, CLASSES = 48, 4
-After = Mapping[str, Path] | None
 LIMIT_SECONDS = 240.0  # no outcome depends on it: a test that meets it has hung
 
 
@@ -53,17 +52,6 @@ def pools_of(recipe: Recipe, images: ImageSet) -> dict[str, ImageSet]:
         count = max(round(len(images) * pool.percent / 100), recipe.batch_of(name))
         found[name] = images if pool.percent == 100 else images.subset(range(count), f"{pool.percent}%")
     return found
-
-
-def before(recipe: Recipe, images: ImageSet, folder: Path, known: Mapping[str, Recipe]) -> dict[str, Path]:
-    """Untrained backbones of the recipes that this one comes after, in `folder`."""
-    files = {}
-    for key, name in recipe.after.items():
-        teacher, place = replace(known[name], length=Steps(0)), folder / key
-        files[key] = pretrain(
-            teacher, name, pools_of(teacher, images), place, on_cpu(), before(teacher, images, place, known)
-        )
-    return files
 
 
 def on_cpu(workers: int = 0, checkpoint_seconds: float = 0.0) -> Machine:
@@ -196,14 +184,14 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def run(recipe: Recipe, images: ImageSet, folder: Path, machine: Machine, after: After = None) -> bytes:
+def run(recipe: Recipe, images: ImageSet, folder: Path, machine: Machine) -> bytes:
     """The bytes of the backbone file."""
-    return pretrain(recipe, "small", pools_of(recipe, images), folder, machine, after).read_bytes()
+    return pretrain(
+        recipe, "small", pools_of(recipe, images), folder, machine, untrained_before(recipe, images)
+    ).read_bytes()
 
 
-def run_and_die(
-    recipe: Recipe, images: ImageSet, folder: Path, machine: Machine, kill_step: int, delay: float, after: After = None
-) -> None:
+def run_and_die(recipe: Recipe, images: ImageSet, folder: Path, machine: Machine, kill_step: int, delay: float) -> None:
     """Pretrain until SIGKILL, which strikes `delay` seconds after the beginning of the kill_step-th step of this
     process, or at the beginning of the step after it if that comes first."""
     steps = 0
@@ -220,12 +208,10 @@ def run_and_die(
 
     train.train_step = counted
     train.clear_checkpoints = lambda run: time.sleep(LIMIT_SECONDS)  # a run that got here dies here
-    run(recipe, images, folder, machine, after)
+    run(recipe, images, folder, machine)
 
 
-def run_and_stop(
-    recipe: Recipe, images: ImageSet, folder: Path, machine: Machine, steps: int, after: After = None
-) -> None:
+def run_and_stop(recipe: Recipe, images: ImageSet, folder: Path, machine: Machine, steps: int) -> None:
     """Pretrain for so many steps, and keep the last checkpoint, as a kill would."""
     step, done = train.train_step, 0
 
@@ -239,8 +225,20 @@ def run_and_stop(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "train_step", counted)
         with pytest.raises(KeyboardInterrupt):
-            run(recipe, images, folder, machine, after)
+            run(recipe, images, folder, machine)
     assert (folder / "checkpoint.pt").is_file()
+
+
+def untrained_before(recipe: Recipe, images: ImageSet) -> dict[str, Path]:
+    """Backbone files of the recipes that this one comes after, as they start, made once beside the images."""
+    kind = str(torch.get_default_dtype()).removeprefix("torch.")
+    files = {key: images.root / f"{name}.{kind}.safetensors" for key, name in recipe.after.items()}
+    for key, path in files.items():
+        if not path.is_file():
+            torch.manual_seed(0)
+            earlier = RECIPES[recipe.after[key]]
+            save_backbone(path, earlier.backbone.build(earlier.input), {"recipe": recipe.after[key]})
+    return files
 
 
 def die_after(seconds: float) -> None:

@@ -126,7 +126,7 @@ def test_other_settings_are_told_and_do_not_fail():
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("61.000", "nan", "line 2: 'nan' is no number"),
+        ("61.000", "nan", "line 2: 'nan' is not a number"),
         ("higher", "up", "line 2: direction is 'up'"),
         ("0@", "zero@", "line 2: runs are"),
         ("desk,b", "desk,a", "line 3: a second target for desk a"),
@@ -287,7 +287,7 @@ def test_a_missing_seed_an_unknown_record_and_a_duplicate_are_named(shelf: Path)
     assert any("loose.json: holds the record that belongs at" in one for one in failing(shelf))
     (shelf / "measured/loose.json").unlink()
     path.rename(shelf / "away.json")
-    assert failing(shelf) == [f"not accepted: {FIRST.as_posix()}: not there, though expected.csv speaks of it"]
+    assert failing(shelf) == [f"not accepted: {FIRST.as_posix()}: missing, though expected.csv was written from it"]
     other = a_record(recipe="a", seed=9, metrics={"top1": 60.0}, detail={})
     (shelf / "measured" / other.published_path).write_bytes(other.to_bytes())
     assert any("seed9.json: expected.csv does not know it" in one for one in failing(shelf))
@@ -325,7 +325,7 @@ def test_tables_mark_a_record_that_was_edited(shelf: Path):
 def test_tables_mark_the_seeds_beside_one_that_is_gone(shelf: Path):
     flags = flagged(SPREAD[1:], shelf)
     for record in SPREAD[1:3]:
-        assert flags[record.published_path].endswith("; seed0.json is not there, though expected.csv speaks of it")
+        assert flags[record.published_path].endswith("; seed0.json is missing, though expected.csv was written from it")
     assert all("seed0.json" not in flags[record.published_path] for record in SPREAD[3:])
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +17,7 @@ import tyro
 from tyro.conf import arg
 
 from benchmark import cli
+from benchmark.core.processes import default_loaders
 from benchmark.engine.train import Machine
 from benchmark.recipe.contract import recipe_hash
 from benchmark.recipe.scales import Scale, at_scale
@@ -23,6 +26,7 @@ COMMANDS = (
     *("list", "plan", "world", "doctor", "pretrain", "transfer", "reproduce", "tables", "speed", "publish"),
     *("check", "show", "export", "leaderboards"),
 )
+RUNNING = ("pretrain", "plan", "speed", "reproduce")  # those that take a RECIPE, and transfer
 
 
 def run(*arguments: str) -> int:
@@ -80,6 +84,22 @@ def test_an_option_without_an_explanation_would_be_found(capsys: pytest.CaptureF
     ("line", "said"),
     [
         ("pretrain supervized", "no recipe 'supervized' (did you mean supervised?)"),
+        *((f"{command} moco", "`sslbench show moco` shows its numbers") for command in RUNNING),
+        *((f"{command} supervized", "did you mean supervised?") for command in RUNNING),
+        *((f"{command} my.pth", "my.pth: a file, not a recipe's name") for command in RUNNING),
+        ("transfer my.pth voc07_svm_goyal", "Only backbones that were pretrained here can be scored"),
+        ("transfer runs/mine/weights voc07_svm_goyal", "a safetensors file whose metadata says what it is"),
+        (
+            "transfer moco voc07_svm_goyal",
+            "moco: MoCo is in the ledger as papers report it, and no recipe here runs it",
+        ),
+        ("transfer moco@batch_size=64 voc07_svm_goyal", "no recipe here runs it"),
+        ("transfer moco_v1 voc07_svm_goyal", "`sslbench show moco`"),
+        ("transfer supervized voc07_svm_goyal", "no recipe and no run 'supervized' (did you mean supervised?)"),
+        ("pretrain rotnet", "no recipe 'rotnet'; here it is called rotation"),
+        ("pretrain recipes/pirl.py", "--recipes-dir takes a folder of your own recipe files"),
+        ("transfer pirl voc07_svm_goyal", "`sslbench pretrain pirl --scale desk --seed 0` makes it"),
+        ("transfer pirl@batch_size=64 voc07_svm_goyal", "--seed 0` and the settings that were changed"),
         ("plan supervised --recipe.batch-sise 3", "did you mean batch_size"),
         ("plan supervised --recipe.batch-size", "needs a value"),
         ("transfer supervised linear_imagenet_prl", "no transfer 'linear_imagenet_prl' (did you mean"),
@@ -127,6 +147,22 @@ def test_bad_input_is_one_line_and_status_2(
     told = capsys.readouterr().err
     assert said in told
     assert told.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [], "it is refused before anything is drawn or written"
+
+
+@pytest.mark.parametrize("name", ["supervised@batch_size=64", "of_my_own", "moco"])
+def test_a_run_that_is_there_is_scored_whatever_its_recipe(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("benchmark.runs.current.is_scored", lambda *_: True)
+    folder = tmp_path / "smoke" / name / "seed0"
+    folder.mkdir(parents=True)
+    line = ["transfer", name, "voc07_svm_goyal", "--scale", "smoke", "--data", "nowhere", "--runs", str(tmp_path)]
+    assert run(*line) == 2
+    assert f"`sslbench pretrain {name.partition('@')[0]} --scale smoke" in capsys.readouterr().err
+    (folder / "backbone.safetensors").touch()
+    assert run(*line) == 0
+    assert f"record: {folder}/voc07_svm_goyal.json" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("line", ["frobnicate", "plan supervised --scale big", "plan supervised --no-such", "plan"])
@@ -141,7 +177,7 @@ def test_an_interruption_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, caps
 
     monkeypatch.setattr(cli.app, "cli", interrupted)
     assert run("list") == 130
-    assert capsys.readouterr().err == "sslbench: stopped; the same command goes on where this one was\n"
+    assert capsys.readouterr().err == "sslbench: stopped; the same command picks up where this one left off\n"
 
 
 def test_changed_settings_make_a_run_of_their_own():
@@ -150,6 +186,12 @@ def test_changed_settings_make_a_run_of_their_own():
     assert (name, plain) == ("supervised@batch_size=32,method.crop_area=-0.5-1.0-", "supervised")
     assert recipe_hash(at_scale(recipe, "desk")) != recipe_hash(at_scale(original, "desk"))
     assert at_scale(recipe, "desk").batch_size == 32  # although the desk scale itself sets another
+
+
+def test_the_version_is_told_with_the_commit(capsys: pytest.CaptureFixture[str]):
+    assert run("--version") == 0
+    version = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text())["project"]["version"]
+    assert re.fullmatch(rf"sslbench {version}, commit ([0-9a-f]{{40}}(\+dirty)?|unknown)\n", capsys.readouterr().out)
 
 
 def test_list_shows_recipes_and_transfers(capsys: pytest.CaptureFixture[str]):
@@ -191,6 +233,35 @@ def test_no_traceback_for_a_reader_that_goes_away():
 
 def test_jobs_share_the_loaders_and_have_one_at_least():
     assert [cli._share(workers, jobs) for workers, jobs in ((0, 2), (1, 2), (2, 2), (5, 2), (3, 1))] == [0, 1, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("cores", "processes", "on_cpu", "beside_gpu"),
+    [(1, 1, 1, 1), (2, 1, 2, 1), (4, 1, 2, 3), (16, 1, 4, 15), (16, 8, 2, 1), (128, 8, 4, 15), (128, 1, 32, 32)],
+)
+def test_loaders_are_as_the_cores_allow(
+    cores: int, processes: int, on_cpu: int, beside_gpu: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("joblib.cpu_count", lambda: cores)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))  # as torchrun sets it
+    assert default_loaders(beside_gpu=False) == on_cpu
+    assert default_loaders(beside_gpu=True) == beside_gpu
+
+
+def test_the_number_of_loaders_is_the_flags_or_else_the_cores(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("joblib.cpu_count", lambda: 40)
+    assert cli._machine("cpu", None).workers == 10
+    assert [cli._machine("cpu", given).workers for given in (0, 3)] == [0, 3]
+    monkeypatch.setattr("benchmark.core.distributed.start", lambda _: torch.device("cuda"))
+    assert cli._machine("auto", None).workers == 32
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
+def test_only_the_cores_that_may_be_used_count():
+    code = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
+    code += "from benchmark.core.processes import default_loaders; print(default_loaders(False), default_loaders(True))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "1 1\n"
 
 
 @pytest.mark.parametrize(

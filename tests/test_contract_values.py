@@ -17,7 +17,7 @@ from tiny_methods import FEATURES, PLAYERS, Play, TellApart, Tiny, TinyNetwork, 
 from torch import Tensor, nn
 
 from benchmark.backbones import architectures
-from benchmark.backbones.contract import Stage
+from benchmark.backbones.contract import Backbone, Stage
 from benchmark.backbones.resnet import ResNet
 from benchmark.backbones.weights import load_backbone, read_facts, save_backbone
 from benchmark.core.distributed import GradientAverager
@@ -48,7 +48,7 @@ from benchmark.recipe import (
 from benchmark.recipe.inputs import IMAGENET_MEAN, IMAGENET_STD, Colour
 from benchmark.recipe.overrides import override
 from benchmark.recipe.scales import at_scale
-from benchmark.transfers.features import stage_taps
+from benchmark.transfers.features import Mean, Tap, output_tap, tapped
 
 # --- architectures
 
@@ -201,14 +201,18 @@ def test_a_stage_may_be_a_vector_and_the_output_any_stage():
     assert whole.stages == {"conv1": Stage(8, 2), "code": Stage(16, None)}
     assert (whole.out_channels, whole(x).shape) == (16, (5, 16))
     assert list(whole.forward_stages(x, "conv1")) == ["conv1"]
-    maps = whole.forward_stages(x)
-    assert {tap.name: tap.read(maps, whole.stages).shape[:2] for tap in stage_taps(whole)} == {
-        "conv1": (5, 8),
-        "code": (5, 16),
-    }
-    assert torch.equal(stage_taps(whole)[1].read(maps, whole.stages).flatten(1), maps["code"])
+    taps = (Tap("conv1", Mean()), output_tap(whole))
+    assert [tap.name for tap in taps] == ["conv1_average", "code"]
+    features = tapped(whole, taps, x)
+    torch.testing.assert_close(features["conv1_average"][:, :, 0, 0], inner_of(whole, x))
+    assert torch.equal(features["code"][:, :, 0, 0], whole(x))
+    assert output_tap(inner) == Tap("conv1", Mean())
     assert (inner.output, inner.out_channels) == ("conv1", 8)
-    torch.testing.assert_close(inner(x), inner.forward_stages(x)["conv1"].mean(dim=(2, 3)))
+    torch.testing.assert_close(inner(x), inner_of(inner, x))
+
+
+def inner_of(network: Backbone, x: Tensor) -> Tensor:
+    return network.forward_stages(x)["conv1"].flatten(2).mean(dim=2)
 
 
 def test_what_has_no_parts_cannot_be_taken_apart():

@@ -160,29 +160,43 @@ def test_what_is_no_backbone_is_not_exported(alone: Processes, images: ImageSet,
 class Pairs(Here):
     """An image and the next."""
 
-    images: int = 48
-
     def sample(self, open_image: Callable[[int], Image], index: int, spec: InputSpec) -> dict[str, Tensor]:
-        places = {"image": index, "next": (index + 1) % self.images}
+        places = {"image": index, "next": index + 1}
         return {name: self.middle(open_image(place), spec)["image"] for name, place in places.items()}
 
 
-def test_a_sample_may_be_of_several_images(images: ImageSet):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_sample_may_be_of_several_images(images: ImageSet, workers: int):
     shown = [center_crop(pil_to_tensor(images.open(place)), [16, 16]) for place in range(48)]
-    for workers in (0, 1):
-        for batch in batches(here(TellApart, Pairs), images, workers):
-            for place, image, following in zip(
-                batch.index.tolist(), batch.views["image"], batch.views["next"], strict=True
-            ):
-                assert torch.equal(image, shown[place])
-                assert torch.equal(following, shown[(place + 1) % 48])
+    seen = 0
+    for batch in batches(here(TellApart, Pairs), images, workers):
+        both = zip(batch.views["image"], batch.views["next"], strict=True)
+        for place, (image, following) in zip(batch.index.tolist(), both, strict=True):
+            assert torch.equal(image, shown[place])
+            assert torch.equal(following, shown[(place + 1) % 48])
+            seen += 1
+    assert seen == 7 * 16
+
+
+@dataclass(frozen=True)
+class Ragged(Here):
+    def sample(self, open_image: Callable[[int], Image], index: int, spec: InputSpec) -> dict[str, Tensor]:
+        return {"image": pil_to_tensor(open_image(index))[:, : 16 + index % 2]}
+
+
+@dataclass(frozen=True)
+class NoTensors(Here):
+    def sample(self, open_image: Callable[[int], Image], index: int, spec: InputSpec) -> dict[str, Tensor]:
+        return {"image": open_image(index)}  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_image_that_is_not_there_is_told(images: ImageSet, workers: int):
-    recipe = tiny(TellApart, method=Pairs("TellApart", images=100))
-    with pytest.raises(UserError, match=r"^drawn/train has images 0 to 47; there is no 48$"):
-        batches(recipe, images, workers)
+@pytest.mark.parametrize(
+    ("kind", "said"), [(Ragged, "got \\[3, 1[67], 40\\] at"), (NoTensors, "but got Image")]
+)
+def test_views_that_make_no_batch_are_told(kind: type[Here], said: str, workers: int, images: ImageSet):
+    with pytest.raises(UserError, match=f"^the views of a batch cannot be stacked, image by image: .*{said}"):
+        batches(here(TellApart, kind), images, workers)
 
 
 # --- order
@@ -495,7 +509,7 @@ def test_every_recipes_check_tells_who_forgets_the_gradient(
     found = {}
     for kind in (Contrast, ContrastDetached):
         recipe = tiny(kind, backbone=Tiny(over="all"), length=Steps(1), optimizers={"main": SGD(0.1, momentum=0.0)})
-        found[kind] = one_against_two(alone, pair, recipe, images, tmp_path / kind.__name__, {})
+        found[kind] = one_against_two(alone, pair, recipe, images, tmp_path / kind.__name__)
     assert found[Contrast].difference <= min(1e-9, 1e-6 * found[Contrast].moved)
     assert found[ContrastDetached].difference > 1e-4
 

@@ -14,7 +14,7 @@ from benchmark.records.currency import GONE, Now, reasons
 from benchmark.records.record import Record
 from benchmark.records.seeds import alike
 from benchmark.tables.layout import Column, Row, TableLayout
-from benchmark.tables.measured import measured_in
+from benchmark.tables.measured import measured_in, measured_scores
 
 RECORD = a_record()
 SAME = Now(
@@ -92,7 +92,7 @@ def test_a_tables_mean_and_the_gates_target_are_of_the_same_records(draw: int):
     rng.shuffle(records)
     spread = [a_record(recipe="other", seed=seed, metrics={"top1": float(seed)}, detail={}) for seed in range(6)]
     (target,) = (line for line in expect([*records, *spread], {card.id: card}, hashes) if line.recipe == "some")
-    measured, _ = measured_in(LAYOUT, records, hashes)
+    measured, _ = measured_in(LAYOUT, measured_scores(records, hashes))
     averaged = {" ".join(f"{one.seed}@{one.hash}" for one in seeds.records): seeds for seeds in measured.values()}
     assert target.runs in averaged, "the gate's target is of records that no table averages"
     assert float(target.target) == pytest.approx(averaged[target.runs].mean, abs=5e-4)

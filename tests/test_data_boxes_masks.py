@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from benchmark.data.boxes import joined, read_boxes
+from benchmark.data.annotation import joined
+from benchmark.data.boxes import read_boxes
 from benchmark.data.findings import BadData
 from benchmark.data.masks import train_aug, voc_masks
 
@@ -34,7 +35,7 @@ def test_two_years_are_one_set(tmp_path: Path) -> None:
     assert found.images.files[0] == "VOC2007/JPEGImages/000005.jpg"
     assert found.images.files[5] == "VOC2012/JPEGImages/000007.jpg"
     assert found.images.open(5).size == (10, 8)
-    assert found.annotations[0].difficult.tolist() == [False, True]  # difficult objects train too
+    assert found.annotations[0].ignored.tolist() == [False, True]  # difficult objects train too
 
 
 def test_images_without_objects_do_not_train(tmp_path: Path) -> None:
@@ -62,7 +63,7 @@ def test_an_image_of_another_size_than_its_annotation_is_an_error(tmp_path: Path
     annotations(tmp_path, "2007")
     found = read_boxes(tmp_path, "voc2007", "trainval")
     found.check_size(0, (10, 8))
-    with pytest.raises(BadData, match=r"000005\.jpg: is 8 × 10, its annotation says 10 × 8"):
+    with pytest.raises(BadData, match=r"000005\.jpg: is 8 × 10, but its annotation says 10 × 8"):
         found.check_size(0, (8, 10))
 
 
@@ -101,21 +102,25 @@ FAULTS: dict[str, tuple[str, Spoil, str]] = {
     "larger mask": (
         PNG,
         lambda path: handmade.palette(path, np.zeros((9, 10), np.uint8)),
-        "is 10 × 9, its image 10 × 8",
+        "is 10 × 9, but its image is 10 × 8",
     ),
-    "larger mat": (MAT, lambda path: handmade.mat(path, np.zeros((8, 11))), "is 11 × 8, its image 10 × 8"),
-    "colours": (PNG, lambda path: Image.new("RGB", (10, 8)).save(path), "not of palette indices"),
-    "unknown class": (MAT, lambda path: handmade.mat(path, np.full((8, 10), 21)), "no class: 21"),
-    "half a class": (MAT, lambda path: handmade.mat(path, np.full((8, 10), 0.5)), r"no class: 0\.5"),
-    "unknown class in VOC": (PNG, lambda path: handmade.palette(path, np.full((8, 10), 30, np.uint8)), "no class: 30"),
+    "larger mat": (MAT, lambda path: handmade.mat(path, np.zeros((8, 11))), "is 11 × 8, but its image is 10 × 8"),
+    "colours": (PNG, lambda path: Image.new("RGB", (10, 8)).save(path), "not palette indices"),
+    "unknown class": (MAT, lambda path: handmade.mat(path, np.full((8, 10), 21)), "not classes: 21"),
+    "half a class": (MAT, lambda path: handmade.mat(path, np.full((8, 10), 0.5)), r"not classes: 0\.5"),
+    "unknown class in VOC": (
+        PNG,
+        lambda path: handmade.palette(path, np.full((8, 10), 30, np.uint8)),
+        "not classes: 30",
+    ),
     "no PNG": (PNG, lambda path: path.write_bytes(b"x" * 200), "cannot be decoded"),
     "half a PNG": (PNG, lambda path: path.write_bytes(path.read_bytes()[:-40]), "cannot be decoded"),
     "layers": (
         MAT,
         lambda path: handmade.mat(path, np.zeros((8, 10, 3), np.uint8)),
-        r"no table of numbers but uint8 of shape \(8, 10, 3\)",
+        r"not a table of numbers but uint8 of shape \(8, 10, 3\)",
     ),
-    "text": (MAT, lambda path: handmade.mat(path, np.array(["a"], dtype=object)), "no table of numbers but object"),
+    "text": (MAT, lambda path: handmade.mat(path, np.array(["a"], dtype=object)), "not a table of numbers but object"),
     "half a mat": (MAT, lambda path: path.write_bytes(path.read_bytes()[:-100]), r"has no GTcls\.Segmentation"),
     "empty mat": (MAT, lambda path: path.write_bytes(b""), r"has no GTcls\.Segmentation"),
     "no mat": (MAT, lambda path: path.write_bytes(b"x" * 200), r"has no GTcls\.Segmentation"),

@@ -31,7 +31,8 @@ def refuses(data_root: Path, name: str, split: str, *words: str) -> None:
 
 
 def test_all_layouts_are_found() -> None:
-    known = {"imagenet", "tiny_imagenet", "voc2007", "voc2012", "places205", "inat2018", "yfcc100m", "yfcc100m_zips"}
+    known = {"imagenet", "tiny_imagenet", "voc2007", "voc2012", "coco2017", "places205", "inat2018"}
+    known |= {"yfcc100m", "yfcc100m_zips"}
     assert known <= set(DATASETS)
 
 

@@ -106,7 +106,7 @@ def test_list_file(tmp_path: Path) -> None:
     ("content", "words"),
     [
         ("a_0.JPEG\na_9.JPEG\n", ("line 2", "'a_9.JPEG' is not in imagenet/train")),
-        ("a_0.JPEG\na_1.JPEG\na_0.JPEG\n", ("line 3", "line 1 already")),
+        ("a_0.JPEG\na_1.JPEG\na_0.JPEG\n", ("line 3", "already in line 1")),
         ("same.JPEG\n", ("line 1", "2 images")),
         ("../../a_0.JPEG\n", ("line 1", "is not in")),
         ("\n", ("names no image",)),

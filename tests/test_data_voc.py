@@ -37,7 +37,7 @@ def test_boxes_are_half_open_and_parts_are_no_objects(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.boxes, np.array([[1, 0, 9, 8], [0, 1.5, 10, 7.5]], dtype=np.float32))
     assert found.boxes.dtype == np.float32
     assert found.labels.tolist() == [PERSON, DOG]
-    assert found.difficult.tolist() == [False, True]
+    assert found.ignored.tolist() == [False, True]
     assert found.size == (10, 8)
 
 
@@ -47,7 +47,7 @@ def test_annotation_without_objects(tmp_path: Path) -> None:
     handmade.text(home / "Annotations" / "000007.xml", xml)
     found = voc.annotation(tmp_path / "VOCdevkit", "2007", "000007")
     assert found.boxes.shape == (0, 4)
-    assert found.labels.shape == found.difficult.shape == (0,)
+    assert found.labels.shape == found.ignored.shape == (0,)
 
 
 BOMB = """<?xml version="1.0"?>
@@ -68,7 +68,7 @@ EXTERNAL = """<!DOCTYPE a [<!ENTITY f SYSTEM "file:///etc/passwd">]><annotation>
         (handmade.XML.replace("<xmin>2</xmin>", ""), "bndbox/xmin"),
         (handmade.XML.replace("<xmin>2</xmin>", "<xmin>two</xmin>"), "bndbox/xmin"),
         (handmade.XML.replace("<xmin>2</xmin>", "<xmin>nan</xmin>"), "bndbox/xmin"),
-        (handmade.XML.replace("<xmin>2</xmin>", "<xmin>10</xmin>"), "holds no pixel"),
+        (handmade.XML.replace("<xmin>2</xmin>", "<xmin>10</xmin>"), "contains no pixel"),
         (handmade.XML.replace("<width>10</width>", ""), "size/width"),
     ],
 )
@@ -117,7 +117,7 @@ def test_bad_masks(tmp_path: Path) -> None:
     Image.open(path).convert("RGB").save(path)
     refuses("colours")
     handmade.palette(path, np.full((8, 10), 21, dtype=np.uint8))
-    refuses("no class: 21")
+    refuses("not classes: 21")
     path.write_bytes(path.read_bytes()[:60])
     refuses("cannot be decoded")
     path.unlink()

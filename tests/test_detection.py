@@ -15,24 +15,16 @@ from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
 from benchmark.core.optimisation import SGD, Epochs, Milestones, Steps
 from benchmark.core.plain import as_plain
-from benchmark.data.boxes import Annotated
+from benchmark.data.annotation import Annotated, Annotation
 from benchmark.data.image_set import ImageSet
-from benchmark.data.voc import Annotation
+from benchmark.data.voc import CLASSES
 from benchmark.recipe.inputs import InputSpec
 from benchmark.transfers import find_transfers
 from benchmark.transfers.contract import Context
 from benchmark.transfers.detection import c4
-from benchmark.transfers.detection.c4 import (
-    FROZEN,
-    TRAINED,
-    Detection,
-    DetectionValues,
-    TestSamples,
-    TrainSamples,
-    scaled,
-)
+from benchmark.transfers.detection.c4 import Detection, DetectionValues, TestSamples, TrainSamples, scaled
 from benchmark.transfers.detection.faster_rcnn import FasterRcnn
-from benchmark.transfers.detection.settings import Detector, DetectorSettings, Target
+from benchmark.transfers.detection.settings import FROZEN, TRAINED, Detector, DetectorSettings, Target
 from benchmark.transfers.training import Course
 
 BOX = (10, 4, 30, 20)  # of the one bright rectangle in the image below
@@ -47,7 +39,7 @@ def annotated(tmp_path: Path) -> Annotated:
     pixels[BOX[1] : BOX[3], BOX[0] : BOX[2]] = 255
     Image.fromarray(pixels).save(tmp_path / "a.png")
     one = Annotation(np.array([BOX], dtype=np.float32), np.array([7]), np.array([True]), (48, 32))
-    return Annotated(ImageSet("voc2007/test", tmp_path, ["a.png"], None, ()), (one,))
+    return Annotated(ImageSet("voc2007/test", tmp_path, ["a.png"], None, ()), (one,), CLASSES, "Mend it.")
 
 
 def bright(pixels: Tensor) -> list[int]:

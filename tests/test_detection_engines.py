@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -22,14 +23,14 @@ from benchmark.toyland import build_world
 from benchmark.transfers import find_transfers, training
 from benchmark.transfers.contract import Context
 from benchmark.transfers.detection import detectron2_engine
-from benchmark.transfers.detection.c4 import FROZEN, TRAINED, Detection, _groups
+from benchmark.transfers.detection.c4 import Detection, _groups
 from benchmark.transfers.detection.detectron2_engine import INSTALL, Detectron2, load_converted
 from benchmark.transfers.detection.faster_rcnn import FasterRcnn
-from benchmark.transfers.detection.settings import Detector, DetectorSettings, Target
+from benchmark.transfers.detection.settings import FROZEN, TRAINED, Detector, DetectorSettings, Target
 
 needs_detectron2 = pytest.mark.skipif(not detectron2_engine.is_installed(), reason=INSTALL)
 CLASSES = 20
-SETTINGS = {"pirl": FROZEN, "moco": TRAINED}
+SETTINGS = {"pirl": FROZEN, "moco": TRAINED, "coco": replace(TRAINED, mask_channels=32)}
 
 
 def backbone(width: float = 0.125) -> Backbone:
@@ -55,6 +56,8 @@ def louder(detector: FasterRcnn) -> FasterRcnn:
     for layer, std in ((detector.rpn_objectness, 0.3), (detector.rpn_boxes, 0.03), (detector.classes, 0.5)):
         nn.init.normal_(layer.weight, std=std, generator=generator)
     nn.init.normal_(detector.boxes.weight, std=0.1, generator=generator)
+    if detector.settings.mask_channels:
+        nn.init.normal_(detector.masks.weight, std=0.3, generator=generator)
     unsettle(detector.extra_norm)
     return detector
 
@@ -73,10 +76,21 @@ def images() -> list[Tensor]:
     return [(nn.functional.interpolate(c, s)[0] * 255).to(torch.uint8) for c, s in zip(coarse, sizes, strict=True)]
 
 
-def targets() -> list[Target]:
+def targets(masks: bool) -> list[Target]:
     rows = [[[8, 8, 60, 70], [40, 20, 120, 90]], [[0, 0, 112, 128]], [[5, 60, 40, 110], [6, 61, 41, 111]]]
     labels = [[3, 19], [0], [7, 7]]
-    return [Target(torch.tensor(b).float(), torch.tensor(c)) for b, c in zip(rows, labels, strict=True)]
+    return [
+        Target(torch.tensor(b).float(), torch.tensor(c), tuple(outline(*box) for box in b) if masks else ())
+        for b, c in zip(rows, labels, strict=True)
+    ]
+
+
+def outline(x1: int, y1: int, x2: int, y2: int) -> tuple[np.ndarray, ...]:
+    """Two polygons that together fill about half of a box."""
+    middle = (x1 + x2) / 2
+    left = [[x1, y1], [middle, (y1 + y2) / 2], [x1 + 0.3, y2]]
+    right = [[middle, y1], [x2, y1 + 2.7], [x2 - 5, y2], [middle + 1, y2 - 0.6]]
+    return np.array(left, dtype=np.float64), np.array(right, dtype=np.float64)
 
 
 @needs_detectron2
@@ -93,11 +107,15 @@ def test_the_same_proposals_boxes_and_scores(protocol: str):
             assert found.labels.tolist() == wanted.labels.tolist()
             torch.testing.assert_close(found.scores, wanted.scores, atol=1e-4, rtol=0)
             torch.testing.assert_close(found.boxes, wanted.boxes, atol=1e-4, rtol=0)
+            assert (found.masks is not None) == (protocol == "coco")
+            if found.masks is not None:
+                assert found.masks.std() > 0.1
+                torch.testing.assert_close(found.masks, wanted.masks, atol=1e-4, rtol=0)
 
 
-def losses(detector: Detector) -> dict[str, Tensor]:
+def losses(detector: Detector, masks: bool = False) -> dict[str, Tensor]:
     torch.manual_seed(3)
-    return detector.losses(images(), targets())
+    return detector.losses(images(), targets(masks))
 
 
 @needs_detectron2
@@ -105,8 +123,9 @@ def losses(detector: Detector) -> dict[str, Tensor]:
 @pytest.mark.parametrize("regions", [64, 8])
 def test_the_same_losses(protocol: str, regions: int):
     ours, theirs = both(replace(SETTINGS[protocol], regions=regions, anchors=2 * regions))
-    a, b = losses(ours.train()), losses(theirs.train())
+    a, b = (losses(one.train(), protocol == "coco") for one in (ours, theirs))
     assert a.keys() == b.keys()
+    assert ("masks" in a) == (protocol == "coco")
     assert all(value > 0 for value in a.values())
     for name, value in a.items():
         torch.testing.assert_close(value, b[name], rtol=1e-4, atol=0, msg=lambda text, name=name: f"{name}: {text}")
@@ -161,7 +180,8 @@ def test_a_backbone_of_another_kind_is_an_error():
 @needs_detectron2
 @pytest.mark.parametrize("protocol", SETTINGS)
 def test_the_same_rates_and_decays(protocol: str):
-    values = find_transfers()[f"voc0712_det_c4_{protocol}"].values["desk"]
+    name = "coco_det_c4_moco" if protocol == "coco" else f"voc0712_det_c4_{protocol}"
+    values = find_transfers()[name].values["desk"]
     assert values.head_rate != 1
     ours, theirs = both(SETTINGS[protocol])
     names = {id(p): detectron2_engine._their_name(key) for key, p in ours.named_parameters()}
@@ -175,7 +195,9 @@ def test_the_same_rates_and_decays(protocol: str):
 
 
 @needs_detectron2
-@pytest.mark.parametrize(("name", "rate"), [("voc07_det_c4_pirl", 1e-3), ("voc0712_det_c4_moco", 1e-5)])
+@pytest.mark.parametrize(
+    ("name", "rate"), [("voc07_det_c4_pirl", 1e-3), ("voc0712_det_c4_moco", 1e-5), ("coco_det_c4_moco", 1e-6)]
+)
 def test_a_whole_transfer_goes_the_same_way_on_both_engines(
     name: str, rate: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -183,12 +205,12 @@ def test_a_whole_transfer_goes_the_same_way_on_both_engines(
     for a gradient that is nought but for its last bit; and slowly where BatchNorm trains: there, noise of 1e-6 in the
     first weights moves the losses of one engine by some percent within four steps of the protocol's rate."""
     monkeypatch.setattr(training, "REPORT_STEPS", 1)
-    world = build_world(tmp_path / "world", "smoke", datasets=("voc2007", "voc2012"), progress=False)
+    world = build_world(tmp_path / "world", "smoke", datasets=("voc2007", "voc2012", "coco2017"), progress=False)
     whole = find_transfers()[name]
     smoke = whole.values["smoke"]
     exact = replace(smoke.course, precision="fp32")  # bf16 rounds the same sums to other numbers in other orders
     values = replace(smoke, optimizer=SGD(lr=rate, momentum=0.9), course=exact)
-    transfer = Detection(whole.card, {"smoke": values})
+    transfer = Detection(whole.card, {"smoke": values}, whole.task)
     losses: dict[str, list[float]] = {"torchvision": [], "detectron2": []}
     found = {}
     for engine, seen in losses.items():

@@ -14,14 +14,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torchvision.ops import box_iou
 
-from benchmark.data.voc import CLASSES, Annotation
-from benchmark.transfers.detection.average_precision import (
-    THRESHOLDS,
-    Detections,
-    area,
-    average_precisions,
-    eleven_points,
-)
+from benchmark.data.annotation import Annotation
+from benchmark.data.voc import CLASSES
+from benchmark.transfers.detection.average_precision import THRESHOLDS, area, average_precisions, eleven_points
+from benchmark.transfers.detection.settings import Detections
 
 SIDE = 40
 Case = tuple[list[Annotation], list[Detections]]
@@ -100,7 +96,7 @@ def write_devkit(folder: Path, truths: list[Annotation]) -> None:
             f"<object><name>{CLASSES[label]}</name><pose>Left</pose><truncated>0</truncated>"
             f"<difficult>{int(difficult)}</difficult><bndbox><xmin>{int(x1) + 1}</xmin><ymin>{int(y1) + 1}</ymin>"
             f"<xmax>{int(x2)}</xmax><ymax>{int(y2)}</ymax></bndbox></object>"
-            for (x1, y1, x2, y2), label, difficult in zip(image.boxes, image.labels, image.difficult, strict=True)
+            for (x1, y1, x2, y2), label, difficult in zip(image.boxes, image.labels, image.ignored, strict=True)
         )
         (folder / f"Annotations/{number}.xml").write_text(f"<annotation>{objects}</annotation>")
     (folder / "ImageSets/Main/test.txt").write_text("".join(f"{number}\n" for number in range(len(truths))))

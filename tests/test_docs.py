@@ -6,10 +6,12 @@ import ast
 import functools
 import math
 import re
+import runpy
 import shlex
 import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scipy import stats
@@ -18,8 +20,10 @@ from tyro.extras import SubcommandApp
 from benchmark import cli
 from benchmark.cli import run
 from benchmark.recipe.catalogue import find_recipes
+from benchmark.records import frame
 from benchmark.records.folders import read_published
 from benchmark.records.record import Record, read_record
+from benchmark.tables import ledger_frame
 from benchmark.tables.layout import LEADERBOARDS
 from benchmark.toyland import build_world
 from benchmark.transfers import find_transfers
@@ -63,6 +67,29 @@ def test_the_transfer_of_the_page_scores(tmp_path: Path, world: Path) -> None:
     assert run(["transfer", "random_init", name, "--transfers-dir", str(transfers), *flags]) == 0
     metrics = read_record(runs / "smoke/random_init/seed0" / f"{name}.json").metrics
     assert 0 <= metrics["top1"] <= metrics["top5"] == 100  # the smoke world has four classes
+
+
+def test_the_analysis_of_the_page_finds_the_means_of_the_records(tmp_path: Path) -> None:
+    script = runnable("frames.md", tmp_path) / "beside_pirl.py"
+    found = runpy.run_path(str(script))
+    records = [record for record in read_published(LEADERBOARDS / "measured") if record.scale == "desk"]
+    pirl = [one for one in records if (one.recipe, one.transfer) == ("pirl", "linear_imagenet_pirl")]
+    row = found["beside"].set_index("recipe").loc["pirl"]
+    assert row["mean"] == pytest.approx(statistics.mean(one.metrics["top1"] for one in pirl))
+    assert row["std"] == pytest.approx(statistics.stdev(one.metrics["top1"] for one in pirl))
+    assert (row["count"], row["reported"]) == (len(pirl), 63.6)
+    by_stage = found["stages"].loc["pirl"].iloc[0]
+    assert by_stage["res4"] == pytest.approx(statistics.mean(one.detail["per_stage"]["res4"] for one in pirl))
+
+
+@pytest.mark.parametrize(("heading", "made"), [("the scores", frame), ("the ledger", ledger_frame)])
+def test_the_columns_of_the_page_are_those_of_the_frames(heading: str, made: Callable[[], Any]) -> None:
+    rows = re.findall(r"^\| (`.*?) \| (.*?) \|", sections("frames.md")[f"Columns of {heading}"], re.MULTILINE)
+    told: dict[str, str] = {}
+    for names, types in rows:
+        columns = re.findall(r"`(\w+)`", names)
+        told |= dict(zip(columns, types.split(", ") * (1 if ", " in types else len(columns)), strict=True))
+    assert told == {name: str(dtype) for name, dtype in made().dtypes.items()}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -184,19 +211,8 @@ def test_every_transfer_is_described_as_it_is() -> None:
     assert {name for name in described if "_" in name} == set(find_transfers())
 
 
-def test_every_departure_is_told() -> None:
-    text = (DOCS / "departures.md").read_text()
-    told = {name for heading in sections("departures.md") for name in heading.split(", ")}
-    assert set(find_recipes()) <= told
-    assert all(f"`{name}`" in text for name in find_transfers())
-    for folder in ("benchmark/blocks", "benchmark/transfers", "benchmark/views", "recipes"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            noted = path.stem if folder == "recipes" else f"{folder}/{path.name}"
-            assert "NOTE:" not in path.read_text() or noted in text, f"{path} has a NOTE: that departures.md lacks"
-
-
 def test_desk_results_are_those_of_the_records() -> None:
-    page = (DOCS / "desk-results.md").read_text()
+    page = (DOCS / "results.md").read_text()
     records = [record for record in read_published(LEADERBOARDS / "measured") if record.scale == "desk"]
     per_method: dict[str, dict[int, Record]] = {}
     for record in records:

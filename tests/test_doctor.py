@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,7 @@ def everything(root: Path) -> None:
     handmade.inat2018(root)
     handmade.voc(root, "2007")
     handmade.sbd(root)
+    handmade.coco(root)
     handmade.yfcc(root)
     handmade.yfcc_zips(root, {"00/000.zip": ["000.jpg"]})
 
@@ -70,11 +72,22 @@ def test_what_sbds_lists_hold_is_told(tmp_path: Path) -> None:
     assert notes == {
         "sbd/train": "2 images; the complete dataset has 8,498. A subset or stand-in?",
         "sbd/val": "1 images; the complete dataset has 2,857. A subset or stand-in?",
-        "sbd": "1 listed ids are of VOC2012's segmentation val, which training leaves out: 000032",
+        "sbd": "1 listed ids are in VOC2012's segmentation val; training leaves them out: 000032",
     }
     shutil.rmtree(tmp_path / "benchmark_RELEASE")
     (note,) = [f for f in examine(tmp_path, deep=False, progress=False) if f.dataset.startswith("sbd")]
-    assert (note.level, note.message) == ("note", "is not there; segmentation trains on it")
+    assert (note.level, note.message) == ("note", "is not there; segmentation needs it for training")
+
+
+def test_boxes_of_coco_that_hold_nothing_are_told(tmp_path: Path) -> None:
+    """And are no fault: train2017 has two."""
+    handmade.coco(tmp_path)
+    edit_coco(tmp_path, lambda content: content["annotations"][2].update(bbox=[2, 1, 4.5, 0]))
+    findings = examine(tmp_path, deep=False, progress=False)
+    assert graver(findings) == []
+    (note,) = [f for f in findings if "boxes" in f.message]
+    assert note.dataset == "coco2017/train"
+    assert note.message.startswith("1 of 3 boxes are empty")
 
 
 def test_complete_sbd_lists_are_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +106,7 @@ def test_many_broken_masks_are_counted(tmp_path: Path) -> None:
     handmade.text(home / "train.txt", "\n".join(ids))
     found = [f.message for f in graver(examine(tmp_path, deep=False, progress=False)) if f.dataset == "sbd"]
     assert len(found) == 21
-    assert found[-1] == "and 5 more annotations or masks like these"
+    assert found[-1] == "and 5 more annotations, masks or images like these"
 
 
 def test_nothing_there(tmp_path: Path) -> None:
@@ -128,6 +141,17 @@ def shift_places(root: Path) -> None:
     handmade.text(path, "a/airport/gsun 3.jpg 0\n")
 
 
+def edit_coco(root: Path, change: Callable[[dict], object]) -> None:
+    path = root / "coco/annotations/instances_train2017.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def add_category(content: dict) -> None:
+    content["categories"].append({"id": 91, "name": "hair brush"})
+
+
 SBD = Path("benchmark_RELEASE/dataset")
 PLANTED: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     # what: (plant, level, dataset begins with, words of the message)
@@ -155,8 +179,8 @@ PLANTED: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         "places205/val",
         "'../x.jpg' points outside",
     ),
-    "csv order": (shift_places, "error", "places205", "another order"),
-    "categories": (rename_category, "error", "inat2018", "or they differ"),
+    "csv order": (shift_places, "error", "places205", "the classes or their order differ"),
+    "categories": (rename_category, "error", "inat2018", "they are not the same"),
     "json": (lambda r: handmade.text(r / "inat2018/val2018.json", "{"), "error", "inat2018/val", "is not JSON"),
     "xml": (
         lambda r: handmade.text(r / "VOCdevkit/VOC2012/Annotations/000005.xml", "<a>"),
@@ -184,9 +208,9 @@ PLANTED: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         lambda r: handmade.image(r / "VOCdevkit/VOC2007/JPEGImages/000005.jpg", size=(8, 10)),
         "error",
         "voc2007",
-        "000005.jpg: is 8 × 10, its annotation says 10 × 8",
+        "000005.jpg: is 8 × 10, but its annotation says 10 × 8",
     ),
-    "mask size": (broken_voc_mask, "error", "voc2007", "is 4 × 4, its image 10 × 8"),
+    "mask size": (broken_voc_mask, "error", "voc2007", "is 4 × 4, but its image is 10 × 8"),
     "sbd list": (lambda r: (r / SBD / "val.txt").unlink(), "error", "sbd/val", "val.txt: there is no such file"),
     "sbd id": (lambda r: handmade.text(r / SBD / "val.txt", "a b\n"), "error", "sbd/val", "'a b' is not an image id"),
     "sbd twice": (
@@ -217,13 +241,13 @@ PLANTED: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         lambda r: handmade.mat(r / SBD / "cls/000005.mat", np.zeros((8, 9), np.uint8)),
         "error",
         "sbd",
-        "000005.mat: is 9 × 8, its image 10 × 8",
+        "000005.mat: is 9 × 8, but its image is 10 × 8",
     ),
     "sbd class": (
         lambda r: handmade.mat(r / SBD / "cls/000007.mat", np.full((8, 10), 21, np.uint8)),
         "error",
         "sbd",
-        "000007.mat: has values that are no class: 21",
+        "000007.mat: has values that are not classes: 21",
     ),
     "val in train": (
         lambda r: handmade.text(r / "VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt", "000005\n000032\n"),
@@ -231,6 +255,37 @@ PLANTED: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         "voc2012",
         "Segmentation/train.txt: 1 of its images are in val.txt too: 000032",
     ),
+    "coco json": (
+        lambda r: handmade.text(r / "coco/annotations/instances_val2017.json", "{"),
+        "error",
+        "coco2017/val",
+        "instances_val2017.json: is not JSON",
+    ),
+    "coco image": (
+        lambda r: (r / "coco/train2017/000000139.jpg").unlink(),
+        "error",
+        "coco2017/train",
+        "images[1]: 000000139.jpg is not in",
+    ),
+    "coco box": (
+        lambda r: edit_coco(r, lambda c: c["annotations"][2].update(bbox=[10, 0, 2, 2])),
+        "error",
+        "coco2017/train",
+        "annotations[2]: the box [10, 0, 2, 2] lies outside the image of 10 × 8",
+    ),
+    "coco category": (
+        lambda r: edit_coco(r, lambda c: c["annotations"][2].update(category_id=2)),
+        "error",
+        "coco2017/train",
+        "annotations[2]: category_id 2 is not in categories",
+    ),
+    "coco size": (
+        lambda r: handmade.image(r / "coco/val2017/000000139.jpg", size=(8, 10)),
+        "error",
+        "coco2017/val",
+        "000000139.jpg: is 8 × 10, but its annotation says 10 × 8",
+    ),
+    "coco classes": (lambda r: edit_coco(r, add_category), "error", "coco2017", "the classes or their order differ"),
     "zip": (lambda r: (r / "yfcc100m_zips/00/001.zip").write_bytes(b"PK"), "error", "yfcc100m_zips", "001.zip"),
     "zip ids": (
         lambda r: np.save(r / "yfcc100m_zips/flickr_unique_ids.npy", [0, 1000, 99999999]),

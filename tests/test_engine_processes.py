@@ -12,7 +12,7 @@ import torch.distributed as dist
 from compare_ddp import Trial, measure
 from safetensors.torch import load
 from shares import largest_difference, one_against_two, shared_state, trained
-from small_runs import Processes, before, drawn_images, in_processes, on_cpu, run
+from small_runs import Processes, drawn_images, in_processes, on_cpu, run
 from tiny_methods import FEATURES
 from torch import Tensor, nn
 
@@ -59,8 +59,7 @@ def _states_of_steps(recipe: Recipe, images, folder: Path) -> list[str]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "train_step", noted)
-        after = before(recipe, images, folder / "before", FEATURES)
-        run(recipe, images, folder / "run", on_cpu(checkpoint_seconds=60), after)
+        run(recipe, images, folder / "run", on_cpu(checkpoint_seconds=60))
     return states
 
 
@@ -68,7 +67,7 @@ def _states_of_steps(recipe: Recipe, images, folder: Path) -> list[str]:
 def test_two_processes_equal_one_where_no_norm_sees_the_batch(
     name: str, alone: Processes, pair: Processes, images, tmp_path: Path
 ):
-    found = one_against_two(alone, pair, FEATURES[name], images, tmp_path, FEATURES)
+    found = one_against_two(alone, pair, FEATURES[name], images, tmp_path)
     assert found.difference <= 1e-9
     assert found.moved >= 1e-4  # training did something
     assert found.one.losses == pytest.approx(found.two[0].losses, rel=1e-4)
@@ -77,10 +76,10 @@ def test_two_processes_equal_one_where_no_norm_sees_the_batch(
 
 @pytest.mark.parametrize("name", ["one loss", "bank", "pools", "rows of all"])
 def test_two_processes_equal_one_in_float32_too(name: str, alone: Processes, pair: Processes, images, tmp_path: Path):
-    """By SGD at a rate of which seven steps move a parameter by 2e-4 or more; the difference is then 3e-6 or less. At
+    """By SGD at a rate of which seven steps move a parameter by 3e-4 or more; the difference is then 3e-6 or less. At
     higher rates, and for losses with larger gradients, it grows with the steps themselves."""
-    recipe = replace(FEATURES[name], optimizers={"main": SGD(lr=3e-4, momentum=0.9)})
-    found = one_against_two(alone, pair, recipe, images, tmp_path, FEATURES, dtype=torch.float32)
+    recipe = replace(FEATURES[name], optimizers={"main": SGD(lr=3e-3, momentum=0.9)})
+    found = one_against_two(alone, pair, recipe, images, tmp_path, dtype=torch.float32)
     print(f"{name}: {found.difference:.1e}, where training moved {found.moved:.1e}")
     assert found.difference <= 1e-5
     assert found.moved >= 1.5e-4
@@ -102,8 +101,7 @@ def test_a_sharded_bank_trains_the_same(pair: Processes, images, tmp_path: Path)
     """47 images over two processes: the shards are of unequal use, and one row of the second stands for no image."""
     some = images.subset(range(47), "47")
     whole, parts = (
-        pair.run(trained, FEATURES[name], some, tmp_path / name, FEATURES, torch.float64)
-        for name in ("bank", "sharded bank")
+        pair.run(trained, FEATURES[name], some, tmp_path / name, torch.float64) for name in ("bank", "sharded bank")
     )
     assert [outcome.error for outcome in [*whole, *parts]] == [None] * 4
     ends = [outcome.value.end for outcome in (whole[0], *parts)]

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
+from types import SimpleNamespace
 
 import pytest
 from small_runs import (
     Processes,
     at_write,
-    before,
     chance,
     die_in_write,
     drawn_images,
@@ -39,30 +40,20 @@ def images(tmp_path_factory):
     return drawn_images(tmp_path_factory.mktemp("images"))
 
 
-@pytest.fixture(scope="module")
-def after(images, tmp_path_factory):
-    """What each comes after."""
-    return {
-        name: before(recipe, images, tmp_path_factory.mktemp("before"), FEATURES) for name, recipe in FEATURES.items()
-    }
-
-
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("name", FEATURES)
 def test_killed_at_random_points_it_ends_with_the_same_bits(
-    name: str, processes: int, alone: Processes, pair: Processes, images, after, tmp_path: Path
+    name: str, processes: int, alone: Processes, pair: Processes, images, tmp_path: Path
 ):
     recipe, kept = FEATURES[name], {1: alone, 2: pair}[processes]
-    whole = kept.run(run, recipe, images, tmp_path / "whole", on_cpu(checkpoint_seconds=60), after[name])
+    whole = kept.run(run, recipe, images, tmp_path / "whole", on_cpu(checkpoint_seconds=60))
     assert [outcome.error for outcome in whole] == [None] * processes
     random = chance(name, processes)
     for attempt in range(KILLS):
         victim = random.randrange(processes)
         point = random.randint(1, 3), random.uniform(*DELAYS_SECONDS)
         machine = on_cpu(workers=2 if attempt == 0 else 0)
-        died = in_processes(
-            processes, _run_with_victim, victim, recipe, images, tmp_path / "killed", machine, *point, after[name]
-        )
+        died = in_processes(processes, _run_with_victim, victim, recipe, images, tmp_path / "killed", machine, *point)
         assert died[victim].exit_code == -9, died
         for rank in set(range(processes)) - {victim}:
             if died[rank].error is None:  # the victim had nothing left to do with it
@@ -70,7 +61,7 @@ def test_killed_at_random_points_it_ends_with_the_same_bits(
                 continue
             assert died[rank].error_type == "UserError", died
             assert "another process of this run has ended" in str(died[rank].error)
-    ended = kept.run(run, recipe, images, tmp_path / "killed", on_cpu(), after[name])
+    ended = kept.run(run, recipe, images, tmp_path / "killed", on_cpu())
     assert [outcome.value == whole[0].value for outcome in ended] == [True] * processes, ended
     assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == [
         ".lock", "backbone.safetensors", "log.jsonl", "tensorboard"
@@ -113,13 +104,13 @@ def _run_with_victim(victim: int, *arguments) -> None:
     if distributed.rank() == victim:
         run_and_die(*arguments)
     else:
-        run(*arguments[:4], arguments[-1])
+        run(*arguments[:4])
 
 
 def test_shards_of_a_bank_are_restored_to_the_same_bits(pair: Processes, images, tmp_path: Path):
     recipe = FEATURES["sharded bank"]
     whole = pair.run(run, recipe, images, tmp_path / "whole", on_cpu())
-    killed = in_processes(2, _run_with_victim, 1, recipe, images, tmp_path / "killed", on_cpu(), 3, 0.0, None)
+    killed = in_processes(2, _run_with_victim, 1, recipe, images, tmp_path / "killed", on_cpu(), 3, 0.0)
     assert killed[1].exit_code == -9
     assert len(list((tmp_path / "killed").glob("checkpoint.shard*.pt"))) >= 2
     ended = pair.run(run, recipe, images, tmp_path / "killed", on_cpu())
@@ -129,7 +120,7 @@ def test_shards_of_a_bank_are_restored_to_the_same_bits(pair: Processes, images,
 
 def test_a_checkpoint_of_more_processes_is_refused(alone: Processes, images, tmp_path: Path):
     recipe = FEATURES["sharded bank"]
-    in_processes(2, _run_with_victim, 0, recipe, images, tmp_path / "run", on_cpu(), 3, 0.0, None)
+    in_processes(2, _run_with_victim, 0, recipe, images, tmp_path / "run", on_cpu(), 3, 0.0)
     [refused] = alone.run(run, recipe, images, tmp_path / "run", on_cpu())
     assert refused.error_type == "UserError"
     assert "world_size was 2, now 1" in str(refused.error)
@@ -157,6 +148,9 @@ def test_the_log_has_every_step_once_after_a_kill(images, tmp_path: Path, monkey
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [*range(7)]
     assert all(line.keys() >= {"loss/main", "lr/main", "epoch"} for line in lines)
+    paced = [line for line in lines if "images_per_s" in line]
+    assert [line["step"] for line in paced] == [1, 3, 4, 5, 6], "all but the first of each start"
+    assert all(line["images_per_s"] > 0 and 0 <= line["waiting_for_data"] <= 1 for line in paced)
     assert any(path.name.startswith("events.out.tfevents") for path in (folder / "tensorboard").iterdir())
 
 
@@ -203,3 +197,23 @@ def test_the_first_line_of_a_log_comes_with_the_first_step(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("title  1/1000  loss 2.5")
+
+
+def test_the_pace_is_told_by_the_clock_around_the_wait(monkeypatch):
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+
+    def loaded(seconds: float) -> Iterator[int]:
+        for number in range(5):
+            clock.now += 30 if number == 0 else seconds  # the loader processes start
+            yield number
+
+    pace, told = progress.Pace(batch_size=64), []
+    for number in pace.timed(loaded(3)):
+        clock.now += 1  # the step
+        if number in (0, 2, 4):
+            told.append(pace.since_last())
+            clock.now += 10 if number == 2 else 0  # what comes between steps, such as a checkpoint
+    assert told[0] == {}
+    assert told[1] == {"images_per_s": 2 * 64 / 8, "waiting_for_data": 6 / 8}
+    assert told[2] == {"images_per_s": 2 * 64 / 18, "waiting_for_data": 6 / 18}

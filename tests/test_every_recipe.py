@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from shares import one_against_two
-from small_runs import RECIPES, TRAINED, After, Processes, before, drawn_images, on_cpu, run, run_and_stop
+from small_runs import TRAINED, Processes, drawn_images, on_cpu, run, run_and_stop
 from tiny_methods import with_bank_sharded
 
 from benchmark.data.image_set import ImageSet
@@ -22,7 +22,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
 @pytest.mark.parametrize("name", TRAINED)
 def test_two_processes_train_as_one(name: str, alone: Processes, pair: Processes, images: ImageSet, tmp_path: Path):
     recipe = TRAINED[name]
-    found = one_against_two(alone, pair, recipe, images, tmp_path, RECIPES, with_bank_sharded(recipe))
+    found = one_against_two(alone, pair, recipe, images, tmp_path, with_bank_sharded(recipe))
     first, second = (each.states for each in found.two)
     assert first == second, "processes hold different weights"
     assert len(set(first)) == len(first) == 4, "a step changed nothing"
@@ -35,14 +35,13 @@ def test_two_processes_train_as_one(name: str, alone: Processes, pair: Processes
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_stopped_in_an_epoch_it_ends_with_the_same_bits(name: str, alone: Processes, images: ImageSet, tmp_path: Path):
-    after = before(TRAINED[name], images, tmp_path / "before", RECIPES)
-    [outcome] = alone.run(_whole_and_resumed, TRAINED[name], images, tmp_path, after)
+    [outcome] = alone.run(_whole_and_resumed, TRAINED[name], images, tmp_path)
     assert outcome.error is None
     whole, resumed = outcome.value
     assert resumed == whole
 
 
-def _whole_and_resumed(recipe: Recipe, images: ImageSet, folder: Path, after: After) -> tuple[bytes, bytes]:
-    whole = run(recipe, images, folder / "whole", on_cpu(checkpoint_seconds=60), after)
-    run_and_stop(recipe, images, folder / "stopped", on_cpu(), 2, after)
-    return whole, run(recipe, images, folder / "stopped", on_cpu(checkpoint_seconds=60), after)
+def _whole_and_resumed(recipe: Recipe, images: ImageSet, folder: Path) -> tuple[bytes, bytes]:
+    whole = run(recipe, images, folder / "whole", on_cpu(checkpoint_seconds=60))
+    run_and_stop(recipe, images, folder / "stopped", on_cpu(), 2)
+    return whole, run(recipe, images, folder / "stopped", on_cpu(checkpoint_seconds=60))

@@ -35,7 +35,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def answer(transfer: Transfer, _: object, context: Context) -> Scores:
         asked.append(transfer.card.id)
         write_whole(context.workspace / "features", b"")
-        stages = dict.fromkeys(("conv1", "res2", "res3", "res4", "res5"), 10.0)
+        stages = dict.fromkeys(("conv1", "res2", "res3", "res4", "res5", "conv2", "conv3", "conv4", "conv5"), 10.0)
         return Scores(dict.fromkeys(transfer.card.metrics, 50.0), {"per_stage": stages})
 
     for transfer in find_transfers().values():
@@ -57,8 +57,9 @@ def test_reference_rows_come_along_and_the_second_time_nothing_runs(
         "supervised",
         "tables",
     }
-    assert "[supervised seed 0 1/9] pretrain" in shown
-    assert "[random_init seed 0 9/9] transfer to" in shown
+    assert "[supervised seed 0 1/10] pretrain" in shown
+    assert "[random_init seed 0 10/10] transfer to" in shown
+    assert "transfer to own_classifier_imagenet: left out" in shown  # random_init has none
     assert "2 of 2 rows are done: random_init seed 0\n" in shown
     assert "50.0 (1)" in shown
     assert "Tables: runs/smoke/tables.md" in shown
@@ -146,24 +147,24 @@ def test_one_failure_is_told_and_loses_nothing_else(
 ):
     whole = scoring.score
 
-    def fails_once(transfer: Transfer, run: Run, machine: object) -> object:
+    def fails_once(transfer: Transfer, run: Run, machine: object, **others: object) -> object:
         if transfer.card.id == "voc07_svm_goyal" and run.name == "supervised":
             raise UserError("a planted fault")
         if transfer.card.id == "linear_inat18_pirl" and run.name == "supervised":
             raise ZeroDivisionError("a planted bug")
-        return whole(transfer, run, machine)  # type: ignore[arg-type]
+        return whole(transfer, run, machine, **others)  # type: ignore[arg-type]
 
     monkeypatch.setattr("benchmark.runs.reproduce.score", fails_once)
     assert cli.run([*COMMAND, "supervised"]) == 1
     shown = capsys.readouterr().out
     assert "FAILED     supervised seed 0  transfer to voc07_svm_goyal: a planted fault" in shown
     assert "FAILED     supervised seed 0  transfer to linear_inat18_pirl: ZeroDivisionError: a planted bug" in shown
-    assert len(quick) == 14
+    assert len(quick) == 15
     workspaces = [Path("runs/smoke", name, "seed0/workspace") for name in ("random_init", "supervised")]
     assert [workspace.exists() for workspace in workspaces] == [False, True], "what failed goes on from what there is"
     monkeypatch.setattr("benchmark.runs.reproduce.score", whole)
     assert cli.run([*COMMAND, "supervised"]) == 0
-    assert len(quick) == 16
+    assert len(quick) == 17
     assert not any(workspace.exists() for workspace in workspaces)
 
 
@@ -177,7 +178,7 @@ def test_without_a_backbone_its_transfers_are_left_out(
     assert cli.run([*COMMAND, "supervised"]) == 1
     shown = capsys.readouterr().out
     assert "no random_init today" in shown
-    assert shown.count("left out, there is no backbone") == 16
+    assert shown.count("left out, there is no backbone") == 18
     assert quick == []
 
 
@@ -189,8 +190,10 @@ def test_a_recipe_in_no_table_shows_its_numbers_below_them(
     assert cli.run([*COMMAND, "mine", "--recipes-dir", "own"]) == 0
     below = capsys.readouterr().out.partition("## In no paper's table")[2]
     for name in set(quick):
+        if find_transfers()[name].card.refusal("ResNet", ()):
+            continue
         assert re.search(rf"\| mine +\| \w+ +\| {name} v\d +\| \w+ +\| 50\.0 \(1\)", below), name
-    assert "| random_init" not in below
+    assert "| random_init |" not in below
 
 
 def test_numbers_of_two_protocol_versions_are_not_averaged(quick: list[str]):

@@ -77,7 +77,7 @@ def test_the_test_image_is_whole_and_its_mask_untouched(masked: Masked) -> None:
 def test_a_mask_of_another_size_stops_the_training(masked: Masked, tmp_path: Path) -> None:
     handmade.palette(tmp_path / "mask.png", np.zeros((32, 47), dtype=np.uint8))
     error = Crops(masked, VALUES, SPEC, seed=0)[(0, 0)]
-    assert "mask.png: is 47 × 32, its image 48 × 32" in str(error)
+    assert "mask.png: is 47 × 32, but its image is 48 × 32" in str(error)
     with pytest.raises(BadData, match="is 47 × 32"):
         masked.check_size(0, masked.mask(0), (48, 32))
 

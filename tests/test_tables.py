@@ -20,8 +20,8 @@ from benchmark.core.errors import UserError
 from benchmark.gate.check import current_boards
 from benchmark.records.folders import read_published
 from benchmark.records.record import Record
+from benchmark.tables.agreement import rank_agreement
 from benchmark.tables.board import Board, Legend, board
-from benchmark.tables.judging import rank_agreement
 from benchmark.tables.layout import (
     Column,
     Delta,
@@ -35,13 +35,13 @@ from benchmark.tables.layout import (
 )
 from benchmark.tables.ledger import LEADERBOARDS, Reported, read_ledger
 from benchmark.tables.markdown import markdown
-from benchmark.tables.measured import collect
+from benchmark.tables.measured import collect, measured_scores
 from benchmark.tables.pages import boards, leaderboard_files
 from benchmark.tables.reported import printed_in
 
 
 def table(layout: TableLayout, reported: list[Reported], records: list[Record]) -> str:
-    return markdown(board(layout, reported, records, Legend()))
+    return markdown(board(layout, reported, measured_scores(records), Legend()))
 
 
 def a_layout(**changes) -> TableLayout:
@@ -149,7 +149,7 @@ def test_seeds_with_other_settings_are_never_averaged():
 def test_numbers_of_current_settings_go_before_more_seeds_of_others():
     new = a_record(recipe="ra", transfer="probe", seed=7, recipe_hash="new", metrics={"top1": 9.0}, detail={})
     records = [*measured("ra", 1.0, 3.0), new, *measured("rb", 4.0)]
-    text = markdown(board(a_layout(), ALL, records, Legend(current={"new"})))
+    text = markdown(board(a_layout(), ALL, measured_scores(records, current={"new"}), Legend()))
     assert "| 9.0 (1) |" in " ".join(text.split()).replace("**", "")
     assert "4.0 (1)" in text  # none of its settings is current: they stay
     for seed in (0, 1):
@@ -303,7 +303,7 @@ def test_bold_and_underlined_as_the_documents_have_them():
     assert styled("rotnet_places205", "underline") == ["23.0", "31.9", "32.5", "35.1", "34.6"]
     assert styled("pirl_detection_voc0712", "bold") == ["54.0", "59.7"]
     assert styled("pirl_detection_voc0712", "underline") == ["80.7"]
-    assert styled("jigsaw_voc07", "bold") == ["3 days", "78.2", "56.8", "48.0", "2.5 days", "67.6", "53.2", "37.6"]
+    assert styled("jigsaw_voc07", "bold") == ["78.2", "56.8", "48.0", "67.6", "53.2", "37.6"]
     assert styled("jigsaw_permutations", "bold") == ["53.2"]
 
 
@@ -321,9 +321,9 @@ def test_a_computed_column_subtracts_and_keeps_the_decimals():
 
 def test_unverified_and_stale_are_marked():
     lines = [dataclasses.replace(line, evidence="unverified" if line.method == "a" else "") for line in ALL]
-    (record,) = measured("rb", 70.0)
-    context = Legend(stale={record.published_path: "its recipe has changed"})
-    text = markdown(board(a_layout(), lines, [record], context))
+    records = [*measured("ra", 50.0), *measured("rb", 70.0)]
+    context = Legend(stale={records[-1].published_path: "its recipe has changed"})
+    text = markdown(board(a_layout(), lines, measured_scores(records), context))
     assert "48.9 <sup>?</sup>" in text
     assert "**70.0 (1)** <sup>†</sup>" in text
     assert "Stale: desk/rb/probe/seed0.json: its recipe has changed." in text
@@ -332,7 +332,7 @@ def test_unverified_and_stale_are_marked():
 def test_records_that_are_stale_for_one_reason_share_a_line():
     records = measured("rb", *(70.0 + seed for seed in range(11)))
     reasons = {record.published_path: "old" if record.seed else "its data is gone" for record in records}
-    text = markdown(board(a_layout(), ALL, records, Legend(stale=reasons)))
+    text = markdown(board(a_layout(), ALL, measured_scores(records), Legend(stale=reasons)))
     seeds = ", ".join(f"seed{seed}.json" for seed in range(1, 11))
     assert f"Stale: desk/rb/probe/{seeds}: old." in text
     assert text.count("Stale:") == 2

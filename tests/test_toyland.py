@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import colorsys
+import contextlib
 import csv
 import errno
+import io
 import json
 import os
 import signal
@@ -21,6 +23,7 @@ import numpy as np
 import pytest
 from defusedxml import ElementTree
 from PIL import Image
+from pycocotools.coco import COCO
 from scipy.io import loadmat
 from sklearn.linear_model import LogisticRegression
 
@@ -29,7 +32,7 @@ from benchmark.data.datasets import DATASETS, open_dataset
 from benchmark.data.masks import train_aug, voc_masks
 from benchmark.toyland import WORLD_DATASETS, build_world, contact_sheet, world
 from benchmark.toyland.catalogue import OBJECTS, VOC_OBJECTS
-from benchmark.toyland.layouts import LAYOUTS, voc
+from benchmark.toyland.layouts import LAYOUTS, coco2017, voc
 from benchmark.toyland.layouts.imagenet import DEVKIT, WNIDS
 from benchmark.toyland.layouts.inat2018 import tail_counts
 from benchmark.toyland.places import PLACES, place
@@ -371,6 +374,46 @@ def test_inat2018_has_a_long_tail():
     assert sum(counts) == 800
     assert counts == sorted(counts, reverse=True)
     assert counts[0] > 8 * counts[-1] > 0
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_coco_annotations_are_what_pycocotools_makes_of_them(split, smoke):
+    """Its masks, from polygons and run lengths, have the stated areas and fill the stated boxes."""
+    path = smoke / "coco/annotations" / f"instances_{split}2017.json"
+    with contextlib.redirect_stdout(io.StringIO()):
+        listing = COCO(str(path))
+    for entry in listing.anns.values():
+        mask, (x, y, width, height) = listing.annToMask(entry), entry["bbox"]
+        ys, xs = np.nonzero(mask)
+        assert mask.sum() == entry["area"]
+        assert (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1) == (x, y, x + width, y + height)
+    for entry in listing.imgs.values():
+        with Image.open(smoke / "coco" / f"{split}2017" / entry["file_name"]) as image:
+            assert image.size == (entry["width"], entry["height"])
+
+
+def test_coco_has_what_readers_stumble_over(smoke):
+    ids = []
+    for split in ("train", "val"):
+        listing = json.loads((smoke / "coco/annotations" / f"instances_{split}2017.json").read_text())
+        shown = Counter(entry["image_id"] for entry in listing["annotations"])
+        assert max(shown.values()) >= 4
+        assert len(shown) < len(listing["images"])  # some show nothing
+        crowds = [entry for entry in listing["annotations"] if entry["iscrowd"]]
+        assert 0 < len(crowds) < len(listing["annotations"]) / 4
+        for entries, key in ((listing["images"], "id"), (listing["annotations"], "image_id")):
+            assert [entry[key] for entry in entries] != sorted(entry[key] for entry in entries)
+        numbers = [entry["id"] for entry in listing["categories"]]
+        assert (numbers[0], numbers[-1], len(numbers)) == (1, 72, 20)
+        assert {entry["category_id"] for entry in listing["annotations"]} <= {*numbers}
+        ids += [entry["id"] for entry in listing["images"]]
+    assert len(set(ids)) == len(ids)
+
+
+def test_run_lengths_begin_with_nought():
+    mask = np.array([[1, 0], [1, 0], [0, 1]], dtype=bool)
+    assert coco2017.run_lengths(mask) == {"size": [3, 2], "counts": [0, 2, 3, 1]}
+    assert coco2017.run_lengths(~mask)["counts"] == [2, 3, 1]
 
 
 def test_yfcc_zips_hold_photos_of_the_tree(smoke):

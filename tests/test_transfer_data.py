@@ -8,12 +8,14 @@ import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from annotated import change_mask, change_mat, move_box
 
+from benchmark.backbones.alexnet import ROTNET
 from benchmark.backbones.resnet import ResNet
 from benchmark.core.files import file_hash
 from benchmark.gate import staleness
@@ -25,8 +27,9 @@ from benchmark.toyland import build_world
 from benchmark.transfers import find_transfers
 from benchmark.transfers.contract import Context, Transfer
 
-TRANSFERS = find_transfers()
-DATASETS = ("imagenet", "places205", "inat2018", "voc2007", "voc2012")
+# those that ask for more than a backbone are in tests/test_own_classifier.py
+TRANSFERS = {name: transfer for name, transfer in find_transfers().items() if not transfer.card.asks}
+DATASETS = ("imagenet", "places205", "inat2018", "voc2007", "voc2012", "coco2017")
 PHOTOS = (".jpg", ".jpeg")
 
 _opened: list[str] | None = None  # while something looks
@@ -59,7 +62,8 @@ def forget() -> None:
 def opened_by(transfer: Transfer, world: Path, workspace: Path) -> list[Path]:
     """Every file below `world` that scoring a backbone opens."""
     torch.manual_seed(0)
-    backbone = ResNet(width=0.0625).build(InputSpec(32)).eval()
+    network = ROTNET if transfer.card.takes == ("AlexNet",) else ResNet()
+    backbone = replace(network, width=0.0625).build(InputSpec(32)).eval()
     global _opened
     _opened = opened = []
     transfer.run(backbone, Context(world, "smoke", 0, workspace, torch.device("cpu"), 0, lambda *_: None))
@@ -159,6 +163,7 @@ def test_what_detection_and_segmentation_open_is_what_they_should(world: Path, t
     """Else the test above would look at nothing."""
     wanted = {
         "voc0712_det_c4_pirl": {f"VOCdevkit/VOC{year}/Annotations" for year in (2007, 2012)},
+        "coco_det_c4_moco": {"coco/annotations"},
         "voc12_seg_fcn_moco": {"VOCdevkit/VOC2012/SegmentationClass", "benchmark_RELEASE/dataset/cls"},
     }
     for name, folders in wanted.items():

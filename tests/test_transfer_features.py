@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmark.backbones.contract import Backbone, Stage
+from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
 from benchmark.data.datasets import open_dataset
 from benchmark.data.loader import Views
@@ -18,14 +18,13 @@ from benchmark.toyland import build_world
 from benchmark.transfers import features
 from benchmark.transfers.contract import Context
 from benchmark.transfers.features import (
-    POOLS,
+    GOYAL_TAPS,
+    AverageGrid,
     NotFrozenError,
     Tap,
     extract,
     frozen,
-    last_average,
-    pooled,
-    stage_taps,
+    output_tap,
     state_hash,
 )
 from benchmark.transfers.preprocessing import centre_crop, crop_and_flip, crop_flip_and_colour, squash
@@ -63,15 +62,13 @@ def context(world: Path, tmp_path: Path, reports: list[tuple[str, int, int]]) ->
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "numbers"), [("conv1", 9216), ("res2", 9216), ("res3", 8192), ("res4", 9216), ("res5", 8192)]
-)
-def test_pools_at_224_give_the_tables_grids(name: str, numbers: int):
-    stage = Stage(CHANNELS[name], STRIDES[name])
-    x = torch.randn(1, stage.channels, 224 // stage.stride, 224 // stage.stride)
-    out = pooled(x, name, stage)
-    pool = POOLS[name]
-    assert out.shape == (1, stage.channels, pool.grid, pool.grid)
+@pytest.mark.parametrize(("tap", "numbers"), [*zip(GOYAL_TAPS, (9216, 9216, 8192, 9216, 8192), strict=True)])
+def test_pools_at_224_give_the_tables_grids(tap: Tap, numbers: int):
+    pool, channels, side = tap.pooling, CHANNELS[tap.stage], 224 // STRIDES[tap.stage]
+    assert isinstance(pool, AverageGrid)
+    x = torch.randn(1, channels, side, side)
+    out = tap.read({tap.stage: x})
+    assert out.shape == (1, channels, pool.cells, pool.cells)
     assert out.numel() == numbers
     start = pool.stride - pool.padding  # of the second cell, which no padding touches
     window = x[:, :, start : start + pool.kernel, start : start + pool.kernel]
@@ -82,17 +79,10 @@ def test_pools_at_224_give_the_tables_grids(name: str, numbers: int):
     ("side", "grids"), [(32, (2, 1, 1, 1, 1)), (64, (3, 2, 1, 1, 1)), (112, (6, 3, 2, 2, 1)), (288, (12, 6, 4, 3, 2))]
 )
 def test_smaller_images_get_cells_of_as_many_pixels_and_larger_ones_the_same_grids(side: int, grids: tuple[int, ...]):
-    for name, grid in zip(CHANNELS, grids, strict=True):
-        stage = Stage(CHANNELS[name], STRIDES[name])
-        map_side = side // stage.stride
-        assert pooled(torch.zeros(1, stage.channels, map_side, map_side), name, stage).shape[-2:] == (grid, grid)
-
-
-def test_a_stage_without_a_listed_pool_comes_near_9216_numbers():
-    out = pooled(torch.zeros(1, 384, 13, 13), "conv3", Stage(384, 16))
-    assert out.shape == (1, 384, 5, 5)
-    of_another_stride = pooled(torch.zeros(1, 96, 55, 55), "conv1", Stage(96, 4))  # AlexNet's conv1 is no ResNet's
-    assert of_another_stride.shape == (1, 96, 10, 10)
+    for tap, grid in zip(GOYAL_TAPS, grids, strict=True):
+        map_side = side // STRIDES[tap.stage]
+        out = tap.read({tap.stage: torch.zeros(1, CHANNELS[tap.stage], map_side, map_side)})
+        assert out.shape[-2:] == (grid, grid)
 
 
 def test_test_views_keep_what_they_should():
@@ -129,7 +119,7 @@ def test_frozen_notices_running_statistics(backbone: Backbone):
 def test_extraction_from_a_backbone_in_training_mode_fails(backbone: Backbone, context: Context):
     images = open_dataset(context.data_root, "imagenet", "val")
     with pytest.raises(NotFrozenError):
-        extract(backbone.train(), images, centre_crop(32), stage_taps(backbone), context)
+        extract(backbone.train(), images, centre_crop(32), GOYAL_TAPS, context)
 
 
 def test_state_hash_sees_every_bit(backbone: Backbone):
@@ -143,26 +133,26 @@ def test_state_hash_sees_every_bit(backbone: Backbone):
 def test_features_are_the_backbones_own(backbone: Backbone, context: Context):
     images = open_dataset(context.data_root, "imagenet", "val")
     view = centre_crop(32)
-    found = extract(backbone, images, view, (*stage_taps(backbone), last_average(backbone)), context)
+    found = extract(backbone, images, view, (*GOYAL_TAPS, output_tap(backbone)), context)
     assert list(found) == ["conv1", "res2", "res3", "res4", "res5", "res5_average"]
     x = backbone.input.prepare(torch.stack([view(images.open(i))["image"] for i in range(len(images))]))
     with torch.no_grad():
         maps, average = backbone.forward_stages(x), backbone(x)
-    for name, stage in backbone.stages.items():
-        np.testing.assert_allclose(found[name], pooled(maps[name], name, stage).flatten(1), rtol=1e-3, atol=1e-4)
+    for tap in GOYAL_TAPS:
+        np.testing.assert_allclose(found[tap.name], tap.read(maps).flatten(1), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(found["res5_average"], average, rtol=1e-3, atol=1e-4)
 
 
 def test_what_was_extracted_is_found_again(backbone: Backbone, context: Context, reports: list, monkeypatch):
     images = open_dataset(context.data_root, "imagenet", "train")
     monkeypatch.setattr(features, "PART", 16)
-    taps, view = (Tap("res4"), Tap("res5")), centre_crop(32)
+    taps, view = GOYAL_TAPS[3:], centre_crop(32)
     first = extract(backbone, images, view, taps, context)
     parts = sorted(context.workspace.rglob("*.npy"))
     assert len(parts) == 2 * -(-len(images) // 16)
 
     reports.clear()
-    again = extract(backbone, images, view, (Tap("res5"),), context)  # as another protocol would ask
+    again = extract(backbone, images, view, (GOYAL_TAPS[4],), context)  # as another protocol would ask
     assert not reports
     np.testing.assert_array_equal(first["res5"], again["res5"])
 
@@ -175,7 +165,7 @@ def test_another_backbone_view_or_set_is_extracted_anew(backbone: Backbone, cont
     images = open_dataset(context.data_root, "imagenet", "val")
 
     def files(model: Backbone, view, chosen) -> int:
-        extract(model, chosen, view, (Tap("res5"),), context)
+        extract(model, chosen, view, (GOYAL_TAPS[4],), context)
         return len(list(context.workspace.rglob("*.npy")))
 
     assert files(backbone, centre_crop(32), images) == 1

@@ -261,7 +261,7 @@ FEATURES: dict[str, Recipe] = {
     "balanced order": tiny(Labelled, order=Balanced(2), data=Pool("drawn", labels=True)),
     "pools": tiny(SemiSupervise, data=POOLS),
     "export": tiny(HandOver),
-    "after": tiny(Learn, after={"teacher": "one loss"}),
+    "after": tiny(Learn, after={"teacher": "random_init"}),
     "rows of all": tiny(Contrast, backbone=Tiny(over="all")),
     "bf16": tiny(TellApart, precision="bf16"),
 }

@@ -39,13 +39,13 @@ class Backbone(nn.Module):
         return self.stages[self.output].channels
 
     def forward_stages(self, x: Tensor, upto: str | None = None) -> dict[str, Tensor]:
-        """x (B, input.channels, H, W), as `input` says -> name -> (B, channels, H / stride, W / stride), a vector
+        """x (B, input.channels, H, W), as `input` says -> name -> (B, channels, about H / stride, W / stride), a vector
         (B, channels). Stops after `upto`."""
         raise NotImplementedError
 
     def parts(self, stage: str) -> tuple[nn.Module, ...]:
-        """The modules that in turn make the stage's map of the one before it. Protocols that take a network apart need
-        them: some stages frozen, the last one dilated or run on regions."""
+        """The modules that, one after the other, make the stage's map from the map before it. Protocols need them that
+        take a network apart, to freeze some stages, dilate the last one or run it on regions."""
         raise UserError(f"{type(self).__name__} cannot be taken apart by stages; this protocol needs a ResNet")
 
     def forward(self, x: Tensor) -> Tensor:

@@ -88,3 +88,9 @@ class BatchNorm1d(_Over, nn.BatchNorm1d):
     def __init__(self, channels: int, *, over: Over = "process", affine: bool = True) -> None:
         super().__init__(channels, affine=affine)
         self.over = checked(over)
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """As many groups as there may be: at most 32, each of 4 channels or more."""
+    groups = next(g for g in range(32, 0, -1) if channels % g == 0 and (channels >= 4 * g or g == 1))
+    return nn.GroupNorm(groups, channels)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
 from benchmark.backbones.contract import Backbone, Stage
-from benchmark.backbones.norms import BatchNorm2d, Over
+from benchmark.backbones.norms import BatchNorm2d, Over, group_norm
 from benchmark.core.errors import UserError
 from benchmark.recipe.contract import Architecture
 from benchmark.recipe.inputs import InputSpec
@@ -45,6 +45,10 @@ class ResNet(Architecture):
         if not 0 < self.width < math.inf:
             raise UserError(f"ResNet: width must be more than 0, not {self.width!r}")
 
+    @property
+    def title(self) -> str:
+        return f"ResNet-{self.depth}"
+
     def build(self, spec: InputSpec) -> ResidualNetwork:
         return ResidualNetwork(self, spec)
 
@@ -53,7 +57,7 @@ class ResidualNetwork(Backbone):
     def __init__(self, architecture: ResNet, spec: InputSpec) -> None:
         super().__init__(architecture, spec)
         base = max(round(64 * architecture.width), 4)
-        norm_layer = partial(BatchNorm2d, over=architecture.over) if architecture.norm == "batch" else _group_norm
+        norm_layer = partial(BatchNorm2d, over=architecture.over) if architecture.norm == "batch" else group_norm
         self.conv1 = nn.Conv2d(spec.channels, base, 7, stride=2, padding=3, bias=False)
         self.bn1 = norm_layer(base)
         self.relu = nn.ReLU(inplace=True)
@@ -102,7 +106,3 @@ def _layer(
     first = Bottleneck(channels, planes, stride, shortcut, norm_layer=norm_layer)
     rest = [Bottleneck(out, planes, norm_layer=norm_layer) for _ in range(depth - 1)]
     return nn.Sequential(first, *rest)
-
-
-def _group_norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(min(32, channels // 4), channels)

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from benchmark.backbones import architectures
 from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
-from benchmark.core.files import write_whole
 from benchmark.core.plain import as_plain, from_plain, subclasses
+from benchmark.core.tensor_file import Format, read_tensors, write_tensors
 from benchmark.recipe.inputs import Colour, InputSpec
 
-FORMAT = "sslbench-backbone-2"
-FACTS = {"format", "architecture", "stages", "input", "origin"}
+BACKBONE_FILE = Format("backbone", 2, frozenset({"architecture", "stages", "input", "origin"}))
 
 
 def save_backbone(path: Path, backbone: Backbone, origin: dict[str, Any]) -> None:
@@ -27,15 +23,8 @@ def save_backbone(path: Path, backbone: Backbone, origin: dict[str, Any]) -> Non
     fingerprint, seed, last losses ...; JSON-ready). The file appears whole or not at all. Raises UserError for what its
     architecture does not build: nothing could load the file."""
     _check_built_by_its_architecture(backbone)
-    facts = {
-        "format": FORMAT,
-        "architecture": as_plain(backbone.architecture),
-        "stages": _stages(backbone),
-        "input": as_plain(backbone.input),
-        "origin": origin,
-    }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.state_dict().items()}
-    write_whole(path, save(tensors, {"sslbench": json.dumps(facts, sort_keys=True)}))
+    facts = {**describe(backbone), "stages": _stages(backbone), "origin": origin}
+    write_tensors(path, BACKBONE_FILE, backbone.state_dict(), facts)
 
 
 def _check_built_by_its_architecture(backbone: Backbone) -> None:
@@ -63,26 +52,30 @@ def load_backbone(path: Path) -> tuple[Backbone, dict[str, Any]]:
     if not path.is_file():
         raise UserError(f"{path}: no such backbone file; pretrain first, or give another path")
     tensors, facts = _read(path, weights=True)
-    backbone = _built(facts, path)
+    backbone = build_described(facts, path)
+    stages = _stages(backbone)
+    if facts["stages"] != stages:
+        raise UserError(f"{path}: says that its stages are {facts['stages']}; its architecture's are {stages}")
     load_strictly(backbone, tensors, path)
     if wild := sorted(key for key, tensor in tensors.items() if not tensor.isfinite().all()):
         raise UserError(f"{path}: not finite: {_few(wild)}; pretrain again")
     return backbone.eval(), facts
 
 
-def _built(facts: dict[str, Any], path: Path) -> Backbone:
-    """The architecture that the metadata names, with initial weights."""
+def describe(backbone: Backbone) -> dict[str, Any]:
+    """What `build_described` builds one like it from, JSON-ready."""
+    return {"architecture": as_plain(backbone.architecture), "input": as_plain(backbone.input)}
+
+
+def build_described(facts: dict[str, Any], path: Path) -> Backbone:
+    """The architecture that the metadata of `path` names, with initial weights."""
     try:
         spec = from_plain(facts["input"], subclasses(Colour) | {"InputSpec": InputSpec})
         if not isinstance(spec, InputSpec):
             raise UserError(f"its input is a {type(spec).__name__}")
-        backbone = from_plain(facts["architecture"], architectures()).build(spec)
+        return from_plain(facts["architecture"], architectures()).build(spec)
     except (UserError, AttributeError) as error:
         raise UserError(f"{path}: its architecture or input is not this version's: {error}; pretrain again") from error
-    stages = _stages(backbone)
-    if facts["stages"] != stages:
-        raise UserError(f"{path}: says that its stages are {facts['stages']}; its architecture's are {stages}")
-    return backbone
 
 
 def _stages(backbone: Backbone) -> dict[str, dict[str, int]]:
@@ -90,27 +83,9 @@ def _stages(backbone: Backbone) -> dict[str, dict[str, int]]:
 
 
 def _read(path: Path, weights: bool) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()} if weights else {}  # noqa: SIM118 - no dict
-    except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"{path}: not a safetensors file ({error}). Pickled checkpoints are not opened, since opening one can run "
-            "any code; convert it with safetensors first"
-        ) from error
-    if "sslbench" not in metadata:
-        raise UserError(
-            f"{path}: no sslbench metadata, so architecture and input are unknown; write it with save_backbone"
-        )
-    try:
-        facts = json.loads(metadata["sslbench"])
-    except ValueError as error:
-        raise UserError(f"{path}: its metadata is not JSON ({error}); pretrain again") from error
-    is_ours = isinstance(facts, dict) and facts.get("format") == FORMAT and facts.keys() == FACTS
-    if not is_ours or not isinstance(facts["origin"], dict):
-        found = sorted(facts.items()) if isinstance(facts, dict) else facts
-        raise UserError(f"{path}: not a backbone file of format {FORMAT} but {str(found)[:80]}; pretrain again")
+    tensors, facts = read_tensors(path, BACKBONE_FILE, weights=weights)
+    if not isinstance(facts["origin"], dict):
+        raise UserError(f"{path}: not a backbone file of format {BACKBONE_FILE.name}: its origin is no table")
     return tensors, facts
 
 

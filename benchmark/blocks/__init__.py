@@ -1,1 +1,1 @@
-"""Parts that two or more recipes share. A part moves here at its second use and out again at zero."""
+"""Parts that two or more recipes share. A part moves here when a second recipe needs it, and out when none does."""

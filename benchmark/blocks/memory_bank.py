@@ -12,16 +12,16 @@ from torch.nn.functional import normalize
 from benchmark.core import distributed
 from benchmark.core.draws import mix, uniform_integers
 
-DENSE_RATIO = 4  # below this many rows per negative, scoring all rows by one product beats gathering them
+DENSE_RATIO = 4  # below this many rows per negative, one product with all rows beats gathering some
 ROWS_PER_DRAW = 1 << 14
-GATHERED_ROWS = 1 << 20  # a sharded bank gathers so many rows at once: 512 MiB at 128 dimensions
+GATHERED_ROWS = 1 << 20  # the most rows a sharded bank gathers at once: 512 MiB at 128 dimensions
 
 
 class MemoryBank(nn.Module):
     """rows: (num_images, dim) float32, each of unit length.
 
-    sharded=True keeps only ceil(num_images / processes) consecutive rows on each process: 95 million rows of 128 are
-    49 GB whole, 6 GB on each of 8. Scores and updates are the same either way; only communication is added.
+    sharded=True keeps only ceil(num_images / processes) consecutive rows on each process: 95 million rows of 128 take
+    49 GB whole, or 6 GB on each of 8. Scores and updates are the same either way; only communication is added.
     """
 
     rows: Tensor
@@ -51,7 +51,7 @@ class MemoryBank(nn.Module):
     @torch.no_grad()
     def update(self, index: Tensor, v: Tensor) -> None:
         """rows[index] <- unit(momentum * rows[index] + (1 - momentum) * v) for the images of all processes.
-        v (B, D) of unit length; when an image stands in a batch twice, either row may win."""
+        v (B, D) of unit length; if an image is in a batch twice, either row may win."""
         index, v = distributed.gather(index), distributed.gather(v.detach().float())
         mine = self._is_here(index)
         local = index[mine] - self.start
@@ -69,12 +69,12 @@ class MemoryBank(nn.Module):
         return (index >= self.start) & (index < self.start + self.share)
 
     def local_scores(self, v: Tensor, index: Tensor) -> Tensor:
-        """Like `scores` for the rows that lie here, 0 for those elsewhere."""
+        """Like `scores` for the rows that this process holds, 0 for the others."""
         parts = [(v[k] @ rows.transpose(1, 2)) * mine for k, rows, mine in self._owned(index)]
         return torch.cat(parts)
 
     def local_gradient(self, gradient: Tensor, index: Tensor) -> Tensor:
-        """gradient (B, Q, N) of the scores -> (B, Q, D) of the queries, from the rows that lie here."""
+        """gradient (B, Q, N) of the scores -> (B, Q, D) of the queries, from the rows that this process holds."""
         return torch.cat([(gradient[k] * mine) @ rows for k, rows, mine in self._owned(index)])
 
     def _owned(self, index: Tensor) -> Any:
@@ -102,7 +102,8 @@ class _ShardedScores(torch.autograd.Function):
 
 
 def _random_rows(start: int, share: int, dim: int) -> Tensor:
-    """Unit rows start … start + share of an endless random matrix that the run's seed fixes, however it is cut."""
+    """Rows start … start + share, of unit length, of an endless random matrix. It depends on the run's seed alone, not
+    on how it is divided among processes."""
     rows = torch.empty(share, dim)
     if rows.is_meta:
         return rows

@@ -16,8 +16,8 @@ def nce(positive: Tensor, negative: Tensor, tau: float) -> Tensor:
 
     With e(x) = exp(x / tau) and S = sum over the N negatives of e(s'), the posterior is h = e(s) / (e(s) + S), and the
     loss is -log h(positive) - sum over the negatives of log(1 - h(negative)).
-    NOTE: one of the circulating transcriptions prints the sum in equation 3 over s(v_I', v_I'), of an image with
-    itself; the paper sums over s(v_It, v_I'), the transformed image against the negatives, and so does this.
+    NOTE: one survey document prints the sum of equation 3 over s(v_I', v_I'), each negative with itself, which is a
+    constant. The paper sums over s(v_It, v_I'), the transformed image with each negative, and so does this.
     """
     s, s_ = positive / tau, negative / tau  # (B,), (B, N)
     log_S = torch.logsumexp(s_, dim=1)  # (B,)
@@ -28,7 +28,7 @@ def nce(positive: Tensor, negative: Tensor, tau: float) -> Tensor:
 
 def nce_constant_partition(positive: Tensor, negative: Tensor, tau: float, Z: Tensor, n: int) -> Tensor:
     """Noise-contrastive loss of Wu et al. (CVPR 2018), equations 6 and 7, as released: P(i|v) = exp(s / tau) / Z with a
-    constant Z, noise P_n = 1 / n over the n images of the set, m = N noise samples to a datum, h = P / (P + m P_n)."""
+    constant Z, noise P_n = 1 / n over the n images of the set, m = N noise samples per image, h = P / (P + m P_n)."""
     m = negative.shape[1]
     log_m_Pn = torch.tensor(m / n, device=positive.device).log()
     log_odds = positive / tau - Z.log() - log_m_Pn  # (B,) log of P / (m P_n)

@@ -1,4 +1,4 @@
-"""Which passes through a network its BatchNorm layers remember."""
+"""Keeps chosen passes through a network out of its BatchNorm layers' running statistics."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def running_statistics_kept(module: nn.Module, keep: bool = True) -> Iterator[No
 
 
 def as_in_training(module: nn.Module, embed: Callable[[Batch], Tensor]) -> Callable[[Batch], Tensor]:
-    """`embed` by each batch's own statistics: before the first step the running ones are not yet those of any image."""
+    """`embed` with each batch's own statistics: before the first step, no image has gone into the running ones."""
 
     def run(batch: Batch) -> Tensor:
         module.train()

@@ -1,1 +1,1 @@
-"""What every other part stands on: errors, files, plain values, processes, random streams, optimisation values."""
+"""What every other part builds on: errors, files, plain values, processes, random streams, optimisation values."""

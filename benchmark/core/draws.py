@@ -1,4 +1,5 @@
-"""Random numbers as a function of position, not of history: the same on every device, process count and resumption."""
+"""Random numbers as a function of position, not of history: the same on every device, with any number of processes, and
+after resuming."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ def uniform_integers(seed: int, keys: Tensor, count: int, high: int) -> Tensor:
     seed and keys[b] alone."""
     column = torch.arange(count, device=keys.device)
     state = (keys[:, None] * _signed(0x9E3779B97F4A7C15)) + (column + 1) * _signed(0xD1B54A32D192ED03) + mix(seed)
-    state = (state ^ _shift(state, 30)) * _signed(0xBF58476D1CE4E5B9)  # int64 arithmetic wraps, as the hash wants
+    state = (state ^ _shift(state, 30)) * _signed(0xBF58476D1CE4E5B9)  # int64 arithmetic wraps, as the hash needs
     state = (state ^ _shift(state, 27)) * _signed(0x94D049BB133111EB)
     state = state ^ _shift(state, 31)
     return _shift(state, 1) % high

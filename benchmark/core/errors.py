@@ -7,11 +7,11 @@ from difflib import get_close_matches
 
 
 class UserError(Exception):
-    """Bad input. The message names the file, key or flag at fault and the mend; the command line prints it without a
-    traceback and exits with status 2."""
+    """Bad input. The message names the file, key or flag at fault and says how to fix it; the command line prints it
+    without a traceback and exits with status 2."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The tail of an error about a name that does not exist: near ones that do, or nothing."""
+    """The end of an error message about a name that does not exist: similar names that do, or nothing."""
     close = get_close_matches(name, list(known), n=3, cutoff=0.5)
     return f" (did you mean {', '.join(close)}?)" if close else ""

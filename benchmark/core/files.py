@@ -1,4 +1,4 @@
-"""Files appear whole, and are known by their bytes."""
+"""Writes files so that they appear whole, and hashes them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
     temporary = path.parent / f".{path.name}.{uuid4().hex[:8]}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:  # with the permissions of any new file, which tempfile would not give
+        with temporary.open("xb") as file:  # gets a new file's usual permissions, unlike tempfile's
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -31,13 +31,13 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
 
 
 def clear_unfinished(folder: Path) -> None:
-    """Remove what `write_whole` had under temporary names anywhere below `folder` when it was killed. Only for who is
-    alone there: another process's unfinished files look the same."""
+    """Remove the temporary files that a killed `write_whole` left anywhere below `folder`. Call it only while no other
+    process writes there: its unfinished files look the same."""
     for path in list(folder.rglob(".*")):
         if re.fullmatch(r"\..+\.[0-9a-f]{8}", path.name):
             path.unlink(missing_ok=True)
 
 
 def file_hash(path: Path) -> str:
-    """Twelve hex digits of the file's bytes."""
+    """The first twelve hex digits of the SHA-256 of the file's bytes."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]

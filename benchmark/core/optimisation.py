@@ -220,7 +220,22 @@ class Milestones:
         return _warmed(self.warmup, self.gamma**passed, step, total_steps, steps_per_epoch)
 
 
-Schedule = Constant | Cosine | Milestones
+@dataclass(frozen=True)
+class WarmupCosine:
+    """Linear warm-up, then half a cosine from 1 at its end to `final_factor` at the end of the run. Cosine's falls from
+    step 0 on, whatever the warm-up does meanwhile; this one's (SimCLR's, and most methods' since) does not."""
+
+    warmup: Warmup
+    final_factor: float = 0.0
+
+    def factor(self, step: int, total_steps: int, steps_per_epoch: int) -> float:
+        first = self.warmup.span.steps(steps_per_epoch, total_steps)
+        progress = (step - first) / (total_steps - first) if step >= first else 0.0
+        falling = self.final_factor + (1 - self.final_factor) * 0.5 * (1 + math.cos(math.pi * progress))
+        return _warmed(self.warmup, falling, step, total_steps, steps_per_epoch)
+
+
+Schedule = Constant | Cosine | Milestones | WarmupCosine
 
 
 def _warmed(warmup: Warmup | None, factor: float, step: int, total_steps: int, steps_per_epoch: int) -> float:

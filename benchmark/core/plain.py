@@ -74,6 +74,18 @@ def at_least(instance: Any, **least: float) -> None:
             raise UserError(f"{type(instance).__name__}: {name} must be at least {bound}, not {value!r}")
 
 
+def on_one_line(value: Any) -> str:
+    """Any recipe value as text; dataclasses without the fields that have their default."""
+    if is_dataclass(value) and not isinstance(value, type):
+        if len(fields(value)) == 1:
+            return f"{type(value).__name__}({on_one_line(getattr(value, fields(value)[0].name))})"
+        told = [f for f in fields(value) if getattr(value, f.name) != f.default]
+        return f"{type(value).__name__}({', '.join(f'{f.name}={on_one_line(getattr(value, f.name))}' for f in told)})"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(on_one_line, value))})"
+    return str(as_plain(value))
+
+
 def as_plain(value: Any) -> Any:
     """Any recipe value as JSON-ready data; dataclasses keep their class name under "is"."""
     if is_dataclass(value) and not isinstance(value, type):

@@ -5,15 +5,27 @@ from __future__ import annotations
 import functools
 import platform
 import subprocess
+import tomllib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+_CARRIED = REPOSITORY / "benchmark" / "leaderboards"  # by the wheel; a clone has none there
+IS_INSTALLED = _CARRIED.is_dir()
+LEADERBOARDS = _CARRIED if IS_INSTALLED else REPOSITORY / "leaderboards"
 CODE = ("benchmark", "recipes", "pyproject.toml")  # what a "+dirty" commit is dirty in
 
 
+def is_clone() -> bool:
+    """Whether this code runs from a clone. An installed copy may lie inside somebody else's repository, as a virtual
+    environment often does, and git would answer there with that one's commit."""
+    return all((REPOSITORY / name).exists() for name in (".git", *CODE))  # .git is a file in a worktree
+
+
 def commit() -> str:
-    """The repository's commit with "+dirty" if its code has uncommitted changes; "" outside of git."""
+    """The clone's commit, with "+dirty" if its code has uncommitted changes; "" where there is no clone."""
+    if not is_clone():
+        return ""
     try:
         head = _git("rev-parse", "HEAD").strip()
         return head + ("+dirty" if _git("status", "--porcelain", "--", *CODE).strip() else "")
@@ -21,9 +33,19 @@ def commit() -> str:
         return ""
 
 
+def own_version() -> str:
+    """Of a clone with its commit, as 0.1.0, commit 3f1c…, whatever else is installed; of an installed copy alone."""
+    if not is_clone():
+        return versions()["sslbench"]
+    told = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
+    return f"{told}, commit {commit() or 'unknown'}"
+
+
 @functools.cache
 def commit_date(commit: str) -> str:
-    """The day of a commit, as 2020-06-14; "unknown" where the commit is not in this repository."""
+    """The day of a commit, as 2020-06-14; "unknown" where the commit is not in this clone, or there is no clone."""
+    if not is_clone():
+        return "unknown"
     try:
         return _git("show", "-s", "--format=%cs", commit.removesuffix("+dirty"), "--").strip() or "unknown"
     except (OSError, subprocess.CalledProcessError):

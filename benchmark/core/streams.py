@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Stream(IntEnum):
-    """Which of a run's random streams: every one there is, so that no two ever share their numbers."""
+    """All random streams of a run, listed in one place so that no two share a number."""
 
     VIEWS = 1
     ORDER = 2
@@ -22,7 +22,8 @@ class Stream(IntEnum):
 
 
 class SplitStream(IntEnum):
-    """Of splits, which NumPy draws: what is held out must not be what a labelled fraction draws first."""
+    """The streams of splits, which NumPy draws. There are two, because otherwise the held-out images would be those
+    that a labelled fraction draws first."""
 
     LABELLED = 1
     HELD_OUT = 2

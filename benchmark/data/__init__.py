@@ -1,1 +1,1 @@
-"""Readers for the datasets' real on-disk layouts, splits, the deterministic loader, and Toyland, the drawn stand-in."""
+"""Readers for the datasets' real on-disk layouts, splits, the deterministic loader, and the doctor."""

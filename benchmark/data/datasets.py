@@ -1,4 +1,4 @@
-"""Every dataset by name. A layout is one module in `benchmark/data/layouts/`, found by looking there."""
+"""Every dataset by name. A layout is one module in `benchmark/data/layouts/`, found by scanning that folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmark.data.findings import Finding, denied, some
 from benchmark.data.image_set import ImageSet
 from benchmark.data.names import drop, find
 
-UNREADABLE = "unreadable.txt"  # beside the images: names below ImageSet.root, one a line, a tab, the reason
+UNREADABLE = "unreadable.txt"  # beside the images; each line: a name relative to ImageSet.root, a tab, the reason
 
 
 class Layout(Protocol):
@@ -33,7 +33,7 @@ class Layout(Protocol):
 
     def check(self, data_root: Path) -> list[Finding]:
         """What the doctor should say about this layout, besides what it finds by reading every split.
-        May raise UserError; what reading a split reports too is shown once."""
+        May raise UserError; one that reading a split raises too is shown only once."""
 
 
 def _scan() -> dict[str, Layout]:
@@ -53,7 +53,7 @@ def open_dataset(data_root: Path, name: str, split: str, report: Callable[[str],
     """The images of one split of one dataset below `data_root`.
 
     Files listed in the dataset's unreadable.txt (written by `sslbench doctor --deep`) are left out, counted and named
-    through `report`; any other unreadable file raises UnreadableImage when it is met.
+    through `report`; any other unreadable file raises UnreadableImage when it is opened.
     """
     layout = DATASETS.get(name)
     if layout is None:
@@ -64,18 +64,18 @@ def open_dataset(data_root: Path, name: str, split: str, report: Callable[[str],
     if not home.is_dir():
         raise UserError(
             f"{home}: there is no such folder, so {name} cannot be read. "
-            f"--data must name the folder that holds {layout.HOME}/; `sslbench doctor` says what is found where."
+            f"--data must name the folder that holds {layout.HOME}/; `sslbench doctor` says what it finds where."
         )
     return without_unreadable(read_split(layout, data_root, split), report)
 
 
 def is_there(data_root: Path, name: str) -> bool:
-    """Whether the dataset has its folder, whatever lies in it."""
+    """Whether the dataset's folder exists, whatever is in it."""
     return name in DATASETS and (data_root / DATASETS[name].HOME).is_dir()
 
 
 def read_split(layout: Layout, data_root: Path, split: str) -> ImageSet:
-    """One split as it lies there, unreadable images and all; a folder that may not be read is a UserError too."""
+    """One split as it is on disk, unreadable images included. A folder that may not be read is a UserError too."""
     try:
         return layout.read(data_root, split)
     except OSError as error:
@@ -83,7 +83,7 @@ def read_split(layout: Layout, data_root: Path, split: str) -> ImageSet:
 
 
 def without_unreadable(images: ImageSet, report: Callable[[str], None]) -> ImageSet:
-    """`images` less the files named in unreadable.txt. Costs nothing where there is no such list."""
+    """`images` without the files named in unreadable.txt. Costs nothing if there is no such list."""
     listed = read_unreadable(images.root)
     dropped = find(images.files, listed) if listed else np.empty(0, dtype=np.int64)
     if not len(dropped):

@@ -1,8 +1,8 @@
 """What is wrong with the datasets below a folder, and what to do about it: `sslbench doctor --data DIR [--deep]`.
 
-The plain run reads every split as a training run would, looks for empty files, and asks each layout for its own checks.
+The plain run reads every split as a training run would, looks for empty files, and runs each layout's own checks.
 `--deep` decodes every image on all cores, and writes the names of those that cannot be decoded into unreadable.txt
-beside the images, which `open_dataset` leaves out from then on. No run pays for a pass over all images of its own.
+beside the images. `open_dataset` leaves these out from then on, so that no run has to check all images by itself.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ from benchmark.data.image_set import ImageSet
 from benchmark.data.images import UnreadableImage, file_size, open_rgb, split_zip
 from benchmark.data.names import find
 
-MAX_STATS = 5_000_000  # beyond this, empty files are looked for in an even sample
-FEW = 200  # images that are decoded sooner than worker processes start
+MAX_STATS = 5_000_000  # with more files than this, only an evenly spaced sample is checked for being empty
+FEW = 200  # so few images are decoded before worker processes have started
 COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
 def examine(data_root: Path, deep: bool, progress: bool) -> list[Finding]:
-    """Everything found about every layout below `data_root`; with `deep`, unreadable.txt is written anew.
+    """Everything found about every layout below `data_root`. With `deep`, unreadable.txt is rewritten.
 
-    UserError if no layout is there at all.
+    UserError if there is no layout at all.
     """
     found = [layout for layout in DATASETS.values() if (data_root / layout.HOME).is_dir()]
     if not found:
         places = "\n".join(f"  {layout.NAME:14s} {data_root / layout.HOME}/" for layout in DATASETS.values())
         raise UserError(
-            f"{data_root}: no dataset is found there. --data must name the folder that holds the datasets' folders. "
+            f"{data_root}: no dataset was found there. --data must name the folder that holds the datasets' folders. "
             f"Looked for:\n{places}\n`sslbench world` draws a small stand-in for all of them."
         )
     findings: list[Finding] = []
     with _bars(progress) as bars:
         for layout in found:
             findings += _examine_layout(layout, data_root, deep, bars)
-    return list(dict.fromkeys(findings))  # reading two splits can meet the same error twice
+    return list(dict.fromkeys(findings))  # two splits can report the same error
 
 
 def _examine_layout(layout: Layout, data_root: Path, deep: bool, bars: Progress) -> list[Finding]:
@@ -67,7 +67,7 @@ def _examine_layout(layout: Layout, data_root: Path, deep: bool, bars: Progress)
 
 
 def _check(layout: Layout, data_root: Path, known: set[tuple[str, str]]) -> list[Finding]:
-    """The layout's own checks. What stops them is `known` if it stopped the reading of a split too."""
+    """The layout's own checks. An error that stops them is left out if it is `known`: reading a split reported it."""
     try:
         return layout.check(data_root)
     except UserError as error:
@@ -78,7 +78,7 @@ def _check(layout: Layout, data_root: Path, known: set[tuple[str, str]]) -> list
 
 
 def _size_note(images: ImageSet, count: int, classes: int) -> Finding:
-    """How many images and classes there are, beside the real dataset's numbers. A subset is a note: it may be meant."""
+    """The numbers of images and classes, beside the real dataset's. A subset is only a note: it may be intended."""
     have = f"{len(images):,} images" + (f", {len(images.classes):,} classes" if classes else "")
     real = f"{count:,} images" + (f", {classes:,} classes" if classes else "")
     complete = len(images) == count and (not classes or len(images.classes) == classes)
@@ -93,8 +93,8 @@ def _class_order(name: str, splits: list[ImageSet]) -> list[Finding]:
         return []
     first, second = list(orders.values())[:2]
     counts = f"{len(first.classes):,} classes and {second.name} {len(second.classes):,}"
-    what = f"{first.name} has {counts}, or they are in another order"
-    fix = "Give both splits the same classes, or every accuracy between them is wrong."
+    what = f"{first.name} has {counts}; the classes or their order differ"
+    fix = "Give both splits the same classes in the same order. Otherwise every accuracy is wrong."
     return [Finding("error", name, str(first.root), what, fix)]
 
 
@@ -107,8 +107,8 @@ def _empty_files(splits: list[ImageSet], bars: Progress) -> list[Finding]:
         sizes = ((i, images.files[i]) for i in bars.track(positions, description=f"{images.name}: sizes"))
         bad = [(file, size) for _, file in sizes if (size := _own_size(images, file)) <= 0 and file not in listed]
         if step > 1:
-            message = f"looked for empty files among one in {step} of {len(images):,} names"
-            findings.append(Finding("note", images.name, str(images.root), message, "--deep looks at all of them."))
+            message = f"only one in {step} of {len(images):,} files was checked for being empty"
+            findings.append(Finding("note", images.name, str(images.root), message, "--deep checks all of them."))
         fix = "Fetch them again, or run with --deep, which lists them so that runs leave them out."
         for what, names in (
             ("empty (0 bytes)", [file for file, size in bad if size == 0]),
@@ -121,12 +121,12 @@ def _empty_files(splits: list[ImageSet], bars: Progress) -> list[Finding]:
 
 
 def _own_size(images: ImageSet, file: str) -> int:
-    """Bytes of a plain file. A member of a zip is not looked at: the layout checks the zips."""
+    """Bytes of a plain file. Members of zips are not checked here: the layout checks its zips."""
     return 1 if split_zip(file)[1] else file_size(images.root, file)
 
 
 def _decode_all(splits: list[ImageSet], bars: Progress) -> list[Finding]:
-    """Decodes every image once, also one that several splits share, and writes one unreadable.txt for each root."""
+    """Decodes every image once, even if several splits share it, and writes one unreadable.txt for each root."""
     findings = []
     broken_below: dict[Path, dict[str, str]] = {}
     done_below: dict[Path, set[str]] = {}
@@ -143,7 +143,8 @@ def _decode_all(splits: list[ImageSet], bars: Progress) -> list[Finding]:
         if names:
             message = f"{len(names):,} of {len(images):,} images cannot be decoded: {some(names)}"
             fix = (
-                f"Runs leave them out, as {images.root / UNREADABLE} lists them. Better: fetch them again, then --deep."
+                f"{images.root / UNREADABLE} lists them, so runs leave them out. "
+                "Better: fetch them again, then run --deep again."
             )
             findings.append(Finding("warning", images.name, str(images.root), message, fix))
     for root, broken in broken_below.items():
@@ -167,7 +168,7 @@ def _decode(images: ImageSet, positions: np.ndarray, bars: Progress) -> Iterator
             yield from broken
 
 
-_images: ImageSet  # of this worker process; given once, because the names alone can be 100 MB
+_images: ImageSet  # sent to each worker process only once, because the names alone can be 100 MB
 
 
 def _take(images: ImageSet) -> None:
@@ -191,7 +192,7 @@ def _broken(images: ImageSet, positions: np.ndarray) -> list[tuple[str, str]]:
 
 
 def _write_unreadable(root: Path, broken: dict[str, str]) -> list[Finding]:
-    """Replaces the list, so that a mended file is used again; removes it when nothing is broken."""
+    """Replaces the list, so that a repaired file is used again, and removes it if nothing is broken."""
     path = root / UNREADABLE
     header = "# Images that cannot be decoded, which runs leave out. Written by `sslbench doctor --deep`.\n"
     lines = "".join(f"{file}\t{' '.join(reason.split())}\n" for file, reason in sorted(broken.items()))
@@ -201,7 +202,7 @@ def _write_unreadable(root: Path, broken: dict[str, str]) -> list[Finding]:
         else:
             path.unlink(missing_ok=True)
     except (OSError, UserError) as error:
-        fix = "Make the folder writable, or put the list there yourself: the names below the folder, one a line."
+        fix = "Make the folder writable, or write the list yourself: one name per line, relative to the folder."
         return [Finding("error", root.name, str(path), f"cannot be written ({error})", fix)]
     return []
 
@@ -217,7 +218,8 @@ def _bars(progress: bool) -> Iterator[Progress]:
 
 
 def print_report(findings: list[Finding], console: Console | None = None) -> int:
-    """Prints what was found, the gravest last, where the eye is; the exit code: 1 if there is an error, else 0."""
+    """Prints the findings, the most serious last, where you look first. Returns the exit code: 1 if there is an error,
+    else 0."""
     console = console or Console(soft_wrap=True)
     for level in ("note", "warning", "error"):
         for finding in findings:

@@ -1,4 +1,4 @@
-"""File names that a list, csv or json gives: they must exist, and lie inside the dataset's own folder."""
+"""Checks file names from a list, csv or json: they must exist, and be inside the dataset's own folder."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from benchmark.data.findings import BadData, bad
 def check_entries(names: Sequence[str], base: Path, where: Callable[[int], str]) -> None:
     """Every name must be an existing file in `base`; links may not lead out of it (`base` itself may be a link).
 
-    where(i) says where name i stands, e.g. "train_places205.csv, line 17". Each folder is listed once, which also tells
-    links from files, so 2.4 million names cost one listing of their folders and not 2.4 million `stat` calls.
+    where(i) says where name i comes from, e.g. "train_places205.csv, line 17". Each folder is listed once, which also
+    tells links from files, so 2.4 million names cost one listing of their folders instead of 2.4 million `stat` calls.
     """
     by_folder: dict[str, list[int]] = defaultdict(list)
     for i, name in enumerate(names):
@@ -47,7 +47,7 @@ def read_lines(path: Path, fix: str) -> list[str]:
         raise bad(path, "there is no such file", fix) from error
     except UnicodeDecodeError as error:
         raise bad(path, "is not a text file", fix) from error
-    return content.split("\n") if content else []  # not splitlines, which also breaks at characters a name may hold
+    return content.split("\n") if content else []  # not splitlines, which also splits at characters a name may have
 
 
 def _listing(folder: Path) -> tuple[set[str], set[str]]:

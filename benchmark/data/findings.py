@@ -15,8 +15,8 @@ Level = Literal["error", "warning", "note"]
 class Finding:
     """One line of the doctor's report.
 
-    level: "error": runs stop or go wrong; "warning": runs go on, but look at it; "note": worth knowing, maybe meant.
-    fix:   what to do; empty for a note that needs nothing done.
+    level: "error": runs stop or go wrong; "warning": runs work, but look at it; "note": worth knowing, maybe intended.
+    fix:   what to do; empty for a note if there is nothing to do.
     """
 
     level: Level
@@ -35,20 +35,20 @@ class BadData(UserError):
 
 
 def bad(path: Path | str, what: str, fix: str) -> BadData:
-    """The error "path: what. fix." A function and not a constructor: errors that cross process borders are rebuilt from
-    their one message."""
+    """The error "path: what. fix." A function and not a constructor, because an error that passes between processes is
+    rebuilt from its message alone."""
     error = BadData(f"{path}: {what}. {fix}")
     error.path, error.what, error.fix = str(path), what, fix
     return error
 
 
 def denied(path: Path | str, error: OSError) -> BadData:
-    """Permissions or a failing disk. The data may be sound, so no run may skip it."""
+    """The error for missing permissions or a failing disk. The data may be fine, so no run may skip it."""
     return bad(path, f"cannot be read: {error.strerror}", "Check its permissions and the disk.")
 
 
 def from_error(error: UserError, dataset: str) -> Finding:
-    """The finding that says what `error` says."""
+    """`error` as a finding."""
     if isinstance(error, BadData):
         return Finding("error", dataset, error.path, error.what, error.fix)
     return Finding("error", dataset, "", str(error))
@@ -58,3 +58,11 @@ def some(names: list[str], show: int = 5) -> str:
     """ "a, b, c" or "a, b, c, d, e and 12 more"."""
     rest = len(names) - show
     return ", ".join(names[:show]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def first(findings: list[Finding], dataset: str, root: Path, fix: str, show: int = 20) -> list[Finding]:
+    """The first `show` findings, and how many more there are."""
+    if len(findings) <= show:
+        return findings
+    more = f"and {len(findings) - show:,} more annotations, masks or images like these"
+    return [*findings[:show], Finding("error", dataset, str(root), more, fix)]

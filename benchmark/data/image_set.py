@@ -58,9 +58,9 @@ class ImageSet:
         """Twelve hex digits that change with the data: name, number, order and names of files, labels, classes, and
         the sizes of 1,000 files drawn by a fixed seed.
 
-        All sizes would be 1.28 million `stat` calls at the start of every run, minutes on a network disk. So this tells
-        one dataset or version from another; it is no checksum, and a single replaced image can slip through. Of lazy
-        names (95 million) only the same 1,000 are hashed, with the count.
+        Reading all sizes would take 1.28 million `stat` calls at the start of every run: minutes on a network disk. So
+        this tells one dataset or version from another, but it is not a checksum, and a single replaced image can slip
+        through. For lazy names (95 million), only the count and the names of the same 1,000 files are hashed.
         """
         sampled = np.arange(len(self))
         if len(self) > SIZES_SAMPLED:

@@ -1,6 +1,6 @@
-"""One image file to 8-bit RGB, the same way for every dataset, or a clear error that names the file.
+"""Turns an image file into 8-bit RGB, the same way for every dataset, or raises a clear error that names the file.
 
-The oddities here are all real: ImageNet holds CMYK and grey JPEGs, a PNG named .JPEG and broken EXIF blocks; YFCC holds
+The odd cases here are all real: ImageNet has CMYK and grey JPEGs, a PNG named .JPEG and broken EXIF blocks; YFCC has
 empty, truncated, 16-bit and palette files, and comes as zips.
 """
 
@@ -18,10 +18,10 @@ from PIL import Image, ImageFile
 from benchmark.core.errors import UserError
 from benchmark.data.findings import denied
 
-# A truncated file must fail: filled up with grey it would be trained on without anybody knowing.
+# A truncated file must fail: padded with grey, it would be trained on without anyone noticing.
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 
-# What image datasets really contain. Pillow's other formats are never guessed at: some start external programs (EPS).
+# What image datasets really contain. Pillow's other formats are never tried: some start external programs (EPS).
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 MAX_BYTES = 1 << 30  # one image; a larger file or zip member is a mistake or an attack
@@ -42,8 +42,8 @@ def is_image_name(name: str) -> bool:
 def open_rgb(root: Path, file: str) -> Image.Image:
     """The image `root`/`file` as 8-bit RGB; "x.zip/y.jpg" is the member y.jpg of x.zip.
 
-    EXIF orientation is ignored, as in every published protocol. Alpha is dropped, not blended. The pixels depend on the
-    file and the Pillow build alone.
+    EXIF orientation is ignored, as in every published protocol. Alpha is dropped, not blended. The pixels depend only
+    on the file and the Pillow build.
     """
     data = _read(root, file)
     if not data:
@@ -59,7 +59,7 @@ def open_rgb(root: Path, file: str) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow image as a new 8-bit RGB one. Grey of 16 bits is scaled by 255/65535, which `convert` would clip."""
+    """Any Pillow image as a new 8-bit RGB one. 16-bit grey is scaled by 255/65535; `convert` would clip it."""
     if image.mode.startswith("I"):
         return _from_16_bit(image)
     if image.mode == "F":
@@ -78,7 +78,7 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
 
 
 def unreadable(root: Path, file: str, why: str) -> UnreadableImage:
-    """The error for one bad image, with the mend."""
+    """The error for one bad image, with what to do about it."""
     error = UnreadableImage(
         f"{root / file}: not a usable image: {why}. Fetch it again, or run `sslbench doctor --data DIR --deep`: "
         "it finds every such file and lists them in unreadable.txt, so that runs leave them out and say so."
@@ -88,12 +88,21 @@ def unreadable(root: Path, file: str, why: str) -> UnreadableImage:
 
 
 def file_size(root: Path, file: str) -> int:
-    """Bytes of the file, of the enclosing zip for a member of one, or -1 if there is none."""
+    """Bytes of the file, or of the enclosing zip for a member of one; -1 if there is none."""
     archive, member = split_zip(file)
     try:
         return (root / (archive if member else file)).stat().st_size
     except OSError:
         return -1
+
+
+def image_size(path: Path) -> tuple[int, int] | None:
+    """Width and height; None if the image itself is bad, which the doctor reports elsewhere."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except OSError:
+        return None
 
 
 def split_zip(file: str) -> tuple[str, str]:
@@ -147,7 +156,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
 
 @lru_cache(maxsize=OPEN_ZIPS)
 def _open_zip(path: Path, pid: int) -> zipfile.ZipFile:
-    """`pid` is in the key because a forked worker must not share the parent's file offset: reads would mix."""
+    """`pid` is in the key because a forked worker must not share the parent's file offset: reads would get mixed up."""
     return zipfile.ZipFile(path)
 
 

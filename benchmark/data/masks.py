@@ -18,7 +18,7 @@ from benchmark.data.image_set import ImageSet
 
 @dataclass(frozen=True)
 class Masked:
-    """images: without labels. masks: for each of them the file of its mask, below the data root."""
+    """images: without labels. masks: the mask file of each image, relative to the data root."""
 
     images: ImageSet
     data_root: Path
@@ -28,19 +28,19 @@ class Masked:
         return len(self.images)
 
     def mask(self, index: int) -> np.ndarray:
-        """(H, W) uint8: 0 background, 1…20 is CLASSES[value - 1], 255 counts nowhere. A UserError names a mask that
-        cannot be read."""
+        """(H, W) uint8: 0 background, 1…20 is CLASSES[value - 1], 255 is ignored. UserError naming a mask that cannot
+        be read."""
         path = self.data_root / self.masks[index]
         return sbd.read_mat_mask(path) if path.suffix == ".mat" else voc.read_mask(path)
 
     def check_size(self, index: int, mask: np.ndarray, size: tuple[int, int]) -> None:
-        """UserError if the mask is not as large as its image, whose size is (width, height)."""
+        """UserError if the mask does not have the size of its image, (width, height)."""
         path = self.data_root / self.masks[index]
         voc.check_mask_size(path, mask, size, sbd.FIX if path.suffix == ".mat" else voc.UNPACK)
 
     def fingerprint(self) -> str:
-        """As ImageSet.fingerprint, with every pixel of every mask: these are the labels, and one that changed must not
-        slip through. Their pixels and not their bytes, which another PNG encoder would change."""
+        """Like ImageSet.fingerprint, with every pixel of every mask as well: masks are the labels, and no change to
+        them may slip through. It hashes pixels and not file bytes, which another PNG encoder would change."""
         digest = hashlib.sha256(self.images.fingerprint().encode())
         for index, name in enumerate(self.masks):
             mask = self.mask(index)
@@ -56,7 +56,7 @@ def voc_masks(data_root: Path, year: str, split: str) -> Masked:
 
 def train_aug(data_root: Path) -> Masked:
     """VOC2012 train with its own masks, then every image of SBD that is neither there nor in VOC2012 val: 10,582.
-    UserError where VOC's train and val share an image."""
+    UserError if VOC's train and val share an image."""
     train, val = voc.segmentation_ids(data_root / voc.HOME, "2012")
     listed = {image_id for split in sbd.SPLITS for image_id in sbd.sbd_image_ids(data_root, split)}
     extra = sorted(listed - {*train, *val})
@@ -64,7 +64,7 @@ def train_aug(data_root: Path) -> Masked:
 
 
 def _masked(data_root: Path, year: str, ids: list[str], name: str, own: frozenset[str]) -> Masked:
-    """`own`: the ids whose masks are VOC's; the others' are SBD's."""
+    """`own`: the ids with VOC's masks; the others have SBD's."""
     root = data_root / voc.HOME / f"VOC{year}"
     everything = ImageSet(name, root, [f"JPEGImages/{image_id}.jpg" for image_id in ids], None, ())
     images = without_unreadable(everything, lambda _: None)

@@ -1,7 +1,8 @@
 """Sequences of file names that stay small when there are tens of millions of them.
 
-A Python list costs about 100 bytes a name, in every loader worker again, because reading a string writes its reference
-count and so copies the page. 95 million names (YFCC100M) would be 10 GB a worker. The sequences here hold numbers only.
+A Python list takes about 100 bytes per name, and takes them again in every loader worker, because reading a string
+writes its reference count and so copies the memory page. 95 million names (YFCC100M) would take 10 GB per worker. The
+sequences here hold only numbers.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ LINES_PER_MARK = 16
 
 
 class Names(Sequence[str]):
-    """A read-only sequence of names. Subclasses give `__len__`, `name` and, where they can do better, `positions`."""
+    """A read-only sequence of names. Subclasses define `__len__`, `name` and, if they can do better, `positions`."""
 
     def name(self, index: int) -> str:
         """The name at `index`, 0 ≤ index < len."""
         raise NotImplementedError
 
     def positions(self, wanted: Iterable[str]) -> np.ndarray:
-        """(K,) int64, increasing: where the `wanted` names are, those that occur. Reads every name."""
+        """(K,) int64, increasing: the positions of those `wanted` names that occur. Reads every name."""
         return find(self, wanted)
 
     @overload
@@ -45,7 +46,7 @@ class Names(Sequence[str]):
 
 
 class Picked(Names):
-    """The names of `base` at `indices`. Memory: 8 bytes a picked name, on top of `base`."""
+    """The names of `base` at `indices`. Memory: 8 bytes per picked name, on top of `base`."""
 
     def __init__(self, base: Sequence[str], indices: np.ndarray) -> None:
         self.base, self.indices = base, np.asarray(indices, dtype=np.int64)
@@ -58,7 +59,8 @@ class Picked(Names):
 
 
 class Without(Names):
-    """`base` less the names at the increasing positions `dropped`. Memory: 8 bytes a dropped name, on top of `base`."""
+    """`base` without the names at the increasing positions `dropped`. Memory: 8 bytes per dropped name, on top of
+    `base`."""
 
     def __init__(self, base: Sequence[str], dropped: np.ndarray) -> None:
         self.base = base
@@ -73,11 +75,11 @@ class Without(Names):
 
 
 class Lines(Names):
-    """The lines of a text file, one name each, read where they lie.
+    """The lines of a text file, one name each, read straight from the file.
 
     Memory: the file is mapped, not read; 8 bytes for every 16th line, 48 MB for the 95 million of YFCC100M. Opening
-    scans the file once (a few seconds per GB). A name is found by at most 16 steps from the nearest mark.
-    Absolute names and names with ".." are refused here, by line.
+    scans the file once (a few seconds per GB). Finding a name takes at most 16 steps from the nearest mark.
+    Absolute names and names with ".." are refused here, with their line number.
     """
 
     def __init__(self, path: Path) -> None:
@@ -109,7 +111,7 @@ class Lines(Names):
     def _map(self) -> None:
         try:
             if self.path.stat().st_size == 0:
-                raise bad(self.path, "the list is empty", "Write one image name a line, relative to the list's folder.")
+                raise bad(self.path, "the list is empty", "Write one image per line, relative to the list's folder.")
             self.text = np.memmap(self.path, dtype=np.uint8, mode="r").view(np.ndarray)  # plain arrays slice faster
         except OSError as error:
             raise bad(self.path, f"cannot be read: {error.strerror}", "Check that it is there and readable.") from error
@@ -142,7 +144,7 @@ class Lines(Names):
         return np.concatenate(marks), count
 
     def _refuse(self, starts: np.ndarray, count: int) -> None:
-        """Lines that begin with a newline (blank), a slash or a backslash (absolute)."""
+        """Refuses lines that begin with a newline (blank), a slash or a backslash (absolute)."""
         firsts = self.text[starts]
         for code, what in ((b"\n", "is blank"), (b"\r", "is blank"), (b"/", "is absolute"), (b"\\", "is absolute")):
             hits = np.flatnonzero(firsts == code[0])
@@ -151,7 +153,7 @@ class Lines(Names):
                 raise bad(f"{self.path}, line {count + int(hits[0]) + 1}", f"the name {what}", fix)
 
     def _refuse_parents(self, chunk: int) -> None:
-        """Names with a ".." component. `bytes.find` runs at memory speed; only its rare hits are looked at closely."""
+        """Refuses names with a ".." component. `bytes.find` runs at memory speed, so only its rare hits are checked."""
         for begin in range(0, len(self.text), chunk):
             block = self.text[begin : begin + chunk + 1].tobytes()
             at = block.find(b"..")
@@ -173,7 +175,7 @@ class Lines(Names):
 
 
 def find(names: Sequence[str], wanted: Iterable[str]) -> np.ndarray:
-    """(K,) int64, increasing: the positions in `names` of the `wanted` ones, by one pass over the names."""
+    """(K,) int64, increasing: the positions in `names` of the `wanted` ones, found in one pass over the names."""
     if isinstance(names, Names) and type(names).positions is not Names.positions:
         return names.positions(wanted)
     asked = frozenset(wanted)
@@ -181,7 +183,7 @@ def find(names: Sequence[str], wanted: Iterable[str]) -> np.ndarray:
 
 
 def drop(names: Sequence[str], positions: np.ndarray) -> Sequence[str]:
-    """The names but those at the increasing `positions`: a list of a list, a lazy view of a lazy sequence."""
+    """The names except those at the increasing `positions`: a list from a list, a lazy view of a lazy sequence."""
     if isinstance(names, Names):
         return Without(names, positions)
     gone = set(positions.tolist())
@@ -189,5 +191,5 @@ def drop(names: Sequence[str], positions: np.ndarray) -> Sequence[str]:
 
 
 def pick(names: Sequence[str], indices: np.ndarray) -> Sequence[str]:
-    """The names at `indices`: a list of a list, a lazy view of a lazy sequence."""
+    """The names at `indices`: a list from a list, a lazy view of a lazy sequence."""
     return Picked(names, indices) if isinstance(names, Names) else [names[i] for i in indices]

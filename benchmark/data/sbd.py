@@ -15,7 +15,8 @@ import numpy as np
 
 from benchmark.data import voc
 from benchmark.data.entries import read_lines
-from benchmark.data.findings import BadData, Finding, bad, from_error, some
+from benchmark.data.findings import BadData, Finding, bad, first, from_error, some
+from benchmark.data.images import image_size
 
 NAME = "sbd"
 HOME = Path("benchmark_RELEASE", "dataset")
@@ -36,12 +37,12 @@ def sbd_image_ids(data_root: Path, split: str) -> list[str]:
 
 
 def mask_file(image_id: str) -> Path:
-    """Below the data root."""
+    """Relative to the data root."""
     return HOME / "cls" / f"{image_id}.mat"
 
 
 def read_mat_mask(path: Path) -> np.ndarray:
-    """(H, W) uint8: 0 background, 1…20 is CLASSES[value - 1]. A UserError names a file that holds no such thing."""
+    """(H, W) uint8: 0 background, 1…20 is CLASSES[value - 1]. UserError naming a file that has no such mask."""
     from scipy.io import loadmat  # slow to import, and only SBD's masks need it
 
     try:
@@ -52,9 +53,9 @@ def read_mat_mask(path: Path) -> np.ndarray:
 
 
 def check(data_root: Path) -> list[Finding]:
-    """What the doctor should say: every listed id must have its image, and a mask of classes, of the image's size."""
+    """What the doctor should say: every listed id must have its image, and a mask of valid classes and equal size."""
     if not (data_root / HOME).is_dir():
-        return [Finding("note", NAME, str(data_root / HOME), "is not there; segmentation trains on it")]
+        return [Finding("note", NAME, str(data_root / HOME), "is not there; segmentation needs it for training")]
     listed: dict[str, list[str]] = {}
     findings = []
     for split in SPLITS:
@@ -83,13 +84,14 @@ def _repeated(data_root: Path, ids: list[str]) -> list[Finding]:
 
 
 def _of_val(data_root: Path, ids: list[str]) -> list[Finding]:
-    """As in the real lists: worth knowing, since who trains on SBD's train.txt as it is trains on test images."""
+    """The real lists share ids with it too. That is worth knowing: to train on all of SBD's train.txt is to train on
+    test images."""
     try:
         val = {*voc.image_ids(data_root / voc.HOME, "2012", "val", "Segmentation")}
     except BadData:
-        return []  # which the doctor finds in VOC2012
+        return []  # the doctor reports this under VOC2012
     shared = sorted(val & {*ids})
-    what = f"{len(shared):,} listed ids are of VOC2012's segmentation val, which training leaves out: {some(shared)}"
+    what = f"{len(shared):,} listed ids are in VOC2012's segmentation val; training leaves them out: {some(shared)}"
     return [Finding("note", NAME, str(data_root / HOME), what)] if shared else []
 
 
@@ -106,13 +108,13 @@ def _incomplete(data_root: Path, ids: list[str]) -> list[Finding]:
             message = f"{len(names):,} of {len(ids):,} listed ids have no {what}: {some(names)}"
             findings.append(Finding("error", NAME, str(folder), message, fix))
     broken = list(_broken(data_root, [image_id for image_id in ids if image_id in there & masks]))
-    return findings + voc.first([from_error(error, NAME) for error in broken], NAME, data_root / HOME, FIX)
+    return findings + first([from_error(error, NAME) for error in broken], NAME, data_root / HOME, FIX)
 
 
 def _broken(data_root: Path, ids: list[str]) -> Iterator[BadData]:
     for image_id in ids:
         path = data_root / mask_file(image_id)
-        size = voc.image_size(voc.image_file(data_root / voc.HOME, "2012", image_id))
+        size = image_size(voc.image_file(data_root / voc.HOME, "2012", image_id))
         try:
             values = read_mat_mask(path)
             if size:

@@ -1,7 +1,7 @@
 """Parts of a training set, drawn by seed: the same on every machine, whatever was drawn before.
 
-Each draw is a function of (seed, class name, number of images in the class) and of nothing else, so a class keeps its
-draw when other classes are removed.
+Each draw depends only on the seed, the class name and the number of images in the class, so a class keeps its draw when
+other classes are removed.
 """
 
 from __future__ import annotations
@@ -19,10 +19,17 @@ from benchmark.data.findings import bad
 from benchmark.data.image_set import ImageSet
 
 
+def labelled_part(images: ImageSet, percent: float, seed: int) -> ImageSet:
+    """So many per cent of a training set: those of a list such as 1percent.txt where one lies beside the images, as
+    papers share them, else a draw. Recipes and transfers that say 1 % thereby mean the same images."""
+    path = images.root / f"{percent:g}percent.txt"
+    return from_list_file(images, path) if path.is_file() else labelled_fraction(images, percent / 100, seed)
+
+
 def labelled_fraction(images: ImageSet, fraction: float, seed: int) -> ImageSet:
     """A class-balanced part: round(fraction · n) of each class's n images, at least one. In the order of `images`.
 
-    Nested: of one seed, a smaller fraction is inside a larger one (as in the lists that circulate).
+    Nested: with the same seed, a smaller fraction is part of a larger one (as in the lists in circulation).
     """
     _check_fraction(fraction)
     chosen = []
@@ -33,10 +40,10 @@ def labelled_fraction(images: ImageSet, fraction: float, seed: int) -> ImageSet:
 
 
 def held_out(images: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
-    """(fit, held): a training set in two, for choosing stages and regularisation without looking at the test set.
+    """(fit, held): a training set split in two, for choosing stages and regularisation without looking at the test set.
 
     Single labels: round(fraction · n) of each class's n images are held out, at least one, never a class's only image.
-    Several labels an image, or none: a plain draw, at least one.
+    Several labels per image, or none: a plain draw, at least one.
     """
     _check_fraction(fraction)
     groups = _by_class(images) if _single_label(images) else [("", np.arange(len(images)))]
@@ -47,7 +54,7 @@ def held_out(images: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, Im
     is_held = np.zeros(len(images), dtype=bool)
     is_held[np.concatenate(held)] = True
     if not is_held.any():
-        raise UserError(f"{images.name} has a single image a class, so none can be held out.")
+        raise UserError(f"{images.name} has a single image in each class, so none can be held out.")
     suffix = f"{100 * fraction:g}%, seed {seed}"
     return (
         images.subset(np.flatnonzero(~is_held), f"without held out {suffix}"),
@@ -56,10 +63,9 @@ def held_out(images: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, Im
 
 
 def from_list_file(images: ImageSet, path: Path) -> ImageSet:
-    """The images a list names, one a line, by file name (as 1percent.txt does) or by path below
-    `images.root`.
+    """The images that a list names, one per line, by file name (as 1percent.txt does) or by path below `images.root`.
 
-    In the order of `images`. A name that is unknown, ambiguous or repeated is an error, by line.
+    In the order of `images`. A name that is unknown, ambiguous or repeated is an error that gives the line.
     """
     fix = "Use a list made for this dataset and split."
     lines = [line.strip() for line in read_lines(path, "Check the path of the list.")]
@@ -73,7 +79,7 @@ def from_list_file(images: ImageSet, path: Path) -> ImageSet:
             what = f"{line!r} is the name of {len(places)} images" if places else f"{line!r} is not in {images.name}"
             raise bad(f"{path}, line {number}", what, fix)
         if places[0] in line_of:
-            raise bad(f"{path}, line {number}", f"{line!r} stands in line {line_of[places[0]]} already", fix)
+            raise bad(f"{path}, line {number}", f"{line!r} is already in line {line_of[places[0]]}", fix)
         line_of[places[0]] = number
     if not line_of:
         raise bad(path, "names no image", fix)
@@ -96,7 +102,7 @@ def _single_label(images: ImageSet) -> bool:
 def _by_class(images: ImageSet) -> list[tuple[str, np.ndarray]]:
     """(class name, positions of its images) of every class that has any."""
     if images.labels is None or images.labels.ndim != 1:
-        raise UserError(f"{images.name} has no single label for each image, so no part can be balanced over classes.")
+        raise UserError(f"{images.name} does not have one label per image, so no part can be balanced over classes.")
     order = np.argsort(images.labels, kind="stable")
     ends = np.cumsum(np.bincount(images.labels, minlength=len(images.classes)))
     members = np.split(order, ends[:-1])
@@ -104,13 +110,13 @@ def _by_class(images: ImageSet) -> list[tuple[str, np.ndarray]]:
 
 
 def _permutation(count: int, seed: int, purpose: SplitStream, name: str) -> np.ndarray:
-    """Argsort of uniform numbers: of all of NumPy's streams the least likely ever to change."""
+    """Argsort of uniform numbers, because of all NumPy's streams theirs is the least likely ever to change."""
     generator = np.random.default_rng([seed, purpose, zlib.crc32(name.encode())])
     return np.argsort(generator.random(count), kind="stable")
 
 
 def _round(value: float) -> int:
-    """Half up; Python's own rounds half to even, which would give classes of 50 and of 150 images 1 % differently."""
+    """Rounds half up. Python's own `round` rounds half to even, so 1 % of 50 images would round down and of 150 up."""
     return math.floor(value + 0.5)
 
 

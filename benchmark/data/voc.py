@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
@@ -24,9 +23,11 @@ from defusedxml import DefusedXmlException
 from defusedxml import ElementTree as SafeElementTree
 from PIL import Image
 
+from benchmark.data.annotation import Annotation, check_stated_size
 from benchmark.data.entries import check_entries, read_lines
-from benchmark.data.findings import BadData, Finding, bad, some
+from benchmark.data.findings import BadData, Finding, bad, first, some
 from benchmark.data.image_set import ImageSet
+from benchmark.data.images import image_size
 
 HOME = "VOCdevkit"
 CLASSES = ("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -37,25 +38,8 @@ ID = re.compile(r"\w+")
 UNPACK = "Unpack the year's trainval and test archives again."
 
 
-@dataclass(frozen=True)
-class Annotation:
-    """The objects of one image.
-
-    boxes:     (M, 4) float32 x1, y1, x2, y2: 0-based and half-open, so a width is x2 - x1. The xml counts pixels from 1
-               and includes the last, hence xmin - 1, ymin - 1, xmax, ymax. VOC2012 has fractions. Within the image.
-    labels:    (M,) int64 places in CLASSES.
-    difficult: (M,) bool; detection neither rewards nor punishes finding these.
-    size:      width, height.
-    """
-
-    boxes: np.ndarray
-    labels: np.ndarray
-    difficult: np.ndarray
-    size: tuple[int, int]
-
-
 def read_classification(data_root: Path, year: str, split: str) -> ImageSet:
-    """Labels (N, 20) from ImageSets/Main, not from the xml: only there are difficult-only images marked."""
+    """Labels (N, 20) from ImageSets/Main, not from the xml, because only these lists mark difficult-only images."""
     root = data_root / HOME / f"VOC{year}"
     ids = image_ids(data_root / HOME, year, split, "Main")
     columns = [_presence(root / "ImageSets" / "Main" / f"{name}_{split}.txt", ids) for name in CLASSES]
@@ -64,7 +48,7 @@ def read_classification(data_root: Path, year: str, split: str) -> ImageSet:
 
 
 def image_ids(devkit: Path, year: str, split: str, task: str) -> list[str]:
-    """The ids of a split of task "Main" (classification, detection) or "Segmentation", each with its image there."""
+    """The ids of a split of task "Main" (classification, detection) or "Segmentation". Each image must exist."""
     root = devkit / f"VOC{year}"
     path = root / "ImageSets" / task / f"{split}.txt"
     ids = [fields[0] for fields in _fields(path, 1)]
@@ -73,7 +57,7 @@ def image_ids(devkit: Path, year: str, split: str, task: str) -> list[str]:
 
 
 def segmentation_ids(devkit: Path, year: str) -> tuple[list[str], list[str]]:
-    """The ids of segmentation train and val. UserError where they share one: nothing trained on is scored on."""
+    """The ids of segmentation train and val. UserError if they share one: nothing may be both trained and scored on."""
     train, val = (image_ids(devkit, year, split, "Segmentation") for split in ("train", "val"))
     shared = sorted({*train} & {*val})
     if shared:
@@ -83,7 +67,7 @@ def segmentation_ids(devkit: Path, year: str) -> tuple[list[str], list[str]]:
 
 
 def _fields(path: Path, count: int) -> list[list[str]]:
-    """The fields of every line, the first an image id. Two spaces may stand between them: split at any white space."""
+    """The fields of every line, the first an image id. They may be two spaces apart, so any white space splits them."""
     rows = []
     for number, line in enumerate(read_lines(path, UNPACK), start=1):
         fields = line.split()
@@ -108,8 +92,11 @@ def _presence(path: Path, ids: list[str]) -> np.ndarray:
 
 
 def annotation(devkit: Path, year: str, image_id: str) -> Annotation:
-    """The objects in VOC<year>/Annotations/<image_id>.xml, in the order of the file, their boxes cut off at the image's
-    edges: a few of VOC's reach a pixel beyond. One that lies wholly outside is a UserError."""
+    """The objects in VOC<year>/Annotations/<image_id>.xml, in the order of the file; difficult ones are ignored.
+
+    The xml counts pixels from 1 and includes the last: a box is xmin - 1, ymin - 1, xmax, ymax. VOC2012 has fractions.
+    Boxes are clipped to the image: a few of VOC's reach a pixel beyond it. A box that is wholly outside is a
+    UserError."""
     path = devkit / f"VOC{year}" / "Annotations" / f"{image_id}.xml"
     tree = _parse(path)
     objects = tree.findall("object")  # children only: a person's head and hands are boxes of a "part" further down
@@ -127,7 +114,7 @@ def _parse(path: Path) -> Element:
     except FileNotFoundError as error:
         raise bad(path, "there is no such file", UNPACK) from error
     except DefusedXmlException as error:
-        what = "defines entities, which no VOC annotation does and which can fill the memory"
+        what = "defines entities, which no VOC annotation does and which can use up all memory"
         raise bad(path, what, "Do not trust this copy: fetch the archive again.") from error
     except (ParseError, ValueError, LookupError) as error:  # LookupError: an unknown encoding
         raise bad(path, f"is not well-formed xml ({error})", UNPACK) from error
@@ -140,19 +127,19 @@ def _number(path: Path, element: Element, tag: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise bad(path, f"{element.tag} has no number {tag}", UNPACK)
+        raise bad(path, f"{tag} of the {element.tag} is missing or not a number", UNPACK)
     return value
 
 
 def _box(path: Path, item: Element) -> tuple[float, float, float, float]:
     xmin, ymin, xmax, ymax = (_number(path, item, f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax"))
     if not (xmin - 1 < xmax and ymin - 1 < ymax):
-        raise bad(path, f"the box {xmin:g}, {ymin:g}, {xmax:g}, {ymax:g} holds no pixel", UNPACK)
+        raise bad(path, f"the box {xmin:g}, {ymin:g}, {xmax:g}, {ymax:g} contains no pixel", UNPACK)
     return xmin - 1, ymin - 1, xmax, ymax
 
 
 def _inside(path: Path, boxes: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Boxes (M, 4), cut off at the image's edges."""
+    """Boxes (M, 4), clipped to the image."""
     inside = np.clip(boxes, 0, np.array([width, height, width, height], dtype=np.float32))
     empty = np.flatnonzero((inside[:, 2:] <= inside[:, :2]).any(axis=1))
     if len(empty):
@@ -164,7 +151,7 @@ def _inside(path: Path, boxes: np.ndarray, width: int, height: int) -> np.ndarra
 def _label(path: Path, item: Element) -> int:
     name = (item.findtext("name") or "").strip()
     if name not in CLASSES:
-        raise bad(path, f"the object {name!r} is none of the 20 classes", UNPACK)
+        raise bad(path, f"the object {name!r} is not one of the 20 classes", UNPACK)
     return CLASSES.index(name)
 
 
@@ -174,7 +161,7 @@ def mask(devkit: Path, year: str, image_id: str) -> np.ndarray:
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """As `mask`, from a file: indices, whatever colours the palette gives them."""
+    """Like `mask`, from a file: indices, whatever colours the palette gives them."""
     try:
         with Image.open(path, formats=["PNG"]) as image:
             mode, values = image.mode, np.array(image)
@@ -183,30 +170,30 @@ def read_mask(path: Path) -> np.ndarray:
     except Exception as error:  # a broken PNG can raise nearly anything
         raise bad(path, f"cannot be decoded ({error})", UNPACK) from error
     if mode not in ("P", "L"):
-        what = f"is an image of colours (mode {mode}), not of palette indices"
-        raise bad(path, what, "The mask was converted to RGB on its way: unpack it again.")
+        what = f"contains colours (mode {mode}), not palette indices"
+        raise bad(path, what, "The mask was converted to RGB along the way: unpack it again.")
     return checked_mask(path, values, UNPACK)
 
 
 def checked_mask(path: Path, values: np.ndarray, fix: str) -> np.ndarray:
-    """`values` as (H, W) uint8; UserError if one of them is no class, or they are no table of numbers."""
+    """`values` as (H, W) uint8; UserError if they are not a table of numbers, or one of them is not a class."""
     if values.ndim != 2 or values.dtype.kind not in "uif":
-        raise bad(path, f"is no table of numbers but {values.dtype} of shape {values.shape}", fix)
+        raise bad(path, f"is not a table of numbers but {values.dtype} of shape {values.shape}", fix)
     strange = sorted(set(np.unique(values).tolist()) - {*range(len(CLASSES) + 1), IGNORED})
     if strange:
-        raise bad(path, f"has values that are no class: {some([str(value) for value in strange])}", fix)
+        raise bad(path, f"has values that are not classes: {some([str(value) for value in strange])}", fix)
     return values.astype(np.uint8)
 
 
 def check_mask_size(path: Path, values: np.ndarray, size: tuple[int, int], fix: str) -> None:
-    """UserError if a mask (H, W) is not as large as its image of (width, height)."""
+    """UserError if a mask (H, W) does not have the size of its image, (width, height)."""
     if size != values.shape[::-1]:
-        raise bad(path, f"is {values.shape[1]} × {values.shape[0]}, its image {size[0]} × {size[1]}", fix)
+        raise bad(path, f"is {values.shape[1]} × {values.shape[0]}, but its image is {size[0]} × {size[1]}", fix)
 
 
 def check_year(data_root: Path, year: str) -> list[Finding]:
-    """Every annotation must parse and state its image's size; every image of a segmentation list must have its mask, of
-    the image's size."""
+    """Every annotation must parse and state its image's size; every image of a segmentation list must have a mask of
+    the same size."""
     devkit = data_root / HOME
     root = devkit / f"VOC{year}"
     errors = [
@@ -241,7 +228,7 @@ def _check_annotation(devkit: Path, year: str, image_id: str) -> None:
     stated, path = annotation(devkit, year, image_id).size, image_file(devkit, year, image_id)
     size = image_size(path)
     if size:
-        check_stated_size(path, size, stated)
+        check_stated_size(path, size, stated, UNPACK)
 
 
 def _check_mask(devkit: Path, year: str, image_id: str) -> None:
@@ -252,30 +239,6 @@ def _check_mask(devkit: Path, year: str, image_id: str) -> None:
 
 def image_file(devkit: Path, year: str, image_id: str) -> Path:
     return devkit / f"VOC{year}" / "JPEGImages" / f"{image_id}.jpg"
-
-
-def image_size(path: Path) -> tuple[int, int] | None:
-    """Width and height; None where the image is at fault, which the doctor finds elsewhere."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except OSError:
-        return None
-
-
-def check_stated_size(path: Path, size: tuple[int, int], stated: tuple[int, int]) -> None:
-    """UserError if an image, of (width, height), is not as large as its annotation says."""
-    if size != stated:
-        what = f"is {size[0]} × {size[1]}, its annotation says {stated[0]} × {stated[1]}"
-        raise bad(path, what, UNPACK)
-
-
-def first(findings: list[Finding], dataset: str, root: Path, fix: str, show: int = 20) -> list[Finding]:
-    """The first of them, and how many more there are."""
-    if len(findings) <= show:
-        return findings
-    more = f"and {len(findings) - show:,} more annotations or masks like these"
-    return [*findings[:show], Finding("error", dataset, str(root), more, fix)]
 
 
 def _missing_annotations(devkit: Path, year: str) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""Checkpoints: all of the run's state, whole or not at all; and the lock that keeps two runs out of one folder."""
+"""Checkpoints, which hold all of a run's state or do not exist, and the lock that keeps two runs out of one folder."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def save_checkpoint(
     run: Path, step: int, identity: dict[str, Any], method: Method, players: Players, losses: LastLosses
 ) -> None:
     """Write run/checkpoint.pt (process 0) and, for buffers of which each process holds a part,
-    run/checkpoint.shard<r>.step<s>.pt. The main file is written last and names the step: a kill in between leaves the
-    old set whole."""
+    run/checkpoint.shard<r>.step<s>.pt. The main file is written last and names the step, so a kill in between leaves
+    the old set intact."""
     state = method.state_dict()
     shard = {name: state.pop(name) for name in sorted(method.sharded_buffers())}
     with distributed.together():
@@ -47,8 +47,8 @@ def save_checkpoint(
 
 
 def load_checkpoint(run: Path, identity: dict[str, Any], method: Method, players: Players, losses: LastLosses) -> int:
-    """Restore all of it and return the step to go on from: 0 when there is no checkpoint. Raises UserError when the
-    checkpoint is another recipe's, or does not fit."""
+    """Restore the whole state and return the step to continue from, which is 0 if there is no checkpoint. Raises
+    UserError if the checkpoint belongs to another run or does not fit."""
     path = run / "checkpoint.pt"
     if not path.is_file():
         return 0
@@ -65,30 +65,30 @@ def load_checkpoint(run: Path, identity: dict[str, Any], method: Method, players
 
 
 def check_identity(path: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
-    """Raises UserError naming what differs between the run that wrote `path` and this one. Of the recipe its hash
-    decides; the resolved settings say in words what the hash cannot."""
+    """Raises UserError naming what differs between the run that wrote `path` and this one. The recipe's hash decides
+    whether the recipe differs; the resolved settings are only used to say how."""
     if {**theirs, "resolved": None} == {**ours, "resolved": None}:
         return
     old, new = dict(flat(theirs)), dict(flat(ours))
     keys = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key) and key != "recipe_hash"]
     changes = {f"{key.removeprefix('resolved.')} was {old.get(key)!r}, now {new.get(key)!r}" for key in keys}
     raise UserError(
-        f"{path} belongs to another run ({'; '.join(sorted(changes))}). Give the old values to go on, another --runs "
-        f"to start beside it, or delete {path.parent} to start over"
+        f"{path} belongs to another run ({'; '.join(sorted(changes))}). Use the old values to resume it, another "
+        f"--runs folder to keep both, or delete {path.parent} to start over"
     )
 
 
 def clear_checkpoints(run: Path) -> None:
-    """Remove what a finished run needs no more."""
+    """Remove the checkpoints, which a finished run no longer needs."""
     for path in run.glob("checkpoint*.pt"):
         path.unlink()
 
 
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Process 0 holds run/.lock for as long as the block runs; the kernel lets go of it when that process dies, however
-    it dies. What such a death left half-written is removed first. Raises UserError, on all processes, while another
-    run holds the lock."""
+    """Process 0 holds run/.lock while the block runs. The kernel releases it when that process dies, however it dies.
+    Half-written files left by a killed run are removed first. Raises UserError, on all processes, if another run holds
+    the lock."""
     with ExitStack() as stack:
         with distributed.together():
             if distributed.rank() == 0:
@@ -102,13 +102,15 @@ def _lock(run: Path) -> Iterator[None]:
         run.mkdir(parents=True, exist_ok=True)
         file = (run / ".lock").open("w")
     except OSError as error:
-        raise UserError(f"{run}: cannot be written to ({error.strerror}); give another --runs") from error
+        raise UserError(f"{run}: cannot be written to ({error.strerror}); choose another folder with --runs") from error
     with file:
         try:
-            # lockf, not flock: a loader process must not inherit the lock and outlive a killed run with it
+            # lockf, not flock: a loader process would inherit a flock, and could still hold it after the run was killed
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UserError(f"{run}: another process is working there; wait for it, or give another --runs") from error
+            raise UserError(
+                f"{run}: another process is working there; wait for it, or choose another folder with --runs"
+            ) from error
         clear_unfinished(run)
         yield
 
@@ -125,16 +127,16 @@ def write_state(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_state(path: Path, content: set[str]) -> dict[str, Any]:
-    """The dictionary that lies at `path`, on the CPU, with exactly the keys `content`; anything else is a UserError."""
+    """The dictionary stored at `path`, on the CPU, with exactly the keys `content`; anything else is a UserError."""
     try:
         whole = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(
-            f"{path}: missing; the checkpoint was made by more processes than there are now, start as many again"
+            f"{path}: missing; the checkpoint was written by more processes than there are now. Start as many as before"
         ) from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         raise UserError(
-            f"{path}: not a checkpoint of this program, or damaged; delete it to start over. Nothing in it was run"
+            f"{path}: not a checkpoint of this program, or damaged; delete it to start over. No code in it was run"
         ) from error
     if not isinstance(whole, dict) or whole.keys() != content:
         raise UserError(f"{path}: not a checkpoint of this version of the program; delete it to start over")
@@ -142,7 +144,7 @@ def read_state(path: Path, content: set[str]) -> dict[str, Any]:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], path: Path) -> None:
-    """Raises UserError, naming `path`, for the state of an optimizer of other parameters."""
+    """Raises UserError, naming `path`, if the state is that of an optimizer with other parameters."""
     wanted = [group.keys() for group in optimizer.param_groups]
     try:
         optimizer.load_state_dict(state)

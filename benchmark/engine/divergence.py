@@ -1,4 +1,4 @@
-"""Stops a run whose numbers have gone, before they are written anywhere."""
+"""Stops a run whose numbers are no longer finite, before they are written anywhere."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from torch import Tensor
 from benchmark.core.errors import UserError
 from benchmark.method import Method
 
-MEND = (
-    "lower the lr or lengthen the warm-up, or give --recipe.precision fp32 if it is bf16. The last checkpoint is kept"
-)
+MEND = "lower the lr, lengthen the warm-up, or use --recipe.precision fp32 if it is bf16. The last checkpoint is kept"
 
 
 class Watch:
-    """Notes on the device the first step whose loss was not finite: to look at every loss at once would make a GPU wait
-    for the CPU at every step."""
+    """Remembers the first step whose loss was not finite. It does so on the device, because looking at each loss right
+    away would make a GPU wait for the CPU at every step."""
 
     def __init__(self, run: Path, device: torch.device) -> None:
         self.run = run
@@ -28,7 +26,7 @@ class Watch:
         self.first_bad = torch.where(is_bad & (self.first_bad < 0), step, self.first_bad)
 
     def check(self, step: int, method: Method) -> None:
-        """Raises UserError if a loss was not finite in any step up to this, or if this step broke the weights."""
+        """Raises UserError if any loss so far was not finite, or if the weights are not finite now."""
         bad = int(self.first_bad)
         if bad >= 0:
             raise UserError(f"{self.run}: the loss is not finite at step {bad}; {MEND}")

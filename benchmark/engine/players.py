@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -67,7 +67,7 @@ DECAYING = {"all": ("weight", "bias", "norm"), "not_norms": ("weight", "bias"), 
 
 
 def optimizer_for(
-    values: Optimizer, parameters: Iterable[nn.Parameter], kinds: Mapping[nn.Parameter, str]
+    values: Optimizer, parameters: Sequence[nn.Parameter], kinds: Mapping[nn.Parameter, str]
 ) -> torch.optim.Optimizer:
     """kinds: of parameters, as `kinds_of`; one that is in none of its modules is taken for what its shape says."""
     groups = []

@@ -1,21 +1,24 @@
-"""What a run says while it runs: a bar on a terminal, a line per interval in a log, JSON lines and TensorBoard."""
+"""What a run reports while it runs: a bar on a terminal, a line per interval in a log, JSON lines and TensorBoard."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from benchmark.core import distributed
 from benchmark.core.errors import UserError
 from benchmark.core.files import write_whole
 
 LOG_SECONDS = 10.0
+Loaded = TypeVar("Loaded")
 _terminal_is_shared = False
 
 
@@ -38,8 +41,39 @@ class Timer:
         return True
 
 
+class Pace:
+    """How fast the steps go, and what share of the time they wait for their data. It only reads this process's clock
+    around the wait for the loader, so it costs a step nothing and never makes it wait for a GPU."""
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self.begun: float | None = None
+        self.images, self.waited = 0, 0.0
+
+    def timed(self, batches: Iterator[Loaded]) -> Iterator[Loaded]:
+        """The same batches, one per step."""
+        while True:
+            asked = time.perf_counter()
+            batch = next(batches, None)
+            self.waited += time.perf_counter() - asked
+            if batch is None:
+                return
+            self.images += self.batch_size
+            yield batch
+
+    def since_last(self) -> dict[str, float]:
+        """Images per second, of all processes together, and the share of the time that this one waited, both since the
+        last call. The first call gives nothing, because until then the loader processes were starting."""
+        now, begun = time.perf_counter(), self.begun
+        images, waited = self.images, self.waited
+        self.begun, self.images, self.waited = now, 0, 0.0
+        if begun is None:
+            return {}
+        return {"images_per_s": images / (now - begun), "waiting_for_data": waited / (now - begun)}
+
+
 class Display:
-    """A rich bar on a terminal of our own, else the first line at once and then one every LOG_SECONDS."""
+    """A rich bar on a terminal that is ours alone; otherwise a line at once, then one every LOG_SECONDS."""
 
     def __init__(self, title: str, total: int, done: int = 0) -> None:
         self.title, self.total, self.first = title, total, done
@@ -60,7 +94,7 @@ class Display:
             self.bar.stop()
 
     def update(self, done: int, figures: dict[str, float] | None = None) -> None:
-        """`figures` stay on the bar until there are others."""
+        """The bar goes on showing the last `figures` until new ones come."""
         text = "  ".join(f"{name} {value:.4g}" for name, value in (figures or {}).items())
         if self.bar and self.task is not None:
             self.bar.update(self.task, completed=done, **(dict[str, Any](figures=text) if text else {}))
@@ -74,7 +108,7 @@ class Display:
 
 
 class Report:
-    """Everything that a run says: the display, and the journal. Process 0 speaks, the others are silent."""
+    """Everything that a run reports: the display and the journal. Only process 0 reports."""
 
     def __init__(self, run: Path, title: str, total: int, first: int) -> None:
         self.display: Display | None = None
@@ -106,7 +140,7 @@ class Report:
 
 class Journal:
     """run/log.jsonl, one line per interval, and TensorBoard events in run/tensorboard. Lines past the step that a
-    killed run goes on from are dropped, so that no step stands there twice."""
+    killed run resumes from are dropped, so that no step appears twice."""
 
     def __init__(self, run: Path, first_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import, and only training needs it
@@ -141,8 +175,9 @@ def _lines(path: Path) -> list[str]:
 def _bar() -> Progress:
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}"),
+        BarColumn(bar_width=20),
+        # on a narrow terminal the figures wrap, so that the count and the time left can be read
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
+        TextColumn("{task.fields[figures]}", table_column=Column(no_wrap=False)),
     )

@@ -1,8 +1,13 @@
 """The only pretraining loop.
 
-For each step: take the batch that (seed, epoch, step) names, seed torch from (seed, step, rank), ask the method for its
-losses and step each player as its loss is yielded, average over processes. State is written at intervals; a killed run
-goes on from there and ends with the same bits.
+Each step takes the batch that (seed, epoch, step) determines, seeds torch from (seed, step, rank), asks the method for
+its losses, steps each player as its loss is yielded, and averages over processes. State is saved at intervals. A run
+that was killed resumes from there and ends with the same bits.
+
+Departures:
+- BatchNorm normalises over each process's own images, not over those of all processes.
+- Running statistics are averaged over processes at every step. Released code keeps those of one process.
+- The last incomplete batch of an epoch is dropped.
 """
 
 from __future__ import annotations
@@ -31,8 +36,9 @@ from benchmark.engine.checkpoint import check_identity, clear_checkpoints, load_
 from benchmark.engine.divergence import Watch
 from benchmark.engine.feed import Feed, given_of
 from benchmark.engine.losses import LastLosses
+from benchmark.engine.method_file import save_method
 from benchmark.engine.players import Player, build_players, set_rates
-from benchmark.engine.progress import LOG_SECONDS, Report, Timer
+from benchmark.engine.progress import LOG_SECONDS, Pace, Report, Timer
 from benchmark.method import Method
 from benchmark.recipe.contract import Recipe, recipe_hash
 from benchmark.recipe.pools import Given
@@ -42,12 +48,15 @@ CHECKPOINT_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a run runs. On a CPU the number of loader workers changes no bit of the result; the number of processes
-    does where BatchNorm sees their shares apart (it is in the backbone file), and the number of threads may, in the
-    last bits, by the order of sums."""
+    """Where a run runs.
+
+    On a CPU the number of loader workers does not change a bit of the result. The number of processes does, because
+    BatchNorm sees each process's share by itself; the backbone file records it. The number of threads may change the
+    last bits, through the order of sums.
+    """
 
     device: torch.device
-    workers: int = 2
+    workers: int
     checkpoint_seconds: float = CHECKPOINT_SECONDS
 
 
@@ -60,13 +69,14 @@ def pretrain(
     after: Mapping[str, Path] | None = None,
 ) -> Path:
     """Train `recipe` on `images` in the folder `run` and return run/backbone.safetensors, which appears last and whole.
+    Before it run/method.safetensors appears, where the method offers something to transfers (Method.offers).
 
-    images: of the recipe's pool, or of each by name. after: backbone files of the recipes that this one comes after, by
-    the names it gives them. Goes on from run/checkpoint.pt if there is one, and returns at once if the backbone is
-    there. Raises UserError for a folder in use or another recipe's, a batch that does not fit, an unreadable image, a
-    full disk, or a loss that is not finite (named by its step).
+    images: of each of the recipe's pools by name, or one for all. after: backbone files of the recipes that this one
+    comes after, by the names it gives them. Goes on from run/checkpoint.pt if there is one, and returns at once if the
+    backbone is there. Raises UserError for a folder in use or another recipe's, a batch that does not fit, an image
+    that cannot be read, a full disk, or a loss that is not finite (named by its step).
     """
-    found = {"main": images} if isinstance(images, ImageSet) else images
+    found = dict.fromkeys(recipe.pools, images) if isinstance(images, ImageSet) else images
     pools = {key: found[key] if pool.labels else found[key].without_labels() for key, pool in recipe.pools.items()}
     _check_given(recipe, after or {})
     identity = run_identity(recipe, name, pools, after or {})
@@ -78,9 +88,10 @@ def pretrain(
         with distributed.together():
             if distributed.rank() == 0:
                 if trained:
-                    method, losses = trained
+                    method, losses, given = trained
                     came_to = {"losses": losses, "made_by": provenance(machine.device)}
-                    save_backbone(path, method.export(), identity | came_to)
+                    kept = _keep(run / "method.safetensors", method, recipe, given, pools)
+                    save_backbone(path, method.export(), identity | came_to | kept)
                 clear_checkpoints(run)
     return path
 
@@ -112,7 +123,7 @@ def data_fingerprint(pools: Mapping[str, ImageSet]) -> str:
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
-    """What the identity leaves out because it should not matter, and a reader of the result must know all the same."""
+    """What should not change the result, and so is not part of the identity, but is of interest to its readers."""
     return {
         "commit": commit(),
         "versions": versions(),
@@ -135,8 +146,19 @@ def train_steps(recipe: Recipe, num_images: int) -> int:
     return recipe.length.steps(max(num_images // recipe.batch_of(next(iter(recipe.pools))), 1))
 
 
+def _keep(
+    path: Path, method: Method, recipe: Recipe, given: Given, pools: Mapping[str, ImageSet]
+) -> dict[str, dict[str, Any]]:
+    """Write the method file of a method that offers something to transfers; what the backbone file says of it."""
+    if not method.offers():
+        return {}
+    classes = next((images.classes for images in pools.values() if images.labels is not None), ())
+    save_method(path, method, recipe, given, classes)
+    return {"method": {"offers": method.offers(), "hash": file_hash(path)}}
+
+
 def _is_done(path: Path, identity: dict[str, Any]) -> bool:
-    """Whether the run's backbone is there, from whatever number of processes. Another run's is never written over."""
+    """Whether the run's backbone is there, made by any number of processes. Another run's is never overwritten."""
     if not path.is_file():
         return False
     origin = read_facts(path)["origin"]
@@ -152,22 +174,23 @@ def _trained(
     machine: Machine,
     identity: dict[str, Any],
     after: Mapping[str, Path],
-) -> tuple[Method, dict[str, float]]:
-    """(the recipe's method after its last step, the means of its last losses by name)."""
+) -> tuple[Method, dict[str, float], Given]:
+    """(the recipe's method after its last step, the means of its last losses by name, what it was built from)."""
     given = given_of(pools, {name: load_backbone(path)[0] for name, path in after.items()})
     method = build_method(recipe, given).to(machine.device).to(memory_format=torch.channels_last)
     total = train_steps(recipe, given.num_images)
     if total == 0:
-        return method, {}
+        return method, {}, given
     players = build_players(method, recipe)
     feed = Feed(recipe, pools, machine.workers, total)
     losses = LastLosses(players, total, feed.steps_per_epoch).to(machine.device)
     with distributed.together():
         first = load_checkpoint(run, identity, method, players, losses)
     watch = Watch(run, machine.device)
+    pace = Pace(recipe.batch_size)
     look, save = Timer(min(LOG_SECONDS, machine.checkpoint_seconds)), Timer(machine.checkpoint_seconds)
     with Report(run, f"{identity['recipe']} seed {recipe.seed}", total, first) as report:
-        for step, batch in _steps(recipe, method, feed, machine, watch, first, total):
+        for step, batch in pace.timed(_steps(recipe, method, feed, machine, watch, first, total)):
             set_rates(players, recipe, step, total, feed.steps_per_epoch)
             torch.manual_seed(mix(recipe.seed, Stream.IN_STEP, step, distributed.rank()))
             figures = train_step(method, batch, players, recipe.precision)
@@ -178,10 +201,10 @@ def _trained(
                 watch.check(step, method)
                 shown = {name: float(value) for name, value in figures.items()}
                 rates = {f"lr/{name}": player.optimizer.param_groups[0]["lr"] for name, player in players.items()}
-                report.write(step, shown | method.scalars(), {"epoch": batch.epoch, **rates})
+                report.write(step, shown | method.scalars() | pace.since_last(), {"epoch": batch.epoch, **rates})
                 if step + 1 < total and save.due():
                     save_checkpoint(run, step + 1, identity, method, players, losses)
-    return method, losses.means()
+    return method, losses.means(), given
 
 
 def _steps(

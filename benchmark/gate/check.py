@@ -1,4 +1,4 @@
-"""`sslbench check`: are all records sound, current and where they were? Says what is not."""
+"""`sslbench check`: says which records are bad or out of date, and which numbers have moved from their targets."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def check(
     data_now: DataNow | None = None,
     leaderboards: Path = LEADERBOARDS,
 ) -> list[GateFinding]:
-    """Everything that is the matter. A number is judged by its runs below `runs` where there are any, else by its
-    published records. scale: None is all. data_now: of the data that is there, to tell stale records."""
+    """Everything that is wrong. A number is judged by its runs below `runs` if there are any, otherwise by its
+    published records. scale: None means all. data_now: what the data on disk is now, to recognise stale records."""
     published, bad = scan_published(leaderboards / "measured")
     fresh, bad_runs = scan_runs(runs)
     expected = [line for line in read_expected(leaderboards / EXPECTED) if scale in (None, line.scale)]
@@ -61,7 +61,7 @@ def check(
 
 
 def accepted(leaderboards: Path, cards: Mapping[str, ProtocolCard]) -> str:
-    """expected.csv as the published records would have it. Raises UserError for a record whose numbers cannot be."""
+    """expected.csv as it follows from the published records. Raises UserError for a record with impossible numbers."""
     records = list(read_published(leaderboards / "measured"))
     if bad := list(_unsound(_published_below(leaderboards, records), cards)):
         raise UserError(f"{'; '.join(bad)}; run these again, or delete them")
@@ -69,8 +69,8 @@ def accepted(leaderboards: Path, cards: Mapping[str, ProtocolCard]) -> str:
 
 
 def flagged(records: Sequence[Record], leaderboards: Path = LEADERBOARDS) -> dict[Path, str]:
-    """Published path -> what tables must say of a record: that it is stale, or not the one that was accepted, or that
-    one beside it is gone."""
+    """Published path -> what tables must say about a record: that it is stale, that it is not the one that was
+    accepted, or that another seed's record beside it is missing."""
     path = leaderboards / EXPECTED
     accepted = accepted_hashes(read_expected(path)) if path.is_file() else None
     gone: dict[Path, list[str]] = defaultdict(list)
@@ -87,7 +87,7 @@ def flagged(records: Sequence[Record], leaderboards: Path = LEADERBOARDS) -> dic
 
 
 def _not_accepted(published: Sequence[Record], accepted: Mapping[Path, str]) -> dict[Path, str]:
-    """Published path -> why, of every record that is not the one that expected.csv was written from."""
+    """Published path -> why, for every record that is not the one that expected.csv was written from."""
     changed = not_good(published, lambda record: Now(accepted=_accepted(record, accepted)))
     return _missing(published, accepted) | changed
 
@@ -98,11 +98,11 @@ def _accepted(record: Record, accepted: Mapping[Path, str]) -> str:
 
 def _missing(published: Sequence[Record], accepted: Mapping[Path, str]) -> dict[Path, str]:
     there = {record.published_path for record in published}
-    return dict.fromkeys(accepted.keys() - there, "not there, though expected.csv speaks of it")
+    return dict.fromkeys(accepted.keys() - there, "missing, though expected.csv was written from it")
 
 
 def current_boards(leaderboards: Path = LEADERBOARDS) -> dict[str, Board]:
-    """Every table from published records alone, with those marked that are stale or not the accepted ones."""
+    """Every table, from published records alone. Records that are stale or not the accepted ones are marked."""
     records = shown_records(leaderboards)
     return boards(records, leaderboards, flagged(records, leaderboards), current=frozenset(own_hashes().values()))
 
@@ -117,7 +117,8 @@ def _published_below(leaderboards: Path, records: Sequence[Record]) -> dict[Path
 
 
 def _unsound(records: Mapping[Path, Record], cards: Mapping[str, ProtocolCard]) -> Iterator[str]:
-    """What no such record can say, under the protocol's card as it is now: one of an old version is stale anyhow."""
+    """What is impossible in these records, by the protocol's card as it is now. Records of an old version are skipped,
+    as they are stale anyway."""
     for path, record in records.items():
         card = cards.get(record.transfer)
         if card and card.version == record.transfer_version:

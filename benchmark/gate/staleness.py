@@ -1,4 +1,4 @@
-"""What published records are held against: the benchmark's own recipes and protocols as they are now, and the data."""
+"""What published records are compared with: the benchmark's own recipes and protocols as they are now, and the data."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from benchmark.records.record import Record
 from benchmark.runs.current import split_fingerprint, transfer_data
 from benchmark.transfers import find_transfers
 
-# What Record.transfer_data would be now, as Now.data takes it.
+# What Record.transfer_data would be now, in the form that Now.data takes.
 DataNow = Callable[[Record], Mapping[str, str | None] | str]
 
 
 @functools.cache
 def own_hashes() -> dict[tuple[str, str], str]:
-    """(recipe, scale) -> hash of the benchmark's own recipe as it would run now; computed once per process."""
+    """(recipe, scale) -> hash of the benchmark's own recipe as it would run now. Computed once per process."""
     return hashes_at(find_recipes(), SCALES)
 
 
@@ -32,7 +32,7 @@ def own_versions() -> dict[str, int]:
 
 
 def now_of(record: Record, data_now: DataNow | None = None) -> Now:
-    """What the benchmark's own recipe and protocol are now; without `data_now`, nobody looks at the data."""
+    """What the benchmark's own recipe and protocol are now. Without `data_now`, the data is not looked at."""
     return Now(
         recipe=own_hashes().get((record.recipe, record.scale), GONE),
         protocol=own_versions().get(record.transfer, GONE),
@@ -41,13 +41,13 @@ def now_of(record: Record, data_now: DataNow | None = None) -> Now:
 
 
 def not_good(records: Iterable[Record], now: Callable[[Record], Now]) -> dict[Path, str]:
-    """Published path -> why, of every record that is not what `now` says."""
+    """Published path -> why, for every record that does not match what `now` says."""
     found = {record.published_path: reasons(record, now(record)) for record in records}
     return {path: "; ".join(why) for path, why in found.items() if why}
 
 
 def data_below(folder: Callable[[str], Path]) -> DataNow:
-    """What lies in the folder that `folder` gives for a scale."""
+    """Looks at the data in the folder that `folder` gives for a record's scale."""
     transfers = find_transfers()
 
     def data_now(record: Record) -> Mapping[str, str | None] | str:

@@ -1,9 +1,9 @@
-"""The gate: records against leaderboards/expected.csv, whose tolerances come from the spread over seeds.
+"""The gate: compares records with leaderboards/expected.csv, whose tolerances come from the spread over seeds.
 
 leaderboards/expected.csv   scale, recipe, transfer, metric -> target and tolerance, and the runs they came from
 
-Besides the scores there are the last losses of each pretraining: at smoke scale scores are near chance, and a broken
-method shows in its loss alone.
+Besides the scores, it compares the last losses of each pretraining run: at smoke scale, scores are near chance and a
+broken method shows only in its loss.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from benchmark.tables.ledger import NUMBER, csv_lines
 if TYPE_CHECKING:
     from benchmark.transfers.contract import ProtocolCard
 
-LEVEL = 0.999  # of each number; a table's worth of numbers that did not move then stays silent about 95 times in 100
+LEVEL = 0.999  # for each number; a table of numbers that did not move then stays silent about 95 times in 100
 ENOUGH = 4  # degrees of freedom; with fewer, the spread is pooled over all protocols of the scale
 
-PRETRAINING = "pretraining"  # stands for a transfer, where the numbers are the last losses of a run
+PRETRAINING = "pretraining"  # in place of a transfer's name, where the numbers are a run's last losses
 PRETRAINING_VERSION = 1
 
 RUNS = re.compile(r"\d+@[0-9a-f]{12}( \d+@[0-9a-f]{12})*", re.ASCII)
@@ -42,9 +42,9 @@ Key = tuple[str, str, str, str]  # scale, recipe, transfer, metric
 class Expected:
     """A line of expected.csv.
 
-    direction: which way is better, "higher" or "lower". tolerance: how far one more run may lie from the target.
-    runs: "seed@hash" of the records that the target is the mean of, separated by spaces; a record of another hash was
-          edited or replaced. For losses the hash is the backbone file's: they stand in the records of its transfers.
+    direction: which way is better, "higher" or "lower". tolerance: how far one more run may be from the target.
+    runs: "seed@hash" of the records that the target is the mean of, separated by spaces; a record with another hash has
+          been edited or replaced. For losses, the hash is the backbone file's: its transfers' records hold them.
     """
 
     scale: str
@@ -74,7 +74,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class GateFinding:
-    """kind: what is the matter. fails: the gate, or is only told."""
+    """kind: what is wrong. fails: whether it fails the gate, or is only reported."""
 
     kind: str
     text: str
@@ -82,8 +82,8 @@ class GateFinding:
 
 
 def with_pretraining(records: Iterable[Record]) -> list[Record]:
-    """The records, and one more for each pretraining that they come from, whose metrics are its last losses. Records of
-    before losses were kept add none."""
+    """The records, and one more for each pretraining run that they come from, whose metrics are its last losses.
+    Records from before losses were kept add none."""
     records = list(records)
     runs: dict[tuple[str, str, int, str], Record] = {}
     for record in records:
@@ -103,8 +103,8 @@ def expect(
     records: Sequence[Record], cards: Mapping[str, ProtocolCard], current: Collection[str] = ()
 ) -> list[Expected]:
     """Targets and tolerances from records: the mean over seeds, and a prediction interval for one more run from the
-    spread over seeds. cards: of the protocols as they are now, and current: hashes of the recipes as they would run
-    now; records of these go before others. Raises UserError if no recipe has two seeds at a scale."""
+    spread over seeds. cards: the protocols' cards as they are now. current: hashes of the recipes as they would run
+    now. Records that match these are preferred. Raises UserError if no recipe has two seeds at a scale."""
     groups = _groups(records, cards, current)
     lines = []
     for key, found in sorted(groups.items()):
@@ -114,7 +114,7 @@ def expect(
         if is_loss and not freedom:
             continue
         if not freedom:
-            raise UserError(f"{scale} scale: no recipe has two seeds, so nobody knows the spread; run more seeds")
+            raise UserError(f"{scale} scale: no recipe has two seeds, so the spread is unknown; run more seeds")
         one = found[0]
         target = statistics.fmean(record.metrics[metric] for record in found)
         width = _quantile(freedom) * spread * (1 + 1 / len(found)) ** 0.5
@@ -141,7 +141,7 @@ def expect(
 def _groups(
     records: Sequence[Record], cards: Mapping[str, ProtocolCard], current: Collection[str]
 ) -> dict[Key, list[Record]]:
-    """Of each number, the records that its target is the mean of: those that a table would average too."""
+    """For each number, the records that its target is the mean of: those that a table would average too."""
     groups: dict[Key, list[Record]] = defaultdict(list)
     for record in records:
         for metric in record.metrics:
@@ -151,8 +151,8 @@ def _groups(
 
 
 def _spread(groups: Mapping[Key, Sequence[Record]], key: Key) -> tuple[float, int]:
-    """(standard deviation over seeds, its degrees of freedom): of scores, pooled over recipes; of losses, the recipe's
-    own, for those of two methods are of different sizes."""
+    """(standard deviation over seeds, its degrees of freedom). For scores it is pooled over recipes; for losses it is
+    the recipe's own, because the losses of two methods differ in size."""
     scale, _, transfer, metric = key
     values = {one: [r.metrics[one[3]] for r in found] for one, found in groups.items()}
     if transfer == PRETRAINING:
@@ -169,13 +169,13 @@ def _spread(groups: Mapping[Key, Sequence[Record]], key: Key) -> tuple[float, in
 
 @functools.cache
 def _quantile(freedom: int) -> float:
-    from scipy.stats import t  # a second to import
+    from scipy.stats import t  # takes a second to import
 
     return float(t.ppf((1 + LEVEL) / 2, freedom))
 
 
 def compare(expected: Sequence[Expected], records: Sequence[Record]) -> Iterator[GateFinding]:
-    """What moved, is missing, or cannot be compared. Numbers without an expectation are no finding."""
+    """What moved, is missing, or cannot be compared. Numbers without a target are not reported."""
     by_key: dict[Key, list[Record]] = defaultdict(list)
     for record in records:
         for metric in record.metrics:
@@ -184,13 +184,13 @@ def compare(expected: Sequence[Expected], records: Sequence[Record]) -> Iterator
         name = f"{line.scale} {line.recipe} {line.transfer} {line.metric}"
         found = by_key.get(line.key, [])
         if not found:
-            yield GateFinding("missing", f"{name}: {line.target} expected, and there is no record")
+            yield GateFinding("missing", f"{name}: {line.target} expected, but there is no record")
             continue
         for record in found:
             if (str(record.transfer_version), data_key(record)) != (line.transfer_version, line.transfer_data):
                 was = f"v{line.transfer_version} on {line.transfer_data}"
                 yield GateFinding(
-                    "incomparable", f"{name} seed {record.seed}: the target is of {was}; accept a new one"
+                    "incomparable", f"{name} seed {record.seed}: the target is for {was}; accept a new one"
                 )
         yield from _moved(
             line, name, [record for record in found if str(record.transfer_version) == line.transfer_version]
@@ -232,8 +232,8 @@ def expected_csv(expected: Iterable[Expected]) -> str:
 
 
 def read_expected(path: Path) -> list[Expected]:
-    """Read strictly: a wrong header, a cell too many, a target that is no number or that stands there twice is a
-    UserError naming file and line."""
+    """Reads strictly: a wrong header, an extra cell, or a target that is not a number or occurs twice is a UserError
+    naming file and line."""
     if not path.is_file():
         raise UserError(f"{path}: not there; `sslbench check --accept` writes it from the published records")
     lines: dict[Key, Expected] = {}
@@ -241,7 +241,7 @@ def read_expected(path: Path) -> list[Expected]:
         where = f"{path}, line {number}"
         for word in (line.target, line.tolerance):
             if not NUMBER.fullmatch(word):
-                raise UserError(f"{where}: {word!r} is no number")
+                raise UserError(f"{where}: {word!r} is not a number")
         if line.direction not in ("higher", "lower"):
             raise UserError(f"{where}: direction is {line.direction!r}, not higher or lower")
         if not RUNS.fullmatch(line.runs):

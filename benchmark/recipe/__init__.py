@@ -15,6 +15,7 @@ from benchmark.core.optimisation import (
     RMSprop,
     Steps,
     Warmup,
+    WarmupCosine,
 )
 from benchmark.recipe.contract import Architecture, Change, Recipe, Settings
 from benchmark.recipe.inputs import BGR, RGB, Grey, InputSpec, Lab, Lightness, Sobel
@@ -52,4 +53,5 @@ __all__ = [
     "Sobel",
     "Steps",
     "Warmup",
+    "WarmupCosine",
 ]

@@ -21,22 +21,27 @@ def find_recipes(folder: Path | None = None) -> dict[str, Recipe]:
     `folder` is a user's own; without it, the recipes that come with the benchmark. Raises UserError naming the file
     that cannot be imported, or the two that use one name.
     """
+    return {name: recipe for of_file in recipes_by_file(folder).values() for name, recipe in of_file.items()}
+
+
+def recipes_by_file(folder: Path | None = None) -> dict[Path, dict[str, Recipe]]:
+    """The same, file by file; a file may hold several recipes of one method, or none."""
     where = OWN if folder is None else folder.resolve()
     if not where.is_dir():
         raise UserError(f"{where}: no such folder of recipes")
-    found: dict[str, Recipe] = {}
+    found: dict[Path, dict[str, Recipe]] = {}
     origin: dict[str, Path] = {}
     for path in sorted(where.glob("*.py")):
         if path.name.startswith("_"):
             continue
-        module = _imported(path, own=folder is None)
-        for name in _assigned_names(path):
+        module, found[path] = _imported(path, own=folder is None), {}
+        for name in assigned_names(path):
             value = getattr(module, name, None)
             if not isinstance(value, Recipe):
                 continue
-            if name in found:
+            if name in origin:
                 raise UserError(f"two recipes are called {name!r}: in {origin[name]} and in {path}; rename one")
-            found[name], origin[name] = value, path
+            found[path][name], origin[name] = value, path
     return found
 
 
@@ -73,7 +78,7 @@ def _imported(path: Path, own: bool) -> ModuleType:
         raise UserError(f"{path}: this recipe cannot be imported ({type(error).__name__}: {error})") from error
 
 
-def _assigned_names(path: Path) -> list[str]:
+def assigned_names(path: Path) -> list[str]:
     """Names that the file itself gives to values: a recipe imported from another file is not its own."""
     names: dict[str, None] = {}
     for node in ast.parse(path.read_bytes()).body:

@@ -1,7 +1,7 @@
-"""What a recipe is: plain values, the paper's by default. Imports no torch.
+"""What a recipe is: plain values, which by default are the paper's. Imports no torch.
 
-A recipe file in `recipes/` holds one method: its settings in the paper's symbols, its module, and one module-level
-`Recipe` value per named configuration. The variable's name is the recipe's name; nothing is registered.
+A recipe file in `recipes/` holds one method: its settings under the paper's symbols, its module, and a module-level
+`Recipe` value for each configuration. The variable's name is the recipe's name. Nothing is registered.
 """
 
 from __future__ import annotations
@@ -29,10 +29,15 @@ class Architecture:
         """A freshly initialised benchmark.backbones.contract.Backbone for such input."""
         raise NotImplementedError(f"{type(self).__name__}.build")
 
+    @property
+    def title(self) -> str:
+        """As papers call it."""
+        return type(self).__name__
+
 
 @dataclass(frozen=True)
 class Settings:
-    """Base of every method's settings: the fields are the paper's symbols.
+    """Base of every method's settings. The fields are the paper's symbols.
 
     Views are made in a loader process with torch's random numbers seeded for that (seed, epoch, image), so any
     torchvision.transforms.v2 may be used.
@@ -43,7 +48,8 @@ class Settings:
         raise NotImplementedError(f"{type(self).__name__}.views")
 
     def sample(self, open_image: Callable[[int], Any], index: int, spec: InputSpec) -> dict[str, Any]:
-        """For a sample of more than one image, such as two frames of a video: `open_image(i)` is the pool's i-th."""
+        """For a sample of more than one image, such as two frames of a video: `open_image(i)` is the pool's i-th. Their
+        numbers go round, so that a large random number opens an image at random."""
         return self.views(open_image(index), spec)
 
     def still(self, image: Any, spec: InputSpec) -> dict[str, Any]:
@@ -60,7 +66,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Change:
-    """One departure of the desk scale from the paper: a dotted key of the recipe, its value there, and why."""
+    """One thing that the desk scale does differently: a dotted key of the recipe, its value there, and the reason."""
 
     key: str
     value: Any
@@ -69,7 +75,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One pretraining run, whole. Defaults are the paper's values; `desk` lists every departure of the desk scale."""
+    """All of one pretraining run. The values are the paper's; `desk` lists everything that the desk scale changes."""
 
     title: str
     method: Settings
@@ -85,9 +91,9 @@ class Recipe:
     precision: Precision = "fp32"
     seed: int = 0
     desk: tuple[Change, ...] = field(default=(), metadata={"resolved": False})
-    # from the command line; they count at every scale, after the scale's own changes
+    # from the command line; they apply at every scale, after the scale's own changes
     overrides: tuple[Change, ...] = field(default=(), metadata={"resolved": False})
-    # what the paper says this run costs or reaches, one line, with its source
+    # what this run reaches or costs according to the paper, in one line and with its source
     reported: str = field(default="", metadata={"resolved": False})
 
     def __post_init__(self) -> None:
@@ -104,6 +110,13 @@ class Recipe:
 
     def schedule_of(self, player: str) -> Schedule:
         return self.schedule[player] if isinstance(self.schedule, Mapping) else self.schedule
+
+
+def value_at(recipe: Any, key: str) -> Any:
+    """The value at a dotted key, e.g. "method.tau"."""
+    for part in key.split("."):
+        recipe = recipe[part] if isinstance(recipe, Mapping) else getattr(recipe, part)
+    return recipe
 
 
 def with_change(recipe: Any, key: str, value: Any) -> Any:
@@ -128,6 +141,7 @@ def with_change(recipe: Any, key: str, value: Any) -> Any:
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """Twelve hex digits of everything that decides the run. The title decides nothing; the seed is recorded beside."""
+    """Twelve hex digits of everything that decides the run. The title decides nothing, and the seed is recorded by
+    itself."""
     plain = {key: value for key, value in as_plain(recipe).items() if key not in ("title", "seed")}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]

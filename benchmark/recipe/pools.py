@@ -18,7 +18,8 @@ class Pool:
     """Images that a recipe draws batches from.
 
     dataset:    a dataset's name. split: one of its splits.
-    percent:    so many per cent of it, the same share of every class; the seed chooses which. 100 is all.
+    percent:    so many per cent of it. 100 is all; of less, a list beside the images, e.g. 1percent.txt, says which,
+                else the seed, the same share of every class (benchmark.data.splits.labelled_part).
     labels:     whether batches carry labels: visible here because it is the exception.
     batch_size: over all processes; the recipe's, if left out.
     views:      the method of the recipe's settings that makes views of these images.

@@ -1,7 +1,7 @@
-"""Records: one score file per (scale, recipe, seed, transfer), with everything needed to tell what the number is.
+"""Records: one file per (scale, recipe, seed, transfer) with its scores and everything that says what they are.
 
-A record holds nothing that changes from one run to the next of the same thing, so the same run gives the same bytes.
-Where it lies: benchmark.records.folders. Imports no torch.
+A record holds nothing that differs between two runs of the same thing, so the same run gives the same bytes. Where it
+lies: benchmark.records.folders. Imports no torch.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class Record:
 
     settings:      the recipe as it ran, every value (benchmark.core.plain.as_plain).
     metrics:       metric -> value, in the units of the protocol's card.
-    detail:        whatever else the transfer says, e.g. scores per stage.
-    transfer_data: "dataset/split", and "… boxes" or "… masks" where it reads them -> fingerprint, for what the protocol
-                   reads; list file -> hash, where one was there.
-    origin:        what the backbone file says of its pretraining: data fingerprint, last losses, world size ...
+    detail:        whatever else the transfer reports, for example scores per stage.
+    transfer_data: what the protocol read: "dataset/split" -> fingerprint, the same for "… boxes" and "… masks", and
+                   list file -> hash if there was one.
+    origin:        what the backbone file says about its pretraining: data fingerprint, last losses, world size ...
     backbone_hash: of the backbone file's bytes.
     commit:        of this repository, "+dirty" when the code had uncommitted changes.
     device, threads: of the transfer; those of the pretraining are in origin["made_by"], with its commit and versions.
@@ -62,6 +62,13 @@ class Record:
     def published_path(self) -> Path:
         """Below leaderboards/measured."""
         return Path(self.scale, self.recipe, self.transfer, f"seed{self.seed}.json")
+
+    @property
+    def per_stage(self) -> dict[str, float]:
+        """Stage -> score, where the transfer scored several: of its headline metric."""
+        found = self.detail.get("per_stage")
+        stages = found if isinstance(found, dict) else {}
+        return {stage: value for stage, value in stages.items() if type(value) in (int, float)}
 
     @property
     def hash(self) -> str:

@@ -15,19 +15,14 @@ def faults(record: Record, units: Mapping[str, str]) -> Iterator[str]:
     for metric, value in record.metrics.items():
         if units.get(metric) == "%" and not 0 <= value <= 100:
             yield f"{metric} is {value:g}, and no percentage"
-        if units.get(metric) == "%" and 0 < value <= 1 and _stages(record) and max(_stages(record).values()) > 1:
+        if units.get(metric) == "%" and 0 < value <= 1 and max(record.per_stage.values(), default=0) > 1:
             yield f"{metric} is {value:g}: a fraction, while its stages have percentages"
     if not fits(record.origin.get("losses", {}), dict[str, float]):
         yield "the losses of its origin are no numbers by name"
     selected = record.detail.get("selected")
     stage = selected.get("stage") if isinstance(selected, dict) else None
     headline = next(iter(units), "")
-    if stage in _stages(record) and headline in record.metrics:
-        found, own = record.metrics[headline], _stages(record)[stage]
+    if stage in record.per_stage and headline in record.metrics:
+        found, own = record.metrics[headline], record.per_stage[stage]
         if found != own:
             yield f"{headline} is {found:g}, but the selected stage {stage} has {own:g}"
-
-
-def _stages(record: Record) -> dict[str, float]:
-    found = record.detail.get("per_stage")
-    return found if isinstance(found, dict) and all(type(one) in (int, float) for one in found.values()) else {}

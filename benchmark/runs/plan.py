@@ -6,12 +6,10 @@ counts its operations and what backward has to keep, of a method with a 49 GB ba
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
@@ -23,17 +21,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
-from benchmark.core.optimisation import Cosine, Milestones, Schedule
-from benchmark.core.plain import as_plain
+from benchmark.core.optimisation import Cosine, Milestones, Schedule, WarmupCosine
+from benchmark.core.plain import on_one_line
 from benchmark.data.batch import Batch
 from benchmark.data.datasets import DATASETS
 from benchmark.engine.feed import sampled, with_pools
 from benchmark.engine.train import build_method
 from benchmark.method import Method
 from benchmark.recipe.catalogue import get_recipe
-from benchmark.recipe.contract import Recipe, with_change
+from benchmark.recipe.contract import Recipe
 from benchmark.recipe.pools import Given, Known, Pool
-from benchmark.recipe.scales import Scale, at_scale
+from benchmark.recipe.scales import Scale, at_scale, desk_against_paper
 from benchmark.runs.run import pool_images
 
 TYPICAL_IMAGE = (500, 375)  # width and height most ImageNet photographs have; views crop, so it decides nothing
@@ -81,7 +79,7 @@ def plan(recipe: Recipe, scale: Scale, processes: int, num_images: int | None, d
         ("Cost", [*_cost_lines(changed, method, fake, given, total, processes, gpu)] if total else []),
     ]
     title = f"{changed.title} at {scale} scale" + (f"; {changed.reported}" if changed.reported else "")
-    sections.append(("Changed", [(change.key, _short(change.value), change.why) for change in recipe.overrides]))
+    sections.append(("Changed", [(change.key, on_one_line(change.value), change.why) for change in recipe.overrides]))
     texts = [f"{name}\n{_aligned(lines)}" for name, lines in sections if lines]
     return "\n\n".join([title, *texts, f"Desk against paper\n{_desk_against_paper(recipe)}"])
 
@@ -130,7 +128,7 @@ def _length_lines(recipe: Recipe, images: int, source: str, steps_per_epoch: int
         f"{images:,} // {recipe.batch_of(next(iter(recipe.pools))):,}, the last images left out",
     )
     yield "epochs", f"{total / steps_per_epoch:,.6g}", "steps / steps per epoch"
-    yield "steps", f"{total:,}", f"recipe, length = {_short(recipe.length)}"
+    yield "steps", f"{total:,}", f"recipe, length = {on_one_line(recipe.length)}"
     yield "precision", recipe.precision, "recipe"
 
 
@@ -144,12 +142,12 @@ def _rate_lines(recipe: Recipe, total: int, steps_per_epoch: int) -> Iterator[Li
 
 
 def _setting_lines(recipe: Recipe) -> Iterator[Line]:
-    """Every value of the method, the backbone and the optimizers, with the flag that changes it."""
-    parts = {"method": recipe.method, "backbone": recipe.backbone}
+    """Every value of the method, its input, the backbone and the optimizers, with the flag that changes it."""
+    parts = {"method": recipe.method, "input": recipe.input, "backbone": recipe.backbone}
     parts |= {f"optimizers.{player}": optimizer for player, optimizer in recipe.optimizers.items()}
     for part, values in parts.items():
         for name, value in vars(values).items():
-            yield name, _short(value), f"--recipe.{part}.{name}"
+            yield name, on_one_line(value), f"--recipe.{part}.{name}"
 
 
 def _milestones(schedule: Schedule, total: int, steps_per_epoch: int) -> list[tuple[int, str]]:
@@ -161,8 +159,10 @@ def _milestones(schedule: Schedule, total: int, steps_per_epoch: int) -> list[tu
         points.append((schedule.warmup.span.steps(steps_per_epoch, total), "warm-up ends"))
     if isinstance(schedule, Milestones):
         points += [(at.steps(steps_per_epoch, total), f"dropped by {schedule.gamma:g}") for at in schedule.at]
-    if isinstance(schedule, Cosine):
-        points += [(round(part * (total - 1)), f"{part:.0%} of the cosine") for part in (0, 0.25, 0.5, 0.75)]
+    if isinstance(schedule, Cosine | WarmupCosine):
+        first = schedule.warmup.span.steps(steps_per_epoch, total) if isinstance(schedule, WarmupCosine) else 0
+        parts = (0, 0.25, 0.5, 0.75)
+        points += [(first + round(part * (total - 1 - first)), f"{part:.0%} of the cosine") for part in parts]
     points.append((total - 1, "the last step"))
     told: dict[int, list[str]] = {}
     for step, why in points:
@@ -188,7 +188,7 @@ def _build_fake(recipe: Recipe, given: Given, fake: FakeTensorMode) -> Method:
 def _state_lines(recipe: Recipe, method: Method, num_images: int) -> Iterator[Line]:
     backbone = sum(p.numel() for p in method.backbone.parameters())
     whole = sum(p.numel() for p in method.parameters())
-    yield "parameters, backbone", f"{backbone:,}", _short(recipe.backbone)
+    yield "parameters, backbone", f"{backbone:,}", on_one_line(recipe.backbone)
     yield "parameters, method", f"{whole:,}", "backbone and heads"
     slots = (
         sum(p.numel() * recipe.optimizers[player].slots for player, params in method.players().items() for p in params)
@@ -309,30 +309,10 @@ def _blank_batch(recipe: Recipe, share: int) -> Batch:
 
 
 def _desk_against_paper(recipe: Recipe) -> str:
-    lines = []
-    for change in recipe.desk:
-        old = _at(recipe, change.key)
-        recipe = with_change(recipe, change.key, change.value)
-        lines.append((change.key, _short(old), _short(change.value), change.why))
+    lines = desk_against_paper(recipe)
     if not lines:
         return "no difference"
     return tabulate(lines, headers=("key", "paper", "desk", "why"), tablefmt="plain", disable_numparse=True)
-
-
-def _at(value: Any, key: str) -> Any:
-    for part in key.split("."):
-        value = value[part] if isinstance(value, dict) else getattr(value, part)
-    return value
-
-
-def _short(value: Any) -> str:
-    """A setting on one line; dataclasses without the fields that have their default."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        told = [f for f in dataclasses.fields(value) if getattr(value, f.name) != f.default]
-        return f"{type(value).__name__}({', '.join(f'{f.name}={_short(getattr(value, f.name))}' for f in told)})"
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_short, value))})"
-    return str(as_plain(value))
 
 
 def _bytes(count: float) -> str:

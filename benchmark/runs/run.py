@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmark.data.datasets import open_dataset
 from benchmark.data.image_set import ImageSet
-from benchmark.data.splits import labelled_fraction
+from benchmark.data.splits import labelled_part
 from benchmark.recipe.contract import Recipe
 from benchmark.recipe.pools import Pool
 from benchmark.recipe.scales import Scale, at_scale
@@ -33,13 +33,22 @@ class Run:
         return self.folder / "backbone.safetensors"
 
     @property
+    def method(self) -> Path:
+        """The trained method whole, where a transfer may ask for it (benchmark.engine.method_file)."""
+        return self.folder / "method.safetensors"
+
+    @property
     def workspace(self) -> Path:
         """What the transfers of this backbone keep between them, and to go on from."""
         return self.folder / "workspace"
 
+    def before(self, recipe: Recipe) -> dict[str, Run]:
+        """The runs like this one of the recipes that it comes after, by the names that it gives their backbones."""
+        return {key: dataclasses.replace(self, name=name) for key, name in recipe.after.items()}
+
     def after(self, recipe: Recipe) -> dict[str, Path]:
-        """The backbone files that the recipe is given: of runs like this one of the recipes that it comes after."""
-        return {key: dataclasses.replace(self, name=name).backbone for key, name in recipe.after.items()}
+        """The backbone files that the recipe is given, by the same names."""
+        return {key: run.backbone for key, run in self.before(recipe).items()}
 
     def resolved(self, recipe: Recipe) -> Recipe:
         """The recipe as this run runs it."""
@@ -53,4 +62,4 @@ def pretraining_images(recipe: Recipe, data_root: Path) -> dict[str, ImageSet]:
 
 def pool_images(pool: Pool, data_root: Path, seed: int) -> ImageSet:
     images = open_dataset(data_root, pool.dataset, pool.split)
-    return images if pool.percent == 100 else labelled_fraction(images, pool.percent / 100, seed)
+    return images if pool.percent == 100 else labelled_part(images, pool.percent, seed)

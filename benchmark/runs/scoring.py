@@ -6,18 +6,21 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmark.backbones.weights import load_backbone
+from benchmark.backbones.weights import load_backbone, read_facts
 from benchmark.core import distributed
 from benchmark.core.errors import UserError
-from benchmark.core.files import write_whole
+from benchmark.core.files import file_hash, write_whole
 from benchmark.core.provenance import commit, versions
 from benchmark.engine.checkpoint import locked
+from benchmark.engine.method_file import TrainedMethod, load_method
 from benchmark.engine.progress import Display
 from benchmark.engine.train import Machine, device_name
+from benchmark.recipe.catalogue import all_recipes
 from benchmark.records.folders import write_record
 from benchmark.records.record import Record
 from benchmark.runs.current import transfer_now
@@ -26,16 +29,22 @@ from benchmark.runs.run import Run
 from benchmark.transfers.contract import Context, Transfer
 
 
-def score(transfer: Transfer, run: Run, machine: Machine, engine: str | None = None) -> Record:
-    """Run the transfer on the run's backbone and write its record, its picture and the run's report.
+def score(
+    transfer: Transfer, run: Run, machine: Machine, engine: str | None = None, recipes_dir: Path | None = None
+) -> Record:
+    """Run the transfer on the run's backbone and write its record, its picture and the run's report. recipes_dir: a
+    folder of recipes besides the benchmark's, for a transfer that asks for the trained method.
 
-    Raises UserError for a folder in use, a full disk, a backbone that does not load strictly, data that is missing, or
-    a metric that is not on the card or not finite. What was done until then is kept, and the next call goes on there.
+    Raises UserError for a run that the protocol cannot score, a folder in use, a full disk, a backbone that does not
+    load strictly, data that is missing, or a metric that is not on the card or not finite. What was done until then is
+    kept, and the next call goes on there.
     """
     started = time.monotonic()
     card = transfer.card
     if distributed.world_size() > 1:
         raise UserError("transfers run in one process; start them without torchrun")
+    if why := refusal(transfer, run):
+        raise UserError(f"{run.backbone}: {why}; `sslbench list` shows what each transfer takes")
     with locked(run.folder), _display(f"{run.name} seed {run.seed}  {card.id}") as report:
         backbone, facts = load_backbone(run.backbone)
         now = transfer_now(transfer, run, engine)
@@ -48,6 +57,7 @@ def score(transfer: Transfer, run: Run, machine: Machine, engine: str | None = N
             workers=machine.workers,
             report=report,
             engine=now.engine,
+            trained=_trained(run, facts["origin"], recipes_dir) if card.asks else None,
         )
         scores = transfer.run(backbone, context)
         if scores.metrics.keys() != card.metrics.keys():
@@ -83,6 +93,23 @@ def score(transfer: Transfer, run: Run, machine: Machine, engine: str | None = N
         for checkpoint in run.workspace.glob(f"{card.id}-*"):  # only now: a record that cannot be written is not lost
             checkpoint.unlink()
     return record
+
+
+def refusal(transfer: Transfer, run: Run) -> str:
+    """Why the protocol cannot score the run; empty where it can. The file says what it holds, which need not
+    be what the recipe names: a method may export another network."""
+    facts = read_facts(run.backbone)
+    return transfer.card.refusal(facts["architecture"]["is"], facts["origin"].get("method", {}).get("offers", ()))
+
+
+def _trained(run: Run, origin: dict[str, Any], recipes_dir: Path | None) -> TrainedMethod:
+    """The run's own method, built by its recipe's class: a changed setting is in the file, not in the recipe."""
+    if not run.method.is_file() or file_hash(run.method) != origin["method"]["hash"]:
+        raise UserError(f"{run.method}: gone, or not this backbone's; delete {run.backbone} and pretrain again")
+    name, known = run.name.partition("@")[0], all_recipes(recipes_dir)
+    if name not in known:
+        raise UserError(f"{run.method}: there is no recipe {name!r} to build it by; give its folder as --recipes-dir")
+    return load_method(run.method, type(known[name].method))
 
 
 def clear_workspace(run: Run) -> None:

@@ -6,17 +6,21 @@ Reported and measured numbers never share a column, nor do two scales, two versi
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmark.records.record import Record
+from benchmark.tables.agreement import orders, reproduced, tau
+from benchmark.tables.emphasis import measured_emphasis, reported_emphasis
 from benchmark.tables.footnotes import STALE, UNVERIFIED, Footnote, footnotes, marks
-from benchmark.tables.judging import orders, reproduced, styles, tau
 from benchmark.tables.layout import Column, Discrepancy, TableLayout
 from benchmark.tables.ledger import Names, Reported
 from benchmark.tables.measured import Measured, Seeds, Variant, measured_in, variant_title, variants
 from benchmark.tables.reported import Number, Printed, difference, printed_in
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -31,13 +35,16 @@ class Head:
 
 @dataclass(frozen=True)
 class Cell:
-    """number: what to sort and draw by. style: "", "bold" or "underline". about: where the number comes from."""
+    """number: what to sort and draw by. style: "", "bold" or "underline". about: where the number comes from.
+    std, seeds: of a measured number, which is the mean over seeds."""
 
     text: str = ""
     number: float | None = None
     style: str = ""
     marks: tuple[str, ...] = ()
     about: str = ""
+    std: float | None = None
+    seeds: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,20 +62,19 @@ class Board:
 
 @dataclass(frozen=True)
 class Legend:
-    """What tables say besides numbers. stale: published path of a record -> why it is not what would be run now.
-    current: hashes of the recipes as they would run now; numbers of other settings stand back."""
+    """What tables say besides numbers. stale: published path of a record -> why it is not what would be run now."""
 
     names: Names = field(default_factory=dict)
     citations: Mapping[str, str] = field(default_factory=dict)
     discrepancies: Mapping[str, Discrepancy] = field(default_factory=dict)
     stale: Mapping[Path, str] = field(default_factory=dict)
-    current: Collection[str] = ()
 
 
-def board(layout: TableLayout, reported: Sequence[Reported], records: Sequence[Record], legend: Legend) -> Board:
-    """The whole table. Raises UserError where the ledger or a record does not fit the layout."""
+def board(layout: TableLayout, reported: Sequence[Reported], scores: pd.DataFrame, legend: Legend) -> Board:
+    """The whole table. scores: of benchmark.tables.measured.measured_scores. Raises UserError where the ledger or a
+    record does not fit the layout."""
     printed = printed_in(layout, reported)
-    measured, left_out = measured_in(layout, records, legend.current)
+    measured, left_out = measured_in(layout, scores)
     layout = _without_empty_rows(layout, printed, measured)
     columns = [
         *_row_columns(layout, reported, printed, legend),
@@ -137,7 +143,7 @@ def _number_columns(
     """The reported numbers, then those measured per variant with their verdicts."""
     beside = variants(measured, column)
     numbers = [printed.get((row.key, column.title)) for row in layout.rows]
-    looks = styles(layout, column, [number.value if number else None for number in numbers])
+    looks = reported_emphasis(layout, column, [number.value if number else None for number in numbers])
     cells = [
         _reported_cell(number, style, marks(layout, row, column.title))
         for row, number, style in zip(layout.rows, numbers, looks, strict=True)
@@ -151,7 +157,7 @@ def _number_columns(
     for variant in beside:
         found = [measured.get((row.recipe, column.title, variant)) for row in layout.rows]
         name = f"{column.title}, {variant_title(variant, beside)}"
-        looks = styles(layout, column, [seeds.mean if seeds else None for seeds in found])
+        looks = measured_emphasis(layout, column, found)
         own = [_measured_cell(seeds, style, legend) for seeds, style in zip(found, looks, strict=True)]
         head = Head(name, "measured", column.title, variant.scale)
         yield head, own, _measured_delta(layout, column, variant, measured)
@@ -187,7 +193,8 @@ def _measured_cell(seeds: Seeds | None, style: str, legend: Legend) -> Cell:
         return Cell()
     stale = any(record.published_path in legend.stale for record in seeds.records)
     about = "; ".join(f"seed {record.seed}, commit {record.commit[:12]}" for record in seeds.records)
-    return Cell(str(seeds), seeds.mean, style, (STALE,) if stale else (), about)
+    marks = (STALE,) if stale else ()
+    return Cell(str(seeds), seeds.mean, style, marks, about, seeds.std, len(seeds.values))
 
 
 def _reported_delta(layout: TableLayout, column: Column, printed: Printed) -> Cell:

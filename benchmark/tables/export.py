@@ -1,4 +1,4 @@
-"""Every table as CSV, JSON and LaTeX. Imports no torch."""
+"""Every table as CSV, JSON and LaTeX: texts as they are shown. Imports no torch."""
 
 from __future__ import annotations
 
@@ -56,6 +56,8 @@ def _plain(cell: Cell) -> dict[str, Any]:
         "style": cell.style,
         "marks": list(cell.marks),
         "about": cell.about,
+        "std": cell.std,
+        "seeds": cell.seeds or None,
     }
     return {key: value for key, value in found.items() if value not in ("", None, [])}
 

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from benchmark.tables.emphasis import BOLD
 from benchmark.tables.layout import Discrepancy, Note, Row, TableLayout
 from benchmark.tables.measured import Measured
 from benchmark.tables.reported import Printed
@@ -56,7 +57,8 @@ def footnotes(
     discrepancies: Mapping[str, Discrepancy],
 ) -> Iterator[Footnote]:
     if measured:
-        yield Footnote("", "Measured: mean ± standard deviation over seeds (number of seeds). Bold: best.")
+        yield Footnote("", "Measured: mean ± standard deviation over seeds (number of seeds).")
+        yield Footnote("", BOLD)
         yield Footnote("", "Verdict “order 4/5”: beside 4 of 5 other rows, this row stands as reported.")
     for scale in sorted({variant.scale for _, _, variant in measured}):
         yield Footnote("", f"{scale}: {layout.scales.get(scale, 'a scale that tables.toml does not describe')}.")

@@ -102,7 +102,7 @@ class TableLayout:
                 not compete is better.
     plot:       on the site, "bars" of the first score, or "lines" over the columns.
     long:       its transfers take long: they run for the paper's tables (`--tables-of`), not for one recipe.
-    references: recipes that every reproduction runs too, for they frame the table.
+    references: recipes that every reproduction of the table runs too, for they frame it; the file's, if left out.
     scales:     scale -> what its numbers are. tolerances: transfer -> points by which a measured number at paper scale
                 may differ from the reported one.
     """
@@ -159,7 +159,7 @@ def read_layouts(path: Path = LEADERBOARDS / "tables.toml") -> list[TableLayout]
             "notes": tuple(_built(Note, note, where) for note in entry.pop("notes", ())),
             "delta": _built(Delta, entry.pop("delta"), where) if "delta" in entry else None,
         }
-        layout = _built(TableLayout, {**entry, **parts, **shared}, where)
+        layout = _built(TableLayout, {**shared, **entry, **parts}, where)
         if faults := [*_faults(layout), *(["there is one already"] if layout.key in layouts else [])]:
             raise UserError(f"{where}: {'; '.join(faults)}")
         layouts[layout.key] = layout

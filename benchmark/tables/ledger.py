@@ -11,14 +11,16 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import UserError
-from benchmark.core.provenance import REPOSITORY
+from benchmark.core.provenance import IS_INSTALLED, LEADERBOARDS
 
-LEADERBOARDS = REPOSITORY / "leaderboards"
+if TYPE_CHECKING:
+    import pandas as pd
+
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 EVIDENCE = {
     "paper or official repository text",
@@ -53,7 +55,8 @@ class Reported:
 
 @dataclass(frozen=True)
 class Name:
-    """A line of names.csv. aliases, units: separated by semicolons. of: the method it is a variant of."""
+    """A line of names.csv. aliases, units: separated by semicolons. of: the method it is a variant of. paper: where the
+    method was proposed, a key of sources.csv; empty where that is not one of them."""
 
     kind: str  # method, backbone, pretraining, transfer or metric
     name: str
@@ -61,6 +64,7 @@ class Name:
     aliases: str
     of: str
     year: str
+    paper: str
     units: str  # those a metric comes in
 
 
@@ -81,6 +85,17 @@ class Source:
 
 
 Names = dict[str, dict[str, Name]]  # kind -> name -> Name
+
+
+def leaderboards_to_write() -> Path:
+    """A clone's leaderboards. Raises UserError in an installed copy: what is written there is lost with the next
+    installation, and nobody could commit it."""
+    if IS_INSTALLED:
+        raise UserError(
+            f"{LEADERBOARDS}: part of an installed copy of sslbench, so nothing is written there; run this command in "
+            "a clone, whose leaderboards can be committed"
+        )
+    return LEADERBOARDS
 
 
 def read_reported(source: str, folder: Path = LEADERBOARDS / "reported") -> list[Reported]:
@@ -109,6 +124,11 @@ def read_names(path: Path = LEADERBOARDS / "names.csv") -> Names:
     return names
 
 
+def by_any_name(names: dict[str, Name]) -> dict[str, str]:
+    """Canonical name or alias -> canonical name, of one kind of names."""
+    return {word: one.name for one in names.values() for word in (one.name, *one.aliases.split(";")) if word}
+
+
 def read_sources(path: Path = LEADERBOARDS / "sources.csv") -> dict[str, Source]:
     return {line.key: line for _, line in csv_lines(Source, path)}
 
@@ -123,10 +143,13 @@ def citation(source: str, path: Path = LEADERBOARDS / "sources.csv") -> str:
 def read_ledger(leaderboards: Path = LEADERBOARDS) -> dict[str, list[Reported]]:
     """Every source's numbers, and nothing but canonical names in them.
 
-    Raises UserError for a name that is not in names.csv or sources.csv, a unit its metric does not come in, evidence of
-    an unknown kind, or a number that stands there twice; each by file and line.
+    Raises UserError for a name or paper that is not in names.csv or sources.csv, a unit its metric does not come in,
+    evidence of an unknown kind, or a number that stands there twice; each by file and line.
     """
     names, sources = read_names(leaderboards / "names.csv"), read_sources(leaderboards / "sources.csv")
+    for name in names["method"].values():
+        if name.paper not in (*sources, ""):
+            raise UserError(f"{leaderboards / 'names.csv'}: {name.name} has paper {name.paper!r}, not in sources.csv")
     ledger = {}
     for path in sorted((leaderboards / "reported").glob("*.csv")):
         if path.stem not in sources:
@@ -135,6 +158,29 @@ def read_ledger(leaderboards: Path = LEADERBOARDS) -> dict[str, list[Reported]]:
         for number, fault in _faults(ledger[path.stem], names):
             raise UserError(f"{path}, line {number}: {fault}")
     return ledger
+
+
+def ledger_frame(leaderboards: Path = LEADERBOARDS) -> pd.DataFrame:
+    """Every reported number as a tidy table, a row a number; "" where the paper does not say.
+
+    source:         which paper, by its key in sources.csv.
+    method, backbone, pretrain_data, transfer, metric: by their canonical names, which names.csv explains.
+    protocol:       the transfer here that follows the same protocol, where one does.
+    setting, table: which of the paper's settings, and where the number stands.
+    value, unit:    the number, and what it is in: %, M (millions), hours, days ...
+    printed:        the number as the paper prints it.
+    evidence, verified, measured_by, note: who has seen it and where, and who measured it.
+
+    Raises UserError as `read_ledger` does.
+    """
+    import pandas as pd  # a third of a second
+
+    lines = [
+        {"source": source, **asdict(line), "printed": line.value, "verified": line.verified}
+        for source, lines in read_ledger(leaderboards).items()
+        for line in lines
+    ]
+    return pd.DataFrame(lines).astype({"value": "float64"})
 
 
 def _faults(lines: list[Reported], names: Names) -> Iterator[tuple[int, str]]:

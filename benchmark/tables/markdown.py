@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from benchmark.tables.board import Board, Cell
 
 STYLES = {"": "{}", "bold": "**{}**", "underline": "<u>{}</u>"}
@@ -24,6 +26,12 @@ def markdown(board: Board) -> str:
         "\n".join(_footnote(note.mark, note.text, note.discrepancy) for note in board.footnotes),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def plain_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Without padding, for cells of very different lengths."""
+    lines = [headers, ["---"] * len(headers), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _cell(cell: Cell) -> str:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from benchmark.core.errors import UserError
+from benchmark.records.frames import frame_of
 from benchmark.records.record import Record
 from benchmark.records.seeds import alike
 from benchmark.tables.layout import Column, TableLayout
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VARIANT = ["scale", "transfer_version", "transfer_fingerprints"]  # columns of a frame of records: a Variant's fields
 
 
 @dataclass(frozen=True, order=True)
@@ -19,7 +25,7 @@ class Variant:
 
     scale: str
     version: int
-    data: str  # fingerprints of what the protocol read
+    data: str  # fingerprints of what the protocol read, in the order of their names
 
 
 @dataclass(frozen=True)
@@ -33,9 +39,19 @@ class Seeds:
     def mean(self) -> float:
         return statistics.fmean(self.values)
 
+    @property
+    def std(self) -> float | None:
+        """Standard deviation of the sample; None of one seed."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
     def __str__(self) -> str:
-        spread = f" ± {statistics.stdev(self.values):.1f}" if len(self.values) > 1 else ""
-        return f"{self.mean:.1f}{spread} ({len(self.values)})"
+        return mean_std(self.values)
+
+
+def mean_std(values: Sequence[float]) -> str:
+    """As tables print it: mean, standard deviation of the sample, number of seeds."""
+    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.1f}{spread} ({len(values)})"
 
 
 Measured = dict[tuple[str, str, Variant], Seeds]  # (recipe, column, variant) -> seeds
@@ -48,44 +64,50 @@ def collect(published: Iterable[Record], runs: Iterable[Record], is_current: Cal
     return [chosen[path] for path in sorted(chosen)]
 
 
-def variant_of(record: Record) -> Variant:
-    data = ",".join(record.transfer_data[name] for name in sorted(record.transfer_data))
-    return Variant(record.scale, record.transfer_version, data)
+def measured_scores(records: Sequence[Record], current: Collection[str] = ()) -> pd.DataFrame:
+    """Every score of the records, as `benchmark.records.frame` describes it, with two more columns. record: the Record.
+    instead: "" if it is averaged with its other seeds, else the hash of the settings that are.
+
+    current: hashes of the recipes as they would run now."""
+    scores = frame_of(records)
+    instead: dict[int, str] = {}
+    for _, same in scores.groupby(["transfer", "recipe", *VARIANT]):
+        kept, others = alike([records[place] for place in same.index.unique()], current, {})
+        instead |= {id(other): kept[0].recipe_hash for other in others}
+    its_record = [records[place] for place in scores.index]
+    return scores.assign(record=its_record, instead=[instead.get(id(record), "") for record in its_record])
 
 
-def measured_in(
-    layout: TableLayout, records: Sequence[Record], current: Collection[str] = ()
-) -> tuple[Measured, list[str]]:
-    """What there is, and a line for every record that is left out of a mean because its settings differ. current:
-    hashes of the recipes as they would run now."""
-    recipes, transfers = ({row.recipe for row in layout.rows}, {column.transfer for column in layout.columns})
-    groups: dict[tuple[str, str, Variant], list[Record]] = defaultdict(list)
-    for record in records:
-        if record.transfer in transfers and record.recipe in recipes:
-            groups[record.transfer, record.recipe, variant_of(record)].append(record)
-    chosen = {key: alike(group, current, {}) for key, group in groups.items()}
+def measured_in(layout: TableLayout, scores: pd.DataFrame) -> tuple[Measured, list[str]]:
+    """What there is among `measured_scores`, and a line for every record that is left out of a mean because its
+    settings differ. Raises UserError naming a record that lacks a number which the table shows."""
+    of_recipes = scores["recipe"].isin([row.recipe for row in layout.rows])
+    shown = scores[of_recipes & scores["transfer"].isin([column.transfer for column in layout.columns])]
+    averaged = shown[shown["instead"] == ""].sort_values("seed", kind="stable")
+    others = shown[shown["instead"] != ""]
     found = {
-        (recipe, column.title, variant): Seeds(tuple(kept), tuple(value_of(record, column) for record in kept))
+        (recipe, column.title, Variant(*variant)): Seeds(tuple(seeds["record"]), tuple(seeds["value"]))
         for column in layout.columns
-        for (transfer, recipe, variant), (kept, _) in chosen.items()
-        if transfer == column.transfer
+        if column.transfer
+        for (recipe, *variant), seeds in _below(column, averaged).groupby(["recipe", *VARIANT])
     }
     left_out = [
         f"{other.recipe} seed {other.seed} at {other.scale} scale ran with other settings "
-        f"({other.recipe_hash}, not {kept[0].recipe_hash}) and is left out"
-        for kept, others in chosen.values()
-        for other in others
+        f"({other.recipe_hash}, not {instead}) and is left out"
+        for other, instead in zip(others["record"], others["instead"], strict=True)
     ]
     return found, list(dict.fromkeys(left_out))
 
 
-def value_of(record: Record, column: Column) -> float:
-    """The record's value for a column. Raises UserError naming the record if it has none."""
-    scores = record.detail.get("per_stage", {}) if column.stage else record.metrics
-    key = column.stage or column.metric
-    if not isinstance(scores, dict) or type(scores.get(key)) not in (int, float):
-        raise UserError(f"{record.path}: has no {key!r}, which table column {column.title!r} shows")
-    return float(scores[key])
+def _below(column: Column, scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores that a column shows: with a stage, those of that stage, whatever the metric is called."""
+    ran = scores[scores["transfer"] == column.transfer]
+    cells = ran[ran["stage"] == column.stage]
+    cells = cells if column.stage else cells[cells["metric"] == column.metric]
+    for record in ran["record"][~ran.index.isin(cells.index)]:
+        wanted = column.stage or column.metric
+        raise UserError(f"{record.path}: has no {wanted!r}, which table column {column.title!r} shows")
+    return cells
 
 
 def variants(measured: Measured, column: Column) -> list[Variant]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmark.core.errors import UserError, nearest
 from benchmark.core.provenance import commit_date
+from benchmark.records.frames import frame_of
 from benchmark.records.record import Record
 from benchmark.tables.layout import TableLayout, read_layouts
-from benchmark.tables.ledger import LEADERBOARDS, Name, read_ledger, read_names, read_sources
-from benchmark.tables.measured import Seeds, variant_of
+from benchmark.tables.ledger import LEADERBOARDS, Name, by_any_name, read_ledger, read_names, read_sources
+from benchmark.tables.measured import mean_std
 
 REPORTED = ("where", "table", "network", "transfer", "setting", "metric", "value", "measured by")
 MEASURED = ("scale", "recipe", "protocol", "metric", "mean ± std (n)", "commits", "")
@@ -43,7 +43,7 @@ def method_page(
 
 
 def _canonical(word: str, names: dict[str, Name], recipes: set[str]) -> str:
-    by_word = {alias: name.name for name in names.values() for alias in (name.name, *name.aliases.split(";")) if alias}
+    by_word = by_any_name(names)
     known = by_word | {recipe: recipe for recipe in recipes if recipe not in by_word}
     if word not in known:
         raise UserError(f"no method {word!r}{nearest(word, known)}; leaderboards/names.csv has all {len(names)}")
@@ -80,13 +80,10 @@ def _reported(method: str, leaderboards: Path) -> Iterator[tuple[str, ...]]:
 
 
 def _measured(records: Sequence[Record], flags: Mapping[Path, str]) -> Iterator[tuple[str, ...]]:
-    groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
-    for record in records:
-        for metric in record.metrics:
-            which = (record.scale, record.recipe, f"{record.transfer} v{record.transfer_version}", metric)
-            groups[(*which, record.recipe_hash, variant_of(record).data)].append(record)
-    for (scale, recipe, protocol, metric, *_), found in sorted(groups.items()):
-        seeds = Seeds(tuple(found), tuple(record.metrics[metric] for record in found))
-        commits = ", ".join(f"{one[:12]} ({commit_date(one)})" for one in sorted({record.commit for record in found}))
-        why = {flags[record.published_path] for record in found if record.published_path in flags}
-        yield scale, recipe, protocol, metric, str(seeds), commits, "; ".join(sorted(why))
+    scores = frame_of(records)
+    same = ["scale", "recipe", "transfer", "transfer_version", "metric", "recipe_hash", "transfer_fingerprints"]
+    for (scale, recipe, transfer, version, metric, *_), seeds in scores[scores["stage"] == ""].groupby(same):
+        commits = ", ".join(f"{one[:12]} ({commit_date(one)})" for one in sorted(seeds["commit"].unique()))
+        paths = [records[place].published_path for place in seeds.index]
+        why = sorted({flags[path] for path in paths if path in flags})
+        yield scale, recipe, f"{transfer} v{version}", metric, mean_std(tuple(seeds["value"])), commits, "; ".join(why)

@@ -1,22 +1,28 @@
-"""leaderboards/*.md and the exports of every table: all that is written from the ledger and the records."""
+"""leaderboards/*.md and the written pages of docs/: all that is made from the ledger, the records and the code."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tabulate import tabulate
 
+from benchmark.core.provenance import REPOSITORY
+from benchmark.recipe.catalogue import recipes_by_file
 from benchmark.records.folders import read_published
+from benchmark.records.frames import frame_of
 from benchmark.records.record import Record
 from benchmark.tables.board import Board, Legend, board
+from benchmark.tables.departures import departures_page
 from benchmark.tables.layout import TableLayout, read_chapters, read_discrepancies, read_layouts
 from benchmark.tables.ledger import LEADERBOARDS, read_ledger, read_names, read_sources
 from benchmark.tables.markdown import markdown
-from benchmark.tables.measured import Seeds, Variant, variant_of
+from benchmark.tables.measured import VARIANT, mean_std, measured_scores
+from benchmark.tables.methods import methods_page
 
+DOCS = REPOSITORY / "docs"
 WRITTEN = "<!-- Written by `sslbench tables --write`; change tables.toml or the records, not this file. -->\n\n"
+WRITTEN_DOCS = "<!-- Written by `sslbench tables --write` from code and ledger; change those, not this file. -->\n\n"
 
 
 def boards(
@@ -40,9 +46,9 @@ def boards(
         citations={key: source.citation() for key, source in read_sources(leaderboards / "sources.csv").items()},
         discrepancies=read_discrepancies(leaderboards / "discrepancies.toml"),
         stale=stale or {},
-        current=current,
     )
-    return {layout.key: board(layout, ledger[layout.source], records, context) for layout in layouts}
+    scores = measured_scores(records, current)
+    return {layout.key: board(layout, ledger[layout.source], scores, context) for layout in layouts}
 
 
 def shown_records(leaderboards: Path = LEADERBOARDS) -> list[Record]:
@@ -61,24 +67,17 @@ def in_no_table(records: Sequence[Record], leaderboards: Path = LEADERBOARDS) ->
     """What was measured and no table shows, such as a user's own recipe, as markdown; empty if there is nothing."""
     layouts = read_layouts(leaderboards / "tables.toml")
     shown = {(r.recipe, c.transfer) for one in layouts for r in one.rows for c in one.columns}
-    groups: dict[tuple[str, str, str, Variant, str], list[Record]] = defaultdict(list)
-    for record in records:
-        if (record.recipe, record.transfer) not in shown:
-            for metric in record.metrics:
-                key = (record.recipe, record.transfer, record.recipe_hash, variant_of(record), metric)
-                groups[key].append(record)
+    scores = frame_of(record for record in records if (record.recipe, record.transfer) not in shown)
+    own = scores[scores["stage"] == ""]
+    same = ["recipe", "transfer", "recipe_hash", *VARIANT, "metric"]
     lines = [
-        (recipe, settings, f"{transfer} v{variant.version}", metric, _seeds(found, metric))
-        for (recipe, transfer, settings, variant, metric), found in sorted(groups.items())
+        (recipe, settings, f"{transfer} v{version}", metric, mean_std(tuple(seeds)))
+        for (recipe, transfer, settings, _, version, _, metric), seeds in own.groupby(same)["value"]
     ]
     if not lines:
         return ""
     headers = ("recipe", "settings", "transfer", "metric", "measured")
     return "## In no paper's table\n\n" + tabulate(lines, headers=headers, tablefmt="github", disable_numparse=True)
-
-
-def _seeds(records: Sequence[Record], metric: str) -> Seeds:
-    return Seeds(tuple(records), tuple(record.metrics[metric] for record in records))
 
 
 def leaderboard_files(found: Mapping[str, Board], leaderboards: Path = LEADERBOARDS) -> dict[Path, str]:
@@ -117,3 +116,12 @@ def _discrepancies(leaderboards: Path, found: Iterable[Board]) -> str:
 
 def _is_about(layout: TableLayout, discrepancy: str) -> bool:
     return any(note.discrepancy == discrepancy for note in layout.notes)
+
+
+def documentation_files(found: Mapping[str, Board], cards: Mapping[str, Sequence[str]]) -> dict[Path, str]:
+    """The generated pages of docs/ as they should be. cards: transfer -> the departures on its card."""
+    recipes = recipes_by_file()
+    return {
+        DOCS / "methods.md": WRITTEN_DOCS + methods_page(recipes, found),
+        DOCS / "departures.md": WRITTEN_DOCS + departures_page(recipes, cards),
+    }

@@ -1,7 +1,7 @@
 """A canvas of numbered regions: polygons are filled with numbers first, colours and textures are looked up at the end.
 
 Filling numbers instead of colours gives every object its exact visible mask for free, and turns a texture into one more
-bit of the number, so that a whole picture costs about two milliseconds.
+bit of the number, so that a whole picture takes about two milliseconds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 Colour = tuple[int, int, int]
 
-OVERSAMPLING = 2  # drawn this much larger, then averaged down: smooth edges
+OVERSAMPLING = 2  # drawn this much larger, then averaged down, for smooth edges
 MAX_REGIONS = 128  # the eighth bit of a pixel says which of a region's two colours its texture picks
 TILE = 256  # oversampled pixels of a texture tile
 MAX_SIDE = 200  # pixels of a canvas: two tiles in a row cover it, with room for a random offset
@@ -128,7 +128,7 @@ class Canvas:
 
 
 def _light_and_noise(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(H, W, 3) float → uint8. The light comes from above, from the left or the right, never from below."""
+    """(H, W, 3) float → uint8. The light comes from above and from the left or the right, never from below."""
     height, width, _ = pixels.shape
     sideways, downwards = rng.uniform(-0.25, 0.25), rng.uniform(0.0, 0.3)
     light = 1.05 + sideways * np.linspace(-0.5, 0.5, width, dtype=np.float32)[None, :, None]

@@ -1,6 +1,6 @@
 """The objects of the world: the twenty of the ImageNet stand-in, and the rest of PASCAL VOC's twenty.
 
-Coordinates run over about 0…1 from the left foot; tones are explained in shapes.py.
+Coordinates run from the lower left over about 0…1; tones are explained in shapes.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ten scene categories, told apart by layout: where things lie, not which object is there."""
+"""Ten scene categories, told apart by layout: where things are, not which objects there are."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ WIDEST = 1.4  # a view is up to this much wider and higher than the picture cut 
 def _scene(
     rng: np.random.Generator, size: tuple[int, int], horizon: tuple[float, float], ground_texture: str | None
 ) -> Scene:
-    """Sky (or wall) above ground (or floor), the horizon within the given shares of the height. Unlike behind objects,
-    either half may be the lighter one: a place must not be known by its brightness."""
+    """Sky (or wall) above ground (or floor), the horizon within the given shares of the height. Unlike in the
+    backgrounds of objects, either half may be the lighter one: brightness must not give a place away."""
     width, height = size
     backdrop, ground = rng.permutation([rng.uniform(0.6, 0.92), rng.uniform(0.35, 0.6)])
     scene = Scene(Canvas(width, height), Palette.draw(rng), rng, height * rng.uniform(*horizon), backdrop, ground)
@@ -74,7 +74,7 @@ def _bedroom(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
 
 
 def _kitchen(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
-    """A room with cupboards hung high, a worktop along the wall and tiles between."""
+    """A room with wall cupboards, a worktop along the wall and tiles in between."""
     scene = _room(rng, size)
     width, height = size
     doors, edge = scene.region(rng.uniform(0.2, 0.9)), scene.region(rng.uniform(0.1, 0.95))
@@ -111,7 +111,7 @@ def _coast(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
 
 
 def _desert(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
-    """Dunes behind dunes with long shaded flanks, a sun."""
+    """Rows of dunes with long shaded sides, and a sun."""
     scene = _scene(rng, size, (0.4, 0.55), None)
     width, height = size
     radius = rng.uniform(0.05, 0.09) * height
@@ -134,7 +134,7 @@ def _desert(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
 
 
 def _field(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
-    """Open ground with tufts, getting larger towards the viewer; a low far hedge."""
+    """Open ground with tufts that get larger towards the viewer, and a low hedge far away."""
     scene = _scene(rng, size, (0.25, 0.5), "grass")
     ridge(scene, 0.05 * size[1], scene.ground - 0.1, points=9)
     tuft = scene.region(scene.ground + rng.choice([-0.15, 0.15]))
@@ -171,7 +171,7 @@ def _forest(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
 
 
 def _harbor(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
-    """Boats in a row on water, with masts, before a quay."""
+    """Boats with masts in a row on water, and a quay."""
     scene = _scene(rng, size, (0.4, 0.55), "ripples")
     buildings(scene, 0.15 * size[1])
     for share in np.linspace(0.12, 0.88, int(rng.integers(3, 5))):
@@ -199,7 +199,7 @@ def _mountain(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
 
 
 def _skyscrapers(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
-    """Slender towers of very different heights, lit windows in a grid."""
+    """Slender towers of very different heights, with lit windows in a grid."""
     scene = _scene(rng, size, (0.85, 0.97), None)
     width, height = size
     window = scene.region(rng.choice([0.1, 0.97]))
@@ -214,7 +214,7 @@ def _skyscrapers(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
     return scene
 
 
-# Places205's own class paths; two of them lie a folder deeper, as some do there.
+# Places205's own class paths. Three of them are a folder deeper, as some are there.
 PLACES: dict[str, Callable[[np.random.Generator, tuple[int, int]], Scene]] = {
     "a/apartment_building/outdoor": _apartments,
     "b/bedroom": _bedroom,
@@ -230,7 +230,7 @@ PLACES: dict[str, Callable[[np.random.Generator, tuple[int, int]], Scene]] = {
 
 
 def place(rng: np.random.Generator, name: str, width: int, height: int) -> Image.Image:
-    """A window cut out of a wider view of a place, with a little clutter and often somebody or something in it that
+    """A window cut out of a wider view of a place, with a little clutter and often a person, an animal or a chair that
     could be anywhere."""
     zoom = rng.uniform(1.0, WIDEST)
     wide, high = int(zoom * width), int(zoom * height)

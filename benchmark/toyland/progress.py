@@ -1,4 +1,4 @@
-"""How far the drawing has come: a bar on a terminal, a line now and then in a log."""
+"""Shows how far the drawing has got: a bar on a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 

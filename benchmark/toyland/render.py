@@ -18,8 +18,8 @@ from benchmark.toyland.shapes import Shape
 class Instance:
     """One object in a picture.
 
-    mask: (H, W) bool, its visible pixels. visible: the share of what was painted of it that nothing covers, 0…1.
-    truncated: it touches the picture's edge.
+    mask: (H, W) bool, its visible pixels. visible: the share of its painted pixels that nothing covers, 0…1.
+    truncated: whether it touches the picture's edge.
     """
 
     name: str
@@ -54,7 +54,7 @@ CONTEXTS: dict[str, tuple[str, ...]] = {
     "room": ("bottle", "cat", "chair", "diningtable", "pottedplant", "sofa", "tvmonitor", "person"),
     "water": ("boat", "bird", "person", "aeroplane"),
 }
-_SMALL = {"bottle": 0.5, "bird": 0.6, "cat": 0.65, "dog": 0.7, "pottedplant": 0.7, "sheep": 0.8}  # beside the others
+_SMALL = {"bottle": 0.5, "bird": 0.6, "cat": 0.65, "dog": 0.7, "pottedplant": 0.7, "sheep": 0.8}  # relative to others
 _ALOFT = {"aeroplane", "bird"}
 
 
@@ -84,7 +84,7 @@ def _crowding(most: int) -> np.ndarray:
 
 
 def _place_in_depth(rng: np.random.Generator, scene: Scene, name: str, depth: float, alone: bool) -> range:
-    """Stand an object at a depth, small when far; one that is alone comes closer."""
+    """Stand an object at a depth, smaller when it is far away and larger when it is alone."""
     width, height = scene.canvas.width, scene.canvas.height
     size = height * (0.34 + 0.42 * depth) * rng.uniform(0.85, 1.2) * _SMALL.get(name, 1.0) * (1.3 if alone else 1.0)
     foot = scene.horizon + (0.08 + 0.85 * depth) * (height - scene.horizon)
@@ -96,7 +96,7 @@ def _place_in_depth(rng: np.random.Generator, scene: Scene, name: str, depth: fl
 
 
 def anything(rng: np.random.Generator, width: int, height: int) -> Image.Image:
-    """What people upload: a place, one thing, or several things that need not belong together, seldom centred."""
+    """What people upload: a place, one thing, or several things that need not belong together, rarely centred."""
     kind = rng.random()
     if kind < 0.2:
         return place(rng, str(rng.choice(list(PLACES))), width, height)
@@ -107,8 +107,15 @@ def anything(rng: np.random.Generator, width: int, height: int) -> Image.Image:
     return scene.canvas.finish(rng)
 
 
+def background(rng: np.random.Generator, width: int, height: int) -> Image.Image:
+    """A random background with clutter and no object."""
+    scene = BACKGROUNDS[str(rng.choice(list(BACKGROUNDS)))](rng, width, height)
+    clutter(scene, int(rng.integers(1, 7)), 0.1, 0.4)
+    return scene.canvas.finish(rng)
+
+
 def _instance(canvas: Canvas, name: str, taken: range, painted: int) -> Instance:
-    """What is left to see of the regions `taken`, of which `painted` pixels were seen when they were new."""
+    """What can still be seen of the regions `taken`, of which `painted` pixels were visible when just painted."""
     mask = _mask(canvas, taken)
     truncated = bool(mask[[0, -1]].any() or mask[:, [0, -1]].any())
     return Instance(name, mask, float(mask.sum()) / max(painted, 1), truncated)

@@ -1,4 +1,4 @@
-"""One generator per drawn thing, from its place in the world and nothing else."""
+"""One generator per drawn thing, which depends only on its place in the world."""
 
 from __future__ import annotations
 

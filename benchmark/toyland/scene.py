@@ -141,7 +141,7 @@ def clutter(scene: Scene, count: int, low: float, high: float) -> None:
 def stand(scene: Scene, shape: Shape, x: float, y: float, size: float, shadow: bool = True) -> range:
     """Paint an object with its feet at (x, y), its longer side `size` pixels; returns the region numbers it took.
 
-    The proportions of every part and of the whole, the tilt, the side it faces and its light and dark are drawn anew.
+    The proportions of every part and of the whole, the tilt, the way it faces and its tones are random each time.
     """
     rng = scene.rng
     if shadow:

@@ -1,9 +1,9 @@
-"""What things look like: every object is a few polygons with tones, in a frame of its own.
+"""What things look like: every object is a few polygons with tones, in its own coordinates.
 
-Objects differ by outline, parts and texture and never by colour: a picture has one tint whatever it shows. The frame
-has x to the right and y up, feet at y = 0; every object is normalised so that the longer side of its box is 1. A tone
-says how much lighter (up to 1) or darker (down to -1) than the object a part is; strong tones are plain, the rest of
-the object wears its texture.
+Objects differ in outline, parts and texture, never in colour: a picture has one tint whatever it shows. The coordinates
+have x to the right and y up, feet at y = 0; every object is normalised so that the longer side of its box is 1. A tone
+says how much lighter (up to 1) or darker (down to -1) a part is than the object. Parts with a strong tone are plain;
+the others have the object's texture.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PLAIN_FROM = 0.5  # parts with a tone at least this strong carry no texture: windows, wheels, eyes, legs
+PLAIN_FROM = 0.5  # parts with a tone at least this strong have no texture: windows, wheels, eyes, legs
 _ANGLES = np.linspace(0, 2 * np.pi, 16, endpoint=False)
 
 
@@ -31,7 +31,7 @@ class Polygon:
 
 @dataclass(frozen=True)
 class Shape:
-    """name, parts from back to front, and the texture its unplain parts wear."""
+    """name, parts from back to front, and the texture of the parts that are not plain."""
 
     name: str
     parts: tuple[Polygon, ...]
@@ -48,7 +48,7 @@ def box(tone: float, x0: float, y0: float, x1: float, y1: float) -> Polygon:
 
 
 def disc(tone: float, x: float, y: float, rx: float, ry: float | None = None) -> Polygon:
-    """An ellipse, a circle without `ry`."""
+    """An ellipse, or a circle if there is no `ry`."""
     points = np.stack([x + rx * np.cos(_ANGLES), y + (rx if ry is None else ry) * np.sin(_ANGLES)], axis=1)
     return Polygon(points.astype(np.float32), tone)
 
@@ -69,7 +69,7 @@ def bar(tone: float, x0: float, y0: float, x1: float, y1: float, width: float) -
 
 
 def ring(tone: float, x: float, y: float, radius: float, width: float) -> Polygon:
-    """A hoop that one can look through: outer circle, then inner circle backwards, as one outline."""
+    """A hoop that you can see through: outer circle, then inner circle backwards, as one outline."""
     angles = np.linspace(0, 2 * np.pi, 19)
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     points = np.array([x, y]) + np.concatenate([circle * radius, circle[::-1] * (radius - width)])

@@ -1,4 +1,5 @@
-"""Six families of four species each: alike but for proportions, counts and texture, as in fine-grained recognition."""
+"""Six families of four species each, which differ only in proportions, counts and texture, as in fine-grained
+recognition."""
 
 from __future__ import annotations
 

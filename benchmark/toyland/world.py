@@ -1,7 +1,8 @@
 """Writes the world: every dataset drawn by worker processes into a temporary folder, then renamed into place.
 
-A dataset that is there is complete. Its folders hold a small stamp each, by which a later run knows them as Toyland's
-own, and `toyland.json` at the root says what was built. A folder without a stamp is somebody's data, never touched.
+So a dataset that exists is complete. Each of its folders has a small stamp file, which tells later runs that Toyland
+drew it, and `toyland.json` at the root says what was built. A folder without a stamp is the user's own data and is
+never touched.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from benchmark.toyland.layouts.base import LayoutWriter, Picture, ScaleName
 from benchmark.toyland.progress import Progress
 
 WORLD_DATASETS = tuple(LAYOUTS)
-VERSION = 4  # raise it whenever a drawing or a number of pictures changes: worlds of other versions are drawn anew
+VERSION = 4  # raise it whenever a drawing or a number of pictures changes: worlds of other versions are drawn again
 MANIFEST = "toyland.json"
 STAMP = ".toyland.json"
 _TEMPORARY = ".toyland-"
 _CHUNK = 50  # pictures a worker draws before it reports
-_WORTH_WORKERS = 400  # fewer pictures than this are drawn before a worker has started
+_WORTH_WORKERS = 400  # fewer pictures than this are drawn before workers have started
 
 
 def build_world(
@@ -45,10 +46,11 @@ def build_world(
     workers: int | None = None,
     progress: bool = True,
 ) -> Path:
-    """Make sure that `root` holds the world of this scale and seed, or the datasets named of it; returns `root`.
+    """Make sure that `root` holds the world of this scale and seed, or those of its datasets that are named; returns
+    `root`.
 
     Every file depends on (seed, dataset, split, index) alone, byte for byte, whatever the number of workers (by default
-    one per core). What is there already is left alone; an interrupted run leaves nothing half-written; two runs at once
+    one per core). What exists already is left alone; an interrupted run leaves nothing half-written; two runs at once
     take turns. Progress goes to stderr.
     Raises UserError if a dataset's folder exists and was not made here.
     """
@@ -66,9 +68,9 @@ def build_world(
             _draw_all(root, scale, seed, {name: stamps[name] for name in missing}, workers, progress)
     except OSError as error:
         what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
-        raise UserError(f"{root}: the world could not be written ({what}); mend that and run again.") from error
+        raise UserError(f"{root}: the world could not be written ({what}); fix that and run again.") from error
     except BrokenProcessPool as error:
-        raise UserError(f"{root}: a process drawing the world was killed; run again, with fewer workers.") from error
+        raise UserError(f"{root}: a process drawing the world was killed; run again with fewer workers.") from error
     return root
 
 
@@ -92,7 +94,7 @@ def read_manifest(root: Path) -> dict[str, dict[str, Any]]:
     except FileNotFoundError:
         return {}
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{root / MANIFEST} is damaged ({error}); delete it, and the world is drawn anew.") from error
+        raise UserError(f"{root / MANIFEST} is damaged ({error}); delete it, and the world is drawn again.") from error
 
 
 def _refuse_foreign(root: Path, layout: LayoutWriter) -> None:
@@ -106,7 +108,8 @@ def _refuse_foreign(root: Path, layout: LayoutWriter) -> None:
 
 @contextmanager
 def _alone(root: Path) -> Iterator[None]:
-    """One builder at a time; the lock goes when its process does, so what lies about then was left by a killed one."""
+    """One builder at a time. The lock ends with its process, so temporary folders found here were left by a killed
+    one."""
     with open(root / f"{_TEMPORARY}lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for leftover in root.glob(f"{_TEMPORARY}*"):
@@ -132,8 +135,8 @@ def _draw_all(
 
 @contextmanager
 def _executor(workers: int) -> Iterator[Executor | None]:
-    """Worker processes; None for one worker, which is this process. They start from a fresh interpreter because this
-    one may hold torch and its threads, which do not survive a fork."""
+    """Worker processes, or None for a single worker, which is this process. They start from a fresh interpreter because
+    this one may hold torch and its threads, which do not survive a fork."""
     if workers <= 1:
         yield None
         return
@@ -146,7 +149,7 @@ def _executor(workers: int) -> Iterator[Executor | None]:
 
 
 def _obey_parent() -> None:
-    """Ctrl-C reaches every process of a terminal: the one that started the workers deals with it."""
+    """Ctrl-C reaches every process of a terminal. Workers ignore it: the process that started them deals with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
 
@@ -196,7 +199,8 @@ def fingerprint(folder: Path) -> str:
 
 
 def _put_in_place(root: Path, folder: Path, layout: LayoutWriter, entry: dict[str, Any]) -> None:
-    """Stamp the finished folders, take away what they replace, rename them into place, and only then say so."""
+    """Stamp the finished folders, move away what they replace, rename them into place, and only then update the
+    manifest."""
     for owned in layout.folders:
         (folder / owned / STAMP).write_text(json.dumps(entry, indent=2) + "\n")
     for owned in layout.folders:
@@ -205,6 +209,6 @@ def _put_in_place(root: Path, folder: Path, layout: LayoutWriter, entry: dict[st
         if target.exists():
             os.replace(target, folder / f"replaced-{Path(owned).name}")  # goes with the temporary folder
         os.replace(folder / owned, target)
-    manifest = {"about": "Drawn by Toyland; delete a dataset's folder to have it drawn anew.", "datasets": {}}
+    manifest = {"about": "Drawn by Toyland; delete a dataset's folder to have it drawn again.", "datasets": {}}
     manifest["datasets"] = {**read_manifest(root), entry["dataset"]: entry}
     write_whole(root / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())

@@ -1,11 +1,12 @@
-"""What a transfer promises: a protocol, named after who fixed it, that scores a pretrained backbone.
+"""What a transfer promises: one protocol, named after the people who defined it, that scores a pretrained backbone.
 
-A file in this folder with module-level `Transfer` values is found by scanning; the card's id is the transfer's name.
+Transfers are module-level `Transfer` values in this folder's files, which are scanned for them. A transfer's name is
+the id on its card.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,23 +15,29 @@ import torch
 
 from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
+from benchmark.engine.method_file import TrainedMethod
 from benchmark.recipe.scales import Scale
 
 
 @dataclass(frozen=True)
 class ProtocolCard:
-    """Everything a reader needs to know which number this is.
+    """Everything a reader needs in order to know which number this is.
 
-    id:       e.g. "linear_imagenet_pirl"; never just "linear".
-    version:  raised whenever a change could move a score; two versions never share a table column.
-    metrics:  metric -> unit, the headline first, e.g. {"top1": "%"}.
-    higher_is_better: direction of the headline metric.
-    datasets: (name, split) pairs the transfer reads, as open_dataset takes them.
-    lists:    files below the data root that say which of those images are read, where they are there; a number on one
-              list is another number than one on another list, or without.
-    frozen:   what of the backbone does not train.
+    id:       for example "linear_imagenet_pirl", never just "linear".
+    version:  raised by any change that could move a score. Two versions never share a table column.
+    metrics:  metric -> unit, with the headline first, for example {"top1": "%"}.
+    higher_is_better: for the headline metric.
+    datasets: (name, split) pairs that the transfer reads, as open_dataset takes them.
+    takes:    the architectures (benchmark.backbones) whose stages it is made for; it refuses all others. Empty:
+              any, since it looks at the backbone's output alone.
+    lists:    files below the data root that, if they exist, say which of those images are read. Numbers on different
+              lists, or without a list, are different numbers.
+    asks:     what it needs of the trained method, of benchmark.method.ASKED, since the backbone alone is not enough; it
+              refuses runs of methods without.
+    frozen:   which part of the backbone does not train.
     selected: what is chosen (stage, cost, epoch), on which images, at each scale.
-    departures: what the desk scale does otherwise than the paper, one line each.
+    departures: what differs from the paper or its code, a line each: "<scale>: <what>", where the scale is "paper",
+              "desk", "every scale" and the like. docs/departures.md collects them.
     """
 
     id: str
@@ -41,16 +48,30 @@ class ProtocolCard:
     datasets: tuple[tuple[str, str], ...]
     frozen: str
     selected: str
+    takes: tuple[str, ...] = ()
     lists: tuple[str, ...] = ()
+    asks: tuple[str, ...] = ()
     higher_is_better: bool = True
     departures: tuple[str, ...] = ()
+
+    def refusal(self, architecture: str, offered: Collection[str]) -> str:
+        """Why it cannot score a run with such a backbone, whose method offers so much; empty where it can."""
+        if self.takes and architecture not in self.takes:
+            return f"{self.id} is made for the stages of {' or '.join(self.takes)}, not of {architecture}"
+        if missing := [name for name in self.asks if name not in offered]:
+            return f"{self.id} asks the trained method to {' and '.join(missing)}, and this run kept none that can"
+        return ""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """metrics: metric -> value, for every metric on the card. detail: JSON-ready, e.g. {"per_stage": {"res5": 63.6}}.
-    data: dataset/split -> fingerprint of the images that were read. picture: what was found in a few test images, the
-    bytes of a PNG, where there is something to see."""
+    """What one scoring gives.
+
+    metrics: metric -> value, for every metric on the card.
+    detail:  more values, ready for JSON, for example {"per_stage": {"res5": 63.6}}.
+    data:    dataset/split -> fingerprint of the images that were read.
+    picture: the bytes of a PNG that shows what was found in a few test images; empty if there is nothing to see.
+    """
 
     metrics: dict[str, float]
     detail: dict[str, Any] = field(default_factory=dict)
@@ -62,11 +83,12 @@ class Scores:
 class Context:
     """Where and how a transfer runs.
 
-    workspace: a folder for checkpoints and cached features, shared with the other transfers of a backbone: each file's
-               name must say what it depends on. What lies there may always be deleted; files `<card id>-*` are, once
-               the record is written. It may not exist yet: benchmark.core.files.write_whole makes it.
+    workspace: a folder for checkpoints and cached features. A backbone's transfers share it, so each file's name must
+               say what the file depends on. Its files may be deleted at any time; those called `<card id>-*` are
+               deleted once the record is written. If the folder is missing, benchmark.core.files.write_whole makes it.
     report:    takes (what, done, total, figures) for the progress display.
-    engine:    which implementation was asked for; None for the transfer's default.
+    engine:    which implementation was asked for; None means the transfer's default.
+    trained:   the trained method, for a transfer whose card asks something of it.
     """
 
     data_root: Path
@@ -77,20 +99,21 @@ class Context:
     workers: int
     report: Callable[[str, int, int, dict[str, float]], None]
     engine: str | None = None
+    trained: TrainedMethod | None = None
 
 
 class Transfer:
-    """Owns all its settings: the method under test cannot change them.
+    """One protocol with all its settings. The method under test cannot change them.
 
-    engines: implementations of one protocol that agree, the default first; empty where there is just the one. The
-             record's detail names the one that was used.
+    engines: implementations of the protocol that agree with each other, the default first; empty if there is only one.
+             The record's detail names the one that ran.
     """
 
     card: ProtocolCard
     engines: tuple[str, ...] = ()
 
     def chosen_engine(self, asked: str | None) -> str | None:
-        """The engine that was asked for, or the default. Raises UserError if the transfer has no such engine."""
+        """The engine that was asked for, or the default one. Raises UserError if the transfer has no such engine."""
         if asked is None:
             return self.engines[0] if self.engines else None
         if asked not in self.engines:
@@ -99,11 +122,11 @@ class Transfer:
         return asked
 
     def annotations(self, data_root: Path) -> dict[str, str]:
-        """Name -> fingerprint of what the transfer reads beside the splits and lists on its card, e.g. boxes or masks.
-        Raises UserError for what cannot be read."""
+        """Name -> fingerprint of what the transfer reads besides the splits and lists on its card, for example boxes or
+        masks. Raises UserError if something cannot be read."""
         return {}
 
     def run(self, backbone: Backbone, context: Context) -> Scores:
-        """Score `backbone` (evaluation mode, strictly loaded). The same call again gives bitwise the same scores, also
-        with another number of workers and after a kill."""
+        """Score `backbone`, which is strictly loaded and in evaluation mode. The same call gives the same scores, bit
+        for bit, also with another number of workers and after being killed."""
         raise NotImplementedError

@@ -1,9 +1,5 @@
-"""What a frozen backbone gives to a protocol: each stage pooled to about 9,000 numbers, or the last stage averaged;
-extracted once and kept where nothing random is drawn; and the check that it did stay frozen.
-
-Pools: Goyal et al., "Scaling and Benchmarking Self-Supervised Visual Representation Learning", ICCV 2019, as in
-facebookresearch/fair_self_supervision_benchmark, resnet_supervised_finetune_linear.py.
-"""
+"""What a frozen backbone gives to a protocol: stages pooled to a grid, or its output; extracted once and kept where
+nothing random is drawn; and the check that it did stay frozen."""
 
 from __future__ import annotations
 
@@ -11,7 +7,6 @@ import copy
 import hashlib
 import io
 import json
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark.backbones.contract import Backbone, Stage
+from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
 from benchmark.core.files import write_whole
 from benchmark.core.plain import as_plain
@@ -33,71 +28,97 @@ from benchmark.transfers.preprocessing import Preprocessing
 
 EVALUATION_BATCH = 128
 PART = 8192  # images whose features are held in memory, and written as one file
-DIMENSIONS = 9216  # what the pools aim at
-POOLING = 2  # raise it with any change of `pooled`: features kept from before are then extracted anew
+POOLING = 2  # raise it with any change of a pooling: features kept from before are then extracted anew
 
 
 @dataclass(frozen=True)
-class GridPool:
-    """An average pool on a map of `side` cells, and the side of the grid that comes out."""
+class Pooling:
+    """Base of what makes less of a map: (B, C, H, H) -> (B, C, cells, cells)."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__}.__call__")
+
+
+@dataclass(frozen=True)
+class Mean(Pooling):
+    """To a single cell."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.mean(dim=(2, 3), keepdim=True)
+
+
+@dataclass(frozen=True)
+class Grid(Pooling):
+    """To `cells` x `cells` from `side` x `side`, which is the map's size on 224 px. A smaller map gets cells of as many
+    pixels as there, as smaller cells would hand a small image's layout to the classifier; a larger one the same grid.
+    """
 
     side: int
+    cells: int
+
+    def cells_on(self, x: Tensor) -> int:
+        return min(max(round(self.cells * x.shape[-1] / self.side), 1), self.cells)
+
+
+@dataclass(frozen=True)
+class AverageGrid(Grid):
     kernel: int
     stride: int
-    padding: int
-    grid: int
+    padding: int = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if x.shape[-1] == self.side:
+            return F.avg_pool2d(x, self.kernel, self.stride, self.padding)
+        return F.adaptive_avg_pool2d(x, self.cells_on(x))
 
 
-POOLS = {  # of a ResNet on 224 px
-    "conv1": GridPool(112, 10, 10, 4, 12),  # 64 x 12 x 12 = 9,216
-    "res2": GridPool(56, 16, 8, 0, 6),  # 256 x 6 x 6 = 9,216
-    "res3": GridPool(28, 13, 5, 0, 4),  # 512 x 4 x 4 = 8,192
-    "res4": GridPool(14, 8, 3, 0, 3),  # 1024 x 3 x 3 = 9,216
-    "res5": GridPool(7, 6, 1, 0, 2),  # 2048 x 2 x 2 = 8,192
-}
+@dataclass(frozen=True)
+class AdaptiveMaxGrid(Grid):
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.adaptive_max_pool2d(x, self.cells_on(x))
 
 
 @dataclass(frozen=True)
 class Tap:
-    """One feature of a backbone: a stage, pooled to its grid or averaged over space."""
+    """One feature of a backbone: a stage and what becomes of its map; of a vector nothing does."""
 
     stage: str
-    averaged: bool = False
+    pooling: Pooling | None = None
 
     @property
     def name(self) -> str:
-        return f"{self.stage}_average" if self.averaged else self.stage
+        return f"{self.stage}_average" if isinstance(self.pooling, Mean) else self.stage
 
-    def read(self, maps: dict[str, Tensor], stages: dict[str, Stage]) -> Tensor:
-        """-> (B, channels, grid, grid)"""
-        if stages[self.stage].stride is None:
-            return maps[self.stage][:, :, None, None]
-        if self.averaged:
-            return maps[self.stage].mean(dim=(2, 3), keepdim=True)
-        return pooled(maps[self.stage], self.stage, stages[self.stage])
+    def read(self, maps: dict[str, Tensor]) -> Tensor:
+        """-> (B, channels, cells, cells)"""
+        x = maps[self.stage]
+        return self.pooling(x) if self.pooling else x[:, :, None, None]
 
 
-def stage_taps(backbone: Backbone) -> tuple[Tap, ...]:
-    return tuple(Tap(stage) for stage in backbone.stages)
+# A ResNet's stages at about 9,000 numbers each: Goyal et al., "Scaling and Benchmarking Self-Supervised Visual
+# Representation Learning", ICCV 2019, as in facebookresearch/fair_self_supervision_benchmark,
+# resnet_supervised_finetune_linear.py.
+GOYAL_TAPS = (
+    Tap("conv1", AverageGrid(112, 12, kernel=10, stride=10, padding=4)),  # 64 x 12 x 12 = 9,216
+    Tap("res2", AverageGrid(56, 6, kernel=16, stride=8)),  # 256 x 6 x 6 = 9,216
+    Tap("res3", AverageGrid(28, 4, kernel=13, stride=5)),  # 512 x 4 x 4 = 8,192
+    Tap("res4", AverageGrid(14, 3, kernel=8, stride=3)),  # 1024 x 3 x 3 = 9,216
+    Tap("res5", AverageGrid(7, 2, kernel=6, stride=1)),  # 2048 x 2 x 2 = 8,192
+)
 
 
-def last_average(backbone: Backbone) -> Tap:
-    return Tap(next(reversed(backbone.stages)), averaged=True)
+def output_tap(backbone: Backbone) -> Tap:
+    """What any backbone has, whatever its stages are: its output, averaged over space where it is a map."""
+    is_map = backbone.stages[backbone.output].stride is not None
+    return Tap(backbone.output, Mean() if is_map else None)
 
 
-def pooled(x: Tensor, name: str, stage: Stage) -> Tensor:
-    """(B, C, H, H) -> (B, C, grid, grid). The listed pool on a map of the listed size. On a smaller map, adaptive
-    pooling to cells of as many pixels as there, as smaller cells would hand a small image's layout to the classifier;
-    on a larger one, to the same grid. A stage without a listed pool gets the grid that comes nearest to 9,216 numbers.
-    """
-    pool, side = POOLS.get(name), x.shape[-1]
-    if pool is None or pool.side * (stage.stride or 0) != 224:
-        grid = round(math.sqrt(DIMENSIONS / x.shape[1]))
-    elif side == pool.side:
-        return F.avg_pool2d(x, pool.kernel, pool.stride, pool.padding)
-    else:
-        grid = min(round(pool.grid * side / pool.side), pool.grid)
-    return F.adaptive_avg_pool2d(x, min(max(grid, 1), side))
+def tapped(backbone: Backbone, taps: tuple[Tap, ...], x: Tensor) -> dict[str, Tensor]:
+    """Tap name -> (B, channels, cells, cells) of images as the backbone takes them, which run no further than the last
+    tap needs."""
+    stages = list(backbone.stages)
+    maps = backbone.forward_stages(x, max((tap.stage for tap in taps), key=stages.index))
+    return {tap.name: tap.read(maps) for tap in taps}
 
 
 class NotFrozenError(RuntimeError):
@@ -105,7 +126,7 @@ class NotFrozenError(RuntimeError):
 
 
 @contextmanager
-def frozen(backbone: Backbone) -> Iterator[None]:
+def frozen(backbone: nn.Module) -> Iterator[None]:
     """Check that every parameter and buffer, BatchNorm's running statistics too, ends with the bits it began with."""
     before = state_hash(backbone)
     yield
@@ -166,7 +187,7 @@ def extract(
     protocol that needs the same finds them, and a killed extraction goes on after its last whole part.
     """
     facts = (POOLING, backbone_key(backbone), images.fingerprint(), preprocessing.name)
-    folder = {tap: context.workspace / "features" / digest([*facts, tap.name]) for tap in taps}
+    folder = {tap: context.workspace / "features" / digest([*facts, as_plain(tap)]) for tap in taps}
     starts = range(0, len(images), PART)
     missing = [(s, [tap for tap in taps if not (folder[tap] / f"{s:08d}.npy").is_file()]) for s in starts]
     if any(absent for _, absent in missing):
@@ -184,9 +205,9 @@ def _extract_part(trunk: Backbone, views: Views, start: int, folders: dict[Tap, 
     rows: dict[Tap, list[Tensor]] = {tap: [] for tap in folders}
     for pixels, _ in at_positions(views, once(end, start), context.workers):
         with torch.inference_mode():
-            maps = trunk.forward_stages(as_input(trunk, pixels, context.device))
+            found = tapped(trunk, tuple(folders), as_input(trunk, pixels, context.device))
             for tap in folders:
-                rows[tap].append(tap.read(maps, trunk.stages).flatten(1).cpu())
+                rows[tap].append(found[tap.name].flatten(1).cpu())
         done += len(pixels)
         context.report(f"features of {views.images.name}", done, len(views.images), {})
     for tap, folder in folders.items():

@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmark.backbones.contract import Backbone
 from benchmark.data.datasets import open_dataset
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
-from benchmark.transfers.features import extract, last_average
+from benchmark.transfers.features import extract, output_tap
 from benchmark.transfers.metrics import topk_accuracy
 from benchmark.transfers.preprocessing import centre_crop
 
@@ -28,7 +28,7 @@ class NearestNeighbours(Transfer):
 
     def run(self, backbone: Backbone, context: Context) -> Scores:
         train, test = (open_dataset(context.data_root, *dataset) for dataset in self.card.datasets)
-        view, tap = centre_crop(backbone.input.size), last_average(backbone)
+        view, tap = centre_crop(backbone.input.size), output_tap(backbone)
         database, queries = (
             torch.from_numpy(extract(backbone, images, view, (tap,), context)[tap.name]) for images in (train, test)
         )
@@ -61,8 +61,9 @@ knn_imagenet_wu = NearestNeighbours(
         frozen="everything, BatchNorm's running statistics too",
         selected="nothing",
         departures=(
-            "every scale: the backbone's averaged last stage; its file has no 128-d head",
-            "every scale: training features computed anew, without augmentation, instead of a memory bank",
+            "every scale: features are the backbone's output, averaged over space where it is a map; its file has no "
+            "128-dimensional head",
+            "every scale: training features are computed anew, without augmentation; the paper takes its memory bank",
         ),
     )
 )

@@ -1,4 +1,4 @@
-"""Linear classifiers on a frozen backbone: every stage pooled to about 9,000 numbers, all of them trained in one pass.
+"""Linear classifiers on a frozen backbone: stages pooled to about 9,000 numbers each, all of them trained in one pass.
 
 *_goyal: Goyal et al., "Scaling and Benchmarking Self-Supervised Visual Representation Learning", ICCV 2019
          (arXiv:1905.01235), as released in facebookresearch/fair_self_supervision_benchmark [FSSB].
@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -33,14 +33,16 @@ from benchmark.data.splits import held_out
 from benchmark.recipe.scales import Scale
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 from benchmark.transfers.features import (
+    GOYAL_TAPS,
+    Mean,
     Tap,
     as_input,
     at_positions,
     backbone_key,
     frozen,
-    last_average,
     once,
-    stage_taps,
+    output_tap,
+    tapped,
     working_copy,
 )
 from benchmark.transfers.preprocessing import Preprocessing, centre_crop, crop_and_flip, crop_flip_and_colour
@@ -54,14 +56,15 @@ HELD_OUT = 0.2  # of the training images, at desk and smoke, for choosing stage 
 
 @dataclass(frozen=True)
 class Probe:
-    """taps:        every stage; or those and the averaged last one; or the averaged last one alone.
+    """taps:        the features that get a head each; None: the backbone's output alone.
     optimizers:  one head of each tap for each of these; more than one only where held-out images choose.
     track_every: None scores the last iterate; a span scores the best of the iterates it visits, on the test images.
     held_out:    part of the training images kept for choosing; 0 chooses on the test images, as the protocols do.
     views:       None augments anew in every epoch; a number draws so many views of each image and uses them in turn.
+    head_std:    from the number of classes to the spread of the heads' initial weights.
     """
 
-    taps: Literal["stages", "stages and average", "average"]
+    taps: tuple[Tap, ...] | None
     batch_norm: bool
     augment: Callable[[int], Preprocessing]
     optimizers: tuple[SGD, ...]
@@ -69,14 +72,7 @@ class Probe:
     track_every: Span | None = None
     held_out: float = 0.0
     views: int | None = None
-
-    def taps_of(self, backbone: Backbone) -> tuple[Tap, ...]:
-        average = (last_average(backbone),)
-        return {
-            "stages": stage_taps(backbone),
-            "stages and average": stage_taps(backbone) + average,
-            "average": average,
-        }[self.taps]
+    head_std: Callable[[int], float] = lambda classes: 0.01  # FSSB, MOCO
 
 
 class Heads(nn.Module):
@@ -90,7 +86,8 @@ class Heads(nn.Module):
         self.norms, self.linears = nn.ModuleDict(), nn.ModuleDict()
         for tap, x in maps.items():  # (B, C, grid, grid)
             self.norms[tap] = nn.BatchNorm2d(x.shape[1], affine=False) if probe.batch_norm else nn.Identity()
-            self.linears[tap] = nn.ModuleList(_linear(x[0].numel(), num_classes, generator) for _ in probe.optimizers)
+            heads = (_linear(x[0].numel(), num_classes, probe, generator) for _ in probe.optimizers)
+            self.linears[tap] = nn.ModuleList(heads)
         self.register_buffer("best", torch.zeros(len(maps), len(probe.optimizers), dtype=torch.float64))
 
     def forward(self, maps: Maps) -> Tensor:
@@ -108,9 +105,9 @@ class Heads(nn.Module):
         return F.cross_entropy(logits.flatten(0, 2), labels.repeat(heads)) * heads
 
 
-def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+def _linear(inputs: int, outputs: int, probe: Probe, generator: torch.Generator) -> nn.Linear:
     linear = nn.Linear(inputs, outputs)
-    nn.init.normal_(linear.weight, std=0.01, generator=generator)  # [FSSB; MOCO]
+    nn.init.normal_(linear.weight, std=probe.head_std(outputs), generator=generator)
     nn.init.zeros_(linear.bias)
     return linear
 
@@ -134,7 +131,7 @@ class _Run:
 
     def __init__(self, card: ProtocolCard, probe: Probe, trunk: Backbone, context: Context) -> None:
         self.card, self.probe, self.trunk, self.context = card, probe, trunk, context
-        self.taps = probe.taps_of(trunk)
+        self.taps = probe.taps or (output_tap(trunk),)
         self.augment = probe.augment(trunk.input.size)
         self.centre = centre_crop(trunk.input.size)
 
@@ -203,8 +200,7 @@ class _Run:
 
     def _maps(self, pixels: Tensor) -> Maps:
         with torch.no_grad():
-            maps = self.trunk.forward_stages(as_input(self.trunk, pixels, self.context.device))
-            return {tap.name: tap.read(maps, self.trunk.stages) for tap in self.taps}
+            return tapped(self.trunk, self.taps, as_input(self.trunk, pixels, self.context.device))
 
     def _accuracies(self, heads: Heads, views: Views) -> Tensor:
         """Top-1 of every head, in percent: (taps, optimizers), on the heads' device."""
@@ -246,28 +242,30 @@ CHOSEN_ON_HELD_OUT = (
 )
 DEPARTURES = (
     "desk: four fifths of the training images train, the last fifth chooses",
-    "desk: 40 epochs in batches of 64, the rate falling at the same fractions",
+    "desk: 40 epochs in batches of 64, with the rate dropping at the same fractions of the training",
     "desk: eight augmented views of each image, used in turn, instead of a new one in every epoch",
     "desk: the last iterate is scored",
 )
-WEIGHT_DECAYS = "desk: three weight decays, since 2,000 images need another than a million"
+WEIGHT_DECAYS = "desk: one of three weight decays is chosen, since 2,000 images need another than a million"
 
 
-def _course(epochs: float, batch_size: int, *drops: float) -> Course:
-    """`drops`: the fractions of the training at which the rate is divided by ten."""
-    return Course(Epochs(epochs), batch_size, Milestones(tuple(Epochs(epochs * drop) for drop in drops)))
+def probe_course(epochs: float, batch_size: int, *drops: float, gamma: float = 0.1) -> Course:
+    """`drops`: the fractions of the training at which the rate falls to `gamma` of what it was."""
+    return Course(Epochs(epochs), batch_size, Milestones(tuple(Epochs(epochs * drop) for drop in drops), gamma))
 
 
-def _scales(paper: Probe, optimizers: tuple[SGD, ...], *drops: float) -> dict[Scale, Probe]:
+def probe_scales(paper: Probe, optimizers: tuple[SGD, ...], *drops: float, gamma: float = 0.1) -> dict[Scale, Probe]:
+    """A protocol's values at every scale, from those of its paper and what is the desk's own."""
     desk = replace(
         paper,
         optimizers=optimizers,
-        course=_course(40, 64, *drops),
+        course=probe_course(40, 64, *drops, gamma=gamma),
         track_every=None,
         held_out=HELD_OUT,
         views=DESK_VIEWS,
     )
-    return {"paper": paper, "desk": desk, "smoke": replace(desk, course=_course(2, 16, *drops), views=2)}
+    smoke = replace(desk, course=probe_course(2, 16, *drops, gamma=gamma), views=2)
+    return {"paper": paper, "desk": desk, "smoke": smoke}
 
 
 def _pirl(dataset: str, epochs: float, reported: str) -> LinearTransfer:
@@ -278,23 +276,25 @@ def _pirl(dataset: str, epochs: float, reported: str) -> LinearTransfer:
         citation=f"Misra & van der Maaten, CVPR 2020, arXiv:1912.01991, section 3.2, supplement C; {reported}",
         metrics={"top1": "%"},
         datasets=((READER[dataset], "train"), (READER[dataset], "val")),
+        takes=("ResNet",),
         frozen="everything, BatchNorm's running statistics too",
         selected=CHOSEN_ON_TEST.format("") + CHOSEN_ON_HELD_OUT.format("stage and weight decay"),
         departures=(
-            "paper: Nesterov momentum, as VISSL has it; the paper does not say",
-            "paper: BatchNorm has no scale and shift (Goyal et al.); VISSL's does",
+            "paper: Nesterov momentum, as in VISSL; the paper does not mention it",
+            "paper: the rate drops twice, as the paper says; VISSL's drops three times",
+            "paper: BatchNorm has no scale and shift, as in Goyal et al.; VISSL's learns them",
             *DEPARTURES,
             WEIGHT_DECAYS,
         ),
     )
     paper = Probe(
-        taps="stages",
+        taps=GOYAL_TAPS,
         batch_norm=True,  # FSSB
         augment=crop_and_flip,  # VISSL
         optimizers=(SGD(lr=0.01, momentum=0.9, weight_decay=5e-4, nesterov=True),),  # PIRL supplement C; VISSL
-        course=_course(epochs, 256, 1 / 3, 2 / 3),  # PIRL supplement C: two equally spaced points; VISSL has three
+        course=probe_course(epochs, 256, 1 / 3, 2 / 3),  # PIRL supplement C: two equally spaced drops; VISSL has three
     )
-    return LinearTransfer(card, _scales(paper, _decays(0.01, 5e-4), 1 / 3, 2 / 3))
+    return LinearTransfer(card, probe_scales(paper, three_decays(0.01, 5e-4), 1 / 3, 2 / 3))
 
 
 def _goyal(dataset: str) -> LinearTransfer:
@@ -305,20 +305,21 @@ def _goyal(dataset: str) -> LinearTransfer:
         citation="Goyal et al., ICCV 2019, arXiv:1905.01235",
         metrics={"top1": "%"},
         datasets=((READER[dataset], "train"), (READER[dataset], "val")),
+        takes=("ResNet",),
         frozen="everything, BatchNorm's running statistics too",
         selected=CHOSEN_ON_TEST.format(" and the best of the iterates visited every 5,000 steps")
         + CHOSEN_ON_HELD_OUT.format("stage and weight decay"),
         departures=("paper: no head on the max-pooled conv1, which is no stage here", *DEPARTURES, WEIGHT_DECAYS),
     )
     paper = Probe(
-        taps="stages and average",  # FSSB
+        taps=(*GOYAL_TAPS, Tap("res5", Mean())),  # FSSB
         batch_norm=True,  # FSSB: SpatialBN, scale and shift not learned
         augment=crop_flip_and_colour,  # FSSB: lighting 0.1, jitter 0.4
         optimizers=(SGD(lr=0.01, momentum=0.9, weight_decay=1e-4, nesterov=True),),  # FSSB
         course=Course(Steps(140_000), 256, Milestones((Steps(40_000), Steps(80_000), Steps(120_000)))),  # FSSB
         track_every=Steps(5_000),  # FSSB
     )
-    return LinearTransfer(card, _scales(paper, _decays(0.01, 1e-4), 2 / 7, 4 / 7, 6 / 7))
+    return LinearTransfer(card, probe_scales(paper, three_decays(0.01, 1e-4), 2 / 7, 4 / 7, 6 / 7))
 
 
 def _moco() -> LinearTransfer:
@@ -332,21 +333,25 @@ def _moco() -> LinearTransfer:
         frozen="everything, BatchNorm's running statistics too",
         selected="paper: the best epoch, on the test images, as the released code prints it. "
         + CHOSEN_ON_HELD_OUT.format("the rate"),
-        departures=(*DEPARTURES, "desk: rates of 30, 3 and 0.3, since features of another width have another size"),
+        departures=(
+            *DEPARTURES,
+            "desk: the rate is one of 30, 3 and 0.3, since features of another width have another size",
+        ),
     )
     paper = Probe(
-        taps="average",
+        taps=None,
         batch_norm=False,
         augment=crop_and_flip,  # MOCO
         optimizers=(SGD(lr=30.0, momentum=0.9),),  # MOCO
-        course=_course(100, 256, 0.6, 0.8),  # MOCO
+        course=probe_course(100, 256, 0.6, 0.8),  # MOCO
         track_every=Epochs(1),  # MOCO
     )
     rates = tuple(SGD(lr, momentum=0.9) for lr in (30.0, 3.0, 0.3))
-    return LinearTransfer(card, _scales(paper, rates, 0.6, 0.8))
+    return LinearTransfer(card, probe_scales(paper, rates, 0.6, 0.8))
 
 
-def _decays(lr: float, protocol: float) -> tuple[SGD, ...]:
+def three_decays(lr: float, protocol: float) -> tuple[SGD, ...]:
+    """What the desk chooses from: the protocol's weight decay, ten times and a hundred times that."""
     return tuple(SGD(lr, weight_decay=protocol * factor, nesterov=True) for factor in (1, 10, 100))
 
 

@@ -23,7 +23,7 @@ def shown(count: int) -> list[int]:
 
 
 def with_boxes(
-    image: Image.Image, objects: np.ndarray, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray
+    image: Image.Image, objects: np.ndarray, boxes: np.ndarray, scores: np.ndarray, names: Sequence[str]
 ) -> Image.Image:
     """The image with the true boxes (M, 4) in white, and those found with a score of at least 0.5 in red, named."""
     factor = SIDE / max(image.size)
@@ -31,11 +31,19 @@ def with_boxes(
     draw = ImageDraw.Draw(tile)
     for box in objects * factor:
         draw.rectangle(box.tolist(), outline=TRUTH)
-    for box, score, label in zip(boxes * factor, scores, labels, strict=True):
+    for box, score, name in zip(boxes * factor, scores, names, strict=True):
         if score >= LEAST_SCORE:
             draw.rectangle(box.tolist(), outline=FOUND, width=2)
-            draw.text((box[0] + 3, box[1] + 1), f"{CLASSES[label]} {score:.2f}", fill=FOUND)
+            draw.text((box[0] + 3, box[1] + 1), f"{name} {score:.2f}", fill=FOUND)
     return tile
+
+
+def tinted(image: Image.Image, masks: Sequence[np.ndarray]) -> Image.Image:
+    """The image, half red under each of the masks (H, W)."""
+    pixels = np.array(image)
+    for mask in masks:
+        pixels[mask] = (pixels[mask] + np.array(FOUND)) // 2
+    return Image.fromarray(pixels)
 
 
 def with_masks(image: Image.Image, truth: np.ndarray, found: np.ndarray) -> Image.Image:

@@ -45,6 +45,12 @@ def crop_and_flip(side: int) -> Preprocessing:
     return Preprocessing(f"crop-flip-{side}", v2.Compose(steps))
 
 
+def place_and_flip(side: int) -> Preprocessing:
+    """Shorter side to 256/224 of `side`, a crop anywhere in it, mirrored half the time: no change of scale."""
+    steps = [v2.Resize(_short(side)), v2.RandomCrop(side), v2.RandomHorizontalFlip(), v2.PILToTensor()]
+    return Preprocessing(f"place-flip-{side}", v2.Compose(steps))
+
+
 def crop_flip_and_colour(side: int) -> Preprocessing:
     """`crop_and_flip`, then brightness, contrast and saturation by up to 40 %, then lighting noise of 0.1."""
     crop = [v2.RandomResizedCrop(side, scale=(0.08, 1.0)), v2.RandomHorizontalFlip()]

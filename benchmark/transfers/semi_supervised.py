@@ -23,9 +23,8 @@ from benchmark.core.optimisation import SGD, Epochs, Milestones
 from benchmark.core.plain import as_plain
 from benchmark.core.streams import Stream
 from benchmark.data.datasets import open_dataset
-from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import TrainOrder, Views
-from benchmark.data.splits import from_list_file, labelled_fraction
+from benchmark.data.splits import labelled_part
 from benchmark.recipe.scales import Scale
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 from benchmark.transfers.features import as_input, at_positions, backbone_key, frozen, once, working_copy
@@ -43,12 +42,12 @@ def _course(epochs: float, batch_size: int) -> Course:
 
 
 class Classifier(nn.Module):
-    """The backbone's averaged last stage, and a linear classifier on it."""
+    """The backbone, and a linear classifier on its output."""
 
     def __init__(self, backbone: Backbone, num_classes: int, seed: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = nn.Linear(backbone.stages[next(reversed(backbone.stages))].channels, num_classes)
+        self.head = nn.Linear(backbone.out_channels, num_classes)
         generator = torch.Generator().manual_seed(mix(seed, Stream.FINE_TUNED_HEAD))
         nn.init.normal_(self.head.weight, std=0.01, generator=generator)  # VISSL
         nn.init.zeros_(self.head.bias)
@@ -69,7 +68,7 @@ class SemiSupervised(Transfer):
 
     def _run(self, backbone: Backbone, context: Context) -> Scores:
         train, test = (open_dataset(context.data_root, *dataset) for dataset in self.card.datasets)
-        labelled = self.labelled(train, context)
+        labelled = labelled_part(train, self.percent, context.seed)
         data = {images.name: images.fingerprint() for images in (labelled, test)}
         course, side = self.courses[context.scale], backbone.input.size
         facts = (context.scale, context.seed, backbone_key(backbone), data, as_plain(course), as_plain(OPTIMIZER))
@@ -89,12 +88,6 @@ class SemiSupervised(Transfer):
         fit(model.train(), optimizer, loss_of, course, labelled, source, checkpoint, context)
         metrics = self._metrics(model.eval(), Views(test, centre_crop(side), context.seed), context)
         return Scores(metrics, {"labelled": labelled.name, "labelled_images": len(labelled)}, data)
-
-    def labelled(self, train: ImageSet, context: Context) -> ImageSet:
-        for name in self.card.lists:
-            if (context.data_root / name).is_file():
-                return from_list_file(train, context.data_root / name)
-        return labelled_fraction(train, self.percent / 100, context.seed)
 
     def _metrics(self, model: Classifier, views: Views, context: Context) -> dict[str, float]:
         scores, truth = [], []
@@ -117,8 +110,9 @@ def _pirl(percent: int, reported: str, desk_epochs: float) -> SemiSupervised:
         frozen="nothing: all weights train, BatchNorm in training mode",
         selected="nothing: the last iterate is scored at every scale",
         departures=(
-            f"desk: batch {DESK_BATCH}; {desk_epochs:g} epochs, the rate falling at the same fractions of them",
-            "paper: no weight decay and Nesterov momentum, as VISSL has it; the papers do not say",
+            "paper: no weight decay and Nesterov momentum, as in VISSL; the papers do not say",
+            "paper: the labelled images are not PIRL's, whose list was never published",
+            f"desk: batches of {DESK_BATCH}; {desk_epochs:g} epochs, the rate dropping at the same fractions of them",
         ),
     )
     courses: dict[Scale, Course] = {

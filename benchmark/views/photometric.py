@@ -1,8 +1,8 @@
-"""Colour and tone changes drawn anew for each image of a stack.
+"""Colour and tone changes, drawn separately for each image of a stack.
 
-torchvision.transforms.v2 draws one set of parameters for all images of a tensor; nine patches that must not share their
-colours would cost nine calls. These take uint8 (K, 3, H, W) and return the same, with torch's random numbers. Each
-operation is torchvision's own, factor for factor (tests/test_views.py holds them against it).
+torchvision.transforms.v2 draws one set of parameters for all images of a tensor, so nine patches that must not share
+their colours would take nine calls. These take uint8 (K, 3, H, W) and return the same, with torch's random numbers.
+With the same factors, each operation does what torchvision's does (tests/test_views.py compares them).
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-GREY_WEIGHTS = (0.2989, 0.587, 0.114)  # ITU-R 601-2, torchvision's
+GREY_WEIGHTS = (0.2989, 0.587, 0.114)  # ITU-R 601-2, as in torchvision
 
 
 @dataclass(frozen=True)
 class JitterEach:
-    """torchvision.transforms.v2.ColorJitter with factors of each image's own; the order is drawn once per stack."""
+    """torchvision.transforms.v2.ColorJitter with separate factors for each image; the order is drawn once per stack."""
 
     brightness: float
     contrast: float

@@ -27,17 +27,17 @@ WIDTH, HEIGHT = 2.3, 0.86
 BOXES = {  # place: (kind, title, line below)
     "A1": ("written", "recipes/x.py", "one method, the paper's values"),
     "B1": ("contract", "Recipe · Settings · Method", "at paper, desk or smoke scale"),
-    "C1": ("harness", "engine", "the only pretraining loop"),
+    "C1": ("harness", "benchmark/engine", "the only pretraining loop"),
     "D1": ("file", "backbone.safetensors", "weights, input spec, origin"),
-    "A2": ("file", "datasets, in their layouts", "--data DIR, or drawn Toyland"),
+    "A2": ("file", "datasets, in their layouts", "--data DIR, or drawn: Toyland"),
     "B2": ("contract", "ImageSet · loader", "order(seed, epoch), views"),
     "A3": ("written", "benchmark/transfers/y.py", "one protocol, all its settings"),
     "B3": ("contract", "Transfer · ProtocolCard", "frozen? selected on what?"),
-    "C3": ("harness", "scoring", "loads strictly, times, checks"),
+    "C3": ("harness", "benchmark/runs", "loads, scores, checks"),
     "D3": ("file", "record <transfer>.json", "scores with provenance"),
     "A4": ("written", "leaderboards/", "reported/*.csv, tables.toml"),
-    "C4": ("harness", "tables", "reported beside measured"),
-    "D4": ("file", "tables (markdown)", "one column a scale and version"),
+    "C4": ("harness", "benchmark/tables", "reported beside measured"),
+    "D4": ("file", "tables (markdown)", "one column per scale and version"),
 }
 ARROWS = [  # from, to, what passes
     ("A1", "B1", ""),
@@ -51,7 +51,7 @@ ARROWS = [  # from, to, what passes
     ("B3", "C3", ""),
     ("C3", "D3", ""),
     ("A4", "C4", ""),
-    ("D3", "C4", "current or\npublished"),
+    ("D3", "C4", "from runs, or\npublished"),
     ("C4", "D4", ""),
 ]
 KINDS = {"written": "files you write", "contract": "contracts", "harness": "harness", "file": "files on disk"}

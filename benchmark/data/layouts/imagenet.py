@@ -5,8 +5,8 @@
     imagenet/val/ILSVRC2012_val_00000001.JPEG …
     imagenet/ILSVRC2012_devkit_t12/data/{meta.mat, ILSVRC2012_validation_ground_truth.txt}
 
-A class index is the place of its WNID in alphabetical order, as in torchvision's ImageFolder and Caffe's lists. The
-devkit's ILSVRC2012_ID (1…1000) is another order and is only ever used as a key into meta.mat.
+A class index is the position of its WNID in alphabetical order, as in torchvision's ImageFolder and Caffe's lists. The
+devkit's ILSVRC2012_ID (1…1000) has another order and is only ever used as a key into meta.mat.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ def image_names(folder: Path) -> list[str]:
     names = sorted(name for name in os.listdir(folder) if is_image_name(name))
     if not names:
         raise bad(
-            folder, "the class folder holds no image", "Unpack the class's archive into it, or remove the folder."
+            folder, "the class folder contains no images", "Unpack the class's archive into it, or remove the folder."
         )
     return names
 
 
 def _classes(root: Path, split: str) -> list[str]:
-    """The classes of a split kept in folders. Training and validation must agree: one folder too few on either side
-    would shift the index of every class after it."""
+    """The classes of a split kept in folders. Training and validation must agree: a missing folder on either side would
+    shift the index of every class after it."""
     found = class_folders(root / split)
     if not found:
         raise _no_folders(root / split)
@@ -72,17 +72,17 @@ def _classes(root: Path, split: str) -> list[str]:
     for mine, theirs, folder in ((found, other, split), (other, found, "train" if split == "val" else "val")):
         missing = sorted(set(theirs) - set(mine))
         if other and missing:
-            what = f"{len(missing):,} class folder(s) missing that the other split has: {some(missing)}"
+            what = f"{len(missing):,} class folder(s) that the other split has are missing: {some(missing)}"
             raise bad(root / folder, what, "Unpack them, or for a subset remove them from both train/ and val/.")
     return found
 
 
 def _no_folders(folder: Path) -> BadData:
     if not folder.is_dir():
-        return bad(folder, "there is no such folder", f"Unpack the images there, or link it to where {folder.name} is.")
+        return bad(folder, "there is no such folder", f"Unpack the images there, or link it to your {folder.name}/.")
     if any(name.endswith(".tar") for name in os.listdir(folder)):
-        return bad(folder, "holds archives instead of class folders", "Unpack each n….tar into a folder of its name.")
-    return bad(folder, "holds no class folder such as n01440764", "Unpack the images into one folder per WNID.")
+        return bad(folder, "contains archives, not class folders", "Unpack each n….tar into a folder of the same name.")
+    return bad(folder, "contains no class folder such as n01440764", "Unpack the images into one folder per WNID.")
 
 
 def _read_flat_val(data_root: Path) -> ImageSet:
@@ -92,7 +92,7 @@ def _read_flat_val(data_root: Path) -> ImageSet:
     names = sorted(name for name in os.listdir(root / "val") if FLAT_VAL.fullmatch(name))
     if not names:
         raise bad(
-            root / "val", "holds neither class folders nor ILSVRC2012_val_*.JPEG", "Unpack ILSVRC2012_img_val.tar."
+            root / "val", "contains neither class folders nor ILSVRC2012_val_*.JPEG", "Unpack ILSVRC2012_img_val.tar."
         )
     wnids = _val_wnids(devkit(data_root))
     _same_images(root / "val", names, len(wnids))
@@ -145,20 +145,20 @@ def _val_wnids(folder: Path) -> list[str]:
     wnids = []
     for number, line in enumerate(path.read_text().split(), start=1):
         if not line.isdecimal() or int(line) not in wnid_of:
-            raise bad(f"{path}, line {number}", f"{line!r} is no ILSVRC2012_ID of meta.mat", "Unpack the devkit again.")
+            raise bad(f"{path}, line {number}", f"meta.mat has no ILSVRC2012_ID {line!r}", "Unpack the devkit again.")
         wnids.append(wnid_of[int(line)])
     return wnids
 
 
 def _wnid_of_id(path: Path) -> dict[int, str]:
-    """ILSVRC2012_ID -> WNID, of the classes proper: meta.mat lists their parents in the hierarchy too."""
+    """ILSVRC2012_ID -> WNID of the actual classes; meta.mat lists their parents in the hierarchy too."""
     from scipy.io import loadmat  # slow to import, and only a flat val needs it
 
     try:
         synsets = loadmat(path, squeeze_me=True)["synsets"]
         leaves = [s for s in np.atleast_1d(synsets) if int(s["num_children"]) == 0]
         return {int(s["ILSVRC2012_ID"]): str(s["WNID"]) for s in leaves}
-    except Exception as error:  # loadmat raises nearly anything on a broken file
+    except Exception as error:  # loadmat can raise nearly anything on a broken file
         raise bad(path, f"cannot be read as the devkit's meta.mat ({error})", "Unpack the devkit again.") from error
 
 
@@ -171,12 +171,13 @@ def check(data_root: Path) -> list[Finding]:
         strays = [name for name in strays if not WNID.fullmatch(name)]
         if strays:
             fix = "Class folders must be named by WNID (n01440764), not by number or word. Rename or remove them."
-            findings.append(Finding("warning", NAME, str(folder), f"folders that are no class: {some(strays)}", fix))
+            what = f"folders that are not classes: {some(strays)}"
+            findings.append(Finding("warning", NAME, str(folder), what, fix))
     return findings + _check_devkit(data_root)
 
 
 def _check_devkit(data_root: Path) -> list[Finding]:
-    """Where the devkit is there, the class folders must agree with it."""
+    """If there is a devkit, the class folders must agree with it."""
     root = data_root / HOME
     if not any(place.is_dir() for place in devkit_places(data_root)):
         return []
@@ -185,14 +186,14 @@ def _check_devkit(data_root: Path) -> list[Finding]:
 
 
 def _missing_classes(root: Path, wnids: list[str]) -> list[Finding]:
-    """Classes of the devkit without a training folder: a few are an accident, most are a subset."""
+    """Classes of the devkit without a training folder. A few look like an accident, most of them like a subset."""
     expected = set(wnids)
     missing = sorted(expected - set(class_folders(root / "train")))
     if not missing:
         return []
     level: Level = "warning" if len(missing) < len(expected) / 2 else "note"
     what = f"{len(missing):,} of the devkit's {len(expected):,} classes have no folder: {some(missing)}"
-    return [Finding(level, NAME, str(root / "train"), what, "Unpack them, unless a subset is meant.")]
+    return [Finding(level, NAME, str(root / "train"), what, "Unpack them, unless you mean to use a subset.")]
 
 
 def _misplaced(root: Path, wnids: list[str]) -> list[Finding]:
@@ -205,6 +206,6 @@ def _misplaced(root: Path, wnids: list[str]) -> list[Finding]:
                 wrong.append(f"{wnid}/{name}")
     if not wrong:
         return []
-    fix = "Sort val/ into folders again, mapping the ground truth's ids through meta.mat; ids are not WNID order."
-    what = f"{len(wrong):,} image(s) in the wrong class folder, says the devkit: {some(wrong)}"
+    fix = "Sort val/ into folders again, mapping the ground truth's ids through meta.mat; they are not in WNID order."
+    what = f"{len(wrong):,} image(s) in the wrong class folder, according to the devkit: {some(wrong)}"
     return [Finding("error", NAME, str(root / "val"), what, fix)]

@@ -3,7 +3,7 @@
     inat2018/train_val2018/Plantae/7477/3b60c9486db1d2ee875f11a669fbde4a.jpg …
     inat2018/{train,val}2018.json    COCO style: images (id, file_name), annotations (image_id, category_id), categories
 
-A class index is the place of its category id in increasing order (the real ids are 0…8141, so it is the id itself).
+A class index is the position of its category id in increasing order (the real ids are 0…8141, so it is the id itself).
 The test images have no labels.
 """
 
@@ -67,11 +67,11 @@ def _categories(path: Path, content: dict[str, Any]) -> dict[int, str]:
     try:
         return {c["id"]: str(c["name"]) for c in sorted(content["categories"], key=lambda c: int(c["id"]))}
     except (KeyError, TypeError, ValueError) as error:
-        raise _bad(f"{path}, categories", "an entry lacks its id or name", path.name[: -len("2018.json")]) from error
+        raise _bad(f"{path}, categories", "an entry has no id or no name", path.name[: -len("2018.json")]) from error
 
 
 def _category_of_image(path: Path, content: dict[str, Any], known: dict[int, int]) -> dict[int, int]:
-    """Image id -> category id; exactly one annotation an image."""
+    """Image id -> category id; exactly one annotation per image."""
     split = path.name[: -len("2018.json")]
     category_of: dict[int, int] = {}
     for i, annotation in enumerate(content["annotations"]):
@@ -90,7 +90,7 @@ def _category_of_image(path: Path, content: dict[str, Any], known: dict[int, int
 
 
 def _check_files(root: Path, path: Path, files: list[str]) -> None:
-    """Names begin with train_val2018/, which is checked as a folder of its own: it is often a link to another disk."""
+    """Names begin with train_val2018/, which is checked separately because it is often a link to another disk."""
     for i, file in enumerate(files):
         if not file.startswith(IMAGES + "/"):
             what = f"{file!r} points outside {root / IMAGES}"
@@ -105,5 +105,5 @@ def check(data_root: Path) -> list[Finding]:
     train, val = [_categories(path, _load(path)) for path in paths]
     if train == val:
         return []
-    what = f"train2018.json has {len(train):,} categories and val2018.json {len(val):,}, or they differ"
-    return [Finding("error", NAME, str(data_root / HOME), what, "Unpack both lists again, of the same release.")]
+    what = f"train2018.json has {len(train):,} categories and val2018.json {len(val):,}; they are not the same"
+    return [Finding("error", NAME, str(data_root / HOME), what, "Unpack both lists again, from the same release.")]

@@ -3,8 +3,8 @@
     places205/data/vision/torralba/deeplearning/images256/a/abbey/gsun_….jpg …   256 × 256
     places205/trainvalsplit_places205/{train,val}_places205.csv                   "a/abbey/gsun_….jpg 0"
 
-Also taken: images256/ directly in places205/, and the csv directly in places205/ or beside images256/. The csv names
-are relative to images256/ and separated from the label (0…204) by a space. A few classes lie one folder deeper
+Also accepted: images256/ directly in places205/, and the csv directly in places205/ or beside images256/. The csv names
+are relative to images256/ and separated from the label (0…204) by a space. A few classes are one folder deeper
 (m/mountain/snowy). Test labels were never published.
 """
 
@@ -24,7 +24,7 @@ HOME = "places205"
 SPLITS = {"train": (2_448_873, 205), "val": (20_500, 205)}
 
 IMAGES = (Path("data/vision/torralba/deeplearning/images256"), Path("images256"))
-LABEL = re.compile(r"[0-9]{1,6}")  # no more: every label below the largest is gone through
+LABEL = re.compile(r"[0-9]{1,6}")  # no more, because the code goes through every label up to the largest
 UNPACK_LISTS = "Unpack trainvalsplit_places205.tar.gz there."
 
 
@@ -66,7 +66,7 @@ def _entries(path: Path) -> tuple[list[str], list[int]]:
 
 
 def _classes(path: Path, names: list[str], labels: list[int]) -> tuple[str, ...]:
-    """The class of each label, from the folder of its images: "a/abbey/x.jpg" is of abbey."""
+    """The class of each label, from the folder of its images: "a/abbey/x.jpg" is in class abbey."""
     folder_of: dict[int, str] = {}
     for number, (name, label) in enumerate(zip(names, labels, strict=True), start=1):
         folder = name.rpartition("/")[0]
@@ -87,5 +87,5 @@ def check(data_root: Path) -> list[Finding]:
     classes = [_classes(path, *_entries(path)) for path in paths]
     if classes[0] == classes[1]:
         return []
-    what = f"train has {len(classes[0])} classes and val has {len(classes[1])}, or their labels mean different classes"
+    what = f"the labels of train ({len(classes[0])}) and of val ({len(classes[1])}) do not mean the same classes"
     return [Finding("error", NAME, str(data_root / HOME), what, UNPACK_LISTS)]

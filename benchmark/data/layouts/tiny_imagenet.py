@@ -5,7 +5,7 @@
     tiny-imagenet-200/val/images/val_0.JPEG …                        10,000 in one folder
     tiny-imagenet-200/val/val_annotations.txt                        file, WNID, x1, y1, x2, y2, separated by tabs
 
-A class index is the place of its WNID in alphabetical order. `test/` has no labels and is not read.
+A class index is the position of its WNID in alphabetical order. `test/` has no labels and is not read.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ def _classes(root: Path) -> list[str]:
     wnids = [line.strip() for line in read_lines(root / "wnids.txt", UNPACK) if line.strip()]
     for number, wnid in enumerate(wnids, start=1):
         if not WNID.fullmatch(wnid):
-            raise bad(f"{root / 'wnids.txt'}, line {number}", f"{wnid!r} is no WNID", UNPACK)
+            raise bad(f"{root / 'wnids.txt'}, line {number}", f"{wnid!r} is not a WNID", UNPACK)
     return sorted(set(wnids))
 
 
 def _train(root: Path, classes: list[str]) -> tuple[list[str], list[int]]:
     missing = sorted(set(classes) - set(class_folders(root / "train")))
     if missing:
-        what = f"{len(missing):,} class folder(s) of wnids.txt missing: {some(missing)}"
+        what = f"{len(missing):,} class folder(s) listed in wnids.txt are missing: {some(missing)}"
         raise bad(root / "train", what, "Unpack tiny-imagenet-200.zip again, or for a subset shorten wnids.txt.")
     files, labels = [], []
     for index, wnid in enumerate(classes):
@@ -66,7 +66,7 @@ def _val(root: Path, classes: list[str]) -> tuple[list[str], list[int]]:
     for number, line in enumerate(read_lines(path, UNPACK), start=1):
         fields = line.split("\t")
         if len(fields) < 2 or fields[1] not in index:
-            raise bad(f"{path}, line {number}", f"{line!r} does not begin with a file and a WNID of wnids.txt", UNPACK)
+            raise bad(f"{path}, line {number}", f"{line!r} does not start with a file and a WNID in wnids.txt", UNPACK)
         names.append(fields[0])
         labels.append(index[fields[1]])
     check_entries(names, root / "val" / "images", lambda i: f"{path}, line {i + 1}")

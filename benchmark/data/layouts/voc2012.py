@@ -1,4 +1,4 @@
-"""PASCAL VOC 2012; its test labels are not public. `benchmark/data/voc.py` reads it. SBD's masks are of its images."""
+"""PASCAL VOC 2012; its test labels are not public. `benchmark/data/voc.py` reads it. SBD has masks for its images."""
 
 from __future__ import annotations
 

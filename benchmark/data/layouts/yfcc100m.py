@@ -1,10 +1,11 @@
 """YFCC100M (Thomee et al. 2016, "YFCC100M: The New Data in Multimedia Research", CACM) as loose files, without labels.
 
-    yfcc100m/files.txt                     one image a line, relative to yfcc100m/; where it is there, it alone counts
+    yfcc100m/files.txt                     one image per line, relative to yfcc100m/; if it exists, nothing else counts
     yfcc100m/000/00a/00000a….jpg …         otherwise: every image in any folder below, in the order of their paths
 
-Memory: with files.txt, 48 MB for 95 million images (`names.Lines`). Without it, about 100 bytes an image and a walk
-through every folder at each start: make a files.txt for more than a few million (`find . -name '*.jpg' | cut -c3-`).
+Memory: with files.txt, 48 MB for 95 million images (`names.Lines`). Without it, about 100 bytes per image and a walk
+through every folder at each start. For more than a few million images, write a files.txt
+(`find . -name '*.jpg' | cut -c3-`).
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ def read(data_root: Path, split: str) -> ImageSet:
 def _walk(root: Path) -> list[str]:
     files = []
     for folder, folders, names in os.walk(root, followlinks=True):
-        folders.sort()  # the walk then comes out in the same order on every file system
+        folders.sort()  # so that the walk has the same order on every file system
         below = os.path.relpath(folder, root)
         prefix = "" if below == "." else below.replace(os.sep, "/") + "/"
         files += [prefix + name for name in sorted(names) if is_image_name(name)]
     if not files:
-        raise bad(root, "holds no image", "Put the images there in any folders, or name them in files.txt.")
+        raise bad(root, "contains no images", "Put the images there in any folders, or list them in files.txt.")
     return files
 
 
@@ -52,4 +53,4 @@ def check(data_root: Path) -> list[Finding]:
     if count <= MANY:
         return []
     fix = f"Write {root / LIST} once: find . -name '*.jpg' | cut -c3-"
-    return [Finding("warning", NAME, str(root), f"every start walks through {count:,} files", fix)]
+    return [Finding("warning", NAME, str(root), f"every run first walks through {count:,} files", fix)]

@@ -1,12 +1,12 @@
 """YFCC100M as FAIR stores it (Caron et al. 2019, DeeperCluster): 95,920,149 images in zips of up to 1,000.
 
-    yfcc100m_zips/12/345.zip holding 678.jpg     image 12345678; the zips may also lie in yfcc100m_zips/images/
-    yfcc100m_zips/flickr_unique_ids.npy          the numbers to use: fetched, and not one plain colour
+    yfcc100m_zips/12/345.zip holding 678.jpg     image 12345678; the zips may also be in yfcc100m_zips/images/
+    yfcc100m_zips/flickr_unique_ids.npy          the numbers to use: images that could be fetched and are not one colour
 
-Without the .npy, every member of every zip is used. No name is kept: an image is a number until it is opened, and a
-zip's directory is read when one of its images is.
-Memory: with the .npy nothing but a mapped file (8 bytes an image on disk); without it about 100 bytes a zip (10 MB),
-and at each start the last bytes of every zip are read to count its members (100,000 small reads).
+Without the .npy, every member of every zip is used. No names are kept: an image is just a number until it is opened,
+and a zip's directory is read when one of its images is.
+Memory: with the .npy, only a mapped file (8 bytes per image on disk). Without it, about 100 bytes per zip (10 MB), and
+at each start the last bytes of every zip are read to count its members (100,000 small reads).
 """
 
 from __future__ import annotations
@@ -104,25 +104,25 @@ class ZippedNames(Names):
         members = _members(self.root / self.zips[k], os.getpid())
         begin = int(self.ends[k - 1]) if k else 0
         if len(members) != int(self.ends[k]) - begin:
-            raise bad(
-                self.root / self.zips[k], "holds other things than images", "Pack it again with its images alone."
-            )
+            raise bad(self.root / self.zips[k], "contains files that are not images", "Pack it again without them.")
         return f"{self.zips[k]}/{members[index - begin]}"
 
 
 def zips(root: Path) -> list[str]:
-    """ "00/000.zip", "00/001.zip", …: the zips there are, sorted; at least one."""
+    """ "00/000.zip", "00/001.zip", …: all zips, sorted; there must be at least one."""
     folders = sorted(e.name for e in os.scandir(root) if e.is_dir() and e.name.isdigit() and len(e.name) == 2)
     found = [
         f"{folder}/{name}" for folder in folders for name in sorted(os.listdir(root / folder)) if ZIP.fullmatch(name)
     ]
     if not found:
-        raise bad(root, "holds no zip such as 00/000.zip", "Put FAIR's zips there; loose images belong in yfcc100m/.")
+        raise bad(
+            root, "contains no zip such as 00/000.zip", "Put FAIR's zips there; loose images belong in yfcc100m/."
+        )
     return found
 
 
 def _member_count(path: Path) -> int:
-    """From the record that ends the zip (22 bytes, if no comment follows); from its directory where that fails."""
+    """From the record at the end of the zip (22 bytes, if no comment follows), or from its directory if that fails."""
     try:
         with open(path, "rb") as stream:
             size = stream.seek(0, os.SEEK_END)
@@ -171,7 +171,7 @@ def _broken_zips(root: Path, there: list[str]) -> list[Finding]:
 
 
 def _missing_zips(names: NumberedNames, root: Path, there: list[str]) -> list[Finding]:
-    """Zips that the .npy's numbers need and that are not there; numbers of more than 8 digits."""
+    """Zips that the .npy's numbers need but that are missing, and numbers of more than 8 digits."""
     ids = np.asarray(names.ids, dtype=np.int64)
     if ids.min() < 0 or ids.max() >= 100_000_000:
         return [Finding("error", NAME, str(names.path), "has numbers of more than 8 digits", FETCH)]

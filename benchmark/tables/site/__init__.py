@@ -40,7 +40,9 @@ def site_files(boards: Mapping[str, Board], leaderboards: Path = LEADERBOARDS) -
 def _assets() -> dict[str, str]:
     """DataTables as the itables package carries it. It is an ES module, which a browser does not load from a file://
     address; as a data: address within a plain script it does."""
-    bundle = Path(str(distribution("itables").locate_file("itables/html")))  # not imported: that would import pandas
+    bundle = Path(
+        str(distribution("itables").locate_file("itables/html"))
+    )  # not imported, for its code makes tables of its own
     module = base64.b64encode(bundle.joinpath("dt_bundle.js").read_bytes()).decode()
     here = files("benchmark.tables.site").joinpath("templates")
     return {

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from itertools import accumulate, groupby
 from typing import Any
 
+from benchmark.tables.agreement import rank_agreement
 from benchmark.tables.board import Board, Cell
-from benchmark.tables.judging import rank_agreement
 from benchmark.tables.layout import Column
 from benchmark.tables.ledger import Name
 

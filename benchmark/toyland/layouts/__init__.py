@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmark.toyland.layouts import imagenet, inat2018, places205, tiny_imagenet, voc, yfcc100m
+from benchmark.toyland.layouts import coco2017, imagenet, inat2018, places205, tiny_imagenet, voc, yfcc100m
 from benchmark.toyland.layouts.base import LayoutWriter
 
 LAYOUTS: dict[str, LayoutWriter] = {
@@ -15,5 +15,6 @@ LAYOUTS: dict[str, LayoutWriter] = {
         places205.LAYOUT,
         inat2018.LAYOUT,
         yfcc100m.LAYOUT,
+        coco2017.LAYOUT,
     )
 }

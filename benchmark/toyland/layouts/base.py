@@ -1,4 +1,4 @@
-"""What world.py asks of a layout."""
+"""What world.py needs from a layout."""
 
 from __future__ import annotations
 
@@ -53,5 +53,5 @@ def write_text(path: Path, text: str) -> None:
 
 
 def lines(items: Sequence[str]) -> str:
-    """The items, one a line."""
+    """The items, one per line."""
     return "".join(f"{item}\n" for item in items)

@@ -18,7 +18,7 @@ PIXELS = 96
 SIZES: dict[ScaleName, tuple[int, int, int]] = {
     "desk": (20, 100, 50),
     "smoke": (4, 12, 4),
-}  # classes, train, val of each
+}  # classes; train and val images of each
 DEVKIT = "imagenet/ILSVRC2012_devkit_t12/data"
 
 WNIDS = {
@@ -56,7 +56,7 @@ def class_names(count: int) -> list[str]:
 
 
 def devkit_ids(names: Sequence[str]) -> dict[str, int]:
-    """name → ILSVRC2012_ID, 1 … n: as in the real devkit, not the order of the WNIDs."""
+    """name → ILSVRC2012_ID, 1 … n: as in the real devkit, not in the order of the WNIDs."""
     order = generator(0, "imagenet", "devkit").permutation(len(names))
     if (np.diff(order) > 0).all():
         order = order[::-1]
@@ -93,7 +93,7 @@ def finish(root: Path, scale: ScaleName, seed: int, pictures: Sequence[Picture],
 
 def _meta_mat(names: Sequence[str], ids: dict[str, int], images_each: int) -> bytes:
     """The devkit's `synsets` struct: leaves by ILSVRC2012_ID, then the synsets above them with the ids that follow."""
-    from scipy.io import savemat  # slow to import, and needed for this one file
+    from scipy.io import savemat  # slow to import, and only this file needs it
 
     leaves = sorted(names, key=ids.__getitem__)
     everything = list(range(1, len(leaves) + 1))

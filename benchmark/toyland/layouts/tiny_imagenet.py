@@ -14,7 +14,7 @@ from benchmark.toyland.rng import generator
 
 ROOT = "tiny-imagenet-200"
 PIXELS = 64
-SIZES: dict[ScaleName, tuple[int, int, int]] = {"desk": (20, 20, 5), "smoke": (4, 6, 2)}  # classes, train, val of each
+SIZES: dict[ScaleName, tuple[int, int, int]] = {"desk": (20, 20, 5), "smoke": (4, 6, 2)}  # classes; train, val of each
 GREY_EVERY = 50  # the real one holds some greyscale files; readers have to cope
 
 Box = tuple[int, int, int, int]

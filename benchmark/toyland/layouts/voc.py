@@ -1,5 +1,5 @@
-"""PASCAL VOC 2007 and 2012: boxes, presence codes, and palette masks with a void border of some pictures; and for every
-picture of 2012 the mask of the Semantic Boundaries Dataset (SBD), a .mat file without void."""
+"""PASCAL VOC 2007 and 2012: boxes, presence codes, and for some pictures palette masks with a void border. Each picture
+of 2012 also has a mask as in the Semantic Boundaries Dataset (SBD), a .mat file without void."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SIZES: dict[int, dict[ScaleName, dict[str, int]]] = {
 FORMATS = ((128, 96), (128, 96), (128, 84), (96, 128), (112, 112))  # pixels, mostly landscape
 VOID = 255
 MAT_HEADER = 116  # bytes of text
-_FIRST = {"val": 10}  # val starts with another class than train: trainval shows all twenty at every scale
+_FIRST = {"val": 10}  # val starts with a different class from train, so that trainval shows all twenty at every scale
 SEGMENTED_EVERY = 3  # VOC has masks for some pictures only
 SBD = "benchmark_RELEASE"
 DIFFICULT_VISIBLE = 0.4  # an object less visible than this is marked difficult …
@@ -118,7 +118,7 @@ def _add_box(parent: ElementTree.Element, box: Sequence[float]) -> None:
 
 
 def _add_head(person: ElementTree.Element, box: Sequence[float]) -> None:
-    """VOC2012 marks parts of some persons with boxes of their own, some not in whole pixels: a trap for readers that
+    """VOC2012 marks parts of some people with boxes of their own, some not in whole pixels: a trap for readers that
     take every bndbox below an object."""
     part = ElementTree.SubElement(person, "part")
     _add(part, {"name": "head"})

@@ -14,7 +14,7 @@ from benchmark.toyland.rng import generator, hexname
 SIZES: dict[ScaleName, tuple[int, int]] = {
     "desk": (1000, 100),
     "smoke": (30, 6),
-}  # photos; how many of them also zipped
+}  # photos; how many of them are zipped too
 ZIPS = 2  # the zipped photos are spread over this many files
 FORMATS = ((96, 96), (96, 72), (72, 96), (112, 80))  # pixels
 

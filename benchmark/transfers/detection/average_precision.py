@@ -13,27 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmark.data.voc import Annotation
+from benchmark.data.annotation import Annotation
+from benchmark.transfers.detection.settings import Detections
 
 THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
 # detectron2's own points, and not tenths: 0.1 * 3 > 3 / 10, so a recall of exactly 0.3 does not reach the fourth
 RECALL_POINTS = np.arange(0.0, 1.1, 0.1)
 
 Interpolation = Callable[[np.ndarray, np.ndarray], float]
-
-
-@dataclass(frozen=True)
-class Detections:
-    """What was found in one image.
-
-    boxes:  (D, 4) float32 x1, y1, x2, y2 in the image's pixels, 0-based and half-open as in Annotation.
-    scores: (D,) float32 in [0, 1].
-    labels: (D,) int64 places in CLASSES.
-    """
-
-    boxes: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray
 
 
 def average_precisions(
@@ -44,7 +31,7 @@ def average_precisions(
     truths and found hold one entry an image, in the same order."""
     aps = np.full((len(THRESHOLDS), num_classes), np.nan)
     for label in range(num_classes):
-        objects = sum(int((~truth.difficult[truth.labels == label]).sum()) for truth in truths)
+        objects = sum(int((~truth.ignored[truth.labels == label]).sum()) for truth in truths)
         if objects:
             candidates = _Candidates.of(truths, found, label)
             for row, threshold in enumerate(THRESHOLDS):
@@ -67,11 +54,11 @@ def area(recall: np.ndarray, precision: np.ndarray) -> float:
 @dataclass(frozen=True)
 class _Candidates:
     """Every detection of one class, the surest first: the IoU with the object that it overlaps most (-inf where the
-    image has none), that object's number, and whether it is difficult. All (D,)."""
+    image has none), that object's number, and whether it is ignored. All (D,)."""
 
     iou: np.ndarray
     target: np.ndarray
-    difficult: np.ndarray
+    ignored: np.ndarray
 
     @classmethod
     def of(cls, truths: Sequence[Annotation], found: Sequence[Detections], label: int) -> _Candidates:
@@ -80,8 +67,8 @@ class _Candidates:
         for truth, detections in zip(truths, found, strict=True):
             wanted, given = truth.labels == label, detections.labels == label
             iou, nearest = _nearest(truth.boxes[wanted], detections.boxes[given])
-            difficult = np.append(truth.difficult[wanted], False)[nearest]
-            columns.append((detections.scores[given], iou, objects + nearest, difficult))
+            ignored = np.append(truth.ignored[wanted], False)[nearest]
+            columns.append((detections.scores[given], iou, objects + nearest, ignored))
             objects += int(wanted.sum())
         scores, *rest = (np.concatenate(column) for column in zip(*columns, strict=True))
         order = np.argsort(-np.round(scores.astype(np.float64), 3))
@@ -90,10 +77,10 @@ class _Candidates:
     def curve(self, threshold: float, objects: int) -> tuple[np.ndarray, np.ndarray]:
         """(recall, precision) after each detection; 0 / 0 is 0, where all so far went to difficult objects."""
         matched = self.iou > threshold
-        counted = np.flatnonzero(matched & ~self.difficult)
+        counted = np.flatnonzero(matched & ~self.ignored)
         hit = np.zeros(len(matched), dtype=bool)
         hit[counted[np.unique(self.target[counted], return_index=True)[1]]] = True
-        wrong = ~matched | (~self.difficult & ~hit)
+        wrong = ~matched | (~self.ignored & ~hit)
         hits, errors = np.cumsum(hit), np.cumsum(wrong)
         return hits / objects, hits / np.maximum(hits + errors, 1)
 

@@ -1,11 +1,7 @@
-"""Detection on VOC2007 test by Faster R-CNN on the first stages of a ResNet-50, with the last stage as its head.
+"""Detection by Faster R-CNN or Mask R-CNN on the first stages of a ResNet-50, with the last stage as its head: how a
+detector is trained and what it finds, whatever the dataset and the protocol. voc.py and coco.py have the protocols.
 
-*_pirl: Misra & van der Maaten, CVPR 2020 (arXiv:1912.01991), section 3.1 and supplement B [PIRL]; BatchNorm frozen.
-*_moco: He et al., CVPR 2020 (arXiv:1911.05722), section 4.2.1, as in facebookresearch/moco, detection/ [MOCO]; all
-        layers train, BatchNorm over the whole batch, one more BatchNorm in the head.
-
-What neither states is detectron2's default [D2]. There PIRL reaches an AP of 54.0 under the first, a supervised
-ResNet-50 52.6 (VOC07+12).
+What their papers leave open is detectron2's default [D2].
 """
 
 from __future__ import annotations
@@ -13,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -22,18 +18,17 @@ from torchvision.ops import clip_boxes_to_image
 from torchvision.transforms.v2 import functional as vision
 
 from benchmark.backbones.contract import Backbone
-from benchmark.core.optimisation import SGD, Adam, Cosine, Milestones, Optimizer, Steps, Warmup
+from benchmark.core.optimisation import Optimizer
 from benchmark.core.plain import as_plain
-from benchmark.data.boxes import Annotated, joined, read_boxes
+from benchmark.data.annotation import Annotated, joined
 from benchmark.data.loader import Samples, TrainOrder, in_order, step_seed
-from benchmark.data.voc import CLASSES
 from benchmark.recipe.scales import Scale
 from benchmark.transfers import pictures
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
-from benchmark.transfers.detection.average_precision import THRESHOLDS, Detections, average_precisions, eleven_points
 from benchmark.transfers.detection.detectron2_engine import Detectron2
 from benchmark.transfers.detection.faster_rcnn import FasterRcnn
-from benchmark.transfers.detection.settings import Detector, DetectorSettings, Found, Target
+from benchmark.transfers.detection.masks import compressed, decompressed, pasted
+from benchmark.transfers.detection.settings import Detections, Detector, DetectorSettings, Found, Target
 from benchmark.transfers.features import backbone_key, frozen, working_copy
 from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit
 
@@ -67,8 +62,22 @@ class DetectionValues:
         return replace(self.optimizer, lr=self.head_rate * self.optimizer.lr)
 
 
+@dataclass(frozen=True)
+class Task:
+    """What a dataset asks of a detector.
+
+    read:   (data root, dataset, split) -> images with their objects.
+    trains: of the training images and objects, those that are trained on.
+    score:  what was found in the test images -> metrics, and detail for the record.
+    """
+
+    read: Callable[[Path, str, str], Annotated]
+    trains: Callable[[Annotated], Annotated]
+    score: Callable[[Annotated, list[Detections]], tuple[dict[str, float], dict[str, Any]]]
+
+
 class TrainSamples(Samples):
-    """An image scaled to one of the short sides, mirrored half the time, with its boxes."""
+    """An image scaled to one of the short sides, mirrored half the time, with its objects."""
 
     def __init__(self, annotated: Annotated, values: DetectionValues, seed: int) -> None:
         super().__init__(annotated.images, seed)
@@ -79,13 +88,16 @@ class TrainSamples(Samples):
         side = self.values.short_sides[int(torch.randint(len(self.values.short_sides), ()))]
         resized = scaled(image, side, self.values.longest_side)
         one = self.annotated.annotations[index]
-        boxes = torch.from_numpy(one.boxes) * _scales(resized.size, image.size)
+        scales = _scales(resized.size, image.size)
+        boxes = torch.from_numpy(one.boxes) * scales
+        masks = tuple(tuple(line * scales[:2].double().numpy() for line in polygons) for polygons in one.masks)
         pixels = vision.pil_to_tensor(resized)
         if torch.rand(()) < 0.5:
             left, top, right, bottom = boxes.unbind(dim=1)
             boxes = torch.stack([resized.width - right, top, resized.width - left, bottom], dim=1)
+            masks = tuple(tuple(line * (-1, 1) + (resized.width, 0) for line in polygons) for polygons in masks)
             pixels = pixels.flip(-1)
-        return pixels, Target(boxes, torch.from_numpy(one.labels))
+        return pixels, Target(boxes, torch.from_numpy(one.labels), masks)
 
 
 class TestSamples(Samples):
@@ -119,11 +131,11 @@ class Detection(Transfer):
 
     engines = tuple(ENGINES)
 
-    def __init__(self, card: ProtocolCard, values: dict[Scale, DetectionValues]) -> None:
-        self.card, self.values = card, values
+    def __init__(self, card: ProtocolCard, values: dict[Scale, DetectionValues], task: Task) -> None:
+        self.card, self.values, self.task = card, values, task
 
     def annotations(self, data_root: Path) -> dict[str, str]:
-        return _fingerprints(*(read_boxes(data_root, *dataset) for dataset in self.card.datasets))
+        return _fingerprints(*(self.task.read(data_root, *dataset) for dataset in self.card.datasets))
 
     def run(self, backbone: Backbone, context: Context) -> Scores:
         with frozen(backbone):  # a copy trains; the backbone that was handed over stays
@@ -131,20 +143,20 @@ class Detection(Transfer):
 
     def _run(self, backbone: Backbone, context: Context) -> Scores:
         values = self.values[context.scale]
-        *parts, test = (read_boxes(context.data_root, *dataset) for dataset in self.card.datasets)
+        *parts, test = (self.task.read(context.data_root, *dataset) for dataset in self.card.datasets)
         data = _fingerprints(*parts, test)
-        train = joined(parts).with_objects()
+        train = self.task.trains(joined(parts))
         engine = self.chosen_engine(context.engine)
         assert engine
         facts = (engine, context.seed, data, backbone_key(backbone), as_plain(values))
         checkpoint = checkpoint_path(self.card, context, *facts)
-        detector = ENGINES[engine](working_copy(backbone, context.device), len(CLASSES), values.settings, context.seed)
+        trunk, count = working_copy(backbone, context.device), len(test.classes)
+        detector = ENGINES[engine](trunk, count, values.settings, context.seed)
         detector.to(context.device)
         _train(detector, values, train, checkpoint, context)
         found = _detect(detector, values, test, context)
-        aps = average_precisions(test.annotations, found, len(CLASSES), eleven_points)
-        detail = {"per_class": _per_class(aps), "trained_on": len(train)}
-        return Scores(_metrics(aps), detail, data, _picture(test, found))
+        metrics, detail = self.task.score(test, found)
+        return Scores(metrics, {**detail, "trained_on": len(train)}, data, _picture(test, found))
 
 
 def _fingerprints(*parts: Annotated) -> dict[str, str]:
@@ -171,7 +183,10 @@ def _source(samples: TrainSamples, context: Context) -> Callable:
     def source(order: TrainOrder) -> Iterator[tuple[tuple[list[Tensor], int], list[Target]]]:
         for step, batch in enumerate(in_order(samples, order, context.workers), start=order.first_step):
             images, targets = zip(*batch, strict=True)
-            on_device = [Target(one.boxes.to(context.device), one.labels.to(context.device)) for one in targets]
+            on_device = [
+                replace(one, boxes=one.boxes.to(context.device), labels=one.labels.to(context.device))
+                for one in targets
+            ]
             yield (list(images), step_seed(context.seed, step)), on_device
 
     return source
@@ -227,127 +242,20 @@ def _in_original(found: Found, seen: tuple[int, int], size: tuple[int, int]) -> 
     boxes = clip_boxes_to_image(boxes, size[::-1])
     kept = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(dim=1)
     scores, labels = (values.cpu()[kept].numpy() for values in (found.scores, found.labels))
-    return Detections(boxes[kept].numpy(), scores, labels)
+    boxes = boxes[kept]
+    if found.masks is None:
+        return Detections(boxes.numpy(), scores, labels)
+    masks = zip(found.masks.float().cpu()[kept], boxes, strict=True)
+    return Detections(boxes.numpy(), scores, labels, tuple(compressed(pasted(*one, size)) for one in masks))
 
 
 def _picture(test: Annotated, found: list[Detections]) -> bytes:
     tiles = []
     for index in pictures.shown(len(test)):
         objects, one = test.annotations[index].boxes, found[index]
-        tiles.append(pictures.with_boxes(test.images.open(index), objects, one.boxes, one.scores, one.labels))
+        names = [test.classes[label] for label in one.labels]
+        image = test.images.open(index)
+        sure = one.scores[: len(one.masks)] >= pictures.LEAST_SCORE
+        masks = [decompressed(counts, image.size) for counts, drawn in zip(one.masks, sure, strict=True) if drawn]
+        tiles.append(pictures.with_boxes(pictures.tinted(image, masks), objects, one.boxes, one.scores, names))
     return pictures.sheet(tiles)
-
-
-def _metrics(aps: np.ndarray) -> dict[str, float]:
-    """(10 thresholds, classes) -> AP, AP50 and AP75, over the classes that have objects."""
-    per_threshold = np.nanmean(aps, axis=1)
-    at = dict(zip(THRESHOLDS, per_threshold.tolist(), strict=True))
-    return {"ap": float(per_threshold.mean()), "ap50": at[0.5], "ap75": at[0.75]}
-
-
-def _per_class(aps: np.ndarray) -> dict[str, dict[str, float]]:
-    """class -> metrics, of the classes that have objects."""
-    return {name: _metrics(aps[:, [c]]) for c, name in enumerate(CLASSES) if not np.isnan(aps[0, c])}
-
-
-DESK_STEPS, DESK_BATCH = 1_100, 4
-FROZEN = DetectorSettings(norm="frozen")
-TRAINED = DetectorSettings(norm="trained", frozen_stages=0, extra_norm=True)
-
-
-def _course(steps: int, warmup: Warmup, *drops: int) -> Course:
-    return Course(Steps(steps), 16, Milestones(tuple(Steps(drop) for drop in drops), warmup=warmup))
-
-
-TRAINVAL07, TRAINVAL12, TEST07 = ("voc2007", "trainval"), ("voc2012", "trainval"), ("voc2007", "test")
-METRICS = {"ap": "%", "ap50": "%", "ap75": "%"}
-DEPARTURES = (
-    "paper: the images of a step are padded to one size, not two by two",
-    f"desk: {DESK_STEPS:,} steps on batches of {DESK_BATCH}, under bf16 autocast",
-    "desk: AdamW at a rate of 0.0014, new layers 1.5 times that, falling by half a cosine",
-    "desk: shorter sides of 144 to 176 px, anchors of 56 to 152 px",
-    "desk: 32 anchors and 16 regions of 4x4 cells an image, up to half of the regions positive; at most 64 proposals",
-)
-
-
-def _at_scales(paper: DetectionValues, frozen_stages: int) -> dict[Scale, DetectionValues]:
-    """frozen_stages: at the scales other than the paper's."""
-    small = replace(
-        paper.settings,
-        frozen_stages=frozen_stages,
-        anchor_sides=(56, 80, 112, 152),
-        anchors=32,
-        regions=16,
-        regions_positive=0.5,
-        proposals_train=(400, 64),
-        proposals_test=(400, 48),
-        pooled_side=4,
-    )
-    desk = DetectionValues(
-        small,
-        Course(Steps(DESK_STEPS), DESK_BATCH, Cosine(warmup=Warmup(Steps(20), 0.01)), "bf16"),
-        Adam(lr=1.4e-3, weight_decay=1e-4, decoupled=True),
-        head_rate=1.5,
-        short_sides=(144, 160, 176),
-        test_side=160,
-        longest_side=320,
-        precise_steps=paper.precise_steps // 10,
-    )
-    smoke = replace(
-        desk,
-        course=Course(Steps(4), 2, Cosine(warmup=Warmup(Steps(2), 0.01)), "bf16"),
-        short_sides=(64, 96),
-        test_side=96,
-        precise_steps=paper.precise_steps // 100,
-    )
-    return {"paper": paper, "desk": desk, "smoke": smoke}
-
-
-def _pirl(train: tuple[tuple[str, str], ...], steps: int, drop: int, reported: str) -> Detection:
-    card = ProtocolCard(
-        id="voc0712_det_c4_pirl" if len(train) > 1 else "voc07_det_c4_pirl",
-        version=2,
-        title="VOC2007 detection, Faster R-CNN C4, BatchNorm frozen",
-        citation=f"Misra & van der Maaten, CVPR 2020, arXiv:1912.01991, section 3.1, supplement B; {reported}",
-        metrics=METRICS,
-        datasets=(*train, TEST07),
-        frozen="paper: conv1, res2 and every BatchNorm; the rest trains",
-        selected="nothing: the last iterate is scored at every scale",
-        departures=(
-            "paper: one rate for every backbone; two rows of the paper were trained at 0.02",
-            "desk: res3 is frozen too",
-            *DEPARTURES,
-        ),
-    )
-    paper = DetectionValues(
-        FROZEN,
-        _course(steps, Warmup(Steps(1_000), 1 / 3), drop),  # PIRL
-        SGD(lr=0.003, momentum=0.9, weight_decay=1e-4),  # PIRL; momentum and decay D2
-    )
-    return Detection(card, _at_scales(paper, frozen_stages=3))
-
-
-def _moco() -> Detection:
-    card = ProtocolCard(
-        id="voc0712_det_c4_moco",
-        version=2,
-        title="VOC2007 detection, Faster R-CNN C4, everything trained",
-        citation="He et al., CVPR 2020, arXiv:1911.05722, section 4.2.1; 55.9 AP, 81.5 AP50, 62.6 AP75",
-        metrics=METRICS,
-        datasets=(TRAINVAL07, TRAINVAL12, TEST07),
-        frozen="nothing: all weights train, BatchNorm in training mode",
-        selected="nothing: the last iterate is scored at every scale",
-        departures=(*DEPARTURES, "desk: statistics are measured again on 20 batches"),
-    )
-    paper = DetectionValues(
-        TRAINED,
-        _course(24_000, Warmup(Steps(100), 0.001), 18_000, 22_000),  # MOCO; where the warm-up starts D2
-        SGD(lr=0.02, momentum=0.9, weight_decay=1e-4),  # MOCO
-        precise_steps=200,  # MOCO, with D2's number of batches
-    )
-    return Detection(card, _at_scales(paper, frozen_stages=0))
-
-
-voc0712_det_c4_pirl = _pirl((TRAINVAL07, TRAINVAL12), 25_000, 17_000, "54.0 AP, 80.7 AP50, 59.7 AP75")
-voc07_det_c4_pirl = _pirl((TRAINVAL07,), 12_500, 9_500, "44.7 AP, 73.4 AP50, 47.0 AP75")
-voc0712_det_c4_moco = _moco()

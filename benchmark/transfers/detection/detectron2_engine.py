@@ -27,6 +27,7 @@ LOSSES = {
     "loss_rpn_loc": "anchor_boxes",
     "loss_cls": "classes",
     "loss_box_reg": "region_boxes",
+    "loss_mask": "masks",
 }
 HEADS = {
     "rpn_hidden": "proposal_generator.rpn_head.conv",
@@ -35,6 +36,8 @@ HEADS = {
     "extra_norm": "roi_heads.res5.norm",
     "classes": "roi_heads.box_predictor.cls_score",
     "boxes": "roi_heads.box_predictor.bbox_pred",
+    "mask_hidden": "roi_heads.mask_head.deconv",
+    "masks": "roi_heads.mask_head.predictor",
 }
 
 
@@ -50,7 +53,7 @@ class Detectron2(Detector):
         super().__init__()
         if not is_installed():
             raise UserError(INSTALL)
-        self.input = backbone.input
+        self.input, self.learns_masks = backbone.input, settings.mask_channels > 0
         self.model: Any = _built(backbone, num_classes, settings)
         load_converted(self.model, FasterRcnn(backbone, num_classes, settings, seed))
 
@@ -59,21 +62,28 @@ class Detectron2(Detector):
         return (p for name, p in self.model.named_parameters() if name.startswith(heads))
 
     def losses(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        from detectron2.structures import Boxes, Instances
+        from detectron2.structures import Boxes, Instances, PolygonMasks
         from detectron2.utils.events import EventStorage
 
         given = self._inputs(images)
         for one, target in zip(given, targets, strict=True):
             objects = Instances(one["image"].shape[1:])
             objects.gt_boxes, objects.gt_classes = Boxes(target.boxes), target.labels
+            if target.masks:
+                objects.gt_masks = PolygonMasks([[one.ravel() for one in polygons] for polygons in target.masks])
             one["instances"] = objects
         with EventStorage():  # detectron2 logs into it; nobody reads it here
             losses = self.model(given)
-        return {name: losses[theirs] for theirs, name in LOSSES.items()}
+        return {name: losses[theirs] for theirs, name in LOSSES.items() if theirs in losses}
 
     def detect(self, images: list[Tensor]) -> list[Found]:
         found = self.model.inference(self._inputs(images), do_postprocess=False)
-        return [Found(one.pred_boxes.tensor, one.scores, one.pred_classes) for one in found]
+        return [
+            Found(
+                one.pred_boxes.tensor, one.scores, one.pred_classes, one.pred_masks[:, 0] if self.learns_masks else None
+            )
+            for one in found
+        ]
 
     def propose(self, images: list[Tensor]) -> list[Tensor]:
         batch = self.model.preprocess_image(self._inputs(images))
@@ -115,6 +125,7 @@ def _built(backbone: Backbone, num_classes: int, settings: DetectorSettings) -> 
     roi.SCORE_THRESH_TEST, roi.NMS_THRESH_TEST = settings.least_score, settings.overlap
     config.TEST.DETECTIONS_PER_IMAGE = settings.detections
     model.ROI_BOX_HEAD.POOLER_RESOLUTION = settings.pooled_side
+    model.MASK_ON, model.ROI_MASK_HEAD.CONV_DIM = settings.mask_channels > 0, settings.mask_channels
     built: Any = build_model(config)
     # under autocast it would round the regions' corners to bf16, to whole pixels and worse
     built.roi_heads.pooler.register_forward_pre_hook(lambda _, inputs: ([x.float() for x in inputs[0]], *inputs[1:]))

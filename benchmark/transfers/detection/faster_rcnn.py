@@ -1,12 +1,14 @@
 """Faster R-CNN (Ren et al., NeurIPS 2015) with the head of He et al., CVPR 2016: all stages but the last see the image,
-the last one sees each region ("C4"). Built from torchvision's parts with detectron2's rules, so that the same weights
-give the same proposals, losses and boxes in either.
+the last one sees each region ("C4"). Where masks are learned it is Mask R-CNN (He et al., ICCV 2017): boxes and masks
+share the last stage. Built from torchvision's parts with detectron2's rules, so that the same weights give the same
+proposals, losses, boxes and masks in either.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +19,7 @@ from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image, nms, roi_
 from benchmark.backbones.contract import Backbone
 from benchmark.core.draws import mix
 from benchmark.core.streams import Stream
+from benchmark.transfers.detection.masks import within_boxes
 from benchmark.transfers.detection.settings import Detector, DetectorSettings, Found, Target
 from benchmark.transfers.training import freeze
 
@@ -43,6 +46,11 @@ class FasterRcnn(Detector):
         self.extra_norm = nn.BatchNorm2d(outputs) if settings.extra_norm else nn.Identity()
         self.classes = _drawn(nn.Linear(outputs, num_classes + 1), 0.01, generator)  # the last is background
         self.boxes = _drawn(nn.Linear(outputs, 4 * num_classes), 0.001, generator)
+        if settings.mask_channels:
+            self.mask_hidden = nn.ConvTranspose2d(outputs, settings.mask_channels, 2, stride=2)
+            nn.init.kaiming_normal_(self.mask_hidden.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+            nn.init.zeros_(self.mask_hidden.bias)  # type: ignore[arg-type]
+            self.masks = _drawn(nn.Conv2d(settings.mask_channels, num_classes, 1), 0.001, generator)
         self.register_buffer("cell_anchors", _cell_anchors(settings), persistent=False)
         norms = [one for one in backbone.modules() if isinstance(one, nn.BatchNorm2d | nn.GroupNorm)]
         self.kept_norms = norms if settings.norm == "frozen" else []
@@ -62,17 +70,19 @@ class FasterRcnn(Detector):
         anchors, objectness, deltas = self._read_anchors(maps)
         rpn = self._anchor_losses(anchors, objectness, deltas, targets)
         proposals = self._proposals(anchors, objectness, deltas, sizes, self.settings.proposals_train)
-        regions, labels, boxes = self._sample_regions(proposals, targets)
-        class_logits, region_deltas = self._read_regions(maps, regions)
-        return rpn | self._region_losses(class_logits, region_deltas, torch.cat(regions), labels, boxes)
+        regions, matches = self._sample_regions(proposals, targets)
+        features = self._read_regions(maps, regions)
+        losses = rpn | self._region_losses(features, regions, matches)
+        return losses | (self._mask_losses(features, regions, matches) if self.settings.mask_channels else {})
 
     def detect(self, images: list[Tensor]) -> list[Found]:
         maps, sizes = self._maps(images)
         proposals = self._proposals(*self._read_anchors(maps), sizes, self.settings.proposals_test)
-        logits, deltas = self._read_regions(maps, proposals)
+        logits, deltas = self._read_boxes(self._read_regions(maps, proposals))
         counts = [len(boxes) for boxes in proposals]
         parts = zip(logits.softmax(dim=1).split(counts), deltas.split(counts), proposals, sizes, strict=True)
-        return [self._found(*part) for part in parts]
+        found = [self._found(*part) for part in parts]
+        return self._with_masks(maps, found) if self.settings.mask_channels else found
 
     def propose(self, images: list[Tensor]) -> list[Tensor]:
         maps, sizes = self._maps(images)
@@ -135,42 +145,61 @@ class FasterRcnn(Detector):
         return proposals
 
     @torch.no_grad()
-    def _sample_regions(self, proposals: list[Tensor], targets: list[Target]) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Regions of each image; (R,) labels, `num_classes` for background, and (R, 4) boxes that go with them."""
+    def _sample_regions(self, proposals: list[Tensor], targets: list[Target]) -> tuple[list[Tensor], list[Target]]:
+        """Regions of each image, and the object of each region; its label is `num_classes` where there is none."""
         sampler = BalancedPositiveNegativeSampler(self.settings.regions, self.settings.regions_positive)
         matcher = Matcher(REGION_OVERLAP, REGION_OVERLAP)
-        regions, labels, boxes = [], [], []
+        regions, matches = [], []
         for proposed, target in zip(proposals, targets, strict=True):
             candidates = torch.cat([proposed, target.boxes])
             match = matcher(box_iou(target.boxes, candidates))
             (positive,), (negative,) = sampler([(match >= 0).long()])
             chosen = (positive | negative).bool()
             match = match[chosen]
-            label = target.labels[match.clamp(min=0)]
+            place = match.clamp(min=0)
+            labels = target.labels[place].masked_fill(match < 0, self.num_classes)
+            masks = tuple(target.masks[index] for index in place.tolist()) if target.masks else ()
             regions.append(candidates[chosen])
-            labels.append(label.masked_fill(match < 0, self.num_classes))
-            boxes.append(target.boxes[match.clamp(min=0)])
-        return regions, torch.cat(labels), torch.cat(boxes)
+            matches.append(Target(target.boxes[place], labels, masks))
+        return regions, matches
 
-    def _read_regions(self, maps: Tensor, regions: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """(R, classes + 1) logits and (R, 4 * classes) deltas."""
+    def _read_regions(self, maps: Tensor, regions: list[Tensor]) -> Tensor:
+        """(R, C, h, w) of the last stage."""
         side, scale = self.settings.pooled_side, 1 / (self.backbone.stages[self.map].stride or 0)
         x = roi_align(maps, regions, side, scale, sampling_ratio=0, aligned=True)
         for part in self.backbone.parts(self.last):
             x = part(x)
-        x = self.extra_norm(x).mean(dim=(2, 3))
+        return self.extra_norm(x)
+
+    def _read_boxes(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(R, classes + 1) logits and (R, 4 * classes) deltas."""
+        x = features.mean(dim=(2, 3))
         return self.classes(x).float(), self.boxes(x).float()
 
-    def _region_losses(
-        self, logits: Tensor, deltas: Tensor, regions: Tensor, labels: Tensor, boxes: Tensor
-    ) -> dict[str, Tensor]:
+    def _read_masks(self, features: Tensor, labels: Tensor) -> Tensor:
+        """(R, side, side) logits, each those of its label (R,)."""
+        x = F.relu(self.mask_hidden(features))
+        return self.masks(x).float()[torch.arange(len(labels)), labels]
+
+    def _region_losses(self, features: Tensor, regions: list[Tensor], matches: list[Target]) -> dict[str, Tensor]:
+        logits, deltas = self._read_boxes(features)
+        labels, boxes = torch.cat([one.labels for one in matches]), torch.cat([one.boxes for one in matches])
         found = (labels < self.num_classes).nonzero().squeeze(1)
-        wanted = REGION_CODER.encode_single(boxes[found], regions[found])
+        wanted = REGION_CODER.encode_single(boxes[found], torch.cat(regions)[found])
         given = deltas.view(len(deltas), self.num_classes, 4)[found, labels[found]]
         return {
             "classes": F.cross_entropy(logits, labels),
             "region_boxes": F.l1_loss(given, wanted, reduction="sum") / len(labels),
         }
+
+    def _mask_losses(self, features: Tensor, regions: list[Tensor], matches: list[Target]) -> dict[str, Tensor]:
+        """Of the regions that found an object, which every image has: its objects' own boxes are among its regions."""
+        labels = torch.cat([one.labels for one in matches])
+        found = (labels < self.num_classes).nonzero().squeeze(1)
+        logits = self._read_masks(features[found], labels[found])
+        outlines = [mask for one in matches for mask in one.masks]
+        truth = within_boxes([outlines[i] for i in found.tolist()], torch.cat(regions)[found], logits.shape[-1])
+        return {"masks": F.binary_cross_entropy_with_logits(logits, truth.float())}
 
     def _found(self, scores: Tensor, deltas: Tensor, regions: Tensor, size: Size) -> Found:
         boxes = REGION_CODER.decode_single(deltas, regions).view(len(regions), self.num_classes, 4)
@@ -178,6 +207,13 @@ class FasterRcnn(Detector):
         boxes, scores = clip_boxes_to_image(boxes[region, label], size), scores[region, label]
         kept = batched_nms(boxes, scores, label, self.settings.overlap)[: self.settings.detections]
         return Found(boxes[kept], scores[kept], label[kept])
+
+    def _with_masks(self, maps: Tensor, found: list[Found]) -> list[Found]:
+        """The boxes that were found are looked at once more, as regions."""
+        features = self._read_regions(maps, [one.boxes for one in found])
+        masks = self._read_masks(features, torch.cat([one.labels for one in found])).sigmoid()
+        counts = [len(one.boxes) for one in found]
+        return [replace(one, masks=own) for one, own in zip(found, masks.split(counts), strict=True)]
 
 
 def _drawn(layer: nn.Conv2d | nn.Linear, std: float, generator: torch.Generator) -> nn.Conv2d | nn.Linear:

@@ -1,6 +1,6 @@
 """What a detector is, whichever engine builds it: the values of its protocol, what it learns from and what it finds.
 
-Defaults are detectron2's (facebookresearch/detectron2, config/defaults.py and Base-RCNN-C4.yaml), which both protocols
+Defaults are detectron2's (facebookresearch/detectron2, config/defaults.py and Base-RCNN-C4.yaml), which all protocols
 keep.
 """
 
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 from torch import Tensor, nn
 
 
@@ -22,7 +23,8 @@ class DetectorSettings:
     anchors, anchors_positive: sampled an image, and the most of them that may be positive, as a fraction.
     regions, regions_positive: the same of the head's regions.
     proposals_train, proposals_test: the best before and after suppression of those that overlap.
-    pooled_side:   cells of a region, before the last stage halves them.
+    pooled_side:   cells of a region, before the last stage halves them. A mask has as many.
+    mask_channels: of the layer before the masks; 0 where no masks are learned.
     """
 
     norm: Literal["frozen", "trained"]
@@ -41,23 +43,48 @@ class DetectorSettings:
     least_score: float = 0.05
     overlap: float = 0.5
     detections: int = 100
+    mask_channels: int = 0
+
+
+FROZEN = DetectorSettings(norm="frozen")
+TRAINED = DetectorSettings(norm="trained", frozen_stages=0, extra_norm=True)
 
 
 @dataclass(frozen=True)
 class Target:
-    """The objects of a training image: boxes (M, 4) float32 in its pixels, labels (M,) int64; M > 0."""
+    """The objects of a training image: boxes (M, 4) float32 in its pixels, labels (M,) int64; M > 0. masks: where masks
+    are learned, of each object its polygons, (K, 2) float64 x, y."""
 
     boxes: Tensor
     labels: Tensor
+    masks: tuple[tuple[np.ndarray, ...], ...] = ()
 
 
 @dataclass(frozen=True)
 class Found:
-    """boxes (D, 4) in the input image's pixels, scores (D,), labels (D,); the surest first."""
+    """boxes (D, 4) in the input image's pixels, scores (D,), labels (D,); the surest first. masks: where they are
+    learned, (D, side, side), for cells of the box the probability of belonging to the object."""
 
     boxes: Tensor
     scores: Tensor
     labels: Tensor
+    masks: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What was found in one image.
+
+    boxes:  (D, 4) float32 x1, y1, x2, y2 in the image's pixels, 0-based and half-open as in Annotation.
+    scores: (D,) float32 in [0, 1].
+    labels: (D,) int64 places in the set's classes.
+    masks:  COCO's compressed run lengths, where masks are learned.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    masks: tuple[str, ...] = ()
 
 
 class Detector(nn.Module):
@@ -68,7 +95,8 @@ class Detector(nn.Module):
         raise NotImplementedError
 
     def losses(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        """-> objectness, anchor_boxes, classes, region_boxes. What is sampled follows from torch's random numbers."""
+        """-> objectness, anchor_boxes, classes, region_boxes, and masks where they are learned. What is sampled follows
+        from torch's random numbers."""
         raise NotImplementedError
 
     def detect(self, images: list[Tensor]) -> list[Found]:

@@ -253,13 +253,16 @@ CARD = ProtocolCard(
     citation="He et al., CVPR 2020, arXiv:1911.05722, appendix A.5; 72.5 mIoU",
     metrics={"miou": "%"},
     datasets=(("voc2012", "trainval"), ("voc2012", "val")),
+    takes=("ResNet",),
     frozen="paper: nothing: all weights train, BatchNorm in training mode",
     selected="nothing: the last iterate is scored at every scale",
     departures=(
-        "desk: conv1 to res4 and the backbone's BatchNorm stay as they are; few crops cannot teach them anew",
-        "desk: 1,300 steps on 4 crops of 96 px, which the network sees enlarged twice, under bf16 autocast",
-        "desk: AdamW at a rate of 0.0002, new layers 25 times that, falling by half a cosine",
-        "desk: new convolutions of 128 channels and dilation 2, since maps have twelve cells a side and not 33",
+        "paper: new layers start as in He et al., ICCV 2015, the classifier from N(0, 0.01); the paper does not say",
+        "paper: the loss is taken at the crop's resolution; the paper does not say",
+        "desk: stages conv1 to res4 and the backbone's BatchNorm stay frozen; too few crops to teach them anew",
+        "desk: 1,300 steps on 4 crops of 96 px, which the network sees at twice the size, under bf16 autocast",
+        "desk: AdamW at a rate of 0.0002, new layers at 25 times that, falling by half a cosine",
+        "desk: new convolutions have 128 channels and dilation 2, since maps have 12 cells a side and not 33",
     ),
     lists=tuple(
         f"{folder}/{split}.txt"

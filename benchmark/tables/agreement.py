@@ -1,32 +1,8 @@
-"""What is best, what is as reported: bold and underlined numbers, verdicts, rank agreement. Imports no torch."""
+"""What is as reported: verdicts, orders and rank agreement (Kendall's τ). Imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from benchmark.tables.layout import Column, TableLayout
-
-
-def styles(layout: TableLayout, column: Column, numbers: Sequence[float | None]) -> list[str]:
-    """Which numbers are bold or underlined; rows that frame the table compete for nothing."""
-    if any(row.bold for row in layout.rows):
-        return [
-            "bold" if row.bold and number is not None else "" for row, number in zip(layout.rows, numbers, strict=True)
-        ]
-    if column.best == "none":
-        return ["" for _ in numbers]
-    sign = 1 if column.best == "highest" else -1
-    both = [
-        (row.competes, sign * number) for row, number in zip(layout.rows, numbers, strict=True) if number is not None
-    ]
-    ranks = sorted({number for competes, number in both if competes}, reverse=True)
-    ahead = bool(ranks) and any(number > ranks[0] for competes, number in both if not competes)
-    best = "underline" if layout.underline == "behind" and ahead else "bold"
-    style = dict(zip(ranks, [best, "underline"] if layout.underline == "second" else [best], strict=False))
-    return [
-        style.get(sign * number, "") if row.competes and number is not None else ""
-        for row, number in zip(layout.rows, numbers, strict=True)
-    ]
 
 
 def reproduced(gap: float | None, tolerance: float | None) -> str:

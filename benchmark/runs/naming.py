@@ -1,0 +1,74 @@
+"""What a RECIPE on the command line stands for; where it stands for none, why, before anything is drawn or trained."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.core.errors import UserError, nearest
+from benchmark.recipe.catalogue import all_recipes, find_recipes, get_recipe
+from benchmark.recipe.contract import Recipe
+from benchmark.tables.ledger import by_any_name, read_names
+
+if TYPE_CHECKING:
+    from benchmark.runs.run import Run
+
+
+def recipe_called(name: str, extra: Path | None = None) -> Recipe:
+    """The recipe, of the benchmark's or of a user's folder. Raises UserError, which tells apart a file, a method that
+    papers report and nothing here runs, another name of a recipe, and a name that is misspelt."""
+    if name not in (known := all_recipes(extra)):
+        _refuse_what_is_no_recipe(name, known)
+    return get_recipe(name, extra)
+
+
+def require_backbone(run: Run) -> None:
+    """A run that is there may be scored, whatever recipe it was. Raises UserError where it is not: how to make it, or
+    why that cannot be done."""
+    if run.backbone.is_file():
+        return
+    recipe, _, changes = run.name.partition("@")
+    known = set(find_recipes())
+    there = {folder.name for folder in (run.runs / run.scale).glob("*/")}
+    if recipe not in known | {name.partition("@")[0] for name in there}:
+        _refuse_what_is_no_recipe(recipe, known)
+        raise UserError(
+            f"no recipe and no run {run.name!r}{nearest(run.name, known | there)}; `sslbench list` shows the recipes, "
+            "and a recipe of your own must be pretrained first"
+        )
+    same = " and the settings that were changed, as --recipe.KEY VALUE," if changes else ""
+    mend = f"`sslbench pretrain {recipe} --scale {run.scale} --seed {run.seed}`{same} makes it"
+    raise UserError(f"{run.backbone}: not there yet; {mend}")
+
+
+def backbones_before(run: Run, recipe: Recipe) -> dict[str, Path]:
+    """The backbone files that the recipe is given. Raises UserError where one is not there: how to make it."""
+    for earlier in run.before(recipe).values():
+        require_backbone(earlier)
+    return run.after(recipe)
+
+
+def _refuse_what_is_no_recipe(name: str, known: Collection[str]) -> None:
+    """Returns if nothing is known of the name: then it is misspelt."""
+    if name.endswith(".py"):
+        raise UserError(
+            f"{name}: a file, not a recipe's name; `sslbench list` shows the names, and --recipes-dir takes a folder "
+            "of your own recipe files"
+        )
+    if os.sep in name or Path(name).suffix or Path(name).is_file():
+        raise UserError(
+            f"{name}: a file, not a recipe's name. Only backbones that were pretrained here can be scored today: "
+            "`sslbench pretrain RECIPE` writes one to runs/SCALE/RECIPE/seedN/backbone.safetensors, a safetensors file "
+            "whose metadata says what it is; `sslbench list` shows the recipes"
+        )
+    methods = read_names()["method"]
+    method = by_any_name(methods).get(name.lower())
+    if method in known:
+        raise UserError(f"no recipe {name!r}; here it is called {method}")
+    if method:
+        raise UserError(
+            f"{name}: {methods[method].title} is in the ledger as papers report it, and no recipe here runs it; "
+            f"`sslbench show {method}` shows its numbers, `sslbench list` what can be run"
+        )

@@ -1,0 +1,143 @@
+"""SimCLR: a simple framework for contrastive learning of visual representations.
+
+Chen, Kornblith, Norouzi & Hinton, "A Simple Framework for Contrastive Learning of Visual Representations", ICML 2020,
+arXiv:2002.05709. Settings are those of the ResNet-50 trained for 1000 epochs (Table 6), and where the paper leaves them
+open, those of the released code (google-research/simclr).
+
+Two random views of an image must find one another among all views of the batch. With f the network, h = f(x) what is
+kept and z = g(h) what is compared, the loss of a positive pair (i, j) among the 2N views of N images is
+
+    l(i, j) = -log exp(sim(z_i, z_j) / tau) / sum over k != i of exp(sim(z_i, z_k) / tau)            (1)
+
+Large batches take the place of a memory bank. Both views of an image lie on one process, so BatchNorm takes its
+statistics from all processes: its own alone would tell which views belong together.
+
+Departures:
+- The loss is the mean over all 2N views, as printed. The released code's is twice that.
+- Brightness is multiplied by a factor, as in the paper's PyTorch listing and the released code's default. The paper's
+  TensorFlow listing adds to it.
+- Views are rounded to 8 bits after each change, crops are resized with antialiasing, and blur reflects at the border,
+  where the released code pads with zeros.
+- Crops cover at least 8 % of the image, as the paper says. In the released code it is a tenth.
+- Weights start with He's variance over outputs. The released code takes inputs, which LARS and BatchNorm hide from all
+  but weight decay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from PIL.Image import Image
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
+from torchvision.transforms import v2
+
+from benchmark.backbones.contract import Backbone
+from benchmark.backbones.norms import BatchNorm1d
+from benchmark.backbones.resnet import ResNet
+from benchmark.core import distributed
+from benchmark.data.batch import Batch
+from benchmark.method import Method
+from benchmark.recipe import (
+    DESK,
+    LARS,
+    RGB,
+    Change,
+    Epochs,
+    Given,
+    InputSpec,
+    Part,
+    Pool,
+    Recipe,
+    Settings,
+    Warmup,
+    WarmupCosine,
+)
+from benchmark.views.photometric import FlipEach, GreyEach, JitterEach, apply_all
+
+
+@dataclass(frozen=True)
+class SimCLR(Settings):
+    tau: float = 0.1
+    dim: int = 128  # of z
+    crop_area: tuple[float, float] = (0.08, 1.0)
+    jitter: tuple[float, float, float, float] = (0.8, 0.8, 0.8, 0.2)  # strength s = 1
+    jittered: float = 0.8  # probabilities
+    grey: float = 0.2
+    blurred: float = 0.5
+    blur: tuple[float, float] = (0.1, 2.0)  # sigma, pixels
+
+    def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
+        return {"x_i": self._view(image, spec), "x_j": self._view(image, spec)}  # (3, 224, 224) each
+
+    def _view(self, image: Image, spec: InputSpec) -> Tensor:
+        """Appendix A. Without the change of colours, two crops would know one another by their histograms."""
+        crop = v2.RandomResizedCrop(spec.size, scale=self.crop_area, interpolation=v2.InterpolationMode.BICUBIC)
+        x = v2.functional.pil_to_tensor(crop(image))[None]  # (1, 3, 224, 224)
+        jitter = v2.RandomApply([JitterEach(*self.jitter)], p=self.jittered)
+        kernel = 2 * (spec.size // 20) + 1  # a tenth of the side, odd
+        blur = v2.RandomApply([v2.GaussianBlur(kernel, self.blur)], p=self.blurred)
+        return apply_all(x, FlipEach(), jitter, GreyEach(self.grey), blur)[0]
+
+    def build(self, backbone: Backbone, given: Given) -> Method:
+        return ContrastiveViews(self, backbone)
+
+
+class ContrastiveViews(Method):
+    def __init__(self, settings: SimCLR, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone, self.settings = backbone, settings  # f
+        channels = backbone.out_channels
+        # NOTE: two layers are the paper's; the released code's default has since become SimCLR v2's three
+        self.g = nn.Sequential(
+            nn.Linear(channels, channels, bias=False),
+            BatchNorm1d(channels, over="all"),
+            nn.ReLU(inplace=True),
+            nn.Linear(channels, settings.dim, bias=False),
+            BatchNorm1d(settings.dim, over="all"),
+        )
+        self.g[-1].bias.requires_grad_(False)  # the last layer has none, as released: it stays 0
+
+    def loss(self, batch: Batch) -> Tensor:
+        pixels = torch.cat([batch.views["x_i"], batch.views["x_j"]])  # both views normalised by the same statistics
+        x = self.backbone.input.prepare(pixels)  # (2B, 3, 224, 224)
+        h = self.backbone(x.contiguous(memory_format=torch.channels_last))  # (2B, 2048)
+        z = self.g(h)  # (2B, 128)
+        with torch.autocast(z.device.type, enabled=False):
+            wide = z.to(torch.promote_types(z.dtype, torch.float32))  # bf16 is too coarse under exp(... / 0.1)
+            return nt_xent(wide, self.settings.tau)
+
+
+def nt_xent(z: Tensor, tau: float) -> Tensor:
+    """Equation 1, the mean over this process's 2B views, each against the 2N of all processes, a scalar.
+    z (2B, dim): the first views of this process's B images, then their second views."""
+    B = len(z) // 2
+    z = normalize(z, dim=1)
+    every = distributed.gather(z, gradient=True)  # (2N, dim)
+    s = z @ every.T / tau  # (2B, 2N)
+    row = torch.arange(2 * B, device=z.device)
+    first = 2 * B * distributed.rank()  # where this process's rows begin among all
+    s = s.scatter(1, first + row[:, None], -torch.inf)  # no view is compared with itself
+    return cross_entropy(s, first + (row + B) % (2 * B))
+
+
+simclr = Recipe(
+    title="SimCLR",
+    method=SimCLR(),
+    backbone=ResNet(over="all", zero_init_residual=True),  # the latter as released
+    input=InputSpec(colour=RGB((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))),  # [0, 1], as released
+    data=Pool("imagenet"),
+    length=Epochs(1000),
+    batch_size=4096,
+    # 0.3 x batch / 256, at this size also 0.075 x the root of the batch.
+    # NOTE: decay 1e-6 is the paper's; the released commands have 1e-4
+    optimizers={"main": LARS(lr=4.8, momentum=0.9, trust=1e-3, weight_decay=1e-6, decays="weights")},
+    schedule=WarmupCosine(Warmup(Epochs(10), start_factor=0.0)),
+    reported="69.3 % ImageNet top-1 linear (SimCLR, Table 6)",
+    desk=(
+        *DESK,
+        Change("method.blur", (0.1, 0.6), "2 x 64 / 224"),
+        Change("schedule.warmup.span", Part(0.01), "in proportion"),
+    ),
+)
