@@ -191,9 +191,7 @@ class NoTensors(Here):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize(
-    ("kind", "said"), [(Ragged, "got \\[3, 1[67], 40\\] at"), (NoTensors, "but got Image")]
-)
+@pytest.mark.parametrize(("kind", "said"), [(Ragged, "got \\[3, 1[67], 40\\] at"), (NoTensors, "but got Image")])
 def test_views_that_make_no_batch_are_told(kind: type[Here], said: str, workers: int, images: ImageSet):
     with pytest.raises(UserError, match=f"^the views of a batch cannot be stacked, image by image: .*{said}"):
         batches(here(TellApart, kind), images, workers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,11 @@ def test_a_bank_for_a_hundred_million_images_is_planned_without_memory():
 
 
 def settings_of(recipe: Recipe) -> Iterator[tuple[str, Any]]:
-    """(flag, value) of every setting of the method, the backbone and the optimizers."""
+    """(flag, value) of every setting of the method, its input, the backbone and the optimizers."""
+    colour = recipe.input.colour
+    changed = [f"{f.name}={getattr(colour, f.name)}" for f in fields(colour) if getattr(colour, f.name) != f.default]
+    yield "input.size", recipe.input.size
+    yield "input.colour", f"{type(colour).__name__}({', '.join(changed)})"
     for key, value in flat(recipe):
         parts = key.split(".")
         if parts[0] in ("method", "backbone", "optimizers") and parts[-1] != "is":
