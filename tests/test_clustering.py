@@ -26,7 +26,7 @@ from benchmark.engine.train import pretrain
 from benchmark.method import Method
 from benchmark.recipe.catalogue import find_recipes
 from benchmark.runs.current import is_pretrained
-from benchmark.runs.reproduce import RowWork, reproduce, runs_needed
+from benchmark.runs.reproduce import RowWork, bring_up_to_date, runs_needed
 from benchmark.runs.run import Run
 from benchmark.runs.side_by_side import side_by_side
 from benchmark.toyland import build_world
@@ -267,7 +267,7 @@ def test_reproduce_trains_the_teacher_first_and_scores_it_only_if_asked(world: P
     student = Run("jigsaw_pp", "smoke", 0, world, tmp_path)
     teacher = replace(student, name="jigsaw_pp_pretext")
     row = RowWork(["knn_imagenet_wu"], on_cpu(checkpoint_seconds=60))
-    rows = reproduce(row, [student], 1, None)
+    rows = bring_up_to_date(row, [student], 1, None)
     assert not any(steps.failures for steps in rows)
     assert student.backbone.is_file()
     assert (student.folder / "knn_imagenet_wu.json").is_file()
