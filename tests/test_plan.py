@@ -67,10 +67,10 @@ def test_a_bank_for_a_hundred_million_images_is_planned_without_memory():
 
 
 def settings_of(recipe: Recipe) -> Iterator[tuple[str, Any]]:
-    """(flag, value) of every setting of the method, the backbone and the optimizers."""
+    """(flag, value) of every setting of the method, its input's size, the backbone and the optimizers."""
     for key, value in flat(recipe):
         parts = key.split(".")
-        if parts[0] in ("method", "backbone", "optimizers") and parts[-1] != "is":
+        if (parts[0] in ("method", "backbone", "optimizers") and parts[-1] != "is") or key == "input.size":
             yield key, value
 
 
@@ -91,7 +91,9 @@ def test_every_recipe_has_a_plan(name: str):
     recipe = get_recipe(name)
     text = plan_text(recipe, "smoke", 4, 64, None, GPU)
     assert "unknown" not in text
-    assert settings_in(text) == {key: as_text(value) for key, value in settings_of(at_scale(recipe, "smoke"))}
+    planned, found = at_scale(recipe, "smoke"), settings_in(text)
+    assert found.pop("input.colour").startswith(f"{type(planned.input.colour).__name__}(")
+    assert found == {key: as_text(value) for key, value in settings_of(planned)}
     for change in {change.key: change for change in recipe.desk}.values():  # a later change of a setting counts
         assert re.search(rf"^{re.escape(change.key)} .*{re.escape(change.why)}$", text, re.MULTILINE), change
 
