@@ -16,13 +16,14 @@ Departures:
 - A cluster that is empty after the last assignment takes half of the largest one. The released code leaves it out.
 - k-means starts from images that our own seed draws. The released code leaves the start to faiss.
 - Directions of features without variance are left out before whitening, which matters for narrow networks alone.
+- BatchNorm's statistics are those of the whole batch on any number of processes, as on the authors' one GPU.
 - The last incomplete batch of an epoch is dropped. The released code trains on it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from PIL.Image import Image
@@ -88,8 +89,8 @@ class AlternatingClusters(Method):
 
     def embed(self, batch: Batch) -> Tensor:
         """fc7 without its ReLU: (B, 4096)."""
-        x = self.input_of(batch)
-        return self.backbone.layers["fc7"][:-1](self.backbone.forward_stages(x, "fc6")["fc6"])  # type: ignore
+        fc6 = self.backbone.forward_stages(self.input_of(batch), "fc6")["fc6"]
+        return self.backbone.get_submodule("layers.fc7")[:-1](fc6)  # type: ignore[index]
 
     def cluster(self, x: Tensor, seed: int) -> Tensor:
         x = whitened(x, self.settings.components)
@@ -113,7 +114,7 @@ class AlternatingClusters(Method):
 deepcluster = Recipe(
     title="DeepCluster",
     method=DeepCluster(),
-    backbone=DEEPCLUSTER,
+    backbone=replace(DEEPCLUSTER, over="all"),  # one GPU held the whole batch
     input=InputSpec(224, Sobel()),
     data=Pool("imagenet"),
     order=Assigned(),

@@ -137,7 +137,8 @@ def run_and_die(recipe: Recipe, images: ImageSet, folder: Path, machine: Machine
 
 def untrained_before(recipe: Recipe, images: ImageSet) -> dict[str, Path]:
     """Backbone files of the recipes that this one comes after, as they start, made once beside the images."""
-    files = {key: images.root / f"{name}.safetensors" for key, name in recipe.after.items()}
+    kind = torch.get_default_dtype()  # some tests work in float64
+    files = {key: images.root / f"{name}.{kind}.safetensors" for key, name in recipe.after.items()}
     for key, path in files.items():
         if not path.is_file():
             torch.manual_seed(0)
