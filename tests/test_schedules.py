@@ -25,9 +25,11 @@ BY_HAND: dict[str, tuple[float, list[tuple[float, float]]]] = {
     "pirl_rotation_jigsaw": (400, [(0, 0.12), (200, (0.12 + 1.2e-4) / 2), (399.9999, 1.2e-4)]),
     "npid": (200, [(0, 0.03), (119.999, 0.03), (120, 0.003), (159.999, 0.003), (160, 3e-4), (199.999, 3e-4)]),
     "rotation": (105, STEPWISE),
+    "rotation_alexnet": (30, [(0, 0.01), (9.999, 0.01), (10, 1e-3), (19.999, 1e-3), (20, 1e-4), (29.999, 1e-4)]),
     "jigsaw": (105, [(0, 0.025), (2.5, 0.0625), (5, 0.1), *STEPWISE[1:]]),
     "supervised": (90, [(0, 0.01), (2.5, 0.055), (5, 0.1), (29.999, 0.1), (30, 0.01), (60, 1e-3), (80, 1e-4)]),
     "random_init": (0, []),
+    "random_init_alexnet": (0, []),
 }
 
 
@@ -58,7 +60,7 @@ def test_rates_move_only_at_milestones_or_smoothly(name: str):
     moved = {step: abs(factors[step] - factors[step - 1]) for step in range(1, total)}
     jumps = {step for step, change in moved.items() if change > steepest(schedule, step, total)}
     milestones = schedule.at if isinstance(schedule, Milestones) else ()
-    assert jumps == {point.steps(EPOCH) for point in milestones}
+    assert jumps == {point.steps(EPOCH, total) for point in milestones}
 
 
 def steepest(schedule: Schedule, step: int, total: int) -> float:
