@@ -70,7 +70,7 @@ def test_methods_stand_at_their_years_where_there_are_three():
         assert sum(names.values()) > 2
         points, texts = drawn_points(figure)
         assert texts == names, key
-        assert points == Counter((int(years[row.method]), found[row.key, column].value) for row in rows), key
+        assert points == Counter((int(years[row.method]), round(found[row.key, column].value, 1)) for row in rows), key
         assert "currentColor" in figure  # in the dark too
 
 
