@@ -225,7 +225,7 @@ jigsaw_pp = Recipe(
     input=InputSpec(227, BGR()),
     data=Pool("imagenet"),
     after={"teacher": "jigsaw_pp_pretext"},
-    length=Steps(450_000),  # NOTE: "as with ImageNet's labels"; these are BVLC's settings for that, 90 epochs
+    length=Steps(450_000),  # NOTE: as with ImageNet's labels; these are BVLC's settings for that, 90 epochs
     batch_size=256,
     optimizers={"main": SGD(lr=0.01, momentum=0.9, weight_decay=5e-4, decays="weights", bias_rate=2.0)},
     schedule=Milestones(at=(Part(2 / 9), Part(4 / 9), Part(6 / 9), Part(8 / 9)), gamma=0.1),  # every 100,000 steps

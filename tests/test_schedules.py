@@ -33,20 +33,55 @@ BY_HAND: dict[str, tuple[float, list[tuple[float, float]]]] = {
         [(0, 0.0), (5, 2.4), (10, 4.8), (257.5, 2.4 * (1 + math.cos(math.pi / 4))), (505, 2.4), (670, 1.2)],
     ),
     "random_init": (0, []),
+    "deepcluster": (500, [(0, 0.05), (499.999, 0.05)]),
+    # epochs of the labelled images
+    "s4l_rotation_10pct": (
+        200,
+        [(0, 0.0), (2.5, 0.015), (5, 0.03), (139.99, 0.03), (140, 3e-3), (160, 3e-4), (180, 3e-5)],
+    ),
+    "s4l_rotation_1pct": (
+        1000,
+        [(0, 0.0), (2.5, 0.005), (5, 0.01), (699.9, 0.01), (700, 1e-3), (800, 1e-4), (900, 1e-5)],
+    ),
     "random_init_alexnet": (0, []),
+}
+# recipe -> (steps, [(step, lr)]), where the papers count steps
+BY_HAND_IN_STEPS: dict[str, tuple[int, list[tuple[int, float]]]] = {
+    "jigsaw_pp_pretext": (
+        350_000,
+        [(0, 0.01), (99_999, 0.01), (100_000, 1e-3), (200_000, 1e-4), (299_999, 1e-4), (300_000, 1e-5)],
+    ),
+    "jigsaw_pp": (
+        450_000,
+        [(0, 0.01), (99_999, 0.01), (100_000, 1e-3), (200_000, 1e-4), (300_000, 1e-5), (400_000, 1e-6)],
+    ),
 }
 
 
 def rate(recipe: Recipe, epoch: float) -> float:
-    steps_per_epoch = IMAGENET // recipe.batch_size
+    pool = next(iter(recipe.pools.values()))
+    steps_per_epoch = round(IMAGENET * pool.percent / 100) // recipe.batch_size
     total = recipe.length.steps(steps_per_epoch)
     step = math.ceil(epoch * steps_per_epoch)
     return recipe.optimizers["main"].lr * recipe.schedule.factor(min(step, total - 1), total, steps_per_epoch)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_has_its_rates_by_hand():
+    assert BY_HAND.keys() | BY_HAND_IN_STEPS.keys() == RECIPES.keys()  # a new recipe needs its rates worked out here
+
+
+@pytest.mark.parametrize("name", BY_HAND_IN_STEPS)
+def test_rates_at_every_milestone_in_steps(name: str):
+    total, milestones = BY_HAND_IN_STEPS[name]
+    recipe = RECIPES[name]
+    assert recipe.length.steps(1000) == total
+    for step, lr in milestones:
+        assert recipe.optimizers["main"].lr * recipe.schedule.factor(step, total, 5004) == pytest.approx(lr)
+
+
+@pytest.mark.parametrize("name", BY_HAND)
 def test_rates_at_every_milestone(name: str):
-    epochs, milestones = BY_HAND[name]  # a new recipe needs its rates worked out here
+    epochs, milestones = BY_HAND[name]
     recipe = RECIPES[name]
     assert recipe.length.steps(1000) == epochs * 1000
     for epoch, lr in milestones:
