@@ -11,7 +11,7 @@ sslbench := $(bin)/sslbench
 data := $(if $(DATA),--data "$(patsubst ~/%,$(HOME)/%,$(DATA))")
 options := --scale $(SCALE) --seeds $(SEEDS) $(if $(WORKERS),--workers $(WORKERS)) $(if $(JOBS),--jobs $(JOBS)) $(data)
 # These tests fork, and autograd fails in a fork of a process that has used it already: they get workers of their own.
-forking := tests/test_engine_resume.py tests/test_engine_processes.py tests/test_transfer_resume.py
+forking := $(shell grep -lw small_runs tests/test_*.py | xargs grep -lw 'in_processes\|Processes')
 
 .PHONY: help install install-dev test lint format world tables leaderboards check regress
 .DEFAULT_GOAL := help

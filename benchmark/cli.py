@@ -198,6 +198,7 @@ def transfer(
     transfers_dir: TransfersFlag = None,
 ) -> int:
     """Score a pretrained backbone under one or more protocols."""
+    from benchmark.recipe.catalogue import all_recipes
     from benchmark.runs.current import is_scored
     from benchmark.runs.naming import require_backbone
     from benchmark.runs.run import Run
@@ -206,6 +207,7 @@ def transfer(
 
     _in_range("--seed", seed, 0, MOST_SEED)
     known = find_transfers(transfers_dir)
+    all_recipes(recipes_dir)  # whose files may define the architecture of what is scored
     if not transfers:
         raise UserError(f"name a TRANSFER to score {recipe} under; `sslbench list` shows all {len(known)}")
     chosen = [get_transfer(name, known) for name in transfers]

@@ -13,7 +13,7 @@ if its recipe says `labels=True`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
 
@@ -36,6 +36,9 @@ class Method(nn.Module):
     """Its whole state is parameters and buffers. Banks, queues and assignments are made at full size in __init__."""
 
     backbone: Backbone
+    # Why the loss of some images depends on which process they are on, where the paper means it so; a test holds all
+    # other methods to the same weights on one process and on two.
+    local: ClassVar[str] = ""
 
     def prepare(self, embed_all: EmbedAll) -> None:
         """Called once, before the first step of the run: to start a bank or weights from the images themselves."""
@@ -44,9 +47,9 @@ class Method(nn.Module):
         """Called before the first step of each epoch, not again when a run resumes inside one."""
 
     def order(self, epoch: int) -> Tensor:
-        """For recipes whose order is Assigned: (images in an epoch,) int64, batch by batch, from state and epoch alone,
-        the same on all processes. What fills no last batch is dropped. Called after on_epoch_start, and again when a
-        run resumes inside the epoch."""
+        """For recipes whose order is Assigned: int64 indices of images, batch by batch, from state and epoch alone, the
+        same on all processes. As many as there are images will do: what fills no batch is left out. Called after
+        on_epoch_start, and again when a run resumes inside the epoch."""
         raise NotImplementedError(f"{type(self).__name__} needs order(), since its recipe's order is Assigned")
 
     def loss(self, batch: Batch) -> Tensor:

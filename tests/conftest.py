@@ -1,12 +1,18 @@
 """Every test runs on one thread: two pytest workers share two cores, and thread counts could move last bits."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from small_runs import Processes
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("untimed", deadline=None)  # how long an example takes says what else the machine does
@@ -31,3 +37,23 @@ def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     yield mounted
     for disk in disks:
         subprocess.run(["umount", disk], check=True)
+
+
+@pytest.fixture(scope="module")
+def alone() -> Iterator[Processes]:
+    """A process for what a test must not do itself: this one stays without autograd, so that it may fork."""
+    yield from _processes(1)
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Processes]:
+    """Two processes that serve every test of a file."""
+    yield from _processes(2)
+
+
+def _processes(count: int) -> Iterator[Processes]:
+    from small_runs import Processes
+
+    processes = Processes(count)
+    yield processes
+    processes.stop()

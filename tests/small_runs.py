@@ -1,4 +1,4 @@
-"""Every recipe small enough to run in a second, in one or several processes that a test may kill."""
+"""Every recipe small enough to run in a second, in processes that a test may kill, or that serve many tests."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -43,6 +45,15 @@ def drawn_images(folder: Path, count: int = NUM_IMAGES, size: int = 40) -> Image
     return ImageSet("drawn/train", folder, names, np.arange(count) % CLASSES, tuple("abcd"))
 
 
+def pools_of(recipe: Recipe, images: ImageSet) -> dict[str, ImageSet]:
+    """For each pool all images, or of a part of the data as many as a batch at least."""
+    found = {}
+    for name, pool in recipe.pools.items():
+        count = max(round(len(images) * pool.percent / 100), recipe.batch_of(name))
+        found[name] = images if pool.percent == 100 else images.subset(range(count), f"{pool.percent}%")
+    return found
+
+
 def on_cpu(workers: int = 0, checkpoint_seconds: float = 0.0) -> Machine:
     """Saves a checkpoint after every step."""
     return Machine(torch.device("cpu"), workers, checkpoint_seconds)
@@ -58,12 +69,65 @@ class Outcome:
     exit_code: int | None = None
 
 
+class Processes:
+    """`count` processes that torchrun might have started, each doing whatever it is sent: to start some takes as long
+    as a small recipe's training. What one is sent must put back what it changes."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.pipes, self.members = count, [], []
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> list[Outcome]:
+        """function(*arguments) in each, and what came of it."""
+        if not self.members:
+            self._start()
+        for pipe in self.pipes:
+            pipe.send((function, arguments))
+        outcomes, deadline = [Outcome(error="hung")] * self.count, time.monotonic() + LIMIT_SECONDS
+        waiting = dict(zip(self.pipes, range(self.count), strict=True))
+        while waiting and (heard := wait(waiting, max(deadline - time.monotonic(), 0))):
+            for pipe in heard:
+                outcome = outcomes[waiting.pop(pipe)] = pipe.recv()
+                if outcome.error:  # the others may wait for this one without end
+                    deadline = min(deadline, time.monotonic() + LIMIT_SECONDS / 8)
+        if any(outcome.error for outcome in outcomes):
+            self.stop()  # some may wait for others that have given up
+        return outcomes
+
+    def _start(self) -> None:
+        context, port = multiprocessing.get_context("fork"), _free_port()
+        for rank in range(self.count):
+            pipe, theirs = context.Pipe()
+            member = context.Process(target=_serve, args=(rank, self.count, port, theirs))
+            member.start()
+            theirs.close()
+            self.pipes.append(pipe)
+            self.members.append(member)
+
+    def stop(self) -> None:
+        for pipe, member in zip(self.pipes, self.members, strict=True):
+            pipe.close()
+            member.kill()
+            member.join()
+        self.pipes, self.members = [], []
+
+
+def _serve(rank: int, count: int, port: int, pipe: Any) -> None:
+    _join(rank, count, port)
+    while True:
+        try:
+            function, arguments = pipe.recv()
+        except EOFError:
+            return  # whoever started this is gone
+        try:
+            outcome = Outcome(value=function(*arguments))
+        except Exception as error:
+            outcome = Outcome(error=str(error) or repr(error), error_type=type(error).__name__)
+        pipe.send(outcome)
+
+
 def in_processes(count: int, function: Callable[..., Any], *arguments: Any) -> list[Outcome]:
     """Run function(*arguments) in `count` forked processes that torchrun might have started, and wait for all."""
-    context = multiprocessing.get_context("fork")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    context, port = multiprocessing.get_context("fork"), _free_port()
     pipes = [context.Pipe(duplex=False) for _ in range(count)]
     processes = [
         context.Process(target=_child, args=(rank, count, port, pipes[rank][1], function, arguments))
@@ -95,13 +159,8 @@ def in_processes(count: int, function: Callable[..., Any], *arguments: Any) -> l
 
 
 def _child(rank: int, count: int, port: int, pipe: Any, function: Callable[..., Any], arguments: Any) -> None:
-    torch.set_num_threads(1)
-    if count > 1:
-        os.environ.update(
-            RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
-        )
     try:
-        distributed.start("cpu")
+        _join(rank, count, port)
         outcome = Outcome(value=function(*arguments))
         distributed.stop()
     except BaseException as error:
@@ -110,9 +169,26 @@ def _child(rank: int, count: int, port: int, pipe: Any, function: Callable[..., 
     pipe.close()
 
 
-def run(recipe: Recipe, images: ImageSet, folder: Path, machine: Machine, name: str = "small") -> bytes:
+def _join(rank: int, count: int, port: int) -> None:
+    torch.set_num_threads(1)
+    if count > 1:
+        os.environ.update(
+            RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+        )
+    distributed.start("cpu")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def run(recipe: Recipe, images: ImageSet, folder: Path, machine: Machine) -> bytes:
     """The bytes of the backbone file."""
-    return pretrain(recipe, name, images, folder, machine, untrained_before(recipe, images)).read_bytes()
+    return pretrain(
+        recipe, "small", pools_of(recipe, images), folder, machine, untrained_before(recipe, images)
+    ).read_bytes()
 
 
 def run_and_die(recipe: Recipe, images: ImageSet, folder: Path, machine: Machine, kill_step: int, delay: float) -> None:
@@ -135,9 +211,27 @@ def run_and_die(recipe: Recipe, images: ImageSet, folder: Path, machine: Machine
     run(recipe, images, folder, machine)
 
 
+def run_and_stop(recipe: Recipe, images: ImageSet, folder: Path, machine: Machine, steps: int) -> None:
+    """Pretrain for so many steps, and keep the last checkpoint, as a kill would."""
+    step, done = train.train_step, 0
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal done
+        done += 1
+        if done > steps:
+            raise KeyboardInterrupt
+        return step(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "train_step", counted)
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe, images, folder, machine)
+    assert (folder / "checkpoint.pt").is_file()
+
+
 def untrained_before(recipe: Recipe, images: ImageSet) -> dict[str, Path]:
     """Backbone files of the recipes that this one comes after, as they start, made once beside the images."""
-    kind = torch.get_default_dtype()  # some tests work in float64
+    kind = str(torch.get_default_dtype()).removeprefix("torch.")
     files = {key: images.root / f"{name}.{kind}.safetensors" for key, name in recipe.after.items()}
     for key, path in files.items():
         if not path.is_file():

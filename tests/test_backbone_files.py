@@ -86,7 +86,10 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any], dict[str, torch.Tensor]], obj
     ),
     "words for a mean": (lambda f, t: f["input"]["colour"].update(mean=["a", "b", "c"]), "mean is ('a', 'b', 'c')"),
     "no spread": (lambda f, t: f["input"]["colour"].update(std=[0.2, 0.0, 0.2]), "std must be more than 0"),
-    "other colours": (lambda f, t: f["input"].update(colour="lab"), "colour is 'lab', which is no Colour"),
+    "other colours": (
+        lambda f, t: f["input"].update(colour="lab"),
+        "such as BGR(), Grey(), Lab(), Lightness(), RGB(), Sobel(), not 'lab'",
+    ),
     "no size": (lambda f, t: f["input"].update(size=0), "size must be at least 1"),
     "other norm": (lambda f, t: f["architecture"].update(norm="layer"), "norm is 'layer'"),
     "half precision": (lambda f, t: cast(t, torch.float16), "bn1.bias is torch.float16, wanted torch.float32"),

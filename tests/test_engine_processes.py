@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,7 +11,9 @@ import torch
 import torch.distributed as dist
 from compare_ddp import Trial, measure
 from safetensors.torch import load
-from small_runs import TRAINED, drawn_images, in_processes, on_cpu, run
+from shares import largest_difference, one_against_two, shared_state, trained
+from small_runs import Processes, drawn_images, in_processes, on_cpu, run
+from tiny_methods import FEATURES
 from torch import Tensor, nn
 
 from benchmark.backbones.weights import read_facts
@@ -22,7 +23,7 @@ from benchmark.core.errors import UserError
 from benchmark.core.optimisation import SGD, Steps
 from benchmark.engine import train
 from benchmark.method import Method
-from benchmark.recipe.contract import Recipe, with_change
+from benchmark.recipe.contract import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +38,13 @@ def test_averaging_equals_distributed_data_parallel_bit_for_bit(norm: str):
     assert all(outcome.value.equal for outcome in outcomes)
 
 
-@pytest.mark.parametrize("name", TRAINED)
-def test_all_processes_hold_the_same_state_after_every_step(name: str, images, tmp_path: Path):
-    outcomes = in_processes(2, _states_of_steps, TRAINED[name], images, tmp_path / "run")
+@pytest.mark.parametrize("name", FEATURES)
+def test_all_processes_hold_the_same_state_after_every_step(name: str, pair: Processes, images, tmp_path: Path):
+    outcomes = pair.run(_states_of_steps, FEATURES[name], images, tmp_path)
     assert [outcome.error for outcome in outcomes] == [None, None]
     first, second = (outcome.value for outcome in outcomes)
-    assert len(first) == 4
-    assert len(set(first)) == 4  # it does change
+    assert len(first) == 7
+    assert len(set(first)) == 7  # it does change
     assert first == second
 
 
@@ -53,123 +54,61 @@ def _states_of_steps(recipe: Recipe, images, folder: Path) -> list[str]:
 
     def noted(method: Method, *arguments):
         figures = step(method, *arguments)
-        states.append(_state(method))
+        states.append(shared_state(method))
         return figures
 
-    train.train_step = noted
-    run(recipe, images, folder, on_cpu(checkpoint_seconds=60))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "train_step", noted)
+        run(recipe, images, folder / "run", on_cpu(checkpoint_seconds=60))
     return states
 
 
-def _state(method: Method) -> str:
-    digest = hashlib.sha256()
-    for key, value in method.state_dict().items():
-        if key not in method.sharded_buffers():
-            digest.update(key.encode() + value.numpy().tobytes())
-    return digest.hexdigest()
+@pytest.mark.parametrize("name", FEATURES)
+def test_two_processes_equal_one_where_no_norm_sees_the_batch(
+    name: str, alone: Processes, pair: Processes, images, tmp_path: Path
+):
+    found = one_against_two(alone, pair, FEATURES[name], images, tmp_path)
+    assert found.difference <= 1e-9
+    assert found.moved >= 1e-4  # training did something
+    assert found.one.losses == pytest.approx(found.two[0].losses, rel=1e-4)
+    assert found.one.losses
 
 
-@pytest.mark.parametrize("name", TRAINED)
-def test_two_processes_equal_one_where_no_norm_sees_the_batch(name: str, images, tmp_path: Path):
-    difference, moved = _of_two_processes_and_of_training(TRAINED[name], images, tmp_path, torch.float64)
-    assert difference <= 1e-9
-    assert moved >= 1e-4  # training did something
-
-
-@pytest.mark.parametrize("name", ["supervised", "rotation", "npid_pp", "pirl"])
-def test_two_processes_equal_one_in_float32_too(name: str, images, tmp_path: Path):
-    """By SGD at a rate of which four steps move a parameter by 2e-4 or more; the difference is then 3e-6 or less. At
+@pytest.mark.parametrize("name", ["one loss", "bank", "pools", "rows of all"])
+def test_two_processes_equal_one_in_float32_too(name: str, alone: Processes, pair: Processes, images, tmp_path: Path):
+    """By SGD at a rate of which seven steps move a parameter by 3e-4 or more; the difference is then 3e-6 or less. At
     higher rates, and for losses with larger gradients, it grows with the steps themselves."""
-    recipe = replace(TRAINED[name], optimizers={"main": SGD(lr=3e-4, momentum=0.9)})
-    difference, moved = _of_two_processes_and_of_training(recipe, images, tmp_path, torch.float32)
-    print(f"{name}: {difference:.1e}, where training moved {moved:.1e}")
-    assert difference <= 1e-5
-    assert moved >= 1.5e-4
+    recipe = replace(FEATURES[name], optimizers={"main": SGD(lr=3e-3, momentum=0.9)})
+    found = one_against_two(alone, pair, recipe, images, tmp_path, dtype=torch.float32)
+    print(f"{name}: {found.difference:.1e}, where training moved {found.moved:.1e}")
+    assert found.difference <= 1e-5
+    assert found.moved >= 1.5e-4
 
 
-def _of_two_processes_and_of_training(recipe: Recipe, images, folder: Path, dtype: torch.dtype) -> tuple[float, float]:
-    """Largest absolute differences over all parameters: two processes against one, and the end against the start."""
-    quiet = {"dropout": "none"} if hasattr(recipe.backbone, "dropout") else {}  # each process drops other numbers
-    recipe = replace(recipe, backbone=replace(recipe.backbone, norm="group", **quiet))
-    untrained = replace(recipe, length=Steps(0))
-    ends = [
-        in_processes(count, _run_with_group_norm, each, images, folder / name, dtype)
-        for count, each, name in ((1, untrained, "start"), (1, recipe, "one"), (2, recipe, "two"))
-    ]
-    assert [outcome.error for outcomes in ends for outcome in outcomes] == [None] * 4
-    losses = [read_facts(folder / name / "backbone.safetensors")["origin"]["losses"] for name in ("one", "two")]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-    assert losses[0]
-    start, one, two = [load(outcomes[0].value) for outcomes in ends]
-    return _largest_difference(one, two), _largest_difference(one, start)
-
-
-def _run_with_group_norm(recipe: Recipe, images, folder: Path, dtype: torch.dtype) -> bytes:
-    """The backbone file. A head's BatchNorm, which would see the statistics of a process's own share, becomes a
-    GroupNorm too."""
-    if dtype == torch.float64:
-        _in_float64()
-    build = train.build_method
-
-    def built(*arguments) -> Method:
-        method = build(*arguments)
-        for parent in list(method.modules()):
-            for name, child in parent.named_children():
-                if isinstance(child, nn.modules.batchnorm._BatchNorm):
-                    setattr(parent, name, nn.GroupNorm(1, child.num_features, affine=child.affine))
-        return method
-
-    train.build_method = built
-    return run(recipe, images, folder, on_cpu(checkpoint_seconds=60))
-
-
-def _in_float64() -> None:
-    """Two processes add up in another order than one. In float32 the first steps of a small network, Adam's above all,
-    blow the last bits up to the size of the steps themselves; in float64 what remains is a difference in meaning."""
-    torch.set_default_dtype(torch.float64)
-    torch.Tensor.float = torch.Tensor.double  # type: ignore[assignment]
-
-
-def _largest_difference(one: dict[str, Tensor], two: dict[str, Tensor]) -> float:
-    assert one.keys() == two.keys()
-    return max(float((one[key] - two[key]).abs().max()) for key in one)
-
-
-def test_with_batch_norm_two_processes_are_another_run_and_the_file_says_so(images, tmp_path: Path):
+def test_with_batch_norm_two_processes_are_another_run_and_the_file_says_so(
+    alone: Processes, pair: Processes, images, tmp_path: Path
+):
     ends = []
-    for count in (1, 2):
-        outcomes = in_processes(count, run, TRAINED["supervised"], images, tmp_path / str(count), on_cpu())
-        assert read_facts(tmp_path / str(count) / "backbone.safetensors")["origin"]["world_size"] == count
-        ends.append(load(outcomes[0].value))
-    assert _largest_difference(*ends) > 1e-5
+    for processes in (alone, pair):
+        folder = tmp_path / str(processes.count)
+        outcomes = processes.run(run, FEATURES["one loss"], images, folder, on_cpu())
+        assert read_facts(folder / "backbone.safetensors")["origin"]["world_size"] == processes.count
+        ends.append({key: value.numpy() for key, value in load(outcomes[0].value).items()})
+    assert largest_difference(*ends) > 1e-5
 
 
-@pytest.mark.parametrize("name", ["pirl", "npid"])
-def test_a_sharded_bank_trains_the_same(name: str, images, tmp_path: Path):
+def test_a_sharded_bank_trains_the_same(pair: Processes, images, tmp_path: Path):
     """47 images over two processes: the shards are of unequal use, and one row of the second stands for no image."""
     some = images.subset(range(47), "47")
-    sharded = with_change(TRAINED[name], "method.sharded_bank", True)
-    whole = in_processes(2, _run_and_bank, TRAINED[name], some, tmp_path / "whole")
-    parts = in_processes(2, _run_and_bank, sharded, some, tmp_path / "parts")
+    whole, parts = (
+        pair.run(trained, FEATURES[name], some, tmp_path / name, torch.float64) for name in ("bank", "sharded bank")
+    )
     assert [outcome.error for outcome in [*whole, *parts]] == [None] * 4
-    backbones = [load(outcomes[0].value[0]) for outcomes in (whole, parts)]
-    assert _largest_difference(*backbones) <= 1e-6
-    bank = np.concatenate([outcome.value[1] for outcome in parts])
-    assert [len(outcome.value[1]) for outcome in parts] == [24, 24]
-    assert np.abs(bank[:47] - whole[0].value[1]).max() <= 1e-6
-
-
-def _run_and_bank(recipe: Recipe, images, folder: Path) -> tuple[bytes, np.ndarray]:
-    _in_float64()
-    build, methods = train.build_method, []
-
-    def built(*arguments) -> Method:
-        methods.append(build(*arguments))
-        return methods[-1]
-
-    train.build_method = built
-    file = run(recipe, images, folder, on_cpu(checkpoint_seconds=60))
-    return file, methods[0].get_buffer("bank.rows").numpy()
+    ends = [outcome.value.end for outcome in (whole[0], *parts)]
+    wanted, first, second = (end.pop("bank.rows") for end in ends)
+    assert max(largest_difference(ends[0], end) for end in ends[1:]) <= 1e-6
+    assert [len(first), len(second)] == [24, 24]
+    assert np.abs(np.concatenate([first, second])[:47] - wanted).max() <= 1e-6
 
 
 def test_a_bank_is_divided_without_overlap_or_gap():
@@ -197,12 +136,14 @@ class Seen:
     features: dict[int, float] = field(default_factory=dict)  # of each image
 
 
-def test_an_embedding_pass_sees_every_image_once_in_full_batches(images, tmp_path: Path):
+def test_an_embedding_pass_sees_every_image_once_in_full_batches(
+    alone: Processes, pair: Processes, images, tmp_path: Path
+):
     """A last batch of one image, or of a few, would have no statistics to be normalised by."""
     for count in (33, 40, 48):
         some = images.subset(range(count), str(count))
-        [whole] = in_processes(1, _embedding_pass, some, tmp_path / f"{count}")
-        halves = in_processes(2, _embedding_pass, some, tmp_path / f"{count}, halves")
+        [whole] = alone.run(_embedding_pass, some, tmp_path / f"{count}")
+        halves = pair.run(_embedding_pass, some, tmp_path / f"{count}, halves")
         assert [outcome.error for outcome in [whole, *halves]] == [None] * 3
         for outcome, size in ((whole, 16), *((half, 8) for half in halves)):
             assert outcome.value.sizes == [size] * 3
@@ -210,14 +151,15 @@ def test_an_embedding_pass_sees_every_image_once_in_full_batches(images, tmp_pat
             assert outcome.value.features == {image: 10.0 * image for image in range(count)}
 
 
-def test_random_numbers_in_and_after_an_embedding_pass_follow_from_the_position(images, tmp_path: Path):
+def test_random_numbers_in_and_after_an_embedding_pass_follow_from_the_position(
+    alone: Processes, pair: Processes, images, tmp_path: Path
+):
     few = images.subset(range(16), "16")
     cases = {"whole": (images, 0), "workers": (images, 2), "few": (few, 0), "without": (few, 0, False)}
     seen = {
-        name: in_processes(1, _embedding_pass, some, tmp_path / name, *how)[0].value
-        for name, (some, *how) in cases.items()
+        name: alone.run(_embedding_pass, some, tmp_path / name, *how)[0].value for name, (some, *how) in cases.items()
     }
-    halves = [outcome.value for outcome in in_processes(2, _embedding_pass, images, tmp_path / "halves")]
+    halves = [outcome.value for outcome in pair.run(_embedding_pass, images, tmp_path / "halves")]
     assert seen["whole"].drawn == seen["workers"].drawn
     assert len(set(seen["whole"].drawn)) == 3
     assert not set(halves[0].drawn) & set(halves[1].drawn)
@@ -253,8 +195,9 @@ def _embedding_pass(images, folder: Path, workers: int = 0, embedding: bool = Tr
         object.__setattr__(method, "on_epoch_start", on_epoch_start)
         return method
 
-    train.build_method = built
-    run(replace(TRAINED["supervised"], length=Steps(1)), images, folder, on_cpu(workers, 60))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "build_method", built)
+        run(replace(FEATURES["one loss"], length=Steps(1)), images, folder, on_cpu(workers, 60))
     return seen
 
 
@@ -304,7 +247,7 @@ def _hold_and_start_two(images, folder: Path) -> list[tuple[str | None, str | No
     from benchmark.engine.checkpoint import locked
 
     with locked(folder):
-        outcomes = in_processes(2, run, TRAINED["pirl"], images, folder, on_cpu())
+        outcomes = in_processes(2, run, FEATURES["one loss"], images, folder, on_cpu())
     return [(outcome.error_type, outcome.error) for outcome in outcomes]
 
 
@@ -312,7 +255,7 @@ def test_an_unreadable_image_on_one_process_ends_all(images, tmp_path: Path):
     """It is met in a loader process of one of them; nothing is decoded beforehand here."""
     broken = drawn_images(tmp_path / "images")
     (broken.root / "5.png").write_bytes(b"no image")
-    outcomes = in_processes(2, _run_undecoded, TRAINED["supervised"], broken, tmp_path / "run")
+    outcomes = in_processes(2, _run_undecoded, FEATURES["one loss"], broken, tmp_path / "run")
     assert [outcome.error_type for outcome in outcomes] == ["UserError", "UserError"]
     assert any("5.png" in str(outcome.error) and "Traceback" not in str(outcome.error) for outcome in outcomes)
 

@@ -1,18 +1,20 @@
-"""A run killed at any point, started again, ends with the bits of one that was not; for every recipe there is."""
+"""A run killed at any point, started again, ends with the bits of one that was not, whatever of the engine it uses.
+Whether every recipe keeps its state where the engine finds it is for test_every_recipe.py."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from types import SimpleNamespace
 
 import pytest
 from small_runs import (
-    NUM_IMAGES,
-    RECIPES,
-    TRAINED,
+    Processes,
+    at_write,
     chance,
     die_in_write,
     drawn_images,
@@ -20,18 +22,17 @@ from small_runs import (
     on_cpu,
     run,
     run_and_die,
-    short,
 )
+from tiny_methods import FEATURES, UNTRAINED
 
 from benchmark.backbones.weights import read_facts
 from benchmark.core import distributed
 from benchmark.core.optimisation import Steps
 from benchmark.engine import progress
-from benchmark.engine.train import pretrain, train_steps
-from benchmark.recipe.contract import Recipe
+from benchmark.engine.train import pretrain
 
 KILLS = 2
-DELAYS_SECONDS = (0.0, 0.15)  # about one step
+DELAYS_SECONDS = (0.0, 0.02)  # about one step
 
 
 @pytest.fixture(scope="module")
@@ -40,19 +41,19 @@ def images(tmp_path_factory):
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("name", TRAINED)
-def test_killed_at_random_points_it_ends_with_the_same_bits(name: str, processes: int, images, tmp_path: Path):
-    recipe = TRAINED[name]
-    whole = in_processes(processes, run, recipe, images, tmp_path / "whole", on_cpu(checkpoint_seconds=60))
+@pytest.mark.parametrize("name", FEATURES)
+def test_killed_at_random_points_it_ends_with_the_same_bits(
+    name: str, processes: int, alone: Processes, pair: Processes, images, tmp_path: Path
+):
+    recipe, kept = FEATURES[name], {1: alone, 2: pair}[processes]
+    whole = kept.run(run, recipe, images, tmp_path / "whole", on_cpu(checkpoint_seconds=60))
     assert [outcome.error for outcome in whole] == [None] * processes
     random = chance(name, processes)
     for attempt in range(KILLS):
         victim = random.randrange(processes)
-        point = random.randint(1, 2), random.uniform(*DELAYS_SECONDS)
-        workers = 2 if attempt == 0 else 0
-        died = in_processes(
-            processes, _run_with_victim, victim, recipe, images, tmp_path / "killed", on_cpu(workers), *point
-        )
+        point = random.randint(1, 3), random.uniform(*DELAYS_SECONDS)
+        machine = on_cpu(workers=2 if attempt == 0 else 0)
+        died = in_processes(processes, _run_with_victim, victim, recipe, images, tmp_path / "killed", machine, *point)
         assert died[victim].exit_code == -9, died
         for rank in set(range(processes)) - {victim}:
             if died[rank].error is None:  # the victim had nothing left to do with it
@@ -60,28 +61,38 @@ def test_killed_at_random_points_it_ends_with_the_same_bits(name: str, processes
                 continue
             assert died[rank].error_type == "UserError", died
             assert "another process of this run has ended" in str(died[rank].error)
-    ended = in_processes(processes, run, recipe, images, tmp_path / "killed", on_cpu(workers=2))
+    ended = kept.run(run, recipe, images, tmp_path / "killed", on_cpu())
     assert [outcome.value == whole[0].value for outcome in ended] == [True] * processes, ended
     assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == [
         ".lock", "backbone.safetensors", "log.jsonl", "tensorboard"
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_killed_in_the_middle_of_a_file_it_ends_with_the_same_bits(name: str, images, tmp_path: Path):
+WRITING = {name: FEATURES[name] for name in ("one loss", "sharded bank")} | {"nothing trained": UNTRAINED}
+
+
+@pytest.mark.parametrize("name", WRITING)
+def test_killed_in_the_middle_of_a_file_it_ends_with_the_same_bits(name: str, alone: Processes, images, tmp_path: Path):
     """Also where nothing is trained: there the backbone is the only file, and no step is there to be killed in."""
-    [whole] = in_processes(1, run, RECIPES[name], images, tmp_path / "whole", on_cpu())
-    number = chance(name).randint(1, SAVES[name])
-    [died] = in_processes(1, _run_and_die_in_write, number, RECIPES[name], images, tmp_path / "killed", on_cpu())
+    [whole] = alone.run(_run_and_count_writes, WRITING[name], images, tmp_path / "whole", on_cpu())
+    file, writes = whole.value
+    # the log, a checkpoint after every step but the last, of two files where there are shards, and the backbone
+    assert writes == {"one loss": 8, "sharded bank": 14, "nothing trained": 1}[name]
+    number = chance(name).randint(1, writes)
+    [died] = in_processes(1, _run_and_die_in_write, number, WRITING[name], images, tmp_path / "killed", on_cpu())
     assert died.exit_code == -9, died
     assert not (tmp_path / "killed/backbone.safetensors").exists()
-    [ended] = in_processes(1, run, RECIPES[name], images, tmp_path / "killed", on_cpu())
-    assert ended.value == whole.value
+    [ended] = alone.run(run, WRITING[name], images, tmp_path / "killed", on_cpu())
+    assert ended.value == file
     assert not [path for path in (tmp_path / "killed").iterdir() if path.name.startswith(".") and path.name != ".lock"]
 
 
-# a checkpoint after every step but the last, and the backbone
-SAVES = {name: max(train_steps(recipe, NUM_IMAGES), 1) for name, recipe in RECIPES.items()}
+def _run_and_count_writes(*arguments) -> tuple[bytes, int]:
+    flush = os.fsync
+    writes = at_write(0, lambda _: None)
+    file = run(*arguments)
+    os.fsync = flush
+    return file, writes()
 
 
 def _run_and_die_in_write(number: int, *arguments) -> None:
@@ -96,45 +107,38 @@ def _run_with_victim(victim: int, *arguments) -> None:
         run(*arguments[:4])
 
 
-@pytest.mark.parametrize("name", ["pirl", "npid"])
-def test_shards_of_a_bank_are_restored_to_the_same_bits(name: str, images, tmp_path: Path):
-    recipe = with_sharded_bank(TRAINED[name])
-    whole = in_processes(2, run, recipe, images, tmp_path / "whole", on_cpu())
+def test_shards_of_a_bank_are_restored_to_the_same_bits(pair: Processes, images, tmp_path: Path):
+    recipe = FEATURES["sharded bank"]
+    whole = pair.run(run, recipe, images, tmp_path / "whole", on_cpu())
     killed = in_processes(2, _run_with_victim, 1, recipe, images, tmp_path / "killed", on_cpu(), 3, 0.0)
     assert killed[1].exit_code == -9
     assert len(list((tmp_path / "killed").glob("checkpoint.shard*.pt"))) >= 2
-    ended = in_processes(2, run, recipe, images, tmp_path / "killed", on_cpu())
+    ended = pair.run(run, recipe, images, tmp_path / "killed", on_cpu())
     assert [outcome.error for outcome in [*whole, *ended]] == [None] * 4
     assert ended[0].value == whole[0].value
 
 
-def with_sharded_bank(recipe: Recipe) -> Recipe:
-    from benchmark.recipe.contract import with_change
-
-    return with_change(recipe, "method.sharded_bank", True)
-
-
-def test_a_checkpoint_of_more_processes_is_refused(images, tmp_path: Path):
-    recipe = with_sharded_bank(TRAINED["pirl"])
+def test_a_checkpoint_of_more_processes_is_refused(alone: Processes, images, tmp_path: Path):
+    recipe = FEATURES["sharded bank"]
     in_processes(2, _run_with_victim, 0, recipe, images, tmp_path / "run", on_cpu(), 3, 0.0)
-    [alone] = in_processes(1, run, recipe, images, tmp_path / "run", on_cpu())
-    assert alone.error_type == "UserError"
-    assert "world_size was 2, now 1" in str(alone.error)
+    [refused] = alone.run(run, recipe, images, tmp_path / "run", on_cpu())
+    assert refused.error_type == "UserError"
+    assert "world_size was 2, now 1" in str(refused.error)
 
 
 def test_a_finished_run_returns_at_once_and_is_not_written_again(images, tmp_path: Path):
-    for name in ("random_init", "npid_pp"):
-        folder = tmp_path / name
-        path = pretrain(RECIPES[name], "small", images, folder, on_cpu())
+    for number, recipe in enumerate((UNTRAINED, FEATURES["bank"])):
+        folder = tmp_path / str(number)
+        path = pretrain(recipe, "small", images, folder, on_cpu())
         (folder / "checkpoint.pt").write_bytes(b"left by a kill between the backbone and the clearing")
-        before = path.stat().st_mtime_ns
-        assert pretrain(RECIPES[name], "small", images, folder, on_cpu()).stat().st_mtime_ns == before
+        written = path.stat().st_mtime_ns
+        assert pretrain(recipe, "small", images, folder, on_cpu()).stat().st_mtime_ns == written
         assert not (folder / "checkpoint.pt").exists()
 
 
 def test_the_log_has_every_step_once_after_a_kill(images, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
-    recipe, folder = TRAINED["supervised"], tmp_path / "run"
+    recipe, folder = FEATURES["one loss"], tmp_path / "run"
     [killed] = in_processes(1, run_and_die, recipe, images, folder, on_cpu(), 3, 0.0)
     assert killed.exit_code == -9
     with (folder / "log.jsonl").open("a") as log:
@@ -142,10 +146,10 @@ def test_the_log_has_every_step_once_after_a_kill(images, tmp_path: Path, monkey
     [ended] = in_processes(1, run, recipe, images, folder, on_cpu())
     assert ended.error is None
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [0, 1, 2, 3]
+    assert [line["step"] for line in lines] == [*range(7)]
     assert all(line.keys() >= {"loss/main", "lr/main", "epoch"} for line in lines)
     paced = [line for line in lines if "images_per_s" in line]
-    assert [line["step"] for line in paced] == [1, 3], "all but the first of each start"
+    assert [line["step"] for line in paced] == [1, 3, 4, 5, 6], "all but the first of each start"
     assert all(line["images_per_s"] > 0 and 0 <= line["waiting_for_data"] <= 1 for line in paced)
     assert any(path.name.startswith("events.out.tfevents") for path in (folder / "tensorboard").iterdir())
 
@@ -153,7 +157,7 @@ def test_the_log_has_every_step_once_after_a_kill(images, tmp_path: Path, monkey
 @pytest.mark.parametrize(("steps", "averaged"), [(5, 3), (2, 2)])  # three steps are an epoch
 def test_the_file_says_what_the_last_losses_came_to(steps: int, averaged: int, images, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
-    recipe = short(TRAINED["npid_pp"], length=Steps(steps))
+    recipe = replace(FEATURES["bank"], length=Steps(steps))
     file = pretrain(recipe, "small", images, tmp_path, on_cpu())
     lines = [json.loads(line)["loss/main"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert len(set(lines)) == steps
@@ -161,24 +165,24 @@ def test_the_file_says_what_the_last_losses_came_to(steps: int, averaged: int, i
 
 
 def test_losses_of_before_a_kill_count(images, tmp_path: Path):
-    """The third of four steps is killed; the mean is over the last three."""
-    recipe = TRAINED["npid_pp"]
+    """The sixth of seven steps is killed; the mean is over the last three."""
+    recipe = FEATURES["bank"]
     [whole] = in_processes(1, run, recipe, images, tmp_path / "whole", on_cpu())
-    [died] = in_processes(1, run_and_die, recipe, images, tmp_path / "killed", on_cpu(), 3, 0.0)
+    [died] = in_processes(1, run_and_die, recipe, images, tmp_path / "killed", on_cpu(), 6, 0.0)
     assert died.exit_code == -9
     [ended] = in_processes(1, run, recipe, images, tmp_path / "killed", on_cpu(workers=2))
     assert ended.value == whole.value
 
 
 def test_what_is_not_trained_has_no_losses(images, tmp_path: Path):
-    assert read_facts(pretrain(RECIPES["random_init"], "small", images, tmp_path, on_cpu()))["origin"]["losses"] == {}
+    assert read_facts(pretrain(UNTRAINED, "small", images, tmp_path, on_cpu()))["origin"]["losses"] == {}
 
 
 def test_tensorboard_reads_the_losses_of_the_log(images, tmp_path: Path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     folder = tmp_path / "run"
-    pretrain(TRAINED["npid_pp"], "small", images, folder, on_cpu())
+    pretrain(FEATURES["bank"], "small", images, folder, on_cpu())
     events = EventAccumulator(str(folder / "tensorboard"))
     events.Reload()
     seen = {event.step: event.value for event in events.Scalars("loss/main")}

@@ -6,15 +6,24 @@ of the whole batch. Here it is said, so that one process can do what eight did.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import batch_norm
 
 from benchmark.core import distributed
 from benchmark.core.errors import UserError
 
 Over = Literal["process", "all"] | int  # an int: groups of so many consecutive images of this process
+
+
+def checked(over: Over) -> Over:
+    """Raises UserError for what `over` cannot be: one image has no statistics."""
+    if over not in ("process", "all") and not (isinstance(over, int) and over > 1):
+        raise UserError(f'BatchNorm: over is "process", "all" or a number of images from 2 on, not {over!r}')
+    return over
 
 
 class _Over(nn.modules.batchnorm._BatchNorm):
@@ -29,7 +38,24 @@ class _Over(nn.modules.batchnorm._BatchNorm):
             return super().forward(x) if distributed.world_size() == 1 else self._over_all(x)
         if len(x) % self.over:
             raise UserError(f"BatchNorm over groups of {self.over} needs a multiple of that a process, not {len(x)}")
-        return torch.cat([super(_Over, self).forward(group) for group in x.split(self.over)])
+        return self._over_groups(x.split(self.over))
+
+    def _over_groups(self, groups: Sequence[Tensor]) -> Tensor:
+        """As so many processes would: each has running statistics of its own, averaged after the step."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        means = self.running_mean.repeat(len(groups), 1)
+        variances = self.running_var.repeat(len(groups), 1)
+        affine, rate = (self.weight, self.bias), self.momentum or 0.0
+        y = [
+            batch_norm(group, mean, variance, *affine, training=True, momentum=rate, eps=self.eps)
+            for group, mean, variance in zip(groups, means, variances, strict=True)
+        ]
+        self.running_mean.copy_(means.mean(0))
+        self.running_var.copy_(variances.mean(0))
+        self.num_batches_tracked += 1
+        return torch.cat(y)
 
     def _over_all(self, x: Tensor) -> Tensor:
         axes = [0, *range(2, x.ndim)]
@@ -55,13 +81,13 @@ class _Over(nn.modules.batchnorm._BatchNorm):
 class BatchNorm2d(_Over, nn.BatchNorm2d):
     def __init__(self, channels: int, *, over: Over = "process", affine: bool = True) -> None:
         super().__init__(channels, affine=affine)
-        self.over = over
+        self.over = checked(over)
 
 
 class BatchNorm1d(_Over, nn.BatchNorm1d):
     def __init__(self, channels: int, *, over: Over = "process", affine: bool = True) -> None:
         super().__init__(channels, affine=affine)
-        self.over = over
+        self.over = checked(over)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

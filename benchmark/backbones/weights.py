@@ -20,9 +20,25 @@ BACKBONE_FILE = Format("backbone", 2, frozenset({"architecture", "stages", "inpu
 
 def save_backbone(path: Path, backbone: Backbone, origin: dict[str, Any]) -> None:
     """Write weights, architecture, stages and input spec, and `origin`: where the weights come from (recipe, hash, data
-    fingerprint, seed, last losses ...; JSON-ready). The file appears whole or not at all."""
+    fingerprint, seed, last losses ...; JSON-ready). The file appears whole or not at all. Raises UserError for what its
+    architecture does not build: nothing could load the file."""
+    _check_built_by_its_architecture(backbone)
     facts = {**describe(backbone), "stages": _stages(backbone), "origin": origin}
     write_tensors(path, BACKBONE_FILE, backbone.state_dict(), facts)
+
+
+def _check_built_by_its_architecture(backbone: Backbone) -> None:
+    if not isinstance(backbone, Backbone):
+        raise UserError(f"a {type(backbone).__name__} is no Backbone; Method.export must give one")
+    with torch.device("meta"):
+        twin = backbone.architecture.build(backbone.input)
+    ours, theirs = _form(backbone), _form(twin)
+    if other := sorted(key for key in ours | theirs if ours.get(key) != theirs.get(key)):
+        raise UserError(f"{backbone.architecture} builds another network; not the same: {_few(other)}")
+
+
+def _form(backbone: Backbone) -> dict[str, Any]:
+    return {key: tensor.shape for key, tensor in backbone.state_dict().items()} | backbone.stages
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -55,6 +71,8 @@ def build_described(facts: dict[str, Any], path: Path) -> Backbone:
     """The architecture that the metadata of `path` names, with initial weights."""
     try:
         spec = from_plain(facts["input"], subclasses(Colour) | {"InputSpec": InputSpec})
+        if not isinstance(spec, InputSpec):
+            raise UserError(f"its input is a {type(spec).__name__}")
         return from_plain(facts["architecture"], architectures()).build(spec)
     except (UserError, AttributeError) as error:
         raise UserError(f"{path}: its architecture or input is not this version's: {error}; pretrain again") from error

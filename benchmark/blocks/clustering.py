@@ -73,7 +73,7 @@ def kmeans(x: Tensor, k: int, iterations: int, seed: int) -> tuple[Tensor, Tenso
 def _without_empty(x: Tensor, nearest: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
     """Each empty cluster takes half of the largest one: of two copies of its centre, moved apart by a little as faiss
     does it, the rows that lie most on the one's side. Rows that are all equal are divided too."""
-    apart = torch.ones(x.shape[1])
+    apart = torch.ones_like(centres[0])
     apart[1::2] = -1
     sizes = torch.bincount(nearest, minlength=len(centres))
     for empty in (sizes == 0).nonzero()[:, 0].tolist():

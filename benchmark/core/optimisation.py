@@ -80,6 +80,11 @@ class Optimizer:
     bias_rate: float = 1.0
     clip: float | None = None
 
+    def __post_init__(self) -> None:
+        at_least(self, lr=0, weight_decay=0, bias_rate=0)
+        if self.clip is not None and not self.clip > 0:
+            raise UserError(f"{type(self).__name__}: clip must be more than 0, not {self.clip!r}")
+
     def torch_class(self) -> Callable[..., torch.optim.Optimizer]:
         raise NotImplementedError(f"{type(self).__name__}.torch_class")
 

@@ -52,6 +52,16 @@ def misfits(instance: Any) -> Iterator[str]:
             yield f"{field.name} is {value!r}, which is no {in_words(hint)}"
 
 
+def all_misfits(value: Any, prefix: str = "") -> Iterator[str]:
+    """Like `misfits`, of every dataclass below too, by dotted key."""
+    below = value if isinstance(value, Mapping) else {}
+    if is_dataclass(value):
+        yield from (f"{prefix}{told}" for told in misfits(value))
+        below = {f.name: getattr(value, f.name) for f in fields(value)}
+    for name, one in below.items():
+        yield from all_misfits(one, f"{prefix}{name}.")
+
+
 def in_words(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint).replace("typing.", "")
 

@@ -136,7 +136,7 @@ def check_batch_size(batch_size: int, num_images: int) -> None:
 
 def batches(dataset: Views, positions: Iterable[list[Position]], workers: int, labels: bool) -> Iterator[Batch]:
     """Batches in the order of `positions`; seeds are left at 0 for the engine to set. Raises UserError for an image
-    that cannot be read, from a loader process too."""
+    that cannot be read, or views that cannot be stacked, from a loader process too."""
     return in_order(dataset, positions, workers, _Collate(labels))
 
 
@@ -174,8 +174,11 @@ class _Checked:
 class _Collate:
     labels: bool
 
-    def __call__(self, samples: list[Sample]) -> Batch:
-        views = {name: torch.stack([sample[0][name] for sample in samples]) for name in samples[0][0]}
+    def __call__(self, samples: list[Sample]) -> Batch | UserError:
+        try:
+            views = {name: torch.stack([sample[0][name] for sample in samples]) for name in samples[0][0]}
+        except (RuntimeError, TypeError, KeyError) as error:
+            return UserError(f"the views of a batch cannot be stacked, image by image: {error}")
         index = torch.tensor([sample[1] for sample in samples])
         given = torch.tensor([sample[2] for sample in samples]) if self.labels else None
         return Batch(views, index, seed=0, labels=given)

@@ -20,7 +20,7 @@ from benchmark.data.loader import Position, TrainOrder, Views, batches, check_ba
 from benchmark.method import EmbedAll, Method
 from benchmark.recipe.contract import Recipe, Settings
 from benchmark.recipe.inputs import InputSpec
-from benchmark.recipe.pools import Assigned, Given, Known
+from benchmark.recipe.pools import Assigned, Given, Known, Pool
 
 BEFORE_TRAINING = -1  # the "epoch" of views that no training step sees
 
@@ -40,7 +40,7 @@ class Feed:
         self.main = next(iter(images))
         self.sets = {}
         for number, (name, pool) in enumerate(recipe.pools.items()):
-            check_batch_size(recipe.batch_of(name), len(images[name]))
+            _check(name, pool, images[name], recipe)
             # a seed of its own, or rows of equal index in two pools would have the same crops
             seed = mix(recipe.seed, Stream.POOL, number) if number else recipe.seed
             views_at = partial(sampled, recipe.method, pool.views, recipe.input)
@@ -56,7 +56,8 @@ class Feed:
         number = first_step // self.steps_per_epoch
         last = min((number + 1) * self.steps_per_epoch, self.total)
         if isinstance(self.recipe.order, Assigned):
-            indices = _checked(method.order(number), self.steps_per_epoch * self.recipe.batch_of(self.main))
+            count = len(self.sets[self.main].images)
+            indices = _checked(method.order(number), self.steps_per_epoch * self.recipe.batch_of(self.main), count)
             self.streams[self.main] = self._stream(self.main, first_step, last, lambda epoch: indices)
         for name in self.sets:
             if name not in self.streams:
@@ -99,9 +100,19 @@ class Feed:
             with torch.no_grad(), bf16:
                 features = embed(batch).float()
             method.train()
+            if features.shape[:1] != batch.index.shape:
+                raise UserError(f"{type(method).__name__} embedded {len(batch)} images as {tuple(features.shape)}")
             return features
 
         return run
+
+
+def _check(name: str, pool: Pool, images: ImageSet, recipe: Recipe) -> None:
+    check_batch_size(recipe.batch_of(name), len(images))
+    if pool.labels and images.labels is None:
+        raise UserError(f"pool {name!r} wants labels; {images.name} has none")
+    if not hasattr(recipe.method, pool.views):
+        raise UserError(f"pool {name!r} wants views by {type(recipe.method).__name__}.{pool.views}, which is not there")
 
 
 def sampled(
@@ -126,10 +137,13 @@ def with_pools(found: dict[str, Batch], main: str) -> Batch:
     return batch
 
 
-def _checked(indices: Tensor, needed: int) -> Tensor:
-    if indices.dtype != torch.int64 or indices.ndim != 1 or len(indices) < needed:
+def _checked(indices: Tensor, wanted: int, num_images: int) -> Tensor:
+    if indices.dtype != torch.int64 or indices.ndim != 1 or len(indices) < wanted:
         shape = f"{indices.dtype} {tuple(indices.shape)}"
-        raise UserError(f"Method.order gave {shape}; an epoch of the recipe takes int64 ({needed},)")
+        raise UserError(f"Method.order gave {shape}; an epoch takes int64, {wanted} or more in a row")
+    least, most = int(indices.min()), int(indices.max())
+    if least < 0 or most >= num_images:
+        raise UserError(f"Method.order gave {least} to {most}; the images are 0 to {num_images - 1}")
     return indices.cpu()
 
 

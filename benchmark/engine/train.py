@@ -24,6 +24,7 @@ from torch import Tensor
 from benchmark.backbones.weights import load_backbone, read_facts, save_backbone
 from benchmark.core import distributed
 from benchmark.core.draws import mix
+from benchmark.core.errors import UserError
 from benchmark.core.files import file_hash
 from benchmark.core.plain import as_plain
 from benchmark.core.provenance import commit, versions
@@ -77,6 +78,7 @@ def pretrain(
     """
     found = dict.fromkeys(recipe.pools, images) if isinstance(images, ImageSet) else images
     pools = {key: found[key] if pool.labels else found[key].without_labels() for key, pool in recipe.pools.items()}
+    _check_given(recipe, after or {})
     identity = run_identity(recipe, name, pools, after or {})
     path = run / "backbone.safetensors"
     with distributed.lost_process_told(), locked(run):
@@ -92,6 +94,13 @@ def pretrain(
                     save_backbone(path, method.export(), identity | came_to | kept)
                 clear_checkpoints(run)
     return path
+
+
+def _check_given(recipe: Recipe, after: Mapping[str, Path]) -> None:
+    for key, name in recipe.after.items():
+        if key not in after or not after[key].is_file():
+            where = after.get(key, "no file was given")
+            raise UserError(f"{recipe.title}: the backbone of {name} is not there ({where}); pretrain {name} first")
 
 
 def run_identity(recipe: Recipe, name: str, pools: Mapping[str, ImageSet], after: Mapping[str, Path]) -> dict[str, Any]:
@@ -216,7 +225,7 @@ def _steps(
             step += 1
 
 
-def train_step(method: Method, batch: Batch, players: dict[str, Player], precision: str) -> dict[str, Tensor]:
+def train_step(method: Method, batch: Batch, players: Mapping[str, Player], precision: str) -> dict[str, Tensor]:
     """One step of every player; its losses by name, detached, the mean over processes."""
     figures: dict[str, Tensor] = {}
     losses = method.losses(batch)
@@ -225,7 +234,7 @@ def train_step(method: Method, batch: Batch, players: dict[str, Player], precisi
             names, loss = next(losses, (None, None))
         if names is None or loss is None:
             break
-        stepped = [players[name] for name in ((names,) if isinstance(names, str) else names)]
+        stepped = [_named(name, players) for name in ((names,) if isinstance(names, str) else names)]
         for player in stepped:
             player.optimizer.zero_grad(set_to_none=True)
         loss.backward(inputs=[parameter for player in stepped for parameter in player.parameters])
@@ -235,3 +244,9 @@ def train_step(method: Method, batch: Batch, players: dict[str, Player], precisi
         figures[f"loss/{names if isinstance(names, str) else names[0]}"] = loss.detach().float()
     distributed.average([*distributed.running_statistics(method), *figures.values()])
     return figures
+
+
+def _named(name: str, players: Mapping[str, Player]) -> Player:
+    if name not in players:
+        raise UserError(f"the method gave a loss for player {name!r}; its players are {', '.join(players)}")
+    return players[name]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from benchmark.core.errors import UserError
-from benchmark.core.plain import at_least
+from benchmark.core.plain import at_least, subclasses
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -133,13 +133,16 @@ class Sobel(Colour):
 
 @dataclass(frozen=True)
 class InputSpec:
-    """size: side in pixels that the network was made for. Raises UserError for a size below 1."""
+    """size: side in pixels that the network was made for. Raises UserError for a size below 1 or no colour space."""
 
     size: int = 224
     colour: Colour = field(default_factory=RGB)
 
     def __post_init__(self) -> None:
         at_least(self, size=1)
+        if not isinstance(self.colour, Colour):
+            known = ", ".join(f"{name}()" for name in sorted(subclasses(Colour)))
+            raise UserError(f"InputSpec: colour is a value such as {known}, not {self.colour!r}")
 
     @property
     def channels(self) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import UserError
+from benchmark.core.plain import at_least
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +35,8 @@ class Pool:
     def __post_init__(self) -> None:
         if not 0 < self.percent <= 100:
             raise UserError(f"Pool: percent must be more than 0 and at most 100, not {self.percent!r}")
+        if self.batch_size is not None:
+            at_least(self, batch_size=1)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, get_args
 
+from benchmark.core.errors import UserError
 from benchmark.core.optimisation import Adam, Epochs, Steps
-from benchmark.core.plain import on_one_line
+from benchmark.core.plain import all_misfits, on_one_line
 from benchmark.recipe.contract import Change, Recipe, recipe_hash, value_at, with_change
 from benchmark.recipe.pools import Pool
 
@@ -53,13 +54,21 @@ def desk_against_paper(recipe: Recipe) -> list[tuple[str, str, str, str]]:
 
 
 def at_scale(recipe: Recipe, scale: Scale) -> Recipe:
-    """The recipe as it runs at `scale`. Raises UserError if one of its desk changes names no setting."""
+    """The recipe as it runs at `scale`. Raises UserError if one of its desk changes names no setting, or a value is of
+    another type than its field."""
+    _check(recipe)
     changes = {"paper": (), "desk": recipe.desk, "smoke": (*recipe.desk, *SMOKE, *_small_parts(recipe))}[scale]
     for change in (*changes, *recipe.overrides):
         if change.key == "length" and recipe.length == Steps(0):
             continue  # what is never trained is not trained at smoke scale either
         recipe = with_change(recipe, change.key, change.value)
+    _check(recipe)
     return recipe
+
+
+def _check(recipe: Recipe) -> None:
+    if faults := list(all_misfits(recipe)):
+        raise UserError(f"{recipe.title}: {'; '.join(faults)}")
 
 
 def _small_parts(recipe: Recipe) -> Iterator[Change]:
