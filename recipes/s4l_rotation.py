@@ -129,8 +129,8 @@ s4l_rotation_10pct = Recipe(
     length=Epochs(200),
     batch_size=256,  # of each pool
     optimizers={"main": SGD(lr=0.03, momentum=0.9, weight_decay=1e-3, decays="weights")},
-    # epochs 140, 160 and 180
-    schedule=Milestones(at=(Part(0.7), Part(0.8), Part(0.9)), gamma=0.1, warmup=Warmup(Epochs(5), 0.0)),
+    # epochs 140, 160 and 180, and the first five
+    schedule=Milestones(at=(Part(0.7), Part(0.8), Part(0.9)), gamma=0.1, warmup=Warmup(Part(0.025), 0.0)),
     reported="83.82 % ImageNet top-5 (S4L, Table 1); 61.37 % top-1 (README of google-research/s4l)",
     desk=(
         *DESK_RESNET,
@@ -148,6 +148,7 @@ s4l_rotation_1pct = replace(
     data={"labelled": Pool("imagenet", percent=1, labels=True), "unlabelled": Pool("imagenet")},
     length=Epochs(1000),
     optimizers={"main": SGD(lr=0.01, momentum=0.9, weight_decay=1e-2, decays="weights")},
+    schedule=Milestones(at=(Part(0.7), Part(0.8), Part(0.9)), gamma=0.1, warmup=Warmup(Part(0.005), 0.0)),
     reported="53.37 % ImageNet top-5 (S4L, Table 1)",
     desk=(*s4l_rotation_10pct.desk, Change("length", Epochs(625), "1,250 steps of 8 of the 20 labelled images")),
 )

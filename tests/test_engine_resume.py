@@ -62,9 +62,10 @@ def test_killed_at_random_points_it_ends_with_the_same_bits(name: str, processes
             assert "another process of this run has ended" in str(died[rank].error)
     ended = in_processes(processes, run, recipe, images, tmp_path / "killed", on_cpu(workers=2))
     assert [outcome.value == whole[0].value for outcome in ended] == [True] * processes, ended
-    assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == [
-        ".lock", "backbone.safetensors", "log.jsonl", "tensorboard"
-    ]  # fmt: skip
+    left = {path.name for path in (tmp_path / "killed").iterdir()} - {
+        "method.safetensors"
+    }  # not every method's is kept
+    assert left == {".lock", "backbone.safetensors", "log.jsonl", "tensorboard"}
 
 
 @pytest.mark.parametrize("name", RECIPES)
