@@ -45,7 +45,8 @@ class Method(nn.Module):
 
     def order(self, epoch: int) -> Tensor:
         """For recipes whose order is Assigned: (images in an epoch,) int64, batch by batch, from state and epoch alone,
-        the same on all processes. Called after on_epoch_start, and again when a run resumes inside the epoch."""
+        the same on all processes. What fills no last batch is dropped. Called after on_epoch_start, and again when a
+        run resumes inside the epoch."""
         raise NotImplementedError(f"{type(self).__name__} needs order(), since its recipe's order is Assigned")
 
     def loss(self, batch: Batch) -> Tensor:

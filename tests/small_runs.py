@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmark.backbones.weights import save_backbone
 from benchmark.core import distributed
 from benchmark.core.errors import UserError
 from benchmark.data.image_set import ImageSet
@@ -111,7 +112,7 @@ def _child(rank: int, count: int, port: int, pipe: Any, function: Callable[..., 
 
 def run(recipe: Recipe, images: ImageSet, folder: Path, machine: Machine, name: str = "small") -> bytes:
     """The bytes of the backbone file."""
-    return pretrain(recipe, name, images, folder, machine).read_bytes()
+    return pretrain(recipe, name, images, folder, machine, untrained_before(recipe, images)).read_bytes()
 
 
 def run_and_die(recipe: Recipe, images: ImageSet, folder: Path, machine: Machine, kill_step: int, delay: float) -> None:
@@ -131,7 +132,18 @@ def run_and_die(recipe: Recipe, images: ImageSet, folder: Path, machine: Machine
 
     train.train_step = counted
     train.clear_checkpoints = lambda run: time.sleep(LIMIT_SECONDS)  # a run that got here dies here
-    pretrain(recipe, "small", images, folder, machine)
+    run(recipe, images, folder, machine)
+
+
+def untrained_before(recipe: Recipe, images: ImageSet) -> dict[str, Path]:
+    """Backbone files of the recipes that this one comes after, as they start, made once beside the images."""
+    files = {key: images.root / f"{name}.safetensors" for key, name in recipe.after.items()}
+    for key, path in files.items():
+        if not path.is_file():
+            torch.manual_seed(0)
+            earlier = RECIPES[recipe.after[key]]
+            save_backbone(path, earlier.backbone.build(earlier.input), {"recipe": recipe.after[key]})
+    return files
 
 
 def die_after(seconds: float) -> None:

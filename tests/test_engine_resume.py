@@ -94,7 +94,7 @@ def _run_with_victim(victim: int, *arguments) -> None:
     if distributed.rank() == victim:
         run_and_die(*arguments)
     else:
-        pretrain(arguments[0], "small", *arguments[1:4])
+        run(*arguments[:4])
 
 
 @pytest.mark.parametrize("name", ["pirl", "npid"])

@@ -17,9 +17,10 @@ def all_permutations() -> np.ndarray:
 
 
 @cache
-def permutation_set(size: int, seed: int = 0) -> np.ndarray:
+def permutation_set(size: int, seed: int = 0, least_distance: int = 1) -> np.ndarray:
     """(size, 9) uint8. Starts with a random permutation, then keeps adding the one with the largest summed Hamming
-    distance to those chosen so far; among equals, the first in lexicographic order.
+    distance to those chosen so far; among equals, the first in lexicographic order. Any two differ in at least
+    `least_distance` places.
 
     NOTE: as printed, the algorithm appends P_i where its argmax is j. The argmax is meant, and is appended here.
     """
@@ -29,8 +30,10 @@ def permutation_set(size: int, seed: int = 0) -> np.ndarray:
     chosen = []
     for _ in range(size):
         chosen.append(taken)
+        alike = np.zeros_like(candidates[0])
         for place in range(TILES):
-            agreements += candidates[place] == candidates[place, taken]
-        agreements[taken] = np.iinfo(np.int32).max // 2  # leaves the pool
+            alike += candidates[place] == candidates[place, taken]
+        agreements += alike
+        agreements[alike > TILES - least_distance] = np.iinfo(np.int32).max // 2  # leaves the pool
         taken = int(agreements.argmin())
     return all_permutations()[chosen]

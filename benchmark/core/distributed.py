@@ -137,6 +137,13 @@ def mean_with_gradient(values: Tensor) -> Tensor:
     return values if world_size() == 1 else _Mean.apply(values)
 
 
+def broadcast(values: Tensor) -> Tensor:
+    """Process 0's values, which lie on the CPU, on all processes; the others' are overwritten."""
+    if world_size() > 1:
+        dist.broadcast(values, src=0)
+    return values
+
+
 def own_share(values: Tensor) -> Tensor:
     """The rows of a gathered tensor that this process put in."""
     size = len(values) // world_size()

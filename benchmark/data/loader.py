@@ -76,7 +76,7 @@ class Views(Samples):
     def at(self, index: int) -> Sample:
         label = -1 if self.images.labels is None else int(self.images.labels[index])
         if self.views_at:
-            return self.views_at(self.open, index), index, label
+            return self.views_at(lambda other: self.open(other % len(self.images)), index), index, label
         assert self.views
         return self.views(self.open(index)), index, label
 

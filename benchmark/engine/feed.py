@@ -126,10 +126,10 @@ def with_pools(found: dict[str, Batch], main: str) -> Batch:
     return batch
 
 
-def _checked(indices: Tensor, wanted: int) -> Tensor:
-    if indices.dtype != torch.int64 or indices.shape != (wanted,):
+def _checked(indices: Tensor, needed: int) -> Tensor:
+    if indices.dtype != torch.int64 or indices.ndim != 1 or len(indices) < needed:
         shape = f"{indices.dtype} {tuple(indices.shape)}"
-        raise UserError(f"Method.order gave {shape}; an epoch of the recipe takes int64 ({wanted},)")
+        raise UserError(f"Method.order gave {shape}; an epoch of the recipe takes int64 ({needed},)")
     return indices.cpu()
 
 

@@ -48,7 +48,8 @@ class Settings:
         raise NotImplementedError(f"{type(self).__name__}.views")
 
     def sample(self, open_image: Callable[[int], Any], index: int, spec: InputSpec) -> dict[str, Any]:
-        """For a sample of more than one image, such as two frames of a video: `open_image(i)` is the pool's i-th."""
+        """For a sample of more than one image, such as two frames of a video: `open_image(i)` is the pool's i-th. Their
+        numbers go round, so that a large random number opens an image at random."""
         return self.views(open_image(index), spec)
 
     def still(self, image: Any, spec: InputSpec) -> dict[str, Any]:

@@ -43,6 +43,13 @@ def require_backbone(run: Run) -> None:
     raise UserError(f"{run.backbone}: not there yet; {mend}")
 
 
+def backbones_before(run: Run, recipe: Recipe) -> dict[str, Path]:
+    """The backbone files that the recipe is given. Raises UserError where one is not there: how to make it."""
+    for earlier in run.before(recipe).values():
+        require_backbone(earlier)
+    return run.after(recipe)
+
+
 def _refuse_what_is_no_recipe(name: str, known: Collection[str]) -> None:
     """Returns if nothing is known of the name: then it is misspelt."""
     if name.endswith(".py"):

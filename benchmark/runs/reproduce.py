@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from benchmark.core.errors import UserError
@@ -18,6 +19,7 @@ from benchmark.recipe.scales import Scale
 from benchmark.records.folders import read_runs
 from benchmark.records.record import Record
 from benchmark.runs.current import is_pretrained, is_scored
+from benchmark.runs.naming import backbones_before
 from benchmark.runs.run import Run, pretraining_images
 from benchmark.runs.scoring import clear_workspace, refusal, score
 from benchmark.runs.side_by_side import side_by_side
@@ -87,24 +89,28 @@ def summary(rows: Sequence[StepLog], seconds: float) -> str:
 
 @dataclass(frozen=True)
 class RowWork:
-    """Brings a run and its records up to date. It is sent to other processes, so it says by name what is to be done."""
+    """Brings a run and its records up to date. It is sent to other processes, so it says by name what is to be done.
+
+    unscored: runs that others need, and that nobody asked to have scored."""
 
     transfers: Sequence[str]
     machine: Machine
     recipes_dir: Path | None = None
     transfers_dir: Path | None = None
+    unscored: Collection[Run] = ()
 
     def __call__(self, run: Run) -> StepLog:
         recipe = run.resolved(get_recipe(run.name, self.recipes_dir))
         known = find_transfers(self.transfers_dir)
-        steps = StepLog(f"{run.name} seed {run.seed}", 1 + len(self.transfers))
+        transfers = () if run in self.unscored else self.transfers
+        steps = StepLog(f"{run.name} seed {run.seed}", 1 + len(transfers))
         there = steps.take(
             "pretrain",
             partial(is_pretrained, run, recipe),
             partial(_pretrain, run, recipe, self.machine),
         )
         scored = []
-        for name in self.transfers:
+        for name in transfers:
             title, transfer = f"transfer to {name}", known[name]
             if not there:
                 steps.skip(title, "there is no backbone")
@@ -120,21 +126,41 @@ class RowWork:
 
 
 def reproduce(row: RowWork, runs: Sequence[Run], jobs: int, make_world: Callable[[], object] | None) -> list[StepLog]:
-    """Bring every run and its records up to date, `jobs` runs at a time. `make_world` draws the stand-in data, where
-    the scale has it."""
+    """Bring every run and its records up to date, `jobs` runs at a time, and first the runs that they need.
+    `make_world` draws the stand-in data, where the scale has it."""
+    needs = runs_needed(runs, row.recipes_dir)
+    row = replace(row, unscored=needs.keys() - set(runs))
     world = StepLog("world", total=1)
     if make_world and not world.take("draw what is not there", lambda: False, make_world):
         return [world]
     done: dict[Run, StepLog] = {}
-    for run, steps in side_by_side(row, runs, jobs):
+    for run, steps in side_by_side(row, list(needs), jobs, needs):
         done[run] = steps
-        print(f"{len(done)} of {len(runs)} rows are done: {steps.row}", flush=True)
-    return [world, *(done[run] for run in runs)]
+        print(f"{len(done)} of {len(needs)} rows are done: {steps.row}", flush=True)
+    return [world, *(done[run] for run in needs)]
+
+
+def runs_needed(runs: Sequence[Run], recipes_dir: Path | None = None) -> dict[Run, list[Run]]:
+    """Each of the runs, then each that these need, and so on -> the runs that it needs first. Raises UserError for
+    recipes that come after each other in a circle."""
+    needs: dict[Run, list[Run]] = {}
+    waiting = list(runs)
+    for run in waiting:
+        if run not in needs:
+            needs[run] = list(run.before(get_recipe(run.name, recipes_dir)).values())
+            waiting += needs[run]
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        circle = " after ".join(run.name for run in error.args[1])
+        raise UserError(f"no recipe can come after itself, as {circle}: change their `after`") from error
+    return needs
 
 
 def _pretrain(run: Run, recipe: Recipe, machine: Machine) -> None:
+    after = backbones_before(run, recipe)
     images = pretraining_images(recipe, run.data_root)
-    pretrain(recipe, run.name, images, run.folder, machine, run.after(recipe))
+    pretrain(recipe, run.name, images, run.folder, machine, after)
 
 
 def write_tables(runs: Path, scale: Scale, is_current: Callable[[Record], bool], current: Collection[str]) -> str:

@@ -42,9 +42,13 @@ class Run:
         """What the transfers of this backbone keep between them, and to go on from."""
         return self.folder / "workspace"
 
+    def before(self, recipe: Recipe) -> dict[str, Run]:
+        """The runs like this one of the recipes that it comes after, by the names that it gives their backbones."""
+        return {key: dataclasses.replace(self, name=name) for key, name in recipe.after.items()}
+
     def after(self, recipe: Recipe) -> dict[str, Path]:
-        """The backbone files that the recipe is given: of runs like this one of the recipes that it comes after."""
-        return {key: dataclasses.replace(self, name=name).backbone for key, name in recipe.after.items()}
+        """The backbone files that the recipe is given, by the same names."""
+        return {key: run.backbone for key, run in self.before(recipe).items()}
 
     def resolved(self, recipe: Recipe) -> Recipe:
         """The recipe as this run runs it."""
