@@ -71,14 +71,11 @@ def list_(recipes_dir: RecipesFlag = None, transfers_dir: TransfersFlag = None) 
     from benchmark.transfers import find_transfers
 
     recipes = [
-        (name, r.title, f"{', '.join(pool.dataset for pool in r.pools.values())}, batch {r.batch_size}")
+        (name, r.title, f"{', '.join(pool.title for pool in r.pools.values())}, batch {r.batch_size}")
         for name, r in all_recipes(recipes_dir).items()
     ]
     cards = [transfer.card for transfer in find_transfers(transfers_dir).values()]
-    transfers = [
-        (card.id, f"v{card.version}", card.title, ", ".join(card.takes) or "any", ", ".join(card.metrics))
-        for card in cards
-    ]
+    transfers = [(card.id, f"v{card.version}", card.title, card.for_whom, ", ".join(card.metrics)) for card in cards]
     print(tabulate(recipes, headers=("recipe", "what", "pretraining"), tablefmt="simple"))
     print()
     print(tabulate(transfers, headers=("transfer", "", "what", "backbone", "scores"), tablefmt="simple"))
