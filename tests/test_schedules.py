@@ -47,11 +47,11 @@ BY_HAND: dict[str, tuple[float, list[tuple[float, float]]]] = {
 }
 # recipe -> (steps, [(step, lr)]), where the papers count steps
 BY_HAND_IN_STEPS: dict[str, tuple[int, list[tuple[int, float]]]] = {
-    "jigsaw_pp_pretext": (
+    "jigsaw_pp": (
         350_000,
         [(0, 0.01), (99_999, 0.01), (100_000, 1e-3), (200_000, 1e-4), (299_999, 1e-4), (300_000, 1e-5)],
     ),
-    "jigsaw_pp": (
+    "cc_jigsaw_pp": (
         450_000,
         [(0, 0.01), (99_999, 0.01), (100_000, 1e-3), (200_000, 1e-4), (300_000, 1e-5), (400_000, 1e-6)],
     ),
