@@ -5,22 +5,18 @@ Commands import what they need when they run, so that help and an up-to-date `re
 
 from __future__ import annotations
 
-import gc
 import math
 import os
 import re
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
-from benchmark.core.errors import UserError, nearest
+from benchmark.core.errors import UserError
 from benchmark.core.provenance import own_version
 from benchmark.recipe.overrides import FLAG, override, renamed, split_flags
 from benchmark.recipe.scales import Scale
@@ -28,8 +24,6 @@ from benchmark.recipe.scales import Scale
 if TYPE_CHECKING:
     from benchmark.engine.train import Machine
     from benchmark.recipe.contract import Recipe
-    from benchmark.tables.board import Board
-    from benchmark.transfers.contract import Transfer
 
 ScaleFlag = Annotated[Scale, arg(help="paper: real datasets; desk: drawn data, minutes on two cores; smoke: seconds.")]
 DataFlag = Annotated[
@@ -77,14 +71,11 @@ def list_(recipes_dir: RecipesFlag = None, transfers_dir: TransfersFlag = None) 
     from benchmark.transfers import find_transfers
 
     recipes = [
-        (name, r.title, f"{', '.join(pool.dataset for pool in r.pools.values())}, batch {r.batch_size}")
+        (name, r.title, f"{', '.join(pool.title for pool in r.pools.values())}, batch {r.batch_size}")
         for name, r in all_recipes(recipes_dir).items()
     ]
     cards = [transfer.card for transfer in find_transfers(transfers_dir).values()]
-    transfers = [
-        (card.id, f"v{card.version}", card.title, ", ".join(card.takes) or "any", ", ".join(card.metrics))
-        for card in cards
-    ]
+    transfers = [(card.id, f"v{card.version}", card.title, card.for_whom, ", ".join(card.metrics)) for card in cards]
     print(tabulate(recipes, headers=("recipe", "what", "pretraining"), tablefmt="simple"))
     print()
     print(tabulate(transfers, headers=("transfer", "", "what", "backbone", "scores"), tablefmt="simple"))
@@ -104,15 +95,14 @@ def plan(
     recipes_dir: RecipesFlag = None,
 ) -> int:
     """Say what a run would be, without running it: steps, rates, memory, FLOPs, GPU-hours, and desk against paper."""
-    from benchmark.runs.plan import Gpu
-    from benchmark.runs.plan import plan as text_of_plan
+    from benchmark.runs.plan import Gpu, plan_text
 
     _in_range("--processes", processes, 1)
     _in_range("--num-images", 1 if num_images is None else num_images, 1)
     _in_range("--peak-tflops", peak_tflops, MORE_THAN_0)
     _in_range("--utilisation", utilisation, MORE_THAN_0, 1)
     _, chosen = _chosen(recipe, settings, recipes_dir, scale)
-    print(text_of_plan(chosen, scale, processes, num_images, data, Gpu(peak_tflops, utilisation)))
+    print(plan_text(chosen, scale, processes, num_images, data, Gpu(peak_tflops, utilisation)))
     return 0
 
 
@@ -167,7 +157,7 @@ def pretrain(
     Changed settings give the run a name of its own, e.g. NAME@batch_size=64 for --recipe.batch-size 64.
     """
     from benchmark.core import distributed
-    from benchmark.engine.train import pretrain as train
+    from benchmark.engine import train
     from benchmark.runs.current import is_pretrained
     from benchmark.runs.naming import backbones_before
     from benchmark.runs.run import Run, pretraining_images
@@ -183,7 +173,7 @@ def pretrain(
             _draw_world(scale, data)
     if not is_pretrained(run, resolved):
         images = pretraining_images(resolved, run.data_root)
-        train(resolved, name, images, run.folder, machine, after)
+        train.pretrain(resolved, name, images, run.folder, machine, after)
     if distributed.rank() == 0:
         print(f"backbone: {run.backbone}")
     distributed.stop()
@@ -210,14 +200,14 @@ def transfer(
     from benchmark.runs.naming import require_backbone
     from benchmark.runs.run import Run
     from benchmark.runs.scoring import refusal, score
-    from benchmark.transfers import find_transfers
+    from benchmark.transfers import find_transfers, get_transfer
 
     _in_range("--seed", seed, 0, MOST_SEED)
     known = find_transfers(transfers_dir)
     all_recipes(recipes_dir)  # whose files may define the architecture of what is scored
     if not transfers:
         raise UserError(f"name a TRANSFER to score {recipe} under; `sslbench list` shows all {len(known)}")
-    chosen = [_named(name, known) for name in transfers]
+    chosen = [get_transfer(name, known) for name in transfers]
     machine = _machine(device, workers)
     run = Run(recipe, scale, seed, _data_root(scale, data), runs)
     require_backbone(run)
@@ -250,56 +240,25 @@ def reproduce(
     transfers_dir: TransfersFlag = None,
 ) -> int:
     """From nothing to the tables: draw the data, pretrain, transfer, print. What is current is not run again."""
-    from benchmark.recipe.catalogue import OWN
-    from benchmark.runs.last_answer import LastAnswer
-    from benchmark.runs.naming import recipe_called
-    from benchmark.tables.layout import read_layouts, recipes_of, select, transfers_of
+    from benchmark.runs.request import Request, rows_and_transfers
 
     if not seeds:
         raise UserError("--seeds needs one seed or more, e.g. --seeds 0 1 2")
     for seed in seeds:
         _in_range("--seeds", seed, 0, MOST_SEED)
     _in_range("--jobs", 1 if jobs is None else jobs, 1)
-    seeds = tuple(dict.fromkeys(seeds))
-    layouts = read_layouts()
-    chosen = select(layouts, recipes, tables_of)
-    # what was asked for first: it takes longer than the reference rows, which then go beside it
-    references = [name for one in chosen for name in one.references]
-    names = list(dict.fromkeys([*recipes, *(recipes_of(chosen) if tables_of else ()), *references]))
-    root, tables_file = _data_root(scale, data), runs / scale / "tables.md"
-    outputs = [runs / scale / name / f"seed{seed}" for name in names for seed in seeds]
-    sources = [OWN, *(folder for folder in (recipes_dir, transfers_dir) if folder)]
-    answer = LastAnswer((str(root), *map(str, outputs)), sources, (root, *outputs, tables_file), runs / scale)
-    if scale != "paper" and answer.holds():  # real datasets have too many files to look at for a moment's answer
-        print(tables_file.read_text())
-        print(f"Nothing has changed since these tables were written to {tables_file}.")
+    names, scored_on = rows_and_transfers(recipes, tables_of)
+    root, unique = _data_root(scale, data), tuple(dict.fromkeys(seeds))
+    request = Request(names, scored_on, scale, unique, root, runs, recipes_dir, transfers_dir)
+    if request.is_answered():
+        print(request.tables_file.read_text())
+        print(f"Nothing has changed since these tables were written to {request.tables_file}.")
         return 0
 
-    from benchmark.runs.reproduce import RowWork, runs_needed, summary
-    from benchmark.runs.reproduce import reproduce as run_all
-    from benchmark.runs.run import Run
-    from benchmark.transfers import find_transfers
+    from benchmark.runs.reproduce import fulfil
 
-    resolved = {name: recipe_called(name, recipes_dir) for name in names}
-    started, machine = time.monotonic(), _machine(device, workers)
-    asked = [Run(name, scale, seed, root, runs) for seed in seeds for name in names]
-    needed = runs_needed(asked, recipes_dir)
-    jobs = min(_jobs(jobs, scale, machine), len(needed))
-    known = find_transfers(transfers_dir)
-    scored_on = [_named(name, known).card.id for name in transfers_of(chosen)]
-    rows = run_all(
-        RowWork(scored_on, replace(machine, workers=_share(machine.workers, jobs)), recipes_dir, transfers_dir),
-        asked,
-        jobs,
-        None if data else lambda: _draw_world(scale, data),
-    )
-    told = summary(rows, time.monotonic() - started)
-    print(f"\n{_write_tables(resolved, known, root, runs, scale)}\n{told}\n\nTables: {tables_file}")
-    if any(steps.failures for steps in rows):
-        return 1
-    if len(needed) == len(asked):  # else the answer hangs on runs that it does not watch
-        answer.write()
-    return 0
+    make_world = None if data else lambda: _draw_world(scale, data)
+    return 0 if fulfil(request, _machine(device, workers), jobs, make_world) else 1
 
 
 @app.command
@@ -318,20 +277,19 @@ def tables(
     At paper scale no run is current without --data: what it ran on cannot be looked at.
     """
     if write:
-        from benchmark.gate.check import current_boards
+        from benchmark.gate.pages import write_pages
         from benchmark.tables.ledger import leaderboards_to_write
 
         leaderboards_to_write()
-        with _uncollected():
-            _write_leaderboards(current_boards())
+        _print_each(write_pages())
         return 0
 
     from benchmark.recipe.catalogue import all_recipes
+    from benchmark.runs.reproduce import write_tables
     from benchmark.transfers import find_transfers
 
-    known = find_transfers(transfers_dir)
     root = None if data is None and scale == "paper" else _data_root(scale, data)
-    print(_write_tables(all_recipes(recipes_dir), known, root, runs, scale))
+    print(write_tables(all_recipes(recipes_dir), find_transfers(transfers_dir), root, runs, scale))
     return 0
 
 
@@ -348,8 +306,7 @@ def check(
     Fresh runs are compared with leaderboards/expected.csv, published records where there is no run.
     """
     from benchmark.core.files import write_whole
-    from benchmark.gate.check import EXPECTED, accepted, report
-    from benchmark.gate.check import check as find
+    from benchmark.gate.check import EXPECTED, accepted, all_findings, findings_text
     from benchmark.gate.staleness import data_below
     from benchmark.tables.ledger import leaderboards_to_write
     from benchmark.transfers import find_transfers
@@ -360,8 +317,8 @@ def check(
         write_whole(folder / EXPECTED, accepted(folder, cards).encode())
         print(folder / EXPECTED)
         return tables(write=True)
-    findings = find(runs, scale, cards, data_below(lambda of: data or Path("data", of)))
-    print(report(findings))
+    findings = all_findings(runs, scale, cards, data_below(lambda of: data or Path("data", of)))
+    print(findings_text(findings))
     return int(any(one.fails for one in findings))
 
 
@@ -399,17 +356,9 @@ def leaderboards(folder: Annotated[Positional[Path], arg(metavar="DIR", help="Wh
 
     An installed copy, whose own leaderboards stay as they are, writes the site alone.
     """
-    from benchmark.core.files import write_whole
-    from benchmark.core.provenance import IS_INSTALLED
-    from benchmark.gate.check import current_boards
-    from benchmark.tables.site import site_files
+    from benchmark.gate.pages import write_pages
 
-    with _uncollected():
-        boards = current_boards()
-        if not IS_INSTALLED:
-            _write_leaderboards(boards)
-        for name, text in site_files(boards).items():
-            write_whole(folder / name, text.encode())
+    _print_each(write_pages(folder))
     print(folder / "index.html")
     return 0
 
@@ -427,7 +376,7 @@ def speed(
 ) -> int:
     """Measure images per second: the data path, the whole step, and the bare backbone on the same tensors."""
     from benchmark.runs.run import Run, pretraining_images
-    from benchmark.runs.speed import speed as measure
+    from benchmark.runs.speed import speed_text
 
     _in_range("--rounds", rounds, 1)
     name, chosen = _chosen(recipe, settings, recipes_dir, scale)
@@ -435,7 +384,7 @@ def speed(
     _draw_world(scale, data)
     run = Run(name, scale, 0, _data_root(scale, data), Path("runs"))
     resolved = run.resolved(chosen)
-    print(measure(resolved, pretraining_images(resolved, run.data_root), machine, rounds))
+    print(speed_text(resolved, pretraining_images(resolved, run.data_root), machine, rounds))
     return 0
 
 
@@ -448,7 +397,7 @@ def publish(
 
     `sslbench check --accept` then makes them the regression gate's targets; until then tables mark them.
     """
-    from benchmark.records.publish import publish as publish_run
+    from benchmark.records.publish import publish_run
     from benchmark.tables.ledger import leaderboards_to_write
 
     if not runs:
@@ -460,18 +409,17 @@ def publish(
     return tables(write=True)
 
 
+def _print_each(paths: Sequence[Path]) -> None:
+    for path in paths:
+        print(path)
+
+
 def _chosen(name: str, settings: Sequence[str], folder: Path | None, scale: Scale) -> tuple[str, Recipe]:
     """(what the run is called, the recipe with its changes)."""
     from benchmark.runs.naming import recipe_called
 
     _, changes = split_flags([f"{FLAG}{setting}" for setting in settings])
     return renamed(name, changes), override(recipe_called(name, folder), changes, scale)
-
-
-def _named(name: str, known: dict[str, Transfer]) -> Transfer:
-    if name not in known:
-        raise UserError(f"no transfer {name!r}{nearest(name, known)}; `sslbench list` shows all {len(known)}")
-    return known[name]
 
 
 def _in_range(flag: str, value: float, least: float, most: float = math.inf) -> None:
@@ -496,17 +444,6 @@ def _machine(device: str, workers: int | None) -> Machine:
     return Machine(on, default_loaders(on.type == "cuda") if workers is None else workers)
 
 
-def _jobs(asked: int | None, scale: Scale, machine: Machine) -> int:
-    """A paper-scale run and a GPU are had by one row at a time."""
-    alone = scale == "paper" or machine.device.type == "cuda"
-    return asked or (1 if alone else min(2, os.cpu_count() or 1))
-
-
-def _share(workers: int, jobs: int) -> int:
-    """Of each row: loaders beyond the cores there are only start more slowly."""
-    return min(workers, max(workers // jobs, 1))
-
-
 def _data_root(scale: Scale, data: Path | None) -> Path:
     if data is None and scale == "paper":
         raise UserError("--scale paper reads real datasets: give --data DIR, the folder that holds them")
@@ -519,41 +456,6 @@ def _draw_world(scale: Scale, data: Path | None) -> None:
         from benchmark.toyland import build_world
 
         build_world(_data_root(scale, data), scale)
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without the garbage collector: everything that was read is needed to the end, and looking through thousands of
-    records for cycles, over and over, takes a fifth of the time, and once more as the process ends, a tenth."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
-def _write_leaderboards(boards: dict[str, Board]) -> None:
-    from benchmark.core.files import write_whole
-    from benchmark.tables.pages import documentation_files, leaderboard_files
-    from benchmark.transfers import find_transfers
-
-    cards = {name: transfer.card.departures for name, transfer in find_transfers().items()}
-    for path, text in (leaderboard_files(boards) | documentation_files(boards, cards)).items():
-        write_whole(path, text.encode())
-        print(path)
-
-
-def _write_tables(
-    recipes: dict[str, Recipe], transfers: dict[str, Transfer], root: Path | None, runs: Path, scale: Scale
-) -> str:
-    """`root` is None where nobody said where the data lies: then no run is current."""
-    from benchmark.recipe.scales import hashes_at
-    from benchmark.runs.current import current_check
-    from benchmark.runs.reproduce import write_tables
-
-    is_current = current_check(recipes, transfers, root, runs) if root else lambda record: False
-    return write_tables(runs, scale, is_current, frozenset(hashes_at(recipes, [scale]).values()))
 
 
 def run(arguments: Sequence[str]) -> int:

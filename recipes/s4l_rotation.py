@@ -11,9 +11,9 @@ An epoch is one of the labelled images. With 10 % of the labels it has 500 steps
 unlabelled image once.
 
 Departures:
-- The labelled images are the list beside the data, e.g. imagenet/10percent.txt, else a draw from the seed of the same
-  share of each class: those that the semi-supervised protocols here call 1 % and 10 %. S⁴L has lists of its own, of
-  13,000 and 128,000 images; written to that file, one name a line, they are used.
+- The labelled images are those of the list beside the data, e.g. imagenet/10percent.txt, else the same share of each
+  class, drawn from the seed: what the semi-supervised protocols here call 1 % and 10 %. The authors released lists of
+  their own, of 13,000 and 128,000 images; written to that file, one name a line, they are used.
 - BatchNorm takes the statistics of a process's share of the batch. So does the released code, whose share was 64
   pictures of 2,048.
 - Initial weights, and BatchNorm's momentum and epsilon, are torch's, not TensorFlow's.
@@ -55,7 +55,8 @@ QUARTERS = 4  # 0, 90, 180 and 270 degrees
 @dataclass(frozen=True)
 class S4LRotation(Settings):
     w: float = 1.0  # of the rotation loss
-    # NOTE: TensorFlow's sampler takes 5 to 100 %, but at least 10 % of a box, which here is the whole picture
+    # NOTE: crops take 10 to 100 % of the picture. TensorFlow's sampler takes 5 to 100 %, but at least 10 % of a box,
+    # which here is the whole picture
     crop_area: tuple[float, float] = (0.1, 1.0)
     hsv_noise: bool = False
 
@@ -80,8 +81,8 @@ class TwoHeads(Method):
         return self.backbone(x.contiguous(memory_format=torch.channels_last))  # (N, 2048)
 
     def classify(self, images: Tensor) -> Tensor:
-        # NOTE: upright, as the released code's first score; its second averages the logits of the four rotations, and
-        # it is open which of the two the paper prints
+        # NOTE: images are classified upright. The released code prints that score, and one from the mean logits of the
+        # four rotations; it is open which of them is the paper's
         return self.classes(self.features(images)).float()
 
     def loss(self, batch: Batch) -> Tensor:
@@ -129,8 +130,8 @@ s4l_rotation_10pct = Recipe(
     length=Epochs(200),
     batch_size=256,  # of each pool
     optimizers={"main": SGD(lr=0.03, momentum=0.9, weight_decay=1e-3, decays="weights")},
-    # epochs 140, 160 and 180
-    schedule=Milestones(at=(Part(0.7), Part(0.8), Part(0.9)), gamma=0.1, warmup=Warmup(Epochs(5), 0.0)),
+    # epochs 140, 160 and 180, and the first five
+    schedule=Milestones(at=(Part(0.7), Part(0.8), Part(0.9)), gamma=0.1, warmup=Warmup(Part(0.025), 0.0)),
     reported="83.82 % ImageNet top-5 (S4L, Table 1); 61.37 % top-1 (README of google-research/s4l)",
     desk=(
         *DESK_RESNET,
@@ -139,8 +140,9 @@ s4l_rotation_10pct = Recipe(
     ),
 )
 
-# NOTE: no configuration of S⁴L with 1 % is released; these are the paper's values for the supervised baseline with as
-# many labels, and the loss as above. There the noise is on the labelled images, the only ones; here it is on all.
+# NOTE: no configuration with 1 % of the labels is released. Rate, decay, length and noise are those of the supervised
+# baseline with as many labels, the loss is that of 10 %. There the noise is on the labelled images, the only ones; here
+# it is on all.
 s4l_rotation_1pct = replace(
     s4l_rotation_10pct,
     title="S⁴L-Rotation, 1 % of the labels",
@@ -148,6 +150,7 @@ s4l_rotation_1pct = replace(
     data={"labelled": Pool("imagenet", percent=1, labels=True), "unlabelled": Pool("imagenet")},
     length=Epochs(1000),
     optimizers={"main": SGD(lr=0.01, momentum=0.9, weight_decay=1e-2, decays="weights")},
+    schedule=Milestones(at=(Part(0.7), Part(0.8), Part(0.9)), gamma=0.1, warmup=Warmup(Part(0.005), 0.0)),
     reported="53.37 % ImageNet top-5 (S4L, Table 1)",
     desk=(*s4l_rotation_10pct.desk, Change("length", Epochs(625), "1,250 steps of 8 of the 20 labelled images")),
 )

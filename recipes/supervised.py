@@ -4,8 +4,6 @@ He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, arXiv:1512
 Goyal et al., "Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour", 2017, arXiv:1706.02677: 90 epochs, with
 drops at 30, 60 and 80.
 
-This is the only recipe here whose batches carry labels.
-
 Departures:
 - One schedule for the supervised row of every table. The papers' rows come from reference models of several sources.
 - BatchNorm's scale and shift decay like all other weights. Goyal et al. spare them (section 5.1), and so do VISSL's

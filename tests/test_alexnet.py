@@ -235,6 +235,8 @@ def test_what_cannot_be_built_says_why():
         ROTNET.build(InputSpec(6))
     with pytest.raises(UserError, match="width must be more than 0"):
         replace(ROTNET, width=0.0)
+    with pytest.raises(UserError, match="groups must be at least 1"):
+        replace(ROTNET, groups=0)
 
 
 # The recipe

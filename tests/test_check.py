@@ -21,7 +21,7 @@ from benchmark.core.errors import UserError
 from benchmark.core.files import file_hash, write_whole
 from benchmark.data.image_set import ImageSet
 from benchmark.engine.train import pretrain
-from benchmark.gate.check import accepted, check, flagged, report
+from benchmark.gate.check import accepted, all_findings, findings_text, flagged
 from benchmark.gate.staleness import not_good, now_of
 from benchmark.gate.targets import PRETRAINING, compare, expect, expected_csv, read_expected, with_pretraining
 from benchmark.recipe.contract import Recipe, recipe_hash, with_change
@@ -243,7 +243,7 @@ def shelf(tmp_path: Path) -> Path:
 
 
 def failing(shelf: Path) -> list[str]:
-    found = check(shelf / "runs", None, {CARD.id: CARD}, leaderboards=shelf)
+    found = all_findings(shelf / "runs", None, {CARD.id: CARD}, leaderboards=shelf)
     return [f"{one.kind}: {one.text}" for one in found if one.fails]
 
 
@@ -365,7 +365,7 @@ def test_paper_scale_is_compared_with_the_papers(shelf: Path):
 
 
 def test_the_report_counts():
-    text = report(check(Path("none"), "smoke", {}))
+    text = findings_text(all_findings(Path("none"), "smoke", {}))
     assert text.endswith("findings fail the gate, 0 do not.")
 
 
@@ -410,7 +410,7 @@ def test_whatever_is_done_to_a_record_is_named_by_file(tmp_path_factory: pytest.
         (shelf / "measured" / record.published_path).write_bytes(record.to_bytes())
     named = [
         one.text
-        for one in check(shelf / "runs", None, {}, leaderboards=shelf)
+        for one in all_findings(shelf / "runs", None, {}, leaderboards=shelf)
         if one.fails and FIRST.as_posix() in one.text
     ]
     was = json.loads(SPREAD[0].to_bytes())

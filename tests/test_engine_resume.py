@@ -63,9 +63,10 @@ def test_killed_at_random_points_it_ends_with_the_same_bits(
             assert "another process of this run has ended" in str(died[rank].error)
     ended = kept.run(run, recipe, images, tmp_path / "killed", on_cpu())
     assert [outcome.value == whole[0].value for outcome in ended] == [True] * processes, ended
-    assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == [
-        ".lock", "backbone.safetensors", "log.jsonl", "tensorboard"
-    ]  # fmt: skip
+    left = {path.name for path in (tmp_path / "killed").iterdir()} - {
+        "method.safetensors"
+    }  # not every method's is kept
+    assert left == {".lock", "backbone.safetensors", "log.jsonl", "tensorboard"}
 
 
 WRITING = {name: FEATURES[name] for name in ("one loss", "sharded bank")} | {"nothing trained": UNTRAINED}

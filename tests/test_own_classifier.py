@@ -231,6 +231,27 @@ def test_a_changed_run_is_built_with_its_own_settings(world: Path, tmp_path: Pat
         assert json.loads(file.metadata()["sslbench"])["settings"] == as_plain(recipe.method)
 
 
+@pytest.mark.parametrize(
+    ("pool", "width", "said"),
+    [
+        (Pool("imagenet", labels=True), 5, r"Linear.classify gave \(42, 5\) scores, not \(42, 7\)"),
+        (Pool("imagenet"), CLASSES, "trained on other classes than those of imagenet/val"),
+    ],
+)
+def test_a_method_that_classifies_something_else_is_told(
+    pool: Pool, width: int, said: str, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Fewer scores than classes; and a classifier of what no label named."""
+    monkeypatch.setattr(Linear, "loss", lambda self, batch: self.classify(batch.views["image"]).mean())
+    monkeypatch.setattr(Labels, "build", lambda self, net, given: Linear(self, net, replace(given, num_classes=width)))
+    run = Run("mine", "smoke", 0, world, tmp_path)
+    recipe = replace(LABELS, data=pool)
+    pretrain(recipe, run.name, pretraining_images(recipe, world), run.folder, on_cpu())
+    monkeypatch.setattr("benchmark.runs.scoring.all_recipes", lambda _: {"mine": recipe})
+    with pytest.raises(UserError, match=said):
+        score(OWN, run, on_cpu())
+
+
 @pytest.fixture(scope="module")
 def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of `LABELS` that comes after another."""

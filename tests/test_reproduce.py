@@ -17,7 +17,7 @@ from benchmark.core.files import write_whole
 from benchmark.data.masks import train_aug
 from benchmark.records.record import read_record
 from benchmark.runs import current, scoring
-from benchmark.runs.reproduce import RowWork, reproduce
+from benchmark.runs.reproduce import RowWork, bring_up_to_date
 from benchmark.runs.run import Run
 from benchmark.tables.pages import in_no_table, render
 from benchmark.toyland import build_world
@@ -97,7 +97,7 @@ def test_a_changed_mask_or_box_is_scored_again_and_nothing_else_is(quick: list[s
     def scored() -> list[str]:
         current.annotation_fingerprints.cache_clear()
         ran = len(quick)
-        assert not any(steps.failures for steps in reproduce(row, [run], 1, None))
+        assert not any(steps.failures for steps in bring_up_to_date(row, [run], 1, None))
         return quick[ran:]
 
     assert scored() == names

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from benchmark.core.errors import UserError
 from benchmark.core.provenance import commit, versions
 from benchmark.records.folders import read_published, read_runs, write_record
-from benchmark.records.publish import publish
+from benchmark.records.publish import publish_run
 from benchmark.records.record import Record, read_record
 
 
@@ -114,20 +114,20 @@ def test_a_record_in_anothers_place_is_an_error(tmp_path: Path):
 def test_publishing(tmp_path: Path):
     runs, measured = tmp_path / "runs", tmp_path / "measured"
     path = write_record(a_record(), runs, 1)
-    assert publish(path.parent, measured) == [measured / "desk/some/linear_somewhere_someone/seed0.json"]
+    assert publish_run(path.parent, measured) == [measured / "desk/some/linear_somewhere_someone/seed0.json"]
     assert list(read_published(measured)) == [a_record()]
     clock = measured / "desk/some/linear_somewhere_someone/seed0.time.json"
     assert json.loads(clock.read_bytes())["seconds"] == 1
     write_record(a_record(seed=1, commit="e+dirty"), runs, 1)
     with pytest.raises(UserError, match="in no commit"):
-        publish(runs / "desk/some/seed1", measured)
+        publish_run(runs / "desk/some/seed1", measured)
     for made_by in ({"commit": "e+dirty"}, {"commit": ""}, {}):  # the pretraining's code counts as much
         pretrained = write_record(a_record(seed=2, origin={"made_by": made_by}), runs, 1)
         with pytest.raises(UserError, match="in no commit"):
-            publish(pretrained.parent, measured)
-    assert publish(runs / "desk/some/seed1", measured, allow_dirty=True)
+            publish_run(pretrained.parent, measured)
+    assert publish_run(runs / "desk/some/seed1", measured, allow_dirty=True)
     with pytest.raises(UserError, match="no records"):
-        publish(runs / "desk/none/seed0", measured)
+        publish_run(runs / "desk/none/seed0", measured)
 
 
 def test_provenance_of_this_very_checkout():

@@ -118,7 +118,7 @@ def test_rows_side_by_side_have_the_records_of_rows_one_by_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("benchmark.tables.layout.transfers_of", lambda chosen: ["voc07_svm_goyal"])
+    monkeypatch.setattr("benchmark.runs.request.transfers_of", lambda chosen: ["voc07_svm_goyal"])
     command = ["reproduce", "supervised", "--scale", "smoke", "--workers", "0", "--device", "cpu"]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the two will have, or the last bits might differ

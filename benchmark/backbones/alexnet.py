@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from benchmark.backbones.contract import Backbone, Stage
 from benchmark.backbones.norms import BatchNorm1d, BatchNorm2d, Over, group_norm
 from benchmark.core.errors import UserError
+from benchmark.core.plain import at_least
 from benchmark.recipe.contract import Architecture
 from benchmark.recipe.inputs import InputSpec
 
@@ -58,6 +59,7 @@ class AlexNet(Architecture):
     over: Over = "process"
 
     def __post_init__(self) -> None:
+        at_least(self, groups=1, padding=0)
         if not 0 < self.width < math.inf:
             raise UserError(f"AlexNet: width must be more than 0, not {self.width!r}")
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 from torch import Tensor, nn
@@ -43,21 +42,28 @@ class ResNet(Architecture):
 
     def __post_init__(self) -> None:
         if not 0 < self.width < math.inf:
-            raise UserError(f"ResNet: width must be more than 0, not {self.width!r}")
+            raise UserError(f"{type(self).__name__}: width must be more than 0, not {self.width!r}")
 
     @property
     def title(self) -> str:
         return f"ResNet-{self.depth}"
 
-    def build(self, spec: InputSpec) -> ResidualNetwork:
+    @property
+    def base(self) -> int:
+        """Channels of the first convolution."""
+        return max(round(64 * self.width), 4)
+
+    def norm_layer(self, channels: int) -> nn.Module:
+        return BatchNorm2d(channels, over=self.over) if self.norm == "batch" else group_norm(channels)
+
+    def build(self, spec: InputSpec) -> Backbone:
         return ResidualNetwork(self, spec)
 
 
 class ResidualNetwork(Backbone):
     def __init__(self, architecture: ResNet, spec: InputSpec) -> None:
         super().__init__(architecture, spec)
-        base = max(round(64 * architecture.width), 4)
-        norm_layer = partial(BatchNorm2d, over=architecture.over) if architecture.norm == "batch" else group_norm
+        base, norm_layer = architecture.base, architecture.norm_layer
         self.conv1 = nn.Conv2d(spec.channels, base, 7, stride=2, padding=3, bias=False)
         self.bn1 = norm_layer(base)
         self.relu = nn.ReLU(inplace=True)

@@ -7,46 +7,34 @@ Stages: conv1 (before the max-pool), res2 ... res4 (the sums, as they come), res
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Literal
 
 from torch import Tensor, nn
 
 from benchmark.backbones.contract import Backbone, Stage
-from benchmark.backbones.norms import BatchNorm2d, Over
-from benchmark.backbones.resnet import DEPTHS
-from benchmark.core.errors import UserError
-from benchmark.recipe.contract import Architecture
+from benchmark.backbones.resnet import DEPTHS, ResNet
 from benchmark.recipe.inputs import InputSpec
 
 EXPANSION = 4  # a block's output is so many times as wide as its 3x3 convolution
 
 
 @dataclass(frozen=True)
-class ResNetV2(Architecture):
-    """depth, width, over, zero_init_residual: as ResNet's."""
+class ResNetV2(ResNet):
+    """Settings as ResNet's."""
 
-    depth: Literal[50, 101, 152] = 50
-    width: float = 1.0
-    over: Over = "process"
-    zero_init_residual: bool = False
+    @property
+    def title(self) -> str:
+        return f"{super().title} v2"
 
-    def __post_init__(self) -> None:
-        if not 0 < self.width < math.inf:
-            raise UserError(f"ResNetV2: width must be more than 0, not {self.width!r}")
-
-    def build(self, spec: InputSpec) -> PreactivationNetwork:
+    def build(self, spec: InputSpec) -> Backbone:
         return PreactivationNetwork(self, spec)
 
 
 class PreactivationNetwork(Backbone):
     def __init__(self, architecture: ResNetV2, spec: InputSpec) -> None:
         super().__init__(architecture, spec)
-        base = max(round(64 * architecture.width), 4)
-        norm_layer = partial(BatchNorm2d, over=architecture.over)
+        base, norm_layer = architecture.base, architecture.norm_layer
         self.conv1 = nn.Conv2d(spec.channels, base, 7, stride=2, padding=3, bias=False)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         self.stages = {"conv1": Stage(base, 2)}

@@ -49,7 +49,7 @@ def whitened(x: Tensor, dim: int) -> Tensor:
 
 
 def kmeans(x: Tensor, k: int, iterations: int, seed: int) -> tuple[Tensor, Tensor]:
-    """(N, D) on the CPU -> ((N,) int64, the cluster of each row; (k, D) float32, the centres).
+    """(N, D) on the CPU -> ((N,) int64, the cluster of each row; (k, D), the centres).
 
     Lloyd's algorithm from k rows that `seed` draws. No cluster is empty: while it iterates faiss splits a large one,
     and what is empty after the last assignment takes half of the largest. The same for a seed on as many threads.
@@ -59,16 +59,15 @@ def kmeans(x: Tensor, k: int, iterations: int, seed: int) -> tuple[Tensor, Tenso
 
     if k > len(x):
         raise UserError(f"k-means: {k:,} clusters of {len(x):,} images; set the number of clusters lower")
-    x = x.to(torch.float32)  # faiss takes no other
+    rows = x.to(torch.float32).numpy()
     start = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:k]
     with threadpool_limits(torch.get_num_threads()):  # faiss has threads of its own
         # all rows count: by default faiss would take a sample of them
         means = faiss.Kmeans(x.shape[1], k, niter=iterations, min_points_per_centroid=1, max_points_per_centroid=len(x))
-        means.train(x.numpy(), init_centroids=x[start].numpy())
-        nearest = torch.from_numpy(means.index.search(x.numpy(), 1)[1][:, 0])
-    assert means.centroids is not None
-    centres = torch.from_numpy(means.centroids.copy())
-    return _without_empty(x, nearest, centres)
+        means.train(rows, init_centroids=rows[start.numpy()])
+        nearest = torch.from_numpy(means.index.search(rows, 1)[1][:, 0])
+    centres = torch.tensor(means.centroids)
+    return _without_empty(torch.from_numpy(rows), nearest, centres)
 
 
 def _without_empty(x: Tensor, nearest: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,8 +9,8 @@ import torch
 
 
 class LayerwiseSGD(torch.optim.Optimizer):
-    """w <- w - u with u <- momentum u + lr r (g + decay w), where r = trust |w| / |g + decay w| where
-    they decay and 1 elsewhere: google-research/simclr leaves out biases and norms, which do not decay there."""
+    """w <- w - u with u <- momentum u + lr r (g + decay w) and r = trust |w| / |g + decay w|. In groups with
+    decays=False, which are the biases and norms of google-research/simclr, r is 1 and nothing decays."""
 
     def __init__(
         self,
@@ -19,8 +19,10 @@ class LayerwiseSGD(torch.optim.Optimizer):
         momentum: float = 0.9,
         trust: float = 1e-3,
         weight_decay: float = 0.0,
+        decays: bool = True,
     ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "trust": trust, "weight_decay": weight_decay})
+        values = {"lr": lr, "momentum": momentum, "trust": trust, "weight_decay": weight_decay, "decays": decays}
+        super().__init__(params, values)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -33,7 +35,7 @@ class LayerwiseSGD(torch.optim.Optimizer):
         g = w.grad
         assert g is not None
         rate = group["lr"]
-        if group["weight_decay"]:
+        if group["decays"]:
             g = g + group["weight_decay"] * w
             w_norm, g_norm = w.norm(), g.norm()
             ratio = torch.where((w_norm > 0) & (g_norm > 0), group["trust"] * w_norm / g_norm, 1.0)

@@ -74,9 +74,11 @@ def optimizer_for(
     for kind in ("weight", "bias", "norm"):
         own = [p for p in parameters if kinds.get(p, "bias" if p.ndim <= 1 else "weight") == kind]
         rate = values.lr * (values.bias_rate if kind == "bias" else 1.0)
-        decay = values.weight_decay if kind in DECAYING[values.decays] else 0.0
+        decays = kind in DECAYING[values.decays]
+        decay = values.weight_decay if decays else 0.0
         if own:
-            groups.append({"params": own, "lr": rate, "initial_lr": rate, "weight_decay": decay})
+            # LARS adapts what decays, even when the decay is 0
+            groups.append({"params": own, "lr": rate, "initial_lr": rate, "weight_decay": decay, "decays": decays})
     make, arguments = values.torch_class(), values.arguments()
     if make in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW):
         # a small network's step on a CPU otherwise spends a tenth of its time between a hundred small tensors

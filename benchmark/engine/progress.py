@@ -107,7 +107,7 @@ class Display:
             print(f"{self.title}  {done}/{self.total}  {text}  {left}".rstrip(), flush=True)
 
 
-class Report:
+class RunProgress:
     """Everything that a run reports: the display and the journal. Only process 0 reports."""
 
     def __init__(self, run: Path, title: str, total: int, first: int) -> None:
@@ -116,7 +116,7 @@ class Report:
             self.journal = Journal(run, first)
             self.display = Display(title, total, first)
 
-    def __enter__(self) -> Report:
+    def __enter__(self) -> RunProgress:
         if self.display:
             self.display.__enter__()
         return self

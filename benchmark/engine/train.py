@@ -38,7 +38,7 @@ from benchmark.engine.feed import Feed, given_of
 from benchmark.engine.losses import LastLosses
 from benchmark.engine.method_file import save_method
 from benchmark.engine.players import Player, build_players, set_rates
-from benchmark.engine.progress import LOG_SECONDS, Pace, Report, Timer
+from benchmark.engine.progress import LOG_SECONDS, Pace, RunProgress, Timer
 from benchmark.method import Method
 from benchmark.recipe.contract import Recipe, recipe_hash
 from benchmark.recipe.pools import Given
@@ -189,7 +189,7 @@ def _trained(
     watch = Watch(run, machine.device)
     pace = Pace(recipe.batch_size)
     look, save = Timer(min(LOG_SECONDS, machine.checkpoint_seconds)), Timer(machine.checkpoint_seconds)
-    with Report(run, f"{identity['recipe']} seed {recipe.seed}", total, first) as report:
+    with RunProgress(run, f"{identity['recipe']} seed {recipe.seed}", total, first) as report:
         for step, batch in pace.timed(_steps(recipe, method, feed, machine, watch, first, total)):
             set_rates(players, recipe, step, total, feed.steps_per_epoch)
             torch.manual_seed(mix(recipe.seed, Stream.IN_STEP, step, distributed.rank()))

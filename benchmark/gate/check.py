@@ -30,7 +30,7 @@ from benchmark.transfers.contract import ProtocolCard
 EXPECTED = "expected.csv"
 
 
-def check(
+def all_findings(
     runs: Path,
     scale: str | None,
     cards: Mapping[str, ProtocolCard],
@@ -137,7 +137,7 @@ def _against_papers(records: Sequence[Record], leaderboards: Path) -> Iterator[G
                     yield GateFinding("moved", f"{text}, {gap.text}: {line[index].text} the reported number")
 
 
-def report(findings: Sequence[GateFinding]) -> str:
+def findings_text(findings: Sequence[GateFinding]) -> str:
     lines = [f"{one.kind.upper():12} {one.text}" for one in sorted(findings, key=lambda one: (one.fails, one.kind))]
     failing = sum(one.fails for one in findings)
     return "\n".join([*lines, f"{failing} findings fail the gate, {len(findings) - failing} do not."])

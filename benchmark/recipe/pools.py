@@ -32,6 +32,10 @@ class Pool:
     batch_size: int | None = None
     views: str = "views"
 
+    @property
+    def title(self) -> str:
+        return self.dataset if self.percent == 100 else f"{self.percent:g} % of {self.dataset}"
+
     def __post_init__(self) -> None:
         if not 0 < self.percent <= 100:
             raise UserError(f"Pool: percent must be more than 0 and at most 100, not {self.percent!r}")

@@ -10,7 +10,7 @@ from benchmark.records.folders import CLOCK, record_files
 from benchmark.records.record import Record, read_record
 
 
-def publish(run: Path, measured: Path, allow_dirty: bool = False) -> list[Path]:
+def publish_run(run: Path, measured: Path, allow_dirty: bool = False) -> list[Path]:
     """Copy the records of one run folder (runs/<scale>/<recipe>/seed<k>), each with its seconds, date and machine, to
     where published ones lie.
 

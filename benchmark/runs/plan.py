@@ -60,7 +60,7 @@ class Cost:
     how: str = ""
 
 
-def plan(recipe: Recipe, scale: Scale, processes: int, num_images: int | None, data: Path | None, gpu: Gpu) -> str:
+def plan_text(recipe: Recipe, scale: Scale, processes: int, num_images: int | None, data: Path | None, gpu: Gpu) -> str:
     """The whole plan as text. Raises UserError if the number of images is unknown or the batch cannot be divided."""
     changed = at_scale(recipe, scale)
     if changed.batch_size % processes:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
@@ -15,17 +16,18 @@ from benchmark.core.files import write_whole
 from benchmark.engine.train import Machine, pretrain
 from benchmark.recipe.catalogue import get_recipe
 from benchmark.recipe.contract import Recipe
-from benchmark.recipe.scales import Scale
+from benchmark.recipe.scales import Scale, hashes_at
 from benchmark.records.folders import read_runs
-from benchmark.records.record import Record
-from benchmark.runs.current import is_pretrained, is_scored
-from benchmark.runs.naming import backbones_before
+from benchmark.runs.current import current_check, is_pretrained, is_scored
+from benchmark.runs.naming import backbones_before, recipe_called
+from benchmark.runs.request import Request
 from benchmark.runs.run import Run, pretraining_images
 from benchmark.runs.scoring import clear_workspace, refusal, score
 from benchmark.runs.side_by_side import side_by_side
 from benchmark.tables.measured import collect
 from benchmark.tables.pages import in_no_table, render, shown_records
-from benchmark.transfers import find_transfers
+from benchmark.transfers import find_transfers, get_transfer
+from benchmark.transfers.contract import Transfer
 
 
 @dataclass
@@ -125,7 +127,9 @@ class RowWork:
         return steps
 
 
-def reproduce(row: RowWork, runs: Sequence[Run], jobs: int, make_world: Callable[[], object] | None) -> list[StepLog]:
+def bring_up_to_date(
+    row: RowWork, runs: Sequence[Run], jobs: int, make_world: Callable[[], object] | None
+) -> list[StepLog]:
     """Bring every run and its records up to date, `jobs` runs at a time, and first the runs that they need.
     `make_world` draws the stand-in data, where the scale has it."""
     needs = runs_needed(runs, row.recipes_dir)
@@ -163,12 +167,52 @@ def _pretrain(run: Run, recipe: Recipe, machine: Machine) -> None:
     pretrain(recipe, run.name, images, run.folder, machine, after)
 
 
-def write_tables(runs: Path, scale: Scale, is_current: Callable[[Record], bool], current: Collection[str]) -> str:
-    """Every table with a number of this scale, as markdown; also written below runs/<scale>. current: hashes of the
-    recipes as they would run now."""
+def fulfil(request: Request, machine: Machine, jobs: int | None, make_world: Callable[[], object] | None) -> bool:
+    """Bring every row up to date, then write and print the tables; whether all of it went well. `make_world` draws the
+    stand-in data, unless the user brought data."""
+    started = time.monotonic()
+    recipes = {name: recipe_called(name, request.recipes_dir) for name in request.names}
+    known = find_transfers(request.transfers_dir)
+    scored_on = [get_transfer(name, known).card.id for name in request.transfers]
+    asked = [
+        Run(name, request.scale, seed, request.data_root, request.runs)
+        for seed in request.seeds
+        for name in request.names
+    ]
+    needed = runs_needed(asked, request.recipes_dir)
+    jobs = min(jobs or jobs_by_default(request.scale, machine.device.type), len(needed))
+    on = replace(machine, workers=loaders_of_each(machine.workers, jobs))
+    row = RowWork(scored_on, on, request.recipes_dir, request.transfers_dir)
+    rows = bring_up_to_date(row, asked, jobs, make_world)
+    told = summary(rows, time.monotonic() - started)
+    tables = write_tables(recipes, known, request.data_root, request.runs, request.scale)
+    print(f"\n{tables}\n{told}\n\nTables: {request.tables_file}")
+    if any(steps.failures for steps in rows):
+        return False
+    if len(needed) == len(asked):  # else the answer hangs on runs that it does not watch
+        request.answer.write()
+    return True
+
+
+def jobs_by_default(scale: Scale, device_type: str) -> int:
+    """One row at a time gets a GPU, or runs at paper scale."""
+    return 1 if scale == "paper" or device_type == "cuda" else min(2, os.cpu_count() or 1)
+
+
+def loaders_of_each(workers: int, jobs: int) -> int:
+    """Loader processes of each row: more than there are cores would only start more slowly."""
+    return min(workers, max(workers // jobs, 1))
+
+
+def write_tables(
+    recipes: Mapping[str, Recipe], transfers: Mapping[str, Transfer], root: Path | None, runs: Path, scale: Scale
+) -> str:
+    """Every table with a number of this scale, as markdown; also written below runs/<scale>. root: the folder of the
+    data; None where nobody said which it is, and then no run is current."""
+    is_current = current_check(recipes, transfers, root, runs) if root else lambda record: False
     collected = collect(shown_records(), read_runs(runs), is_current)
     records = [record for record in collected if record.scale == scale]
-    rendered = render(records, current)
+    rendered = render(records, frozenset(hashes_at(recipes, [scale]).values()))
     folder = runs / scale / "tables"
     for key, text in rendered.items():
         write_whole(folder / f"{key}.md", text.encode())

@@ -30,7 +30,7 @@ from benchmark.recipe.pools import Assigned, Shuffled
 WARM_UP = 2  # batches and rounds that are not timed
 
 
-def speed(recipe: Recipe, images: Mapping[str, ImageSet], machine: Machine, rounds: int) -> str:
+def speed_text(recipe: Recipe, images: Mapping[str, ImageSet], machine: Machine, rounds: int) -> str:
     """Images per second of each as text; medians over `rounds`. Raises UserError for a recipe that trains nothing, or
     that needs other recipes' backbones."""
     if not recipe.optimizers:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
-from benchmark.core.errors import UserError
+from benchmark.core.errors import UserError, nearest
 from benchmark.transfers.contract import Transfer
 
 
@@ -24,6 +24,13 @@ def find_transfers(extra: Path | None = None) -> dict[str, Transfer]:
             if found.setdefault(value.card.id, value) is not value:
                 raise UserError(f"{module.__name__}: the transfer id {value.card.id!r} is taken; give it another")
     return dict(sorted(found.items()))
+
+
+def get_transfer(name: str, known: Mapping[str, Transfer]) -> Transfer:
+    """Raises UserError with the nearest ids there are."""
+    if name not in known:
+        raise UserError(f"no transfer {name!r}{nearest(name, known)}; `sslbench list` shows all {len(known)}")
+    return known[name]
 
 
 def _own() -> Iterator[ModuleType]:

@@ -54,6 +54,12 @@ class ProtocolCard:
     higher_is_better: bool = True
     departures: tuple[str, ...] = ()
 
+    @property
+    def for_whom(self) -> str:
+        """What it takes and asks for, in words."""
+        able = f" that can {' and '.join(self.asks)}" if self.asks else ""
+        return (", ".join(self.takes) or "any") + able
+
     def refusal(self, architecture: str, offered: Collection[str]) -> str:
         """Why it cannot score a run with such a backbone, whose method offers so much; empty where it can."""
         if self.takes and architecture not in self.takes:

@@ -35,7 +35,10 @@ class OwnClassifier(Transfer):
         scores, truth = [], []
         with torch.inference_mode(), frozen(method):
             for pixels, labels in at_positions(views, once(len(test)), context.workers):
-                scores.append(method.classify(pixels.to(context.device)).cpu())
+                given = method.classify(pixels.to(context.device))
+                if given.shape != (wanted := (len(pixels), len(test.classes))):
+                    raise UserError(f"{type(method).__name__}.classify gave {tuple(given.shape)} scores, not {wanted}")
+                scores.append(given.cpu())
                 truth.append(labels)
                 context.report(f"classes of {test.name}", sum(map(len, truth)), len(test), {})
         metrics = {f"top{k}": topk_accuracy(torch.cat(scores), torch.cat(truth), k) for k in (1, 5)}

@@ -1,0 +1,55 @@
+"""What `sslbench reproduce` was asked for: which rows, under which transfers, and where all of it goes.
+
+Imports no torch, so that a command whose answer is known already answers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.recipe.catalogue import OWN
+from benchmark.recipe.scales import Scale
+from benchmark.runs.last_answer import LastAnswer
+from benchmark.tables.layout import read_layouts, recipes_of, select, transfers_of
+
+
+@dataclass(frozen=True)
+class Request:
+    """names: of the recipes, in the order in which they begin. transfers: ids of those that score them.
+    recipes_dir, transfers_dir: the user's own folders besides the benchmark's."""
+
+    names: tuple[str, ...]
+    transfers: tuple[str, ...]
+    scale: Scale
+    seeds: tuple[int, ...]
+    data_root: Path
+    runs: Path
+    recipes_dir: Path | None = None
+    transfers_dir: Path | None = None
+
+    @property
+    def tables_file(self) -> Path:
+        return self.runs / self.scale / "tables.md"
+
+    @property
+    def answer(self) -> LastAnswer:
+        outputs = [self.runs / self.scale / name / f"seed{seed}" for name in self.names for seed in self.seeds]
+        sources = [OWN, *(folder for folder in (self.recipes_dir, self.transfers_dir) if folder)]
+        files = (self.data_root, *outputs, self.tables_file)
+        return LastAnswer((str(self.data_root), *map(str, outputs)), sources, files, self.runs / self.scale)
+
+    def is_answered(self) -> bool:
+        """Never at paper scale: real datasets have too many files to look at for a moment's answer."""
+        return self.scale != "paper" and self.answer.holds()
+
+
+def rows_and_transfers(recipes: Sequence[str], tables_of: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(recipes to run, transfers that score them): the recipes that were asked for, or all rows of a paper's tables,
+    with the rows that frame their tables. Raises UserError if nothing was asked for."""
+    chosen = select(read_layouts(), recipes, tables_of)
+    # what was asked for first: it takes longer than the reference rows, which then go beside it
+    references = [name for one in chosen for name in one.references]
+    names = dict.fromkeys([*recipes, *(recipes_of(chosen) if tables_of else ()), *references])
+    return tuple(names), tuple(transfers_of(chosen))
