@@ -86,7 +86,7 @@ class Processes:
         waiting = dict(zip(self.pipes, range(self.count), strict=True))
         while waiting and (heard := wait(waiting, max(deadline - time.monotonic(), 0))):
             for pipe in heard:
-                outcome = outcomes[waiting.pop(pipe)] = pipe.recv()
+                outcome = outcomes[waiting.pop(pipe)] = _received(pipe)
                 if outcome.error:  # the others may wait for this one without end
                     deadline = min(deadline, time.monotonic() + LIMIT_SECONDS / 8)
         if any(outcome.error for outcome in outcomes):
@@ -120,9 +120,16 @@ def _serve(rank: int, count: int, port: int, pipe: Any) -> None:
             return  # whoever started this is gone
         try:
             outcome = Outcome(value=function(*arguments))
-        except Exception as error:
+        except BaseException as error:
             outcome = Outcome(error=str(error) or repr(error), error_type=type(error).__name__)
         pipe.send(outcome)
+
+
+def _received(pipe: Any) -> Outcome:
+    try:
+        return pipe.recv()
+    except (EOFError, ConnectionError):
+        return Outcome(error="died")
 
 
 def in_processes(count: int, function: Callable[..., Any], *arguments: Any) -> list[Outcome]:
