@@ -50,6 +50,21 @@ class Compared:
     difference: float
     moved: float
 
+    def faults(self) -> list[str]:
+        """What is wrong with a recipe of which this came out."""
+        first, second = (each.states for each in self.two)
+        has_same_losses = self.two[0].losses == pytest.approx(self.one.losses, rel=1e-4)
+        found = {
+            "the two processes hold different weights": first != second,
+            "a step changed nothing": len(set(first)) < len(first),
+            "training moved nothing": self.moved < 1e-4,
+            "there are no losses": not self.one.losses,
+            f"the weights of two processes and of one differ by {self.difference:.1e}": self.difference > 1e-9,
+            f"the losses are {self.two[0].losses}, and {self.one.losses} of one process": not has_same_losses,
+        }
+        may_differ = 2 if self.one.local else 0
+        return [what for what, is_so in list(found.items())[: len(found) - may_differ] if is_so]
+
 
 def one_against_two(
     alone: Processes,

@@ -18,14 +18,13 @@ from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from benchmark.backbones import build_backbone
-from benchmark.backbones.contract import InputSpec
+from benchmark.backbones.resnet import ResNet
 from benchmark.core.errors import UserError
 from benchmark.core.optimisation import SGD, Milestones, Steps
 from benchmark.data.annotation import Annotated, Annotation
 from benchmark.data.boxes import read_instances
 from benchmark.data.image_set import ImageSet
-from benchmark.recipe.contract import Architecture
+from benchmark.recipe.inputs import InputSpec
 from benchmark.toyland import build_world
 from benchmark.transfers import find_transfers
 from benchmark.transfers.detection import c4
@@ -281,7 +280,7 @@ def test_masks_are_given_in_the_original_image() -> None:
 
 def detector() -> FasterRcnn:
     torch.manual_seed(0)
-    backbone = build_backbone(Architecture("resnet50", width=0.0625), InputSpec(32))
+    backbone = ResNet(width=0.0625).build(InputSpec(32))
     return FasterRcnn(backbone, 3, replace(WITH_MASKS, regions=8, anchors=8, least_score=0.9), seed=0)
 
 

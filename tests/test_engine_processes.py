@@ -68,10 +68,7 @@ def test_two_processes_equal_one_where_no_norm_sees_the_batch(
     name: str, alone: Processes, pair: Processes, images, tmp_path: Path
 ):
     found = one_against_two(alone, pair, FEATURES[name], images, tmp_path)
-    assert found.difference <= 1e-9
-    assert found.moved >= 1e-4  # training did something
-    assert found.one.losses == pytest.approx(found.two[0].losses, rel=1e-4)
-    assert found.one.losses
+    assert found.faults() == []
 
 
 @pytest.mark.parametrize("name", ["one loss", "bank", "pools", "rows of all"])

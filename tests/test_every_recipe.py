@@ -23,14 +23,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
 def test_two_processes_train_as_one(name: str, alone: Processes, pair: Processes, images: ImageSet, tmp_path: Path):
     recipe = TRAINED[name]
     found = one_against_two(alone, pair, recipe, images, tmp_path, with_bank_sharded(recipe))
-    first, second = (each.states for each in found.two)
-    assert first == second, "processes hold different weights"
-    assert len(set(first)) == len(first) == 4, "a step changed nothing"
-    assert found.moved >= 1e-4
-    if found.one.local:
-        pytest.skip(f"two processes may differ from one: {found.one.local}")
-    assert found.two[0].losses == pytest.approx(found.one.losses, rel=1e-4)
-    assert found.difference <= 1e-9
+    assert found.faults() == []
+    assert [len(each.states) for each in found.two] == [4, 4]
 
 
 @pytest.mark.parametrize("name", TRAINED)

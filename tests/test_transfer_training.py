@@ -14,8 +14,8 @@ from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import TrainOrder
 from benchmark.recipe.inputs import InputSpec
 from benchmark.transfers.contract import Context
-from benchmark.transfers.detection.c4 import FROZEN
 from benchmark.transfers.detection.faster_rcnn import FasterRcnn
+from benchmark.transfers.detection.settings import FROZEN
 from benchmark.transfers.segmentation.fcn import pixel_loss
 from benchmark.transfers.training import Course, build_optimizer, fit
 
@@ -52,7 +52,7 @@ def test_boxes_stay_exact_under_autocast():
         maps, sizes = detector._maps(images)
         anchors, objectness, deltas = detector._read_anchors(maps)
         (proposals,) = detector._proposals(anchors, objectness, deltas, sizes, (10_000, 2_000))
-        logits, boxes = detector._read_regions(maps, [proposals])
+        logits, boxes = detector._read_boxes(detector._read_regions(maps, [proposals]))
     assert {each.dtype for each in (objectness, deltas, logits, boxes)} == {torch.float32}
     clipped = anchors.clamp(min=0).minimum(torch.tensor([300.0, 200.0, 300.0, 200.0]))
     nearest = torch.cdist(proposals, clipped, compute_mode="donot_use_mm_for_euclid_dist").min(dim=1).values

@@ -203,7 +203,7 @@ class Learn(TellApart):
 
     def loss(self, batch: Batch) -> Tensor:
         wanted = self.teacher(self.teacher.input.prepare(batch.views["image"]))
-        return mse_loss(self.head(self.embed(batch)), wanted[:, :WAYS])
+        return mse_loss(self.code(batch), normalize(wanted[:, :WAYS], dim=1))
 
 
 class Contrast(TellApart):
@@ -242,12 +242,13 @@ def tiny(kind: type[Method], **changes: Any) -> Recipe:
         "length": Steps(7),
         "batch_size": 16,
         "optimizers": {"main": SGD(lr=0.1)},
-        "schedule": Cosine(),
+        "schedule": Cosine(0.1),
         "input": InputSpec(16),
     }
     return Recipe(**values | changes)
 
 
+SCHEDULES = {"trunk": Cosine(0.1), "head": Constant(), "critic": Constant()}
 PLAYERS = {"trunk": SGD(lr=0.1, clip=1.0), "head": Adam(lr=1e-2), "critic": SGD(lr=0.05, momentum=0.0)}
 POOLS = {"all": Pool("drawn"), "few": Pool("drawn", percent=25, labels=True, batch_size=4, views="middle")}
 
@@ -256,7 +257,7 @@ FEATURES: dict[str, Recipe] = {
     "one loss": tiny(TellApart),
     "bank": tiny(Remember),
     "sharded bank": tiny(Remember, method=Small("Remember", sharded_bank=True)),
-    "players": tiny(Play, optimizers=PLAYERS, schedule={"trunk": Cosine(), "head": Constant(), "critic": Constant()}),
+    "players": tiny(Play, optimizers=PLAYERS, schedule=SCHEDULES),
     "assigned order": tiny(Cluster, order=Assigned()),
     "balanced order": tiny(Labelled, order=Balanced(2), data=Pool("drawn", labels=True)),
     "pools": tiny(SemiSupervise, data=POOLS),
