@@ -27,6 +27,15 @@ BY_HAND: dict[str, tuple[float, list[tuple[float, float]]]] = {
     "rotation": (105, STEPWISE),
     "jigsaw": (105, [(0, 0.025), (2.5, 0.0625), (5, 0.1), *STEPWISE[1:]]),
     "supervised": (90, [(0, 0.01), (2.5, 0.055), (5, 0.1), (29.999, 0.1), (30, 0.01), (60, 1e-3), (80, 1e-4)]),
+    # epochs of the labelled images
+    "s4l_rotation_10pct": (
+        200,
+        [(0, 0), (2.5, 0.015), (5, 0.03), (139.999, 0.03), (140, 0.003), (160, 3e-4), (180, 3e-5), (199.999, 3e-5)],
+    ),
+    "s4l_rotation_1pct": (
+        1000,
+        [(0, 0), (2.5, 0.005), (5, 0.01), (699.999, 0.01), (700, 0.001), (800, 1e-4), (900, 1e-5), (999.999, 1e-5)],
+    ),
     "random_init": (0, []),
 }
 
@@ -54,16 +63,17 @@ EPOCH = 100  # steps
 def test_rates_move_only_at_milestones_or_smoothly(name: str):
     schedule, total = RECIPES[name].schedule, RECIPES[name].length.steps(EPOCH)
     factors = [schedule.factor(step, total, EPOCH) for step in range(total)]
-    assert all(0 < factor <= 1 for factor in factors)
+    assert all(0 < factor <= 1 for factor in factors[1:])
+    assert 0 <= factors[0] <= 1
     moved = {step: abs(factors[step] - factors[step - 1]) for step in range(1, total)}
     jumps = {step for step, change in moved.items() if change > steepest(schedule, step, total)}
     milestones = schedule.at if isinstance(schedule, Milestones) else ()
-    assert jumps == {point.steps(EPOCH) for point in milestones}
+    assert jumps == {point.steps(EPOCH, total) for point in milestones}
 
 
 def steepest(schedule: Schedule, step: int, total: int) -> float:
     """What a warm-up, half a cosine, or a constant rate moves by in this step at the most."""
-    warmup = schedule.warmup.span.steps(EPOCH) if schedule.warmup else 0
+    warmup = schedule.warmup.span.steps(EPOCH, total) if schedule.warmup else 0
     warming = (1 - schedule.warmup.start_factor) / warmup if schedule.warmup and step <= warmup else 0.0
     falling = math.pi / 2 / (total - 1) if isinstance(schedule, Cosine) else 0.0
     return 1e-9 + warming + falling
