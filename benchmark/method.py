@@ -67,7 +67,8 @@ class Method(nn.Module):
         return {"main": [p for p in self.parameters() if p.requires_grad]}
 
     def export(self) -> Backbone:
-        """What the run leaves behind for transfers: the backbone, unless the paper transfers something made from it."""
+        """What the run leaves behind for transfers: the backbone, unless the paper transfers something made from it.
+        Called on process 0 alone, so it must not communicate."""
         return self.backbone
 
     def classify(self, images: Tensor) -> Tensor:

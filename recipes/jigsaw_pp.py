@@ -201,7 +201,7 @@ jigsaw_pp = Recipe(
     backbone=CAFFENET,
     input=InputSpec(227, BGR()),
     data=Pool("imagenet"),
-    length=Steps(350_000),  # NOTE: as the released solver and as Jigsaw
+    length=Steps(350_000),  # NOTE: the pretext is as long as the released solver's, which is Jigsaw's
     batch_size=256,
     optimizers={"main": SGD(lr=0.01, momentum=0.9, weight_decay=5e-4, decays="weights", bias_rate=2.0)},
     schedule=Milestones(at=(Part(2 / 7), Part(4 / 7), Part(6 / 7)), gamma=0.1),  # every 100,000 steps
@@ -226,7 +226,7 @@ cc_jigsaw_pp = Recipe(
     input=InputSpec(227, BGR()),
     data=Pool("imagenet"),
     after={"teacher": "jigsaw_pp"},
-    length=Steps(450_000),  # NOTE: as with ImageNet's labels; these are BVLC's settings for that, 90 epochs
+    length=Steps(450_000),  # NOTE: the student trains as BVLC's AlexNet does with labels, for 90 epochs
     batch_size=256,
     optimizers={"main": SGD(lr=0.01, momentum=0.9, weight_decay=5e-4, decays="weights", bias_rate=2.0)},
     schedule=Milestones(at=(Part(2 / 9), Part(4 / 9), Part(6 / 9), Part(8 / 9)), gamma=0.1),  # every 100,000 steps

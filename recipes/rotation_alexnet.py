@@ -69,7 +69,9 @@ rotation_alexnet = Recipe(
     length=Epochs(30),
     batch_size=192,  # images; four times as many rows
     optimizers={"main": SGD(lr=0.01, momentum=0.9, weight_decay=5e-4, nesterov=True)},
-    schedule=Milestones(at=(Part(1 / 3), Part(2 / 3)), gamma=0.1),  # NOTE: after 10 and 20 epochs, not checked in print
+    schedule=Milestones(
+        at=(Part(1 / 3), Part(2 / 3)), gamma=0.1
+    ),  # NOTE: the rate's drops after 10 and 20 epochs could not be checked in print
     reported="38.7 % ImageNet top-1 linear at conv3 (RotNet, Table 5); about 89 % of rotations told (its authors)",
     desk=DESK,
 )

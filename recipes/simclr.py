@@ -89,7 +89,7 @@ class ContrastiveViews(Method):
         super().__init__()
         self.backbone, self.settings = backbone, settings  # f
         channels = backbone.out_channels
-        # NOTE: two layers are the paper's; the released code's default has since become SimCLR v2's three
+        # NOTE: the head has the paper's two layers; the released code's default has since become SimCLR v2's three
         self.g = nn.Sequential(
             nn.Linear(channels, channels, bias=False),
             BatchNorm1d(channels, over="all"),
@@ -131,7 +131,7 @@ simclr = Recipe(
     length=Epochs(1000),
     batch_size=4096,
     # 0.3 x batch / 256, at this size also 0.075 x the root of the batch.
-    # NOTE: decay 1e-6 is the paper's; the released commands have 1e-4
+    # NOTE: weights decay by the paper's 1e-6; the released commands have 1e-4
     optimizers={"main": LARS(lr=4.8, momentum=0.9, trust=1e-3, weight_decay=1e-6, decays="weights")},
     schedule=WarmupCosine(Warmup(Epochs(10), start_factor=0.0)),
     reported="69.3 % ImageNet top-1 linear (SimCLR, Table 6)",

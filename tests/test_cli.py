@@ -18,9 +18,9 @@ from tyro.conf import arg
 
 from benchmark import cli
 from benchmark.core.processes import default_loaders
-from benchmark.engine.train import Machine
 from benchmark.recipe.contract import recipe_hash
 from benchmark.recipe.scales import Scale, at_scale
+from benchmark.runs.reproduce import jobs_by_default, loaders_of_each
 
 COMMANDS = (
     *("list", "plan", "world", "doctor", "pretrain", "transfer", "reproduce", "tables", "speed", "publish"),
@@ -155,6 +155,7 @@ def test_a_run_that_is_there_is_scored_whatever_its_recipe(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr("benchmark.runs.current.is_scored", lambda *_: True)
+    monkeypatch.setattr("benchmark.runs.scoring.refusal", lambda *_: "")  # the file below is empty
     folder = tmp_path / "smoke" / name / "seed0"
     folder.mkdir(parents=True)
     line = ["transfer", name, "voc07_svm_goyal", "--scale", "smoke", "--data", "nowhere", "--runs", str(tmp_path)]
@@ -232,7 +233,8 @@ def test_no_traceback_for_a_reader_that_goes_away():
 
 
 def test_jobs_share_the_loaders_and_have_one_at_least():
-    assert [cli._share(workers, jobs) for workers, jobs in ((0, 2), (1, 2), (2, 2), (5, 2), (3, 1))] == [0, 1, 1, 2, 3]
+    shares = [loaders_of_each(workers, jobs) for workers, jobs in ((0, 2), (1, 2), (2, 2), (5, 2), (3, 1))]
+    assert shares == [0, 1, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -271,6 +273,4 @@ def test_a_paper_scale_run_and_a_gpu_are_had_by_one_row(
     device: str, scale: Scale, expected: int, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("os.cpu_count", lambda: 8)
-    machine = Machine(torch.device(device), 0)
-    assert cli._jobs(None, scale, machine) == expected
-    assert cli._jobs(3, scale, machine) == 3
+    assert jobs_by_default(scale, device) == expected

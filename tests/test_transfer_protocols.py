@@ -30,6 +30,7 @@ from benchmark.core.errors import UserError
 from benchmark.core.optimisation import Milestones, Steps
 from benchmark.data.datasets import open_dataset
 from benchmark.data.image_set import ImageSet
+from benchmark.data.splits import labelled_part
 from benchmark.engine.train import Machine
 from benchmark.recipe.inputs import InputSpec
 from benchmark.runs import scoring
@@ -42,7 +43,6 @@ from benchmark.transfers.features import GOYAL_TAPS, NotFrozenError, extract, st
 from benchmark.transfers.linear import LinearTransfer
 from benchmark.transfers.metrics import area_ap
 from benchmark.transfers.preprocessing import squash
-from benchmark.transfers.semi_supervised import SemiSupervised
 from benchmark.transfers.training import Course
 from benchmark.transfers.voc_svm import normalized, rotated, svm
 
@@ -279,16 +279,15 @@ def test_ignored_images_are_negatives_in_training_and_absent_from_the_test():
 
 
 def test_ten_percent_lists_beside_the_images_are_used(world: Path, tmp_path: Path):
-    transfer = TRANSFERS["semi_supervised_10pct_pirl"]
-    assert isinstance(transfer, SemiSupervised)
     train = open_dataset(world, "imagenet", "train")
-    drawn = transfer.labelled(train, context(world, tmp_path))
+    drawn = labelled_part(train, 10, seed=0)
     assert drawn.labels is not None
     assert len(set(drawn.labels.tolist())) == len(train.classes)
-    assert transfer.labelled(train, context(world, tmp_path, seed=1)).files != drawn.files
+    assert labelled_part(train, 10, seed=1).files != drawn.files
     (tmp_path / "imagenet").mkdir()
     (tmp_path / "imagenet/10percent.txt").write_text("\n".join(Path(train.files[i]).name for i in (3, 1)))
-    assert list(transfer.labelled(train, context(tmp_path, tmp_path)).files) == [train.files[i] for i in (1, 3)]
+    listed = labelled_part(replace(train, root=tmp_path / "imagenet"), 10, seed=0)
+    assert list(listed.files) == [train.files[i] for i in (1, 3)]
 
 
 def test_a_transfer_in_a_file_of_its_own_is_found(tmp_path: Path):

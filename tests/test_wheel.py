@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.records import frame
 from benchmark.records.folders import read_runs
 
 ROOT = Path(__file__).parents[1]
@@ -89,6 +90,21 @@ def test_list_tables_and_show(sslbench: Callable[..., str]):
     assert "| PIRL" in sslbench("tables")
     assert "Misra" in (shown := sslbench("show", "pirl"))
     assert "desk" in shown.partition("Measured\n")[2]
+
+
+def test_every_published_score_in_two_lines_of_python(site: Path, empty: Path):
+    lines = "from benchmark.records import frame\nscores = frame()\nprint(frame.__code__.co_filename, len(scores))"
+    done = subprocess.run(
+        [sys.executable, "-c", lines],
+        cwd=empty,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    code, count = done.stdout.split()
+    assert Path(code).is_relative_to(site)
+    assert int(count) == len(frame()) > 900
 
 
 def test_reproduce_from_nothing_to_the_tables(sslbench: Callable[..., str], empty: Path):

@@ -48,10 +48,6 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def barrier() -> None:
-    agree(True)
-
-
 def agree(wish: bool) -> bool:
     """Process 0's answer, on all processes."""
     if world_size() == 1:

@@ -20,6 +20,11 @@ def mix(*parts: int) -> int:
     return state >> 1
 
 
+def permutation(count: int, seed: int) -> Tensor:
+    """(count,) int64. Python's own integers would take five times the memory."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+
+
 def uniform_integers(seed: int, keys: Tensor, count: int, high: int) -> Tensor:
     """(B,) int64 keys -> (B, count) int64, uniform in [0, high) up to a bias of high / 2^63; row b depends on
     seed and keys[b] alone."""

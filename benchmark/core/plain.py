@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 import functools
 import math
 import sys
@@ -32,9 +33,9 @@ def fits(value: Any, hint: Any) -> bool:
             return False
         hints = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
         return len(value) == len(hints) and all(map(fits, value, hints))
-    if origin is dict:
+    if origin in (dict, collections.abc.Mapping):
         key, inner = arguments
-        return isinstance(value, dict) and all(fits(k, key) and fits(one, inner) for k, one in value.items())
+        return isinstance(value, Mapping) and all(fits(k, key) and fits(one, inner) for k, one in value.items())
     return isinstance(value, origin or hint) and not (hint is int and isinstance(value, bool))
 
 

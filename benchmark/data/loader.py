@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from benchmark.core import distributed
-from benchmark.core.draws import mix
+from benchmark.core.draws import mix, permutation
 from benchmark.core.errors import UserError
 from benchmark.core.streams import Stream
 from benchmark.data.batch import Batch
@@ -115,9 +115,8 @@ class TrainOrder:
 
 
 def epoch_order(num_images: int, seed: int, epoch: int) -> Tensor:
-    """(num_images,) int64, a permutation. Python's own integers would take five times the memory."""
-    generator = torch.Generator().manual_seed(order_seed(seed, epoch))
-    return torch.randperm(num_images, generator=generator)
+    """(num_images,) int64, a permutation."""
+    return permutation(num_images, order_seed(seed, epoch))
 
 
 def order_seed(seed: int, epoch: int) -> int:

@@ -5,7 +5,7 @@ its losses, steps each player as its loss is yielded, and averages over processe
 that was killed resumes from there and ends with the same bits.
 
 Departures:
-- BatchNorm normalises over each process's own images, not over those of all processes.
+- BatchNorm normalises over each process's own images, unless a recipe says otherwise (`over`).
 - Running statistics are averaged over processes at every step. Released code keeps those of one process.
 - The last incomplete batch of an epoch is dropped.
 """

@@ -98,6 +98,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         at_least(self, batch_size=1, seed=0)
+        if not self.data:
+            raise UserError(f"{self.title}: data names no pool of images")
 
     @property
     def pools(self) -> Mapping[str, Pool]:

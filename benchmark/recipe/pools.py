@@ -80,10 +80,9 @@ class Shuffled(Order):
     """Every image once, in a random order."""
 
     def indices(self, labels: Any, num_images: int, batch_size: int, seed: int) -> Tensor:
-        import torch
+        from benchmark.core.draws import permutation  # imports torch
 
-        # Python's own integers would take five times the memory
-        return torch.randperm(num_images, generator=torch.Generator().manual_seed(seed))
+        return permutation(num_images, seed)
 
 
 @dataclass(frozen=True)

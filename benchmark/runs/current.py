@@ -11,6 +11,7 @@ from benchmark.backbones.weights import read_facts
 from benchmark.core.errors import UserError
 from benchmark.core.files import file_hash
 from benchmark.data.datasets import open_dataset
+from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.contract import Recipe, recipe_hash
 from benchmark.recipe.pools import Pool
 from benchmark.records.currency import Now, reasons
@@ -37,11 +38,19 @@ def is_pretrained(run: Run, recipe: Recipe) -> bool:
         "data_fingerprint": ",".join(_pool_fingerprint(run.data_root, one, run.seed) for one in recipe.pools.values()),
     }
     after = run.after(recipe)
-    if not all(path.is_file() for path in after.values()):
+    if not all(path.is_file() for path in after.values()) or not _earlier_are_current(run, recipe):
         return False
     if after:
         wanted["after"] = {name: _backbone_hash(path, path.stat().st_mtime_ns) for name, path in after.items()}
     return all(origin.get(key) == value for key, value in wanted.items())
+
+
+def _earlier_are_current(run: Run, recipe: Recipe) -> bool:
+    """Whether the benchmark's own recipes that this one comes after would make what they made. Of a user's own only the
+    backbone file is compared, since nobody says here where their files lie."""
+    own = find_recipes()
+    earlier = [(before, own[before.name]) for before in run.before(recipe).values() if before.name in own]
+    return all(is_pretrained(before, before.resolved(one)) for before, one in earlier)
 
 
 @functools.cache

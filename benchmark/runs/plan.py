@@ -63,8 +63,11 @@ class Cost:
 def plan_text(recipe: Recipe, scale: Scale, processes: int, num_images: int | None, data: Path | None, gpu: Gpu) -> str:
     """The whole plan as text. Raises UserError if the number of images is unknown or the batch cannot be divided."""
     changed = at_scale(recipe, scale)
-    if changed.batch_size % processes:
-        raise UserError(f"batch_size {changed.batch_size} cannot be divided over {processes} processes")
+    for name in changed.pools:
+        if changed.batch_of(name) % processes:
+            raise UserError(
+                f"batch_size {changed.batch_of(name)} of {name} cannot be divided over {processes} processes"
+            )
     given, source = _given(changed, scale, num_images, data)
     count = given.num_images
     steps_per_epoch = max(count // changed.batch_of(next(iter(changed.pools))), 1)

@@ -26,7 +26,7 @@ from benchmark.data.coco import NAME, annotation_file
 from benchmark.data.findings import bad
 from benchmark.transfers.contract import ProtocolCard
 from benchmark.transfers.detection.c4 import Detection, DetectionValues, Task
-from benchmark.transfers.detection.desk import PADDING, at_scales, desk_departures
+from benchmark.transfers.detection.desk import MOCO_DEPARTURES, at_scales, desk_departures
 from benchmark.transfers.detection.settings import TRAINED, Detections
 from benchmark.transfers.training import Course
 
@@ -140,12 +140,9 @@ coco_det_c4_moco = Detection(
         frozen="nothing: all weights train, BatchNorm in training mode",
         selected="nothing: the last iterate is scored at every scale",
         departures=(
-            f"{PADDING}. BatchNorm's statistics include the padding",
-            "paper: one process has all 16 images, so BatchNorm takes the place of SyncBN",
-            "paper: statistics are measured again by PyTorch's cumulative average, not by fvcore's PreciseBN",
+            *MOCO_DEPARTURES,
             *desk_departures(DESK_STEPS, DESK_CELLS),
             f"desk: masks of {DESK_CELLS}x{DESK_CELLS} cells",
-            "desk: statistics are measured again on 20 batches",
         ),
     ),
     at_scales(PAPER, 0, DESK_STEPS, DESK_CELLS),

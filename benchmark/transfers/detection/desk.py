@@ -14,6 +14,14 @@ STEPS, BATCH, CELLS = 1_100, 4, 4
 PADDING = "paper: all 16 images of a step are padded to one size; detectron2 pads two at a time, grouped by orientation"
 
 
+MOCO_DEPARTURES = (
+    f"{PADDING}. BatchNorm's statistics include the padding",
+    "paper: one process has all 16 images, so BatchNorm takes the place of SyncBN",
+    "paper: statistics are measured again by PyTorch's cumulative average, not by fvcore's PreciseBN",
+    "desk: statistics are measured again on 20 batches",
+)
+
+
 def desk_departures(steps: int = STEPS, cells: int = CELLS) -> tuple[str, ...]:
     """What every protocol's card says."""
     return (

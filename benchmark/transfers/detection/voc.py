@@ -21,7 +21,7 @@ from benchmark.data.voc import CLASSES
 from benchmark.transfers.contract import ProtocolCard
 from benchmark.transfers.detection.average_precision import THRESHOLDS, average_precisions, eleven_points
 from benchmark.transfers.detection.c4 import Detection, DetectionValues, Task
-from benchmark.transfers.detection.desk import PADDING, at_scales, desk_departures
+from benchmark.transfers.detection.desk import MOCO_DEPARTURES, PADDING, at_scales, desk_departures
 from benchmark.transfers.detection.settings import FROZEN, TRAINED, Detections
 from benchmark.transfers.training import Course
 
@@ -93,11 +93,8 @@ def _moco() -> Detection:
         frozen="nothing: all weights train, BatchNorm in training mode",
         selected="nothing: the last iterate is scored at every scale",
         departures=(
-            f"{PADDING}. BatchNorm's statistics include the padding",
-            "paper: one process has all 16 images, so BatchNorm takes the place of SyncBN",
-            "paper: statistics are measured again by PyTorch's cumulative average, not by fvcore's PreciseBN",
+            *MOCO_DEPARTURES,
             *desk_departures(),
-            "desk: statistics are measured again on 20 batches",
         ),
     )
     paper = DetectionValues(
