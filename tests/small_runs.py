@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from PIL import Image
 
 from benchmark.backbones.weights import save_backbone
@@ -183,6 +184,9 @@ def _join(rank: int, count: int, port: int) -> None:
             RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
         )
     distributed.start("cpu")
+    # a process that leaves before the others have met breaks their greeting
+    if count > 1:
+        dist.barrier()
 
 
 def _free_port() -> int:
