@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,7 +133,7 @@ def check_batch_size(batch_size: int, num_images: int) -> None:
         raise UserError(f"batch_size {batch_size} cannot be divided over {distributed.world_size()} processes")
 
 
-def batches(dataset: Views, positions: Iterable[list[Position]], workers: int, labels: bool) -> Generator[Batch]:
+def batches(dataset: Views, positions: Iterable[list[Position]], workers: int, labels: bool) -> Iterator[Batch]:
     """Batches in the order of `positions`; seeds are left at 0 for the engine to set. Raises UserError for an image
     that cannot be read, or views that cannot be stacked, from a loader process too."""
     return in_order(dataset, positions, workers, _Collate(labels))
@@ -144,7 +144,7 @@ def in_order(
     positions: Iterable[list[Position]],
     workers: int,
     collate: Callable[[list[Any]], Any] = list,
-) -> Generator[Any]:
+) -> Iterator[Any]:
     """What `collate` makes of the samples at each list of positions: the plain list, unless told otherwise. Raises the
     UserError of a sample that is one."""
     loader = DataLoader(

@@ -13,7 +13,6 @@ Departures:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -190,7 +189,7 @@ def _trained(
     watch = Watch(run, machine.device)
     pace = Pace(recipe.batch_size)
     look, save = Timer(min(LOG_SECONDS, machine.checkpoint_seconds)), Timer(machine.checkpoint_seconds)
-    with closing(feed), RunProgress(run, f"{identity['recipe']} seed {recipe.seed}", total, first) as report:
+    with RunProgress(run, f"{identity['recipe']} seed {recipe.seed}", total, first) as report:
         for step, batch in pace.timed(_steps(recipe, method, feed, machine, watch, first, total)):
             set_rates(players, recipe, step, total, feed.steps_per_epoch)
             torch.manual_seed(mix(recipe.seed, Stream.IN_STEP, step, distributed.rank()))
