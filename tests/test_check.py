@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import random
 import re
 import shutil
@@ -27,6 +28,7 @@ from benchmark.gate.targets import PRETRAINING, compare, expect, expected_csv, r
 from benchmark.recipe.contract import Recipe, recipe_hash, with_change
 from benchmark.recipe.scales import at_scale
 from benchmark.records.folders import read_published
+from benchmark.records.metric import PERCENT, Metric
 from benchmark.records.record import Record
 from benchmark.records.soundness import faults
 from benchmark.tables.ledger import LEADERBOARDS
@@ -41,7 +43,7 @@ def records(recipe: str, *values: float, first: int = 0, **changes: Any) -> list
     ]
 
 
-CARD = ProtocolCard("linear_somewhere_someone", 1, "", "", {"top1": "%"}, (), "", "")
+CARD = ProtocolCard("linear_somewhere_someone", 1, "", "", {"top1": PERCENT}, (), "", "")
 SPREAD = [
     *records("a", 60.0, 61.0, 62.0),
     *records("b", 70.2, 71.0, 69.6),
@@ -74,7 +76,7 @@ def test_a_planted_regression_is_told_with_its_size_and_other_seeds_are_not():
 
 
 def test_where_lower_is_better_a_rise_is_worse():
-    lower = dataclasses.replace(CARD, higher_is_better=False)
+    lower = dataclasses.replace(CARD, metrics={"top1": Metric("s", (0, math.inf), higher=False)})
     (line, *_) = expect(SPREAD, {CARD.id: lower})
     assert next(compare([line], records("a", 70.0))).text.endswith("+9.0, worse")
 
@@ -260,10 +262,10 @@ FIRST = SPREAD[0].published_path
         ('"top1": 60.0', '"top1": 60.4', "not accepted: {path}: edited or replaced"),
         ('"top1": 60.0', '"top1": 0.6', "not accepted: {path}: edited or replaced"),
         ('"top1": 60.0', '"top1": NaN', "bad record: {root}/{path}: not a record"),
-        ('"top1": 60.0', '"top1": 60.0, "top1": 61.0', "bad record: {root}/{path}: .*a key stands there twice"),
-        ('"top1": 60.0', '"top1": 160.0', "bad record: {root}/{path}: top1 is 160, and no percentage"),
+        ('"top1": 60.0', '"top1": 60.0, "top1": 61.0', "bad record: {root}/{path}: .*a key is given twice"),
+        ('"top1": 60.0', '"top1": 160.0', "bad record: {root}/{path}: top1 is 160, and it can only be 0 to 100"),
         ('"top1": 60.0', '"map": 60.0', "bad record: {root}/{path}: has the metrics"),
-        ('"seed": 0', '"seed": 1', "bad record: {root}/{path}: holds the record that belongs at"),
+        ('"seed": 0', '"seed": 1', "bad record: {root}/{path}: holds a record that belongs at"),
         ('"seed": 0', '"seed": 0, "luck": 7', "bad record: {root}/{path}: 'luck' is unknown"),
         ('"seed": 0', '"seed": 0.0', "bad record: {root}/{path}: 'seed' is not int"),
         ("{", "", "bad record: {root}/{path}: not a record"),
@@ -281,16 +283,16 @@ def test_a_missing_seed_an_unknown_record_and_a_duplicate_are_named(shelf: Path)
     path = shelf / "measured" / FIRST
     shutil.copy(path, path.with_name("copy.json"))
     assert any(
-        one.startswith("bad record") and "copy.json: holds the record that belongs at" in one for one in failing(shelf)
+        one.startswith("bad record") and "copy.json: holds a record that belongs at" in one for one in failing(shelf)
     )
     path.with_name("copy.json").rename(shelf / "measured/loose.json")
-    assert any("loose.json: holds the record that belongs at" in one for one in failing(shelf))
+    assert any("loose.json: holds a record that belongs at" in one for one in failing(shelf))
     (shelf / "measured/loose.json").unlink()
     path.rename(shelf / "away.json")
     assert failing(shelf) == [f"not accepted: {FIRST.as_posix()}: missing, though expected.csv was written from it"]
     other = a_record(recipe="a", seed=9, metrics={"top1": 60.0}, detail={})
     (shelf / "measured" / other.published_path).write_bytes(other.to_bytes())
-    assert any("seed9.json: expected.csv does not know it" in one for one in failing(shelf))
+    assert any("seed9.json: it is not in expected.csv" in one for one in failing(shelf))
 
 
 def test_fresh_losses_are_judged_instead_of_published_ones(shelf: Path):
@@ -332,14 +334,14 @@ def test_tables_mark_the_seeds_beside_one_that_is_gone(shelf: Path):
 def test_what_cannot_be_is_no_target(shelf: Path):
     bad = dataclasses.replace(SPREAD[0], metrics={"top1": 160.0})
     (shelf / "measured" / FIRST).write_bytes(bad.to_bytes())
-    with pytest.raises(UserError, match=f"{FIRST.as_posix()}: top1 is 160, and no percentage"):
+    with pytest.raises(UserError, match=f"{FIRST.as_posix()}: top1 is 160, and it can only be 0 to 100"):
         accepted(shelf, {CARD.id: CARD})
 
 
 def test_a_fresh_run_that_cannot_be_is_named_where_it_lies(shelf: Path):
     (fresh,) = records("a", 160.0, first=7)
     write_whole(shelf / "runs" / fresh.path, fresh.to_bytes())
-    assert f"bad record: {shelf / 'runs' / fresh.path}: top1 is 160, and no percentage" in failing(shelf)
+    assert f"bad record: {shelf / 'runs' / fresh.path}: top1 is 160, and it can only be 0 to 100" in failing(shelf)
 
 
 def test_numbers_must_hold_together():
@@ -348,7 +350,7 @@ def test_numbers_must_hold_together():
     (said,) = faults(a_record(metrics={"top1": 65.6}, detail=detail), CARD.metrics)
     assert said == "top1 is 65.6, but the selected stage res5 has 63.6"
     (said,) = faults(a_record(metrics={"top1": 63.6}, origin={"losses": {"loss/main": "2"}}), CARD.metrics)
-    assert said == "the losses of its origin are no numbers by name"
+    assert said == "the losses in its origin are not numbers by name"
     assert any("a fraction" in said for said in faults(a_record(metrics={"top1": 0.636}, detail=detail), CARD.metrics))
 
 

@@ -355,7 +355,8 @@ def test_what_the_tables_name_exists():
     for layout in read_layouts():
         for column in layout.columns:
             if column.transfer:
-                assert column.metric in cards[column.transfer].metrics, column
+                metric = cards[column.transfer].metrics[column.metric]
+                assert column.best in ("none", "highest" if metric.higher else "lowest"), column
 
 
 def test_written_leaderboards_are_not_stale():

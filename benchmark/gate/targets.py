@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from benchmark.core.errors import UserError
 from benchmark.core.plain import fits
+from benchmark.records.metric import Metric
 from benchmark.records.record import Record
 from benchmark.records.seeds import alike, data_key
 from benchmark.tables.ledger import NUMBER, csv_lines
@@ -119,7 +120,8 @@ def expect(
         target = statistics.fmean(record.metrics[metric] for record in found)
         width = _quantile(freedom) * spread * (1 + 1 / len(found)) ** 0.5
         digits = 6 if is_loss else 3  # some losses are small
-        higher = cards[transfer].higher_is_better if transfer in cards else not is_loss
+        known = cards[transfer].metrics if transfer in cards else {}
+        higher = known.get(metric, Metric(higher=not is_loss)).higher
         lines.append(
             Expected(
                 scale,

@@ -17,6 +17,7 @@ from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
 from benchmark.engine.method_file import TrainedMethod
 from benchmark.recipe.scales import Scale
+from benchmark.records.metric import Metric
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,7 @@ class ProtocolCard:
 
     id:       for example "linear_imagenet_pirl", never just "linear".
     version:  raised by any change that could move a score. Two versions never share a table column.
-    metrics:  metric -> unit, with the headline first, for example {"top1": "%"}.
-    higher_is_better: for the headline metric.
+    metrics:  what each is by name, with the headline first, for example {"top1": PERCENT}.
     datasets: (name, split) pairs that the transfer reads, as open_dataset takes them.
     takes:    the architectures (benchmark.backbones) whose stages it is made for; it refuses all others. Empty:
               any, since it looks at the backbone's output alone.
@@ -44,14 +44,13 @@ class ProtocolCard:
     version: int
     title: str
     citation: str
-    metrics: dict[str, str]
+    metrics: dict[str, Metric]
     datasets: tuple[tuple[str, str], ...]
     frozen: str
     selected: str
     takes: tuple[str, ...] = ()
     lists: tuple[str, ...] = ()
     asks: tuple[str, ...] = ()
-    higher_is_better: bool = True
     departures: tuple[str, ...] = ()
 
     @property

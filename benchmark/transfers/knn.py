@@ -12,6 +12,8 @@ from torch import Tensor
 
 from benchmark.backbones.contract import Backbone
 from benchmark.data.datasets import open_dataset
+from benchmark.data.labels import Classes
+from benchmark.records.metric import PERCENT
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 from benchmark.transfers.features import extract, output_tap
 from benchmark.transfers.metrics import topk_accuracy
@@ -32,9 +34,9 @@ class NearestNeighbours(Transfer):
         database, queries = (
             torch.from_numpy(extract(backbone, images, view, (tap,), context)[tap.name]) for images in (train, test)
         )
-        labels = torch.as_tensor(train.labels, device=context.device)
+        labels = torch.as_tensor(train.labelled(Classes).values, device=context.device)
         scores = vote(queries.to(context.device), database.to(context.device), labels, len(train.classes))
-        truth = torch.as_tensor(test.labels, device=context.device)
+        truth = torch.as_tensor(test.labelled(Classes).values, device=context.device)
         metrics = {"top1": topk_accuracy(scores, truth, 1), "top5": topk_accuracy(scores, truth, 5)}
         return Scores(metrics, {}, {images.name: images.fingerprint() for images in (train, test)})
 
@@ -56,7 +58,7 @@ knn_imagenet_wu = NearestNeighbours(
         version=1,
         title="ImageNet, 200 weighted nearest neighbours",
         citation="Wu et al., CVPR 2018, arXiv:1805.01978, section 3.4",
-        metrics={"top1": "%", "top5": "%"},
+        metrics={"top1": PERCENT, "top5": PERCENT},
         datasets=(("imagenet", "train"), ("imagenet", "val")),
         frozen="everything, BatchNorm's running statistics too",
         selected="nothing",

@@ -28,9 +28,11 @@ from benchmark.core.plain import as_plain
 from benchmark.core.streams import Stream
 from benchmark.data.datasets import open_dataset
 from benchmark.data.image_set import ImageSet
+from benchmark.data.labels import Classes
 from benchmark.data.loader import TrainOrder, Views
 from benchmark.data.splits import held_out
 from benchmark.recipe.scales import Scale
+from benchmark.records.metric import PERCENT
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 from benchmark.transfers.features import (
     GOYAL_TAPS,
@@ -140,7 +142,7 @@ class _Run:
         seed, part = self.context.seed, self.probe.held_out
         fitting, choosing = held_out(train, part, seed) if part else (train, test)
         choice = Views(choosing, self.centre, seed)
-        heads = self._heads(len(train.classes))
+        heads = self._heads(len(train.labelled(Classes).names))
         checkpoint = self._checkpoint(data)
         self._fit(heads, Views(fitting, self.augment, seed), choice, checkpoint)
         chosen_by = torch.maximum(heads.best, self._accuracies(heads, choice))  # (taps, optimizers)
@@ -189,7 +191,7 @@ class _Run:
                 store[tap][row : row + len(x)] = x
             row += len(pixels)
             self.context.report(f"views of {views.images.name}", row, count * num_images, {})
-        labels = torch.as_tensor(views.images.labels, device=self.context.device)
+        labels = torch.as_tensor(views.images.labelled(Classes).values, device=self.context.device)
 
         def source(order: TrainOrder) -> Iterator[tuple[Maps, Tensor]]:
             for batch in order:
@@ -274,7 +276,7 @@ def _pirl(dataset: str, epochs: float, reported: str) -> LinearTransfer:
         version=2,
         title=f"{TITLES[dataset]}, linear on the best frozen stage",
         citation=f"Misra & van der Maaten, CVPR 2020, arXiv:1912.01991, section 3.2, supplement C; {reported}",
-        metrics={"top1": "%"},
+        metrics={"top1": PERCENT},
         datasets=((READER[dataset], "train"), (READER[dataset], "val")),
         takes=("ResNet",),
         frozen="everything, BatchNorm's running statistics too",
@@ -303,13 +305,13 @@ def _goyal(dataset: str) -> LinearTransfer:
         version=2,
         title=f"{TITLES[dataset]}, linear on the best frozen stage, 140,000 steps",
         citation="Goyal et al., ICCV 2019, arXiv:1905.01235",
-        metrics={"top1": "%"},
+        metrics={"top1": PERCENT},
         datasets=((READER[dataset], "train"), (READER[dataset], "val")),
         takes=("ResNet",),
         frozen="everything, BatchNorm's running statistics too",
         selected=CHOSEN_ON_TEST.format(" and the best of the iterates visited every 5,000 steps")
         + CHOSEN_ON_HELD_OUT.format("stage and weight decay"),
-        departures=("paper: no head on the max-pooled conv1, which is no stage here", *DEPARTURES, WEIGHT_DECAYS),
+        departures=("paper: no head on the max-pooled conv1, which is not a stage here", *DEPARTURES, WEIGHT_DECAYS),
     )
     paper = Probe(
         taps=(*GOYAL_TAPS, Tap("res5", Mean())),  # FSSB
@@ -328,7 +330,7 @@ def _moco() -> LinearTransfer:
         version=1,
         title="ImageNet, linear on the averaged last stage, rate 30",
         citation="He et al., CVPR 2020, arXiv:1911.05722, section 4.1",
-        metrics={"top1": "%"},
+        metrics={"top1": PERCENT},
         datasets=(("imagenet", "train"), ("imagenet", "val")),
         frozen="everything, BatchNorm's running statistics too",
         selected="paper: the best epoch, on the test images, as the released code prints it. "

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 from benchmark.core.optimisation import SGD, Epochs, Milestones
+from benchmark.records.metric import PERCENT
 from benchmark.transfers.contract import ProtocolCard
 from benchmark.transfers.features import AdaptiveMaxGrid, Tap
 from benchmark.transfers.linear import (
@@ -39,7 +40,7 @@ linear_imagenet_gidaris = LinearTransfer(
         version=1,
         title="ImageNet, linear on every convolution of an AlexNet, adaptive max-pools",
         citation="Gidaris et al., ICLR 2018, arXiv:1803.07728, section 3.2; released code; 38.7 top-1 at conv3",
-        metrics={"top1": "%"},
+        metrics={"top1": PERCENT},
         datasets=(("imagenet", "train"), ("imagenet", "val")),
         takes=("AlexNet",),
         frozen="everything, BatchNorm's running statistics too",

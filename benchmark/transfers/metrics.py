@@ -14,7 +14,8 @@ def topk_accuracy(scores: Tensor, labels: Tensor, k: int) -> float:
 
     scores (N, C) floating point, the higher the likelier; labels (N,) int64 in 0 ... C - 1, on the same device; N and k
     at least 1. Of equal scores the lower class index is ahead. Raises ValueError for no images or a k below 1,
-    RuntimeError (on a CPU) for a label that is no class, UserError for a score that is not finite: nothing is above it.
+    RuntimeError (on a CPU) for a label that is not a class, UserError for a score that is not finite, since nothing is
+    above it.
 
     Source: Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015 (arXiv:1409.0575):
     100 less its error; the rule for equal scores is ours.
@@ -56,5 +57,5 @@ def _curve(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.nda
 def _check_finite(is_finite: bool) -> None:
     if not is_finite:  # no score is above NaN, so every image would count as right
         raise UserError(
-            "the scores are not finite, so they rank nothing; the backbone's weights may hold NaN: see its log"
+            "the scores are not finite, so they cannot be ranked; the backbone's weights may hold NaN: see its log"
         )

@@ -13,6 +13,7 @@ from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
 from benchmark.data.datasets import open_dataset
 from benchmark.data.loader import Views
+from benchmark.records.metric import PERCENT
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 from benchmark.transfers.features import at_positions, frozen, once
 from benchmark.transfers.metrics import topk_accuracy
@@ -51,7 +52,7 @@ own_classifier_imagenet = OwnClassifier(
         version=1,
         title="ImageNet, the method's own classifier",
         citation="as in Zhai et al., ICCV 2019, arXiv:1905.03670",
-        metrics={"top1": "%", "top5": "%"},
+        metrics={"top1": PERCENT, "top5": PERCENT},
         datasets=(("imagenet", "val"),),
         asks=("classify",),
         frozen="everything: nothing is trained",

@@ -23,9 +23,11 @@ from benchmark.core.optimisation import SGD, Epochs, Milestones
 from benchmark.core.plain import as_plain
 from benchmark.core.streams import Stream
 from benchmark.data.datasets import open_dataset
+from benchmark.data.labels import Classes
 from benchmark.data.loader import TrainOrder, Views
 from benchmark.data.splits import labelled_part
 from benchmark.recipe.scales import Scale
+from benchmark.records.metric import PERCENT
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 from benchmark.transfers.features import as_input, at_positions, backbone_key, frozen, once, working_copy
 from benchmark.transfers.metrics import topk_accuracy
@@ -68,12 +70,13 @@ class SemiSupervised(Transfer):
 
     def _run(self, backbone: Backbone, context: Context) -> Scores:
         train, test = (open_dataset(context.data_root, *dataset) for dataset in self.card.datasets)
+        classes = train.labelled(Classes).names
         labelled = labelled_part(train, self.percent, context.seed)
         data = {images.name: images.fingerprint() for images in (labelled, test)}
         course, side = self.courses[context.scale], backbone.input.size
         facts = (context.scale, context.seed, backbone_key(backbone), data, as_plain(course), as_plain(OPTIMIZER))
         checkpoint = checkpoint_path(self.card, context, *facts)
-        model = Classifier(working_copy(backbone, context.device), len(train.classes), context.seed).to(context.device)
+        model = Classifier(working_copy(backbone, context.device), len(classes), context.seed).to(context.device)
 
         views = Views(labelled, crop_and_flip(side), context.seed)
 
@@ -104,7 +107,7 @@ def _pirl(percent: int, reported: str, desk_epochs: float) -> SemiSupervised:
         version=1,
         title=f"ImageNet, fine-tuned on {percent} % of the labels",
         citation=f"Misra & van der Maaten, CVPR 2020, arXiv:1912.01991, section 3.3; {reported}",
-        metrics={"top5": "%", "top1": "%"},
+        metrics={"top5": PERCENT, "top1": PERCENT},
         datasets=(("imagenet", "train"), ("imagenet", "val")),
         lists=(f"imagenet/{percent}percent.txt",),
         frozen="nothing: all weights train, BatchNorm in training mode",

@@ -128,7 +128,7 @@ def _restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> 
         return 0
     state = read_state(path, {"done", "model", "optimizer"})
     if not isinstance(state["done"], int):
-        raise UserError(f"{path}: {state['done']!r} is no number of steps done; delete it to start over")
+        raise UserError(f"{path}: {state['done']!r} is not a number of steps; delete it to start over")
     load_strictly(model, state["model"], path)
     load_optimizer(optimizer, state["optimizer"], path)
     return state["done"]

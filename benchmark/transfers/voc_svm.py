@@ -19,7 +19,9 @@ import numpy as np
 from benchmark.backbones.contract import Backbone
 from benchmark.data.datasets import open_dataset
 from benchmark.data.image_set import ImageSet
+from benchmark.data.labels import Presence
 from benchmark.recipe.scales import Scale
+from benchmark.records.metric import PERCENT
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 from benchmark.transfers.features import GOYAL_TAPS, extract
 from benchmark.transfers.metrics import area_ap
@@ -28,7 +30,7 @@ from benchmark.transfers.preprocessing import squash
 if TYPE_CHECKING:
     from sklearn.svm import LinearSVC
 
-PRESENT, IGNORED = 1, -1  # codes of ImageSet.labels
+PRESENT, IGNORED = 1, -1  # codes of Presence
 FOLDS = 3  # FSSB
 NORM_OFFSET = 1e-5  # FSSB
 DECADES = tuple(10.0**k for k in range(-7, 3))  # FSSB, GETTING_STARTED: 1e-7 ... 1e2
@@ -67,9 +69,8 @@ class VocSvm(Transfer):
 
 def _scorable(trainval: ImageSet, test: ImageSet) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Class -> its codes in both sets, for classes with a positive in both; that is every class of the real VOC2007."""
-    assert trainval.labels is not None
-    assert test.labels is not None
-    pairs = zip(trainval.classes, trainval.labels.T, test.labels.T, strict=True)
+    codes = [images.labelled(Presence).values.T for images in (trainval, test)]
+    pairs = zip(trainval.classes, *codes, strict=True)
     return {name: (a, b) for name, a, b in pairs if (a == PRESENT).any() and (b == PRESENT).any()}
 
 
@@ -175,7 +176,7 @@ voc07_svm_goyal = VocSvm(
         version=2,
         title="VOC2007, linear SVM on the best frozen stage",
         citation="Goyal et al., ICCV 2019, arXiv:1905.01235; released code, tools/svm",
-        metrics={"map": "%"},
+        metrics={"map": PERCENT},
         datasets=(("voc2007", "trainval"), ("voc2007", "test")),
         takes=("ResNet",),
         frozen="everything, BatchNorm's running statistics too",

@@ -24,6 +24,7 @@ from benchmark.data.annotation import Annotated
 from benchmark.data.boxes import read_instances
 from benchmark.data.coco import NAME, annotation_file
 from benchmark.data.findings import bad
+from benchmark.records.metric import PERCENT
 from benchmark.transfers.contract import ProtocolCard
 from benchmark.transfers.detection.c4 import Detection, DetectionValues, Task
 from benchmark.transfers.detection.desk import MOCO_DEPARTURES, at_scales, desk_departures
@@ -134,7 +135,7 @@ coco_det_c4_moco = Detection(
         version=1,
         title="COCO val2017, Mask R-CNN C4, everything trained",
         citation="He et al., CVPR 2020, arXiv:1911.05722, section 4.2.2; 40.7 AP of boxes, 35.4 of masks (2x schedule)",
-        metrics=dict.fromkeys((f"{name}{ending}" for ending in ENDINGS.values() for name in AT), "%"),
+        metrics=dict.fromkeys((f"{name}{ending}" for ending in ENDINGS.values() for name in AT), PERCENT),
         datasets=((NAME, "train"), (NAME, "val")),
         takes=("ResNet",),
         frozen="nothing: all weights train, BatchNorm in training mode",

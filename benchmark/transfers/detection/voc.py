@@ -18,6 +18,7 @@ from benchmark.core.optimisation import SGD, Milestones, Steps, Warmup
 from benchmark.data.annotation import Annotated
 from benchmark.data.boxes import read_boxes
 from benchmark.data.voc import CLASSES
+from benchmark.records.metric import PERCENT
 from benchmark.transfers.contract import ProtocolCard
 from benchmark.transfers.detection.average_precision import THRESHOLDS, average_precisions, eleven_points
 from benchmark.transfers.detection.c4 import Detection, DetectionValues, Task
@@ -26,7 +27,7 @@ from benchmark.transfers.detection.settings import FROZEN, TRAINED, Detections
 from benchmark.transfers.training import Course
 
 TRAINVAL07, TRAINVAL12, TEST07 = ("voc2007", "trainval"), ("voc2012", "trainval"), ("voc2007", "test")
-METRICS = {"ap": "%", "ap50": "%", "ap75": "%"}
+METRICS = {"ap": PERCENT, "ap50": PERCENT, "ap75": PERCENT}
 
 
 def _score(test: Annotated, found: list[Detections]) -> tuple[dict[str, float], dict[str, Any]]:

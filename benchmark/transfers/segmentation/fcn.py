@@ -30,6 +30,7 @@ from benchmark.data.masks import Masked, train_aug, voc_masks
 from benchmark.data.voc import CLASSES, IGNORED
 from benchmark.recipe.inputs import RGB, InputSpec
 from benchmark.recipe.scales import Scale
+from benchmark.records.metric import PERCENT
 from benchmark.transfers import pictures
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 from benchmark.transfers.features import as_input, backbone_key, frozen, working_copy
@@ -251,7 +252,7 @@ CARD = ProtocolCard(
     version=2,
     title="VOC2012, segmentation by a dilated FCN",
     citation="He et al., CVPR 2020, arXiv:1911.05722, appendix A.5; 72.5 mIoU",
-    metrics={"miou": "%"},
+    metrics={"miou": PERCENT},
     datasets=(("voc2012", "trainval"), ("voc2012", "val")),
     takes=("ResNet",),
     frozen="paper: nothing: all weights train, BatchNorm in training mode",
