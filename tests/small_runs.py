@@ -25,6 +25,7 @@ from benchmark.backbones.weights import save_backbone
 from benchmark.core import distributed
 from benchmark.core.errors import UserError
 from benchmark.data.image_set import ImageSet
+from benchmark.data.labels import Classes
 from benchmark.engine import train
 from benchmark.engine.train import Machine, pretrain
 from benchmark.recipe.catalogue import find_recipes
@@ -43,7 +44,7 @@ def drawn_images(folder: Path, count: int = NUM_IMAGES, size: int = 40) -> Image
     names = [f"{number}.png" for number in range(count)]
     for name in names:
         Image.fromarray(rng.integers(0, 256, (size, size, 3), dtype=np.uint8)).save(folder / name)
-    return ImageSet("drawn/train", folder, names, np.arange(count) % CLASSES, tuple("abcd"))
+    return ImageSet("drawn/train", folder, names, Classes(np.arange(count) % CLASSES, tuple("abcd")))
 
 
 def pools_of(recipe: Recipe, images: ImageSet) -> dict[str, ImageSet]:

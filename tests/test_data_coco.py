@@ -37,8 +37,8 @@ def test_presence_by_category_in_the_order_of_the_ids(tmp_path: Path) -> None:
     images = open_dataset(tmp_path, "coco2017", "train")
     assert list(images.files) == FILES
     assert images.classes == ("person", "dog", "toothbrush")
-    assert images.labels.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]  # a crowd of dogs shows dogs
-    assert images.labels.dtype == np.int64
+    assert images.labels.values.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]  # a crowd of dogs shows dogs
+    assert images.labels.values.dtype == np.int64
     assert images.open(1).size == (10, 8)
     assert list(open_dataset(tmp_path, "coco2017", "val").files) == [f.replace("train", "val") for f in FILES]
 

@@ -67,9 +67,9 @@ def test_imagenet_train_is_in_image_folder_order(tmp_path: Path) -> None:
     home = handmade.imagenet(tmp_path, flat=True)
     images = open_dataset(tmp_path, "imagenet", "train")
     folder = ImageFolder(home / "train")
-    assert [(str(images.root / file), int(label)) for file, label in zip(images.files, images.labels, strict=True)] == [
-        (path, label) for path, label in folder.samples
-    ]
+    assert [
+        (str(images.root / file), int(label)) for file, label in zip(images.files, images.labels.values, strict=True)
+    ] == [(path, label) for path, label in folder.samples]
     assert list(images.classes) == folder.classes
     assert images.open(0).size == (10, 8)
 
@@ -78,7 +78,7 @@ def test_imagenet_train_is_in_image_folder_order(tmp_path: Path) -> None:
 def test_imagenet_val_labels_go_through_wnids(tmp_path: Path, flat: bool) -> None:
     handmade.imagenet(tmp_path, flat)
     images = open_dataset(tmp_path, "imagenet", "val")
-    label_of = {Path(file).name: int(label) for file, label in zip(images.files, images.labels, strict=True)}
+    label_of = {Path(file).name: int(label) for file, label in zip(images.files, images.labels.values, strict=True)}
     assert label_of == {f"ILSVRC2012_val_{i:08d}.JPEG": label for i, label in enumerate(handmade.VAL_LABELS, start=1)}
     assert images.classes == handmade.WNIDS
 
@@ -86,13 +86,13 @@ def test_imagenet_val_labels_go_through_wnids(tmp_path: Path, flat: bool) -> Non
 def test_flat_val_without_train(tmp_path: Path) -> None:
     home = handmade.imagenet(tmp_path, flat=True)
     shutil.rmtree(home / "train")
-    assert open_dataset(tmp_path, "imagenet", "val").labels.tolist() == list(handmade.VAL_LABELS)
+    assert open_dataset(tmp_path, "imagenet", "val").labels.values.tolist() == list(handmade.VAL_LABELS)
 
 
 def test_devkit_beside_imagenet(tmp_path: Path) -> None:
     home = handmade.imagenet(tmp_path, flat=True)
     shutil.move(home / "ILSVRC2012_devkit_t12", tmp_path)
-    assert open_dataset(tmp_path, "imagenet", "val").labels.tolist() == list(handmade.VAL_LABELS)
+    assert open_dataset(tmp_path, "imagenet", "val").labels.values.tolist() == list(handmade.VAL_LABELS)
 
 
 def test_missing_class_folder_never_shifts_labels(tmp_path: Path) -> None:
@@ -155,9 +155,9 @@ def test_tiny_imagenet(tmp_path: Path) -> None:
     handmade.tiny_imagenet(tmp_path)
     train, val = (open_dataset(tmp_path, "tiny_imagenet", split) for split in ("train", "val"))
     assert train.classes == val.classes == ("n01440764", "n03018349")  # sorted, as wnids.txt is not
-    assert train.labels.tolist() == [0, 0, 1, 1]
+    assert train.labels.values.tolist() == [0, 0, 1, 1]
     assert train.files[2] == "train/n03018349/images/n03018349_0.JPEG"
-    assert dict(zip(val.files, val.labels.tolist(), strict=True)) == {
+    assert dict(zip(val.files, val.labels.values.tolist(), strict=True)) == {
         "val/images/val_0.JPEG": 1,
         "val/images/val_1.JPEG": 0,
         "val/images/val_2.JPEG": 1,
@@ -193,7 +193,7 @@ def test_places205(tmp_path: Path) -> None:
         "a/airport/gsun 3.jpg",  # a blank in a name
         "a/abbey/gsun_4.jpg",
     ]
-    assert images.labels.tolist() == [0, 2, 1, 0]
+    assert images.labels.values.tolist() == [0, 2, 1, 0]
     images.open(2)
 
 
@@ -263,7 +263,7 @@ def test_inat2018(tmp_path: Path) -> None:
     handmade.inat2018(tmp_path)
     images = open_dataset(tmp_path, "inat2018", "train")
     assert images.classes == ("species 3", "species 5", "species 7")
-    label_of = dict(zip(images.files, images.labels.tolist(), strict=True))
+    label_of = dict(zip(images.files, images.labels.values.tolist(), strict=True))
     assert label_of == {
         "train_val2018/Plantae/7/b.jpg": 2,
         "train_val2018/Aves/3/a.jpg": 0,
@@ -331,7 +331,7 @@ def test_listed_files_are_left_out_counted_and_named(tmp_path: Path) -> None:
     said: list[str] = []
     images = open_dataset(tmp_path, "imagenet", "train", said.append)
     assert list(images.files) == [file for file in complete.files if file != bad]
-    assert images.labels.tolist() == [0, 0, 0, 1, 1, 2, 2, 2]
+    assert images.labels.values.tolist() == [0, 0, 0, 1, 1, 2, 2, 2]
     assert len(said) == 1
     assert "1 of 9" in said[0]
     assert bad in said[0]

@@ -12,23 +12,24 @@ from hypothesis import strategies as st
 from benchmark.core.errors import UserError
 from benchmark.data.findings import BadData
 from benchmark.data.image_set import ImageSet
+from benchmark.data.labels import Classes, Presence
 from benchmark.data.splits import from_list_file, held_out, labelled_fraction
 
 
 def image_set(counts: dict[str, int]) -> ImageSet:
     files = [f"train/{name}/{name}_{i}.JPEG" for name, count in counts.items() for i in range(count)]
     labels = np.repeat(np.arange(len(counts)), list(counts.values()))
-    return ImageSet("imagenet/train", Path("/nowhere"), files, labels, tuple(counts))
+    return ImageSet("imagenet/train", Path("/nowhere"), files, Classes(labels, tuple(counts)))
 
 
 def test_fraction_is_balanced_and_ordered() -> None:
     images = image_set({"a": 1300, "b": 732, "c": 3, "d": 150})
     part = labelled_fraction(images, 0.01, seed=0)
-    assert np.bincount(part.labels).tolist() == [13, 7, 1, 2]  # 1.5 is rounded up, and no class is left out
+    assert np.bincount(part.labels.values).tolist() == [13, 7, 1, 2]  # 1.5 is rounded up, and no class is left out
     assert part.classes == images.classes
     places = [images.files.index(file) for file in part.files]
     assert places == sorted(set(places))
-    assert [images.labels[place] for place in places] == part.labels.tolist()
+    assert [images.labels.values[place] for place in places] == part.labels.values.tolist()
     assert part.name == "imagenet/train[1%, seed 0]"
 
 
@@ -69,20 +70,20 @@ def test_held_out_is_a_partition(counts: list[int], fraction: float) -> None:
         return
     fit, held = held_out(images, fraction, 0)
     assert sorted([*fit.files, *held.files]) == sorted(images.files)
-    assert (np.bincount(fit.labels, minlength=len(counts)) >= 1).all()
-    in_held = np.bincount(held.labels, minlength=len(counts))
+    assert (np.bincount(fit.labels.values, minlength=len(counts)) >= 1).all()
+    in_held = np.bincount(held.labels.values, minlength=len(counts))
     for count, here in zip(counts, in_held.tolist(), strict=True):
         assert here == (0 if count == 1 else min(max(1, int(fraction * count + 0.5)), count - 1))
 
 
-@pytest.mark.parametrize("labels", [None, np.ones((50, 20), dtype=np.int64)])
-def test_held_out_without_single_labels(labels: np.ndarray | None) -> None:
-    images = ImageSet("voc2007/trainval", Path("/nowhere"), [f"{i}.jpg" for i in range(50)], labels, ())
+@pytest.mark.parametrize("labels", [None, Presence(np.ones((50, 2), dtype=np.int64), ("cat", "dog"))])
+def test_held_out_without_single_labels(labels: Presence | None) -> None:
+    images = ImageSet("voc2007/trainval", Path("/nowhere"), [f"{i}.jpg" for i in range(50)], labels)
     fit, held = held_out(images, 0.2, 0)
     assert (len(fit), len(held)) == (40, 10)
     assert not set(fit.files) & set(held.files)
-    assert labels is None or held.labels.shape == (10, 20)
-    with pytest.raises(UserError, match="balanced"):
+    assert labels is None or held.labels.values.shape == (10, 2)
+    with pytest.raises(UserError, match="needs one class an image"):
         labelled_fraction(images, 0.1, 0)
 
 
@@ -98,7 +99,7 @@ def test_list_file(tmp_path: Path) -> None:
     (tmp_path / "1percent.txt").write_text("n02105855_2.JPEG\n\ntrain/n01440764/n01440764_1.JPEG\n")
     part = from_list_file(images, tmp_path / "1percent.txt")
     assert list(part.files) == ["train/n01440764/n01440764_1.JPEG", "train/n02105855/n02105855_2.JPEG"]
-    assert part.labels.tolist() == [0, 1]
+    assert part.labels.values.tolist() == [0, 1]
     assert part.name == "imagenet/train[1percent]"
 
 

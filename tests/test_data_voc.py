@@ -26,8 +26,8 @@ def test_presence_codes(tmp_path: Path, year: str) -> None:
     expected = np.zeros((3, 20), dtype=np.int64)
     expected[0, PERSON] = 1
     expected[:2, DOG] = (-1, 1)  # VOC's 0, only difficult ones, is ignored; its 1 is present
-    np.testing.assert_array_equal(images.labels, expected)
-    assert images.labels.dtype == np.int64
+    np.testing.assert_array_equal(images.labels.values, expected)
+    assert images.labels.values.dtype == np.int64
     images.open(0)
 
 

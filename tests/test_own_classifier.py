@@ -127,7 +127,7 @@ def test_it_is_the_accuracy_of_the_methods_last_layer(world: Path, supervised: R
     fc, bias = (weights[f"fc.{name}"].double().numpy() for name in ("weight", "bias"))
     val, places = open_dataset(world, "imagenet", "val"), []
     short, side = round(64 * 256 / 224), 64
-    for number, label in enumerate(val.labels):
+    for number, label in enumerate(val.labels.values):
         picture = val.open(number)
         scale = short / min(picture.size)
         size = [max(int(length * scale), short) for length in picture.size]

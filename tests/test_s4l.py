@@ -101,7 +101,7 @@ def test_labels_reach_the_labelled_batches_alone(pools: dict[str, ImageSet], tmp
     for batch in seen:
         labelled, unlabelled = batch.pools["labelled"], batch.pools["unlabelled"]
         assert labelled.labels is not None
-        assert torch.equal(labelled.labels, torch.from_numpy(pools["labelled"].labels)[labelled.index])
+        assert torch.equal(labelled.labels, torch.from_numpy(pools["labelled"].labels.values)[labelled.index])
         assert unlabelled.labels is None
         assert unlabelled.views.keys() == {"image"}
         assert (len(labelled), len(unlabelled)) == (4, 16)
@@ -148,7 +148,7 @@ def test_the_labelled_share_is_that_of_every_class(percent: int, each: list[int]
     assert recipe.pools["labelled"].percent == percent
     images = pretraining_images(recipe, world)
     assert list(images) == ["labelled", "unlabelled"], "an epoch is one of the labelled images"
-    assert np.bincount(images["labelled"].labels).tolist() == each
+    assert np.bincount(images["labelled"].labels.values).tolist() == each
     assert len(images["unlabelled"]) == 90
     other = pretraining_images(replace(recipe, seed=1), world)["labelled"]
     assert other.files != images["labelled"].files

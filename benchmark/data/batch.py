@@ -15,7 +15,7 @@ class Batch:
     views: what Settings.sample returned, stacked: name -> (B, ...).
     index: (B,) int64, which image of its pool each row is.
     seed:  the same on all processes, another at each step: key for random numbers that must not depend on the rank.
-    labels: (B,) int64 only for pools with labels=True.
+    labels: only for pools with labels=True: (B,) int64 classes, or (B, …) presence or factors (benchmark.data.labels).
     epoch: which pass over the (first) pool this is, from 0. done: how much of the run lies behind, 0 to 1.
     pools: the batch of each pool by name, where the recipe has several; all else is then the first one's.
     """

@@ -16,7 +16,7 @@ def read_boxes(data_root: Path, name: str, split: str) -> Annotated:
     home, year = data_root / voc.HOME, name.removeprefix("voc")
     files = open_dataset(data_root, name, split).files
     annotations = [voc.annotation(home, year, Path(file).stem) for file in files]
-    images = ImageSet(f"{name}/{split}", home, [f"VOC{year}/{file}" for file in files], None, ())
+    images = ImageSet(f"{name}/{split}", home, [f"VOC{year}/{file}" for file in files])
     return Annotated(images, tuple(annotations), voc.CLASSES, voc.UNPACK)
 
 

@@ -26,6 +26,7 @@ from benchmark.data.annotation import Annotation
 from benchmark.data.entries import check_entries
 from benchmark.data.findings import BadData, bad
 from benchmark.data.image_set import ImageSet
+from benchmark.data.labels import Presence
 
 NAME = "coco2017"
 HOME = "coco"
@@ -49,7 +50,7 @@ class Listing:
         labels = np.zeros((len(self.annotations), len(self.classes)), dtype=np.int64)
         for row, annotation in zip(labels, self.annotations.values(), strict=True):
             row[annotation.labels] = 1
-        return ImageSet(f"{NAME}/{self.split}", self.home, list(self.annotations), labels, self.classes)
+        return ImageSet(f"{NAME}/{self.split}", self.home, list(self.annotations), Presence(labels, self.classes))
 
 
 def annotation_file(data_root: Path, split: str) -> Path:

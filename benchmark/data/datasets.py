@@ -16,6 +16,7 @@ from benchmark.core.errors import UserError
 from benchmark.data import layouts
 from benchmark.data.findings import Finding, denied, some
 from benchmark.data.image_set import ImageSet
+from benchmark.data.labels import Labels
 from benchmark.data.names import drop, find
 
 UNREADABLE = "unreadable.txt"  # beside the images; each line: a name relative to ImageSet.root, a tab, the reason
@@ -27,6 +28,7 @@ class Layout(Protocol):
     NAME: str  # as `open_dataset` takes it
     HOME: str  # its folder below the data root
     SPLITS: dict[str, tuple[int, int]]  # split -> (images, classes) of the real, complete dataset
+    LABELS: type[Labels] | None  # which kind its images have
 
     def read(self, data_root: Path, split: str) -> ImageSet:
         """The images of one split; UserError naming what is missing or wrong."""
@@ -94,7 +96,8 @@ def without_unreadable(images: ImageSet, report: Callable[[str], None]) -> Image
         f"{images.name}: left out {len(dropped):,} of {len(images):,} images, "
         f"listed as unreadable in {images.root / UNREADABLE}: {named}{rest}"
     )
-    labels = None if images.labels is None else np.delete(images.labels, dropped, axis=0)
+    kept = np.delete(np.arange(len(images)), dropped)
+    labels = None if images.labels is None else images.labels.at(kept)
     return replace(images, files=drop(images.files, dropped), labels=labels)
 
 

@@ -6,14 +6,18 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
+from benchmark.core.errors import UserError
 from benchmark.data.images import file_size, open_rgb
+from benchmark.data.labels import Labels
 from benchmark.data.names import Names, pick
 
 SIZES_SAMPLED = 1000
+Kind = TypeVar("Kind", bound=Labels)
 
 
 @dataclass(frozen=True)
@@ -23,18 +27,28 @@ class ImageSet:
     name:    "imagenet/train": dataset and split, as `open_dataset` takes them.
     root:    the folder that `files` are relative to.
     files:   POSIX paths below `root`; an image inside a zip is written "AA/BBB.zip/CCC.jpg". May be lazy (`names.py`).
-    labels:  None; (N,) int64 class indices; or (N, C) int64 of VOC presence codes 1 present, 0 absent, -1 ignored.
-    classes: class names, in index order; empty when there are no labels.
+    labels:  Classes, Presence or Factors (`labels.py`).
     """
 
     name: str
     root: Path
     files: Sequence[str]
-    labels: np.ndarray | None
-    classes: tuple[str, ...]
+    labels: Labels | None = None
 
     def __len__(self) -> int:
         return len(self.files)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What the labels' numbers stand for, in order; empty when there are no labels."""
+        return () if self.labels is None else self.labels.names
+
+    def labelled(self, kind: type[Kind]) -> Kind:
+        """The labels. Raises UserError where they are of another kind, or where there are none."""
+        if not isinstance(self.labels, kind):
+            found = "has no labels" if self.labels is None else f"has labels of {self.labels.what}"
+            raise UserError(f"{self.name} {found}; what reads it needs {kind.what}")
+        return self.labels
 
     def open(self, index: int) -> Image.Image:
         """The image as 8-bit RGB, EXIF orientation ignored. Raises UnreadableImage, a UserError naming the file."""
@@ -47,12 +61,12 @@ class ImageSet:
             self,
             name=f"{self.name}[{suffix}]",
             files=pick(self.files, indices),
-            labels=None if self.labels is None else self.labels[indices],
+            labels=None if self.labels is None else self.labels.at(indices),
         )
 
     def without_labels(self) -> ImageSet:
         """What pretraining sees: the same images, no labels."""
-        return replace(self, labels=None, classes=())
+        return replace(self, labels=None)
 
     def fingerprint(self) -> str:
         """Twelve hex digits that change with the data: name, number, order and names of files, labels, classes, and
@@ -73,5 +87,5 @@ class ImageSet:
         if not isinstance(self.files, Names):
             digest.update("\n".join(self.files).encode(errors="surrogateescape"))
         if self.labels is not None:
-            digest.update(np.ascontiguousarray(self.labels, dtype=np.int64).tobytes())
+            digest.update(np.ascontiguousarray(self.labels.values).tobytes())
         return digest.hexdigest()[:12]

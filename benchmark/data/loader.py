@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -25,7 +26,7 @@ from benchmark.data.image_set import ImageSet
 
 KEPT_DECODED_BYTES = 512 << 20  # sets that fit are decoded once; JPEG decoding is half of a small image's data path
 Position = tuple[int, int]  # (epoch, image index)
-Sample = tuple[dict[str, Tensor], int, int]  # (views, image index, label or -1)
+Sample = tuple[dict[str, Tensor], int, Any]  # (views, image index, its row of the labels, or -1)
 
 
 def step_seed(seed: int, step: int) -> int:
@@ -74,7 +75,7 @@ class Views(Samples):
         self.views, self.views_at = views, views_at
 
     def at(self, index: int) -> Sample:
-        label = -1 if self.images.labels is None else int(self.images.labels[index])
+        label = -1 if self.images.labels is None else self.images.labels.values[index]
         if self.views_at:
             return self.views_at(lambda other: self.open(other % len(self.images)), index), index, label
         assert self.views
@@ -179,7 +180,7 @@ class _Collate:
         except (RuntimeError, TypeError, KeyError) as error:
             return UserError(f"the views of a batch cannot be stacked, image by image: {error}")
         index = torch.tensor([sample[1] for sample in samples])
-        given = torch.tensor([sample[2] for sample in samples]) if self.labels else None
+        given = torch.as_tensor(np.array([sample[2] for sample in samples])) if self.labels else None
         return Batch(views, index, seed=0, labels=given)
 
 

@@ -66,7 +66,7 @@ def train_aug(data_root: Path) -> Masked:
 def _masked(data_root: Path, year: str, ids: list[str], name: str, own: frozenset[str]) -> Masked:
     """`own`: the ids with VOC's masks; the others have SBD's."""
     root = data_root / voc.HOME / f"VOC{year}"
-    everything = ImageSet(name, root, [f"JPEGImages/{image_id}.jpg" for image_id in ids], None, ())
+    everything = ImageSet(name, root, [f"JPEGImages/{image_id}.jpg" for image_id in ids])
     images = without_unreadable(everything, lambda _: None)
     masks = []
     for file in images.files:

@@ -17,6 +17,7 @@ from benchmark.core.streams import SplitStream
 from benchmark.data.entries import read_lines
 from benchmark.data.findings import bad
 from benchmark.data.image_set import ImageSet
+from benchmark.data.labels import Classes
 
 
 def labelled_part(images: ImageSet, percent: float, seed: int) -> ImageSet:
@@ -96,15 +97,14 @@ def _places(images: ImageSet, wanted: set[str]) -> dict[str, list[int]]:
 
 
 def _single_label(images: ImageSet) -> bool:
-    return images.labels is not None and images.labels.ndim == 1
+    return isinstance(images.labels, Classes)
 
 
 def _by_class(images: ImageSet) -> list[tuple[str, np.ndarray]]:
     """(class name, positions of its images) of every class that has any."""
-    if images.labels is None or images.labels.ndim != 1:
-        raise UserError(f"{images.name} does not have one label per image, so no part can be balanced over classes.")
-    order = np.argsort(images.labels, kind="stable")
-    ends = np.cumsum(np.bincount(images.labels, minlength=len(images.classes)))
+    labels = images.labelled(Classes).values
+    order = np.argsort(labels, kind="stable")
+    ends = np.cumsum(np.bincount(labels, minlength=len(images.classes)))
     members = np.split(order, ends[:-1])
     return [(name, part) for name, part in zip(images.classes, members, strict=True) if len(part)]
 

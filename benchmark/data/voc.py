@@ -28,6 +28,7 @@ from benchmark.data.entries import check_entries, read_lines
 from benchmark.data.findings import BadData, Finding, bad, first, some
 from benchmark.data.image_set import ImageSet
 from benchmark.data.images import image_size
+from benchmark.data.labels import Presence
 
 HOME = "VOCdevkit"
 CLASSES = ("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -44,7 +45,7 @@ def read_classification(data_root: Path, year: str, split: str) -> ImageSet:
     ids = image_ids(data_root / HOME, year, split, "Main")
     columns = [_presence(root / "ImageSets" / "Main" / f"{name}_{split}.txt", ids) for name in CLASSES]
     files = [f"JPEGImages/{image_id}.jpg" for image_id in ids]
-    return ImageSet(f"voc{year}/{split}", root, files, np.stack(columns, axis=1), CLASSES)
+    return ImageSet(f"voc{year}/{split}", root, files, Presence(np.stack(columns, axis=1), CLASSES))
 
 
 def image_ids(devkit: Path, year: str, split: str, task: str) -> list[str]:

@@ -16,6 +16,7 @@ from benchmark.core.errors import UserError
 from benchmark.core.streams import Stream
 from benchmark.data.batch import Batch
 from benchmark.data.image_set import ImageSet
+from benchmark.data.labels import Classes
 from benchmark.data.loader import Position, TrainOrder, Views, batches, check_batch_size, epoch_order, order_seed
 from benchmark.method import EmbedAll, Method
 from benchmark.recipe.contract import Recipe, Settings
@@ -27,9 +28,14 @@ BEFORE_TRAINING = -1  # the "epoch" of views that no training step sees
 
 def given_of(images: Mapping[str, ImageSet], backbones: Mapping[str, Any]) -> Given:
     """What a method is built from, of the pools as they lie there."""
-    known = {name: Known(len(one), 0 if one.labels is None else len(one.classes)) for name, one in images.items()}
+    known = {name: known_of(one) for name, one in images.items()}
     first = next(iter(known.values()))
     return Given(first.num_images, first.num_classes, known, backbones)
+
+
+def known_of(images: ImageSet) -> Known:
+    per_image = () if images.labels is None else images.labels.values.shape[1:]
+    return Known(len(images), len(images.classes), per_image)
 
 
 class Feed:
@@ -74,7 +80,8 @@ class Feed:
     def _ordered(self, epoch: int) -> Tensor:
         images, batch_size = self.sets[self.main].images, self.recipe.batch_of(self.main)
         seed = order_seed(self.recipe.seed, epoch)
-        return self.recipe.order.indices(images.labels, len(images), batch_size, seed)
+        classes = images.labels.values if isinstance(images.labels, Classes) else None
+        return self.recipe.order.indices(classes, len(images), batch_size, seed)
 
     def embed_all(self, method: Method, device: torch.device, epoch: int) -> EmbedAll:
         recipe, dataset = self.recipe, self.sets[self.main]

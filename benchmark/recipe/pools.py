@@ -45,10 +45,15 @@ class Pool:
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a pool's images before any is opened. num_classes: 0 without labels."""
+    """What is known of a pool's images before any is opened.
+
+    num_classes: classes or factors that its labels are about; 0 without labels.
+    per_image:   shape of one image's labels: () where they are one class, else (num_classes,).
+    """
 
     num_images: int
     num_classes: int = 0
+    per_image: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,8 @@ class Order:
     """Base of orders: which images the batches of an epoch hold, as a function of the seed and the epoch alone."""
 
     def indices(self, labels: Any, num_images: int, batch_size: int, seed: int) -> Tensor:
-        """(images in an epoch,) int64, batch by batch. seed: this epoch's own. labels: (num_images,) or None."""
+        """(images in an epoch,) int64, batch by batch. seed: this epoch's own. labels: (num_images,) class
+        indices, or None."""
         raise NotImplementedError(f"{type(self).__name__}.indices")
 
 
@@ -96,7 +102,7 @@ class Balanced(Order):
         import torch
 
         if labels is None:
-            raise UserError("Balanced draws by class: the recipe's pool needs labels=True")
+            raise UserError("Balanced draws by class: the recipe's pool needs labels=True, and one class an image")
         if batch_size % self.classes:
             raise UserError(f"Balanced: a batch of {batch_size} cannot be divided over {self.classes} classes")
         labels = torch.as_tensor(labels)

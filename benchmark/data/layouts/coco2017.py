@@ -17,10 +17,12 @@ from benchmark.data.coco import HOME, NAME, Listing, annotation_file, read_listi
 from benchmark.data.findings import BadData, Finding, first, from_error
 from benchmark.data.image_set import ImageSet
 from benchmark.data.images import image_size
+from benchmark.data.labels import Presence
 
-__all__ = ["HOME", "NAME", "SPLITS", "check", "read"]
+__all__ = ["HOME", "LABELS", "NAME", "SPLITS", "check", "read"]
 
 SPLITS = {"train": (118_287, 80), "val": (5_000, 80)}
+LABELS = Presence
 
 
 def read(data_root: Path, split: str) -> ImageSet:

@@ -20,10 +20,12 @@ import numpy as np
 from benchmark.data.findings import BadData, Finding, Level, bad, some
 from benchmark.data.image_set import ImageSet
 from benchmark.data.images import is_image_name
+from benchmark.data.labels import Classes
 
 NAME = "imagenet"
 HOME = "imagenet"
 SPLITS = {"train": (1_281_167, 1000), "val": (50_000, 1000)}
+LABELS = Classes
 
 WNID = re.compile(r"n\d{8}")
 FLAT_VAL = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
@@ -42,7 +44,7 @@ def read(data_root: Path, split: str) -> ImageSet:
         files += [f"{split}/{wnid}/{name}" for name in names]
         counts.append(len(names))
     labels = np.repeat(np.arange(len(classes)), counts)
-    return ImageSet(f"{NAME}/{split}", root, files, labels, tuple(classes))
+    return ImageSet(f"{NAME}/{split}", root, files, Classes(labels, tuple(classes)))
 
 
 def class_folders(folder: Path) -> list[str]:
@@ -103,7 +105,7 @@ def _read_flat_val(data_root: Path) -> ImageSet:
         raise bad(root / "val", what, "Unpack them into train/, or for a subset sort val/ into class folders.")
     index = {wnid: i for i, wnid in enumerate(classes)}
     labels = np.array([index[wnid] for wnid in wnids], dtype=np.int64)
-    return ImageSet(f"{NAME}/val", root, [f"val/{name}" for name in names], labels, tuple(classes))
+    return ImageSet(f"{NAME}/val", root, [f"val/{name}" for name in names], Classes(labels, tuple(classes)))
 
 
 def _same_images(folder: Path, names: list[str], expected: int) -> None:

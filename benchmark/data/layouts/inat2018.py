@@ -18,10 +18,12 @@ import numpy as np
 from benchmark.data.entries import check_entries
 from benchmark.data.findings import BadData, Finding, bad
 from benchmark.data.image_set import ImageSet
+from benchmark.data.labels import Classes
 
 NAME = "inat2018"
 HOME = "inat2018"
 SPLITS = {"train": (437_513, 8142), "val": (24_426, 8142)}
+LABELS = Classes
 
 IMAGES = "train_val2018"
 
@@ -41,7 +43,9 @@ def read(data_root: Path, split: str) -> ImageSet:
         except (KeyError, TypeError) as error:
             raise _bad(f"{path}, images[{i}]", "no file_name, or no annotation has its id", split) from error
     _check_files(root, path, files)
-    return ImageSet(f"{NAME}/{split}", root, files, np.array(labels, dtype=np.int64), tuple(categories.values()))
+    return ImageSet(
+        f"{NAME}/{split}", root, files, Classes(np.array(labels, dtype=np.int64), tuple(categories.values()))
+    )
 
 
 def _bad(where: Path | str, what: str, split: str) -> BadData:

@@ -18,10 +18,12 @@ import numpy as np
 from benchmark.data.entries import check_entries, read_lines
 from benchmark.data.findings import Finding, bad, some
 from benchmark.data.image_set import ImageSet
+from benchmark.data.labels import Classes
 
 NAME = "places205"
 HOME = "places205"
 SPLITS = {"train": (2_448_873, 205), "val": (20_500, 205)}
+LABELS = Classes
 
 IMAGES = (Path("data/vision/torralba/deeplearning/images256"), Path("images256"))
 LABEL = re.compile(r"[0-9]{1,6}")  # no more, because the code goes through every label up to the largest
@@ -33,7 +35,9 @@ def read(data_root: Path, split: str) -> ImageSet:
     path = _csv(data_root / HOME, images, split)
     names, labels = _entries(path)
     check_entries(names, images, lambda i: f"{path}, line {i + 1}")
-    return ImageSet(f"{NAME}/{split}", images, names, np.array(labels, dtype=np.int64), _classes(path, names, labels))
+    return ImageSet(
+        f"{NAME}/{split}", images, names, Classes(np.array(labels, dtype=np.int64), _classes(path, names, labels))
+    )
 
 
 def _images(root: Path) -> Path:

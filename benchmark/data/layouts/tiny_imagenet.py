@@ -18,11 +18,13 @@ import numpy as np
 from benchmark.data.entries import check_entries, read_lines
 from benchmark.data.findings import Finding, bad, some
 from benchmark.data.image_set import ImageSet
+from benchmark.data.labels import Classes
 from benchmark.data.layouts.imagenet import WNID, class_folders, image_names
 
 NAME = "tiny_imagenet"
 HOME = "tiny-imagenet-200"
 SPLITS = {"train": (100_000, 200), "val": (10_000, 200)}
+LABELS = Classes
 
 UNPACK = "Unpack tiny-imagenet-200.zip again."
 
@@ -31,7 +33,7 @@ def read(data_root: Path, split: str) -> ImageSet:
     root = data_root / HOME
     classes = _classes(root)
     files, labels = _train(root, classes) if split == "train" else _val(root, classes)
-    return ImageSet(f"{NAME}/{split}", root, files, np.array(labels, dtype=np.int64), tuple(classes))
+    return ImageSet(f"{NAME}/{split}", root, files, Classes(np.array(labels, dtype=np.int64), tuple(classes)))
 
 
 def _classes(root: Path) -> list[str]:

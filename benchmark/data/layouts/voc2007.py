@@ -7,10 +7,12 @@ from pathlib import Path
 from benchmark.data import voc
 from benchmark.data.findings import Finding
 from benchmark.data.image_set import ImageSet
+from benchmark.data.labels import Presence
 
 NAME = "voc2007"
 HOME = "VOCdevkit/VOC2007"
 SPLITS = {"train": (2_501, 20), "val": (2_510, 20), "trainval": (5_011, 20), "test": (4_952, 20)}
+LABELS = Presence
 
 
 def read(data_root: Path, split: str) -> ImageSet:

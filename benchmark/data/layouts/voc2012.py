@@ -7,10 +7,12 @@ from pathlib import Path
 from benchmark.data import sbd, voc
 from benchmark.data.findings import Finding
 from benchmark.data.image_set import ImageSet
+from benchmark.data.labels import Presence
 
 NAME = "voc2012"
 HOME = "VOCdevkit/VOC2012"
 SPLITS = {"train": (5_717, 20), "val": (5_823, 20), "trainval": (11_540, 20)}
+LABELS = Presence
 
 
 def read(data_root: Path, split: str) -> ImageSet:

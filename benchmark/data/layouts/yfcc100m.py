@@ -22,6 +22,7 @@ from benchmark.data.names import Lines
 NAME = "yfcc100m"
 HOME = "yfcc100m"
 SPLITS = {"train": (99_206_564, 0)}
+LABELS = None
 
 LIST = "files.txt"
 MANY = 5_000_000
@@ -30,7 +31,7 @@ MANY = 5_000_000
 def read(data_root: Path, split: str) -> ImageSet:
     root = data_root / HOME
     files: Sequence[str] = Lines(root / LIST) if (root / LIST).exists() else _walk(root)
-    return ImageSet(f"{NAME}/{split}", root, files, None, ())
+    return ImageSet(f"{NAME}/{split}", root, files)
 
 
 def _walk(root: Path) -> list[str]:

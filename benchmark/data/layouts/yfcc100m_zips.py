@@ -29,6 +29,7 @@ from benchmark.data.names import Names
 NAME = "yfcc100m_zips"
 HOME = "yfcc100m_zips"
 SPLITS = {"train": (95_920_149, 0)}
+LABELS = None
 
 IDS = "flickr_unique_ids.npy"
 NUMBER = re.compile(r"[0-9]{8}")
@@ -40,7 +41,7 @@ def read(data_root: Path, split: str) -> ImageSet:
     root = data_root / HOME
     ids = root / IDS
     root = root / "images" if (root / "images").is_dir() else root
-    return ImageSet(f"{NAME}/{split}", root, NumberedNames(ids) if ids.exists() else ZippedNames(root), None, ())
+    return ImageSet(f"{NAME}/{split}", root, NumberedNames(ids) if ids.exists() else ZippedNames(root))
 
 
 class NumberedNames(Names):
