@@ -85,5 +85,7 @@ class Method(nn.Module):
         return {}
 
     def sharded_buffers(self) -> set[str]:
-        """Names of the buffers of which each process holds a different part. All other state is equal everywhere."""
-        return set()
+        """Names of the buffers of which each process holds a different part: those that a block, such as a memory bank,
+        says are `divided`. All other state is equal everywhere."""
+        parts = ((name, getattr(module, "divided", ())) for name, module in self.named_modules())
+        return {f"{name}.{buffer}".removeprefix(".") for name, divided in parts for buffer in divided}

@@ -29,7 +29,6 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torchvision.transforms import v2
 
 from benchmark.backbones.alexnet import DEEPCLUSTER
 from benchmark.backbones.contract import Backbone
@@ -50,6 +49,7 @@ from benchmark.recipe import (
     Settings,
     Sobel,
 )
+from benchmark.views.crops import flipped_crop
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,7 @@ class DeepCluster(Settings):
     crop_area: tuple[float, float] = (0.08, 1.0)
 
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
-        crop = v2.RandomResizedCrop(spec.size, scale=self.crop_area)
-        return {"image": v2.functional.pil_to_tensor(v2.RandomHorizontalFlip()(crop(image)))}  # (3, 224, 224)
+        return {"image": flipped_crop(image, spec.size, self.crop_area)}  # (3, 224, 224)
 
     def build(self, backbone: Backbone, given: Given) -> Method:
         return AlternatingClusters(self, backbone, given.num_images)

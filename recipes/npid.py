@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from PIL.Image import Image
@@ -30,28 +29,25 @@ from torchvision.transforms import v2
 
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
-from benchmark.blocks.memory_bank import MemoryBank
+from benchmark.blocks.memory_bank import BankSettings
 from benchmark.blocks.nce import nce_constant_partition
 from benchmark.blocks.running_statistics import as_in_training
 from benchmark.core import distributed
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
-from benchmark.recipe import DESK_RESNET, SGD, Change, Epochs, Given, InputSpec, Milestones, Pool, Recipe, Settings
+from benchmark.recipe import DESK_RESNET, SGD, Change, Epochs, Given, InputSpec, Milestones, Pool, Recipe
 from benchmark.views.photometric import GreyEach, JitterEach, apply_all
 
 
 @dataclass(frozen=True)
-class NPID(Settings):
+class NPID(BankSettings):
     m: int = 4096  # noise samples
     tau: float = 0.07
     dim: int = 128
-    bank_momentum: float = 0.5
-    bank_init: Literal["random", "features"] = "random"
     crop_area: tuple[float, float] = (0.2, 1.0)
     grey: float = 0.2
     jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.4)
     head_norm: bool = False  # an affine-free BatchNorm after fc
-    sharded_bank: bool = False
 
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
         crop = v2.RandomResizedCrop(spec.size, scale=self.crop_area)
@@ -70,7 +66,7 @@ class InstanceDiscrimination(Method):
         self.backbone, self.settings = backbone, settings
         self.fc = nn.Linear(backbone.out_channels, settings.dim)
         self.norm = nn.BatchNorm1d(settings.dim, affine=False) if settings.head_norm else nn.Identity()
-        self.bank = MemoryBank(num_images, settings.dim, settings.bank_momentum, settings.sharded_bank)
+        self.bank = settings.bank(num_images, settings.dim)
         self.register_buffer("Z", torch.zeros(()))  # 0: not estimated yet
 
     def embed(self, batch: Batch) -> Tensor:
@@ -96,9 +92,6 @@ class InstanceDiscrimination(Method):
         if self.Z == 0:
             mean = distributed.mean_over_processes((s.detach() / self.settings.tau).exp().mean())
             self.Z.copy_(self.bank.num_images * mean)
-
-    def sharded_buffers(self) -> set[str]:
-        return {"bank.rows"} if self.settings.sharded_bank else set()
 
 
 npid = Recipe(

@@ -27,28 +27,25 @@ from torchvision.transforms import v2
 
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
-from benchmark.blocks.memory_bank import MemoryBank
+from benchmark.blocks.memory_bank import BankSettings
 from benchmark.blocks.nce import info_nce, nce
 from benchmark.blocks.running_statistics import as_in_training
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
-from benchmark.recipe import DESK_RESNET, SGD, Change, Cosine, Epochs, Given, InputSpec, Pool, Recipe, Settings
+from benchmark.recipe import DESK_RESNET, SGD, Change, Cosine, Epochs, Given, InputSpec, Pool, Recipe
 from benchmark.views.photometric import FlipEach, GreyEach, JitterEach, apply_all
 
 
 @dataclass(frozen=True)
-class NPIDpp(Settings):
+class NPIDpp(BankSettings):
     N: int = 32_000  # negatives
     tau: float = 0.07
     dim: int = 128
-    bank_momentum: float = 0.5
     loss: Literal["nce", "info_nce"] = "nce"
-    bank_init: Literal["random", "features"] = "random"
     crop_area: tuple[float, float] = (0.08, 1.0)
     jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.2)
     grey: float = 0.2
     head_norm: bool = False  # an affine-free BatchNorm after f
-    sharded_bank: bool = False
 
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
         pixels = v2.RandomResizedCrop(spec.size, scale=self.crop_area)(image)
@@ -66,7 +63,7 @@ class InstanceDiscriminationPP(Method):
         self.backbone, self.settings = backbone, settings
         self.f = nn.Linear(backbone.out_channels, settings.dim)
         self.f_norm = nn.BatchNorm1d(settings.dim, affine=False) if settings.head_norm else nn.Identity()
-        self.bank = MemoryBank(num_images, settings.dim, settings.bank_momentum, settings.sharded_bank)
+        self.bank = settings.bank(num_images, settings.dim)
 
     def embed(self, batch: Batch) -> Tensor:
         x = self.backbone.input.prepare(batch.views["image"])  # (B, 3, 224, 224)
@@ -86,16 +83,13 @@ class InstanceDiscriminationPP(Method):
         if self.settings.bank_init == "features":
             self.bank.fill(embed_all(as_in_training(self, self.embed)))
 
-    def sharded_buffers(self) -> set[str]:
-        return {"bank.rows"} if self.settings.sharded_bank else set()
-
 
 npid_pp = Recipe(
     title="NPID++",
     method=NPIDpp(),
     backbone=ResNet(),
     data=Pool("imagenet"),
-    length=Epochs(800),
+    length=Epochs(800),  # this and what follows as for PIRL, by supplement A
     batch_size=1024,
     optimizers={"main": SGD(lr=0.12, momentum=0.9, weight_decay=1e-4, decays="not_norms")},
     schedule=Cosine(final_factor=1e-3),  # to 1.2e-4

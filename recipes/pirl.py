@@ -35,13 +35,13 @@ from torchvision.transforms import v2
 
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
-from benchmark.blocks.memory_bank import MemoryBank
+from benchmark.blocks.memory_bank import BankSettings
 from benchmark.blocks.nce import info_nce, nce
 from benchmark.blocks.permutations import TILES
 from benchmark.blocks.running_statistics import as_in_training, running_statistics_kept
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
-from benchmark.recipe import DESK_RESNET, SGD, Change, Cosine, Epochs, Given, InputSpec, Pool, Recipe, Settings
+from benchmark.recipe import DESK_RESNET, SGD, Change, Cosine, Epochs, Given, InputSpec, Pool, Recipe
 from benchmark.views.patches import grid_patches
 from benchmark.views.photometric import FlipEach, GreyEach, JitterEach, apply_all
 
@@ -49,15 +49,13 @@ QUARTERS = 4  # 0, 90, 180 and 270 degrees
 
 
 @dataclass(frozen=True)
-class PIRL(Settings):
+class PIRL(BankSettings):
     pretext: Literal["jigsaw", "rotation", "rotation_jigsaw"] = "jigsaw"
     lambda_: float = 0.5
     tau: float = 0.07
     N: int = 32_000  # negatives
     dim: int = 128
-    bank_momentum: float = 0.5
     loss: Literal["nce", "info_nce"] = "nce"
-    bank_init: Literal["random", "features"] = "random"
     crop_area: tuple[float, float] = (0.08, 1.0)
     puzzle_area: tuple[float, float] = (0.6, 1.0)
     puzzle_size: int = 255  # 3 x 3 cells of 85
@@ -66,7 +64,6 @@ class PIRL(Settings):
     grey: float = 0.2
     running_statistics: Literal["both", "images"] = "both"  # which passes BatchNorm's running statistics follow
     head_norm: bool = False  # an affine-free BatchNorm after f and g
-    sharded_bank: bool = False
 
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
         pixels = v2.RandomResizedCrop(spec.size, scale=self.crop_area)(image)
@@ -99,7 +96,7 @@ class PretextInvariant(Method):
         self.g_patch = nn.Linear(channels, settings.dim)
         self.g = nn.Identity() if settings.pretext == "rotation" else nn.Linear(TILES * settings.dim, settings.dim)
         self.f_norm, self.g_norm = (_norm(settings) for _ in range(2))
-        self.bank = MemoryBank(num_images, settings.dim, settings.bank_momentum, settings.sharded_bank)
+        self.bank = settings.bank(num_images, settings.dim)
 
     def embed(self, batch: Batch) -> Tensor:
         """f(v_I), unit length."""
@@ -128,9 +125,6 @@ class PretextInvariant(Method):
     def prepare(self, embed_all: EmbedAll) -> None:
         if self.settings.bank_init == "features":
             self.bank.fill(embed_all(as_in_training(self, self.embed)))
-
-    def sharded_buffers(self) -> set[str]:
-        return {"bank.rows"} if self.settings.sharded_bank else set()
 
 
 def _norm(settings: PIRL) -> nn.Module:

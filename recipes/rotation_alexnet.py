@@ -25,13 +25,13 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torchvision.transforms import v2
 
 from benchmark.backbones.alexnet import ROTNET
 from benchmark.backbones.contract import Backbone
 from benchmark.data.batch import Batch
 from benchmark.method import Method
 from benchmark.recipe import DESK, SGD, Epochs, Given, InputSpec, Milestones, Part, Pool, Recipe, Settings
+from benchmark.views.crops import flipped_crop
 
 K = 4  # 0, 90, 180 and 270 degrees
 
@@ -41,8 +41,7 @@ class FourRotations(Settings):
     crop_area: tuple[float, float] = (0.08, 1.0)
 
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
-        crop = v2.RandomResizedCrop(spec.size, scale=self.crop_area)
-        return {"X": v2.functional.pil_to_tensor(v2.RandomHorizontalFlip()(crop(image)))}  # (3, 224, 224)
+        return {"X": flipped_crop(image, spec.size, self.crop_area)}  # (3, 224, 224)
 
     def build(self, backbone: Backbone, given: Given) -> Method:
         return AllRotations(backbone)

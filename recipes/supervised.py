@@ -21,7 +21,6 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torchvision.transforms import v2
 
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
@@ -40,6 +39,7 @@ from benchmark.recipe import (
     Settings,
     Warmup,
 )
+from benchmark.views.crops import flipped_crop
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,7 @@ class Supervised(Settings):
     crop_area: tuple[float, float] = (0.08, 1.0)
 
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
-        crop = v2.RandomResizedCrop(spec.size, scale=self.crop_area)
-        return {"image": v2.functional.pil_to_tensor(v2.RandomHorizontalFlip()(crop(image)))}  # (3, 224, 224)
+        return {"image": flipped_crop(image, spec.size, self.crop_area)}  # (3, 224, 224)
 
     def build(self, backbone: Backbone, given: Given) -> Method:
         return Classifier(backbone, given.num_classes)

@@ -124,11 +124,13 @@ TRANSFER = """
 import torch
 
 from benchmark.data.datasets import open_dataset
+from benchmark.records.metric import Metric
 from benchmark.transfers.contract import ProtocolCard, Scores, Transfer
 
 class Norm(Transfer):
     card = ProtocolCard(
-        id="norm_nobody", version=1, title="Norm of a feature", citation="nobody", metrics={"norm": ""},
+        id="norm_nobody", version=1, title="Norm of a feature", citation="nobody",
+        metrics={"norm": Metric(range=(0, float("inf")), higher=False)},
         datasets=(("imagenet", "val"),), frozen="everything", selected="nothing",
     )
 
@@ -169,3 +171,30 @@ def test_one_file_each_is_found_run_and_recorded(tmp_path: Path, monkeypatch: py
     assert cli.run(score) == 0
     assert backbone.read_bytes() == weights
     assert path.read_bytes() == first, "the same run gives the same bytes"
+
+
+MOST_ALIKE = 4
+
+
+def test_no_five_lines_in_a_row_stand_in_two_recipes():
+    """Import statements aside, whose order is fixed: what two recipes share belongs to blocks/, views/ or recipe/."""
+    runs: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for path in (HARNESS.parent / "recipes").glob("*.py"):
+        lines = own_lines(path.read_text(encoding="utf-8"))
+        for start in range(len(lines) - MOST_ALIKE):
+            runs[tuple(lines[start : start + MOST_ALIKE + 1])].add(path.name)
+    assert {run: sorted(files) for run, files in runs.items() if len(files) > 1} == {}
+
+
+def own_lines(source: str) -> list[str]:
+    imports = [one for one in ast.parse(source).body if isinstance(one, ast.Import | ast.ImportFrom)]
+    left_out = {number for one in imports for number in range(one.lineno, (one.end_lineno or one.lineno) + 1)}
+    numbered = ((number, line.strip()) for number, line in enumerate(source.splitlines(), 1))
+    return [line for number, line in numbered if line and number not in left_out]
+
+
+def test_five_alike_lines_are_found():
+    body = "\n".join(f"    x{number} = {number}" for number in range(5))
+    one, two = (own_lines(f"import {name}\n\ndef {name}():\n{body}\n") for name in ("a", "b"))
+    assert one[1:] == two[1:]
+    assert len(one) == 6

@@ -6,6 +6,7 @@ test_engine_processes.py, by the methods of tiny_methods.py.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,15 +22,18 @@ from shares import one_against_two
 from small_runs import Processes, drawn_images, in_processes, on_cpu, pools_of, run, run_and_stop
 from tiny_methods import FEATURES, Cluster, Contrast, ContrastDetached, Play, Small, TellApart, Tiny, tiny
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 from torchvision.transforms.v2.functional import center_crop, pil_to_tensor
 
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.norms import BatchNorm1d, BatchNorm2d, Over
 from benchmark.backbones.weights import load_backbone, read_facts
+from benchmark.blocks.shuffle import encoded_in_other_order
 from benchmark.core import distributed
 from benchmark.core.errors import UserError
 from benchmark.data.batch import Batch
 from benchmark.data.image_set import ImageSet
+from benchmark.data.labels import Classes, Factors, Labels, Presence
 from benchmark.engine import train
 from benchmark.engine.feed import Feed
 from benchmark.engine.train import pretrain
@@ -149,7 +153,9 @@ class NoBackbone(TellApart):
 
 
 def test_what_is_no_backbone_is_not_exported(alone: Processes, images: ImageSet, tmp_path: Path):
-    assert "a Sequential is no Backbone; Method.export must give one" in told(alone, here(NoBackbone), images, tmp_path)
+    assert "a Sequential is not a Backbone; Method.export must return one" in told(
+        alone, here(NoBackbone), images, tmp_path
+    )
     assert not (tmp_path / "backbone.safetensors").exists()
 
 
@@ -203,7 +209,7 @@ LABELLED = Pool("drawn", labels=True)
 
 
 def test_balanced_batches_hold_so_many_of_so_many_classes(images: ImageSet):
-    uneven = replace(images, labels=np.array([0] * 30 + [1] * 12 + [2] * 5 + [3]))
+    uneven = replace(images, labels=Classes(np.array([0] * 30 + [1] * 12 + [2] * 5 + [3]), images.classes))
     recipe = tiny(TellApart, data=LABELLED, order=Balanced(2))
     seen = batches(recipe, uneven)
     for batch in seen:
@@ -211,7 +217,7 @@ def test_balanced_batches_hold_so_many_of_so_many_classes(images: ImageSet):
         assert sorted(Counter(batch.labels.tolist()).values()) == [8, 8]
         for label in batch.labels.unique():
             places = Counter(batch.index[batch.labels == label].tolist())
-            there = int((uneven.labels == int(label)).sum())
+            there = int((uneven.labels.values == int(label)).sum())
             assert max(places.values()) == -(-8 // there), "one comes again before another came"
     assert_same(seen, batches(recipe, uneven, workers=1))
     assert_same(seen[4:], batches(recipe, uneven, first=4))
@@ -222,7 +228,7 @@ def test_balanced_batches_hold_so_many_of_so_many_classes(images: ImageSet):
 @pytest.mark.parametrize(
     ("data", "classes", "said"),
     [
-        (Pool("drawn"), 2, "Balanced draws by class: the recipe's pool needs labels=True"),
+        (Pool("drawn"), 2, "Balanced draws by class: the recipe's pool needs labels=True, and one class an image"),
         (LABELLED, 3, "a batch of 16 cannot be divided over 3 classes"),
         (LABELLED, 8, "8 classes a batch, but there are 4"),
     ],
@@ -310,7 +316,7 @@ def test_pools_go_round_side_by_side_each_in_its_own_batches(images: ImageSet):
         assert (len(batch), len(batch.pools["all"]), len(few)) == (16, 16, 6)
         assert (batch.labels, batch.pools["all"].labels) == (None, None)
         assert few.labels is not None
-        assert few.labels.tolist() == [images.labels[place] for place in few.index.tolist()]  # type: ignore[index]
+        assert few.labels.tolist() == [images.labels.values[place] for place in few.index.tolist()]  # type: ignore[index]
         assert list(few.views) == ["image"]  # its own views, of which there is one
     twice = [sorted(one.pools["few"].index.tolist() + two.pools["few"].index.tolist()) for one, two in
              zip(seen[:6:2], seen[1:6:2], strict=True)]  # fmt: skip
@@ -347,6 +353,76 @@ def test_labels_that_are_not_there_are_told(images: ImageSet):
 def test_a_pool_of_nothing_is_told(change: dict[str, Any], said: str):
     with pytest.raises(UserError, match=said):
         Pool("drawn", **change)
+
+
+# --- labels
+
+
+class Measure(TellApart):
+    """What an image was made from, e.g. the turn of an object."""
+
+    def __init__(self, settings: Any, backbone: Backbone, given: Given) -> None:
+        super().__init__(settings, backbone, given)
+        assert given.pools["main"].per_image == (given.num_classes,)
+        self.head = nn.Linear(backbone.out_channels, given.num_classes)
+
+    def loss(self, batch: Batch) -> Tensor:
+        assert batch.labels is not None
+        return mse_loss(self.head(self.embed(batch)), batch.labels.float())
+
+
+class Spot(Measure):
+    """Which classes an image shows; some are not to be judged."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        assert batch.labels is not None
+        judged = batch.labels >= 0
+        return binary_cross_entropy_with_logits(self.head(self.embed(batch))[judged], batch.labels[judged].float())
+
+
+def labelled_by(images: ImageSet, kind: type[Labels], dtype: str) -> ImageSet:
+    values = np.random.default_rng(0).integers(-1, 2, (len(images), 3)).astype(dtype)
+    return replace(images, labels=kind(values, ("one", "two", "three")))
+
+
+@pytest.mark.parametrize(
+    ("method", "kind", "dtype"), [(Measure, Factors, "int64"), (Measure, Factors, "float32"), (Spot, Presence, "int64")]
+)
+def test_labels_may_be_of_several_factors_or_classes(
+    method: type[Method], kind: type[Labels], dtype: str, alone: Processes, images: ImageSet, tmp_path: Path
+):
+    some = labelled_by(images, kind, dtype)
+    checked(alone, run, here(method, data=LABELLED), some, tmp_path, on_cpu())
+    for workers in (0, 1):
+        for batch in batches(here(method, data=LABELLED), some, workers):
+            assert batch.labels is not None
+            assert np.array_equal(batch.labels.numpy(), some.labelled(kind).values[batch.index])
+            assert batch.labels.numpy().dtype == dtype
+
+
+def test_labels_of_another_kind_are_told(images: ImageSet):
+    presence = labelled_by(images, Presence, "int64")
+    wanted = "what reads it needs one class an image, (N,)"
+    for some, has in ((presence, "has labels of presence of each class, (N, classes)"),
+                      (images.without_labels(), "has no labels")):  # fmt: skip
+        with pytest.raises(UserError, match=re.escape(f"drawn/train {has}; {wanted}")):
+            some.labelled(Classes)
+    with pytest.raises(UserError, match="one class an image"):
+        batches(tiny(TellApart, data=LABELLED, order=Balanced(2)), presence)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "said"),
+    [
+        (Classes, np.zeros((4, 2), np.int64), "int64 (4, 2) does not fit 2 names"),
+        (Classes, np.zeros(4), "float64 (4,) does not fit 2 names"),
+        (Presence, np.zeros((4, 3), np.int64), "int64 (4, 3) does not fit 2 names"),
+        (Factors, np.zeros((4, 2), np.float16), "Factors are values of each factor, (N, factors), int64 or float32; "),
+    ],
+)
+def test_labels_that_fit_no_names_are_told(kind: type[Labels], values: np.ndarray, said: str):
+    with pytest.raises(UserError, match=re.escape(said)):
+        kind(values, ("a", "b"))
 
 
 # --- losses
@@ -600,6 +676,61 @@ def test_groups_that_have_no_statistics_are_refused(over: Any):
 def test_a_batch_that_is_no_number_of_groups_is_told():
     with pytest.raises(UserError, match="over groups of 5 needs a multiple of that a process, not 12"):
         BatchNorm1d(3, over=5)(torch.zeros(12, 3))
+
+
+# --- shuffled BatchNorm
+
+
+class Shuffle(TellApart):
+    """Keys by the same network, among other images than the queries."""
+
+    def keys(self, batch: Batch) -> Tensor:
+        def encode(pixels: Tensor) -> Tensor:
+            return self.backbone(self.backbone.input.prepare(pixels))
+
+        return encoded_in_other_order(encode, batch.views["other"], batch.seed)
+
+    def loss(self, batch: Batch) -> Tensor:
+        return mse_loss(self.embed(batch), self.keys(batch))
+
+
+def test_keys_of_two_processes_are_those_of_two_groups_of_one(
+    alone: Processes, pair: Processes, images: ImageSet, tmp_path: Path
+):
+    """A step moves both alike; and it is no shuffle that leaves every key where it was."""
+    made = {}
+    for processes, over in ((alone, 8), (pair, "process")):
+        folder = tmp_path / str(processes.count)
+        recipe = here(Shuffle, backbone=Tiny(over=over), length=Steps(1), optimizers={"main": SGD(0.1, momentum=0.0)})
+        for outcome in processes.run(run, recipe, images, folder, on_cpu()):
+            assert outcome.error is None, outcome.error
+        made[over] = load_backbone(folder / "backbone.safetensors")[0].state_dict()
+    for name, value in made[8].items():
+        torch.testing.assert_close(made["process"][name], value, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_keys_come_back_in_their_own_places_and_among_others():
+    torch.manual_seed(0)
+    x = torch.arange(16.0)[:, None].requires_grad_()
+    seen: list[Tensor] = []
+
+    def encode(rows: Tensor) -> Tensor:
+        seen.append(rows)
+        return 2 * rows
+
+    for seed in (1, 2):
+        k = encoded_in_other_order(encode, x.detach(), seed)
+        assert torch.equal(k, 2 * x)
+        assert not k.requires_grad
+    assert not torch.equal(seen[0], x)
+    assert not torch.equal(seen[0], seen[1])
+    grouped = BatchNorm1d(1, over=8)
+    assert not torch.allclose(encoded_in_other_order(grouped, x.detach(), 1), grouped(x))
+
+
+def test_a_shuffle_without_a_row_for_each_row_is_told():
+    with pytest.raises(ValueError, match=r"a row for each row: 4 images were encoded as \(1, 3\)"):
+        encoded_in_other_order(lambda rows: rows.mean(0, keepdim=True), torch.zeros(4, 3), 0)
 
 
 # --- recipes after recipes

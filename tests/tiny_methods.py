@@ -119,9 +119,6 @@ class Remember(TellApart):
         yield "main", info_nce(s[:, 0], s[:, 1:], tau=0.5)
         self.bank.update(batch.index, v)
 
-    def sharded_buffers(self) -> set[str]:
-        return {"bank.rows"} if self.settings.sharded_bank else set()
-
 
 class Play(TellApart):
     """Trunk and head by one loss, against a critic with its own."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +12,27 @@ from torch.nn.functional import normalize
 
 from benchmark.core import distributed
 from benchmark.core.draws import mix, uniform_integers
+from benchmark.recipe.contract import Settings
 
 DENSE_RATIO = 4  # below this many rows per negative, one product with all rows beats gathering some
 ROWS_PER_DRAW = 1 << 14
 GATHERED_ROWS = 1 << 20  # the most rows a sharded bank gathers at once: 512 MiB at 128 dimensions
+
+
+@dataclass(frozen=True)
+class BankSettings(Settings):
+    """Settings of a method with a bank.
+
+    bank_momentum: of the moving average. bank_init: unit vectors at random, or the images' features before the first
+    step. sharded_bank: see MemoryBank.
+    """
+
+    bank_momentum: float = 0.5
+    bank_init: Literal["random", "features"] = "random"
+    sharded_bank: bool = False
+
+    def bank(self, num_images: int, dim: int) -> MemoryBank:
+        return MemoryBank(num_images, dim, self.bank_momentum, self.sharded_bank)
 
 
 class MemoryBank(nn.Module):
@@ -31,6 +49,7 @@ class MemoryBank(nn.Module):
         self.num_images, self.momentum, self.sharded = num_images, momentum, sharded
         self.share = -(-num_images // distributed.world_size()) if sharded else num_images
         self.start = self.share * distributed.rank() if sharded else 0
+        self.divided = ("rows",) if sharded else ()
         self.register_buffer("rows", _random_rows(self.start, self.share, dim))
 
     def negatives(self, index: Tensor, count: int, seed: int) -> Tensor:

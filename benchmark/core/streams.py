@@ -15,6 +15,7 @@ class Stream(IntEnum):
     IN_STEP = 5
     EMBED = 6
     POOL = 7  # the seed of a second pool of images
+    SHUFFLE = 8  # the order in which a step's keys are encoded
     LINEAR_HEADS = 11
     FINE_TUNED_HEAD = 12
     SEGMENTATION_HEAD = 13
