@@ -15,7 +15,7 @@ from sklearn.metrics import adjusted_rand_score
 from small_runs import RECIPES, drawn_images, in_processes, on_cpu, run, run_and_die, untrained_before
 
 from benchmark import cli
-from benchmark.backbones.weights import load_backbone, save_backbone
+from benchmark.backbones.weights import load_backbone, read_facts, save_backbone
 from benchmark.blocks.clustering import clusters_of_all, kmeans, uniform_over_clusters, whitened
 from benchmark.blocks.permutations import permutation_set
 from benchmark.core import distributed
@@ -23,8 +23,11 @@ from benchmark.core.errors import UserError
 from benchmark.data.batch import Batch
 from benchmark.engine import train
 from benchmark.engine.train import pretrain
+from benchmark.gate.staleness import not_good, now_of
 from benchmark.method import Method
 from benchmark.recipe.catalogue import find_recipes
+from benchmark.recipe.contract import recipe_hash
+from benchmark.records.record import read_record
 from benchmark.runs.current import is_pretrained
 from benchmark.runs.reproduce import RowWork, bring_up_to_date, runs_needed
 from benchmark.runs.run import Run
@@ -277,6 +280,13 @@ def test_reproduce_trains_the_teacher_first_and_scores_it_only_if_asked(world: P
 
     resolved = student.resolved(find_recipes()["cc_jigsaw_pp"])
     assert is_pretrained(student, resolved)
+    made_by = recipe_hash(teacher.resolved(find_recipes()["jigsaw_pp"]))
+    assert read_facts(student.backbone)["origin"]["after_recipes"] == {"teacher": made_by}
+    record = read_record(student.folder / "knn_imagenet_wu.json")
+    assert not_good([record], now_of) == {}
+    older = replace(record, origin=record.origin | {"after_recipes": {"teacher": "older"}})
+    [why] = not_good([older], now_of).values()
+    assert why == f"the recipe of its teacher was older and is {made_by} now"
     backbone, facts = load_backbone(teacher.backbone)
     with torch.no_grad():
         next(backbone.parameters()).add_(1.0)

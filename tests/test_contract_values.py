@@ -86,8 +86,8 @@ def _dataclasses_in(value: Any) -> set[type]:
         (lambda plain: plain.update({"is": ["Tiny"]}), "there is no "),
         (lambda plain: plain.pop("channels"), "Tiny lacks channels"),
         (lambda plain: plain.update(depth=3), "unexpected keyword argument 'depth'"),
-        (lambda plain: plain.update(channels=0.5), "channels is 0.5, which is no int"),
-        (lambda plain: plain.update(over="none"), "over is 'none', which is no "),
+        (lambda plain: plain.update(channels=0.5), "channels is 0.5, which is not of type int"),
+        (lambda plain: plain.update(over="none"), "over is 'none', which is not of type "),
     ],
 )
 def test_plain_data_that_is_no_architecture_is_refused(change: Callable[[dict[str, Any]], object], said: str):
@@ -238,7 +238,7 @@ def other_weights() -> TinyNetwork:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: nn.Linear(2, 2), "a Linear is no Backbone; Method.export must give one"),
+        (lambda: nn.Linear(2, 2), "a Linear is not a Backbone; Method.export must return one"),
         (changed_stride, r"Tiny\(channels=8, over='process'\) builds another network; not the same: conv1$"),
         (other_weights, r"builds another network; not the same: fc\.bias, fc\.weight$"),
     ],

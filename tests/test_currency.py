@@ -16,7 +16,7 @@ from benchmark.records.seeds import alike
 from benchmark.tables.layout import Column, Row, TableLayout
 from benchmark.tables.measured import measured_in, measured_scores
 
-RECORD = a_record()
+RECORD = a_record(origin={"after_recipes": {"teacher": "e" * 12}})
 SAME = Now(
     recipe=RECORD.recipe_hash,
     protocol=RECORD.transfer_version,
@@ -38,11 +38,13 @@ def test_what_nobody_looked_at_decides_nothing():
     [
         ({"recipe": "f" * 12}, f"its recipe was {RECORD.recipe_hash} and is ffffffffffff now"),
         ({"recipe": GONE}, "there is no recipe some at desk scale"),
+        ({"before": {"teacher": "f" * 12}}, "the recipe of its teacher was eeeeeeeeeeee and is ffffffffffff now"),
+        ({"before": {"teacher": GONE}}, "the recipe of its teacher was eeeeeeeeeeee and is gone now"),
         ({"protocol": 2}, "its protocol was v1 and is v2 now"),
         ({"protocol": GONE}, "there is no protocol linear_somewhere_someone"),
         ({"backbone": "f" * 12}, f"its backbone file was {RECORD.backbone_hash} and is ffffffffffff now"),
         ({"engine": "detectron2"}, "its engine was None, and detectron2 is asked for"),
-        ({"accepted": GONE}, "expected.csv does not know it"),
+        ({"accepted": GONE}, "it is not in expected.csv"),
         ({"accepted": "f" * 12}, f"edited or replaced: {RECORD.hash}, not ffffffffffff"),
         ({"data": {"imagenet/val": "b"}}, "imagenet/val was aaaaaaaaaaaa and is b now"),
         ({"data": {**RECORD.transfer_data, "a.txt": "c"}}, "a.txt was not there and is c now"),

@@ -98,6 +98,13 @@ def test_every_recipe_has_a_plan(name: str):
         assert re.search(rf"^{re.escape(change.key)} .*{re.escape(change.why)}$", text, re.MULTILINE), change
 
 
+def test_a_recipe_after_one_of_ones_own_has_a_plan(tmp_path: Path):
+    text = "from dataclasses import replace\nfrom recipes.rotation import rotation\n\nbefore = rotation\n"
+    (tmp_path / "mine.py").write_text(text + 'mine = replace(rotation, after={"earlier": "before"})\n')
+    planned = plan_text(get_recipe("mine", tmp_path), "smoke", 4, 64, None, GPU, tmp_path)
+    assert "FLOPs per step" in planned
+
+
 def test_what_cannot_be_planned_is_said():
     with pytest.raises(UserError, match="cannot be divided over 7"):
         plan_text(get_recipe("pirl"), "paper", 7, None, None, GPU)

@@ -196,6 +196,34 @@ def test_a_recipe_in_no_table_shows_its_numbers_below_them(
     assert "| random_init |" not in below
 
 
+OWN = """
+from dataclasses import replace
+from recipes.random_init import random_init
+
+mine = replace(random_init, after={"earlier": "before"})
+before = replace(random_init, title="Earlier")
+"""
+
+
+def test_the_answer_of_a_recipe_after_another_is_remembered_and_watches_both(
+    quick: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/mine.py").write_text(OWN)
+    command = [*COMMAND, "mine", "--recipes-dir", "own"]
+    assert cli.run(command) == 0
+    earlier = Path("runs/smoke/before/seed0/backbone.safetensors")
+    assert earlier.is_file()
+    ran = len(quick)
+    for says, touched in (("Nothing has changed", None), ("pretrain: current", earlier)):
+        if touched:
+            os.utime(touched, (0, 0))
+        capsys.readouterr()
+        assert cli.run(command) == 0
+        assert says in capsys.readouterr().out
+    assert len(quick) == ran
+
+
 def test_numbers_of_two_protocol_versions_are_not_averaged(quick: list[str]):
     assert cli.run([*COMMAND, "supervised"]) == 0
     record = read_record(Path("runs/smoke/supervised/seed0/linear_imagenet_pirl.json"))

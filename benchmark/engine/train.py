@@ -89,7 +89,7 @@ def pretrain(
             if distributed.rank() == 0:
                 if trained:
                     method, losses, given = trained
-                    came_to = {"losses": losses, "made_by": provenance(machine.device)}
+                    came_to = {"losses": losses, "made_by": provenance(machine.device), **_recipes_before(after or {})}
                     kept = _keep(run / "method.safetensors", method, recipe, given, pools)
                     save_backbone(path, method.export(), identity | came_to | kept)
                 clear_checkpoints(run)
@@ -116,6 +116,12 @@ def run_identity(recipe: Recipe, name: str, pools: Mapping[str, ImageSet], after
         "resolved": as_plain(recipe),
     }
     return identity | ({"after": {key: file_hash(path) for key, path in after.items()}} if after else {})
+
+
+def _recipes_before(after: Mapping[str, Path]) -> dict[str, dict[str, str]]:
+    """What made the backbones that it was given, for whoever asks later whether their recipes are still the same."""
+    hashes = {key: read_facts(path)["origin"].get("recipe_hash", "") for key, path in after.items()}
+    return {"after_recipes": hashes} if hashes else {}
 
 
 def data_fingerprint(pools: Mapping[str, ImageSet]) -> str:

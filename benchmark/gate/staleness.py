@@ -26,6 +26,13 @@ def own_hashes() -> dict[tuple[str, str], str]:
 
 
 @functools.cache
+def hashes_before(recipe: str, scale: str) -> dict[str, str]:
+    """Of the recipes that one of the benchmark's own comes after, by the names it gives them."""
+    after = find_recipes()[recipe].after if recipe in find_recipes() else {}
+    return {key: own_hashes().get((name, scale), GONE) for key, name in after.items()}
+
+
+@functools.cache
 def own_versions() -> dict[str, int]:
     """Protocol -> its version now."""
     return {name: transfer.card.version for name, transfer in find_transfers().items()}
@@ -35,6 +42,7 @@ def now_of(record: Record, data_now: DataNow | None = None) -> Now:
     """What the benchmark's own recipe and protocol are now. Without `data_now`, the data is not looked at."""
     return Now(
         recipe=own_hashes().get((record.recipe, record.scale), GONE),
+        before=hashes_before(record.recipe, record.scale),
         protocol=own_versions().get(record.transfer, GONE),
         data=data_now(record) if data_now else None,
     )

@@ -19,6 +19,7 @@ class Now:
     """What a record is held against. None: nobody has looked, so it decides nothing.
 
     recipe:   hash of the recipe as it would run, or GONE.
+    before:   the same of the recipes that it comes after, by the names it gives them.
     protocol: version of the transfer's protocol, or GONE.
     data:     name -> fingerprint, as in Record.transfer_data; None for what is not there to be looked at. Instead, a
               text that says why the data cannot be read.
@@ -28,6 +29,7 @@ class Now:
     """
 
     recipe: str | None = None
+    before: Mapping[str, str] | None = None
     protocol: int | str | None = None
     data: Mapping[str, str | None] | str | None = None
     backbone: str | None = None
@@ -42,13 +44,17 @@ def reasons(record: Record, now: Now) -> list[str]:
 
 def _reasons(record: Record, now: Now) -> Iterator[str]:
     if now.accepted == GONE:
-        yield "expected.csv does not know it"
+        yield "it is not in expected.csv"
     elif now.accepted not in (None, record.hash):
         yield f"edited or replaced: {record.hash}, not {now.accepted}"
     if now.recipe == GONE:
         yield f"there is no recipe {record.recipe} at {record.scale} scale"
     elif now.recipe not in (None, record.recipe_hash):
         yield f"its recipe was {record.recipe_hash} and is {now.recipe} now"
+    before = record.origin.get("after_recipes", {})
+    for name, one in sorted((now.before or {}).items()):
+        if one != before.get(name, one):
+            yield f"the recipe of its {name} was {before[name]} and is {one or 'gone'} now"
     if now.protocol == GONE:
         yield f"there is no protocol {record.transfer}"
     elif now.protocol not in (None, record.transfer_version):

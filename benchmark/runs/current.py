@@ -66,7 +66,7 @@ def transfer_now(transfer: Transfer, run: Run, engine: str | None = None) -> Now
     if missing := {"recipe_hash", "resolved"} - origin.keys():
         lacks = " and ".join(sorted(missing))
         raise UserError(
-            f"{run.backbone}: its origin lacks {lacks}, without which a score is no result; pretrain it here"
+            f"{run.backbone}: its origin lacks {lacks}, and without it a score says nothing; pretrain it here"
         )
     return Now(
         recipe=origin["recipe_hash"],

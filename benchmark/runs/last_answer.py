@@ -32,16 +32,20 @@ class LastAnswer:
         return self.folder / f".done-{hashlib.sha256(repr(tuple(self.arguments)).encode()).hexdigest()[:12]}"
 
     def holds(self) -> bool:
-        return self.path.is_file() and self.path.read_text() == self._digest()
+        if not self.path.is_file():
+            return False
+        digest, *also = self.path.read_text().splitlines() or [""]
+        return digest == self._digest(map(Path, also))
 
-    def write(self) -> None:
-        write_whole(self.path, self._digest().encode())
+    def write(self, also: Sequence[Path] = ()) -> None:
+        """also: more files or folders that the answer depends on, which only working it out could tell."""
+        write_whole(self.path, "\n".join([self._digest(also), *map(str, also)]).encode())
 
-    def _digest(self) -> str:
+    def _digest(self, also: Iterable[Path]) -> str:
         digest = hashlib.sha256(repr((tuple(self.arguments), versions())).encode())
         for path in self._sources():
             digest.update(f"{path}\0".encode() + path.read_bytes())
-        for root in self.files:
+        for root in (*self.files, *also):
             for line in _listing(root):
                 digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()

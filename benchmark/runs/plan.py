@@ -25,7 +25,8 @@ from benchmark.core.optimisation import Cosine, Milestones, Schedule, WarmupCosi
 from benchmark.core.plain import on_one_line
 from benchmark.data.batch import Batch
 from benchmark.data.datasets import DATASETS
-from benchmark.engine.feed import sampled, with_pools
+from benchmark.data.labels import Classes
+from benchmark.engine.feed import known_of, sampled, with_pools
 from benchmark.engine.train import build_method
 from benchmark.method import Method
 from benchmark.recipe.catalogue import get_recipe
@@ -60,8 +61,17 @@ class Cost:
     how: str = ""
 
 
-def plan_text(recipe: Recipe, scale: Scale, processes: int, num_images: int | None, data: Path | None, gpu: Gpu) -> str:
-    """The whole plan as text. Raises UserError if the number of images is unknown or the batch cannot be divided."""
+def plan_text(
+    recipe: Recipe,
+    scale: Scale,
+    processes: int,
+    num_images: int | None,
+    data: Path | None,
+    gpu: Gpu,
+    recipes_dir: Path | None = None,
+) -> str:
+    """The whole plan as text. recipes_dir: a folder of recipes that this one may come after, besides the benchmark's.
+    Raises UserError if the number of images is unknown or the batch cannot be divided."""
     changed = at_scale(recipe, scale)
     for name in changed.pools:
         if changed.batch_of(name) % processes:
@@ -69,6 +79,7 @@ def plan_text(recipe: Recipe, scale: Scale, processes: int, num_images: int | No
                 f"batch_size {changed.batch_of(name)} of {name} cannot be divided over {processes} processes"
             )
     given, source = _given(changed, scale, num_images, data)
+    given = replace(given, backbones=_before(changed, scale, recipes_dir))
     count = given.num_images
     steps_per_epoch = max(count // changed.batch_of(next(iter(changed.pools))), 1)
     total = changed.length.steps(steps_per_epoch)
@@ -100,23 +111,27 @@ def _given(recipe: Recipe, scale: Scale, num_images: int | None, data: Path | No
     source = f"{pool.dataset}/{pool.split}" + (f" in {root}" if root else ", complete")
     if num_images is not None:
         known[first], source = replace(known[first], num_images=num_images), "as given"
-    return Given(known[first].num_images, known[first].num_classes, known, _before(recipe, scale)), source
+    return Given(known[first].num_images, known[first].num_classes, known), source
 
 
 def _known(pool: Pool, root: Path | None) -> Known:
     """Of the images that lie in `root`, or of the complete dataset."""
     if root:
         images = pool_images(pool, root, seed=0)
-        return Known(len(images), len(images.classes) if pool.labels else 0)
+        return known_of(images if pool.labels else images.without_labels())
     if pool.dataset not in DATASETS:
         raise UserError(f"there is no dataset {pool.dataset!r}; known: {', '.join(DATASETS)}")
-    count, classes = DATASETS[pool.dataset].SPLITS[pool.split]
-    return Known(round(count * pool.percent / 100), classes if pool.labels else 0)
+    layout = DATASETS[pool.dataset]
+    complete, classes = layout.SPLITS[pool.split]
+    count = round(complete * pool.percent / 100)
+    if not pool.labels:
+        return Known(count)
+    return Known(count, classes, () if layout.LABELS is Classes else (classes,))
 
 
-def _before(recipe: Recipe, scale: Scale) -> dict[str, Backbone]:
+def _before(recipe: Recipe, scale: Scale, recipes_dir: Path | None) -> dict[str, Backbone]:
     """Untrained backbones of the recipes that this one comes after."""
-    earlier = {key: at_scale(get_recipe(name), scale) for key, name in recipe.after.items()}
+    earlier = {key: at_scale(get_recipe(name, recipes_dir), scale) for key, name in recipe.after.items()}
     return {key: one.backbone.build(one.input) for key, one in earlier.items()}
 
 
@@ -245,14 +260,14 @@ def _step_cost(recipe: Recipe, method: Method, fake: FakeTensorMode, share: int,
     ones and a few images, scaled up."""
     try:
         with fake:
-            return _counted(recipe, method, share)
+            return _counted(recipe, method, share, given)
     except (RuntimeError, NotImplementedError) as error:
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
     size = sum(buffer.numel() * buffer.element_size() for buffer in method.buffers())
     if size > MOST_REAL_BYTES:
         return Cost(how=f"the method looks at values ({reason}), and its buffers are too large to fill")
     few = min(share, FEW_IMAGES)
-    cost = _counted(recipe, build_method(recipe, given), few)
+    cost = _counted(recipe, build_method(recipe, given), few, given)
     scale = share / few
     return Cost(
         round(cost.flops * scale),
@@ -261,7 +276,7 @@ def _step_cost(recipe: Recipe, method: Method, fake: FakeTensorMode, share: int,
     )
 
 
-def _counted(recipe: Recipe, method: Method, share: int) -> Cost:
+def _counted(recipe: Recipe, method: Method, share: int, given: Given) -> Cost:
     """Operations and kept bytes of one step, up to the last loss at least: what a method does after it, such as
     updating a bank, may look at values, and costs next to nothing."""
     own = {tensor.untyped_storage()._cdata for tensor in (*method.parameters(), *method.buffers())}
@@ -273,7 +288,7 @@ def _counted(recipe: Recipe, method: Method, share: int) -> Cost:
             kept[storage] = tensor  # held, so that no later storage can take its place
         return tensor
 
-    batch = _blank_batch(recipe, share)
+    batch = _blank_batch(recipe, share, given)
     method.train()
     has_stepped = False
     with FlopCounterMode(display=False) as counter, saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -296,7 +311,7 @@ def _counted(recipe: Recipe, method: Method, share: int) -> Cost:
     )
 
 
-def _blank_batch(recipe: Recipe, share: int) -> Batch:
+def _blank_batch(recipe: Recipe, share: int, given: Given) -> Batch:
     """share: of the first pool's batch; the others' in proportion."""
     found = {}
     first = next(iter(recipe.pools))
@@ -306,8 +321,8 @@ def _blank_batch(recipe: Recipe, share: int) -> Batch:
             views = sampled(recipe.method, pool.views, recipe.input, lambda _: Image.new("RGB", TYPICAL_IMAGE), 0)
         rows = max(share * recipe.batch_of(name) // recipe.batch_of(first), 1)
         stacked = {key: torch.zeros((rows, *view.shape), dtype=view.dtype) for key, view in views.items()}
-        index = torch.arange(rows)
-        found[name] = Batch(stacked, index, seed=0, labels=torch.zeros_like(index) if pool.labels else None)
+        labels = torch.zeros(rows, *given.pools[name].per_image, dtype=torch.int64) if pool.labels else None
+        found[name] = Batch(stacked, torch.arange(rows), seed=0, labels=labels)
     return with_pools(found, first)
 
 

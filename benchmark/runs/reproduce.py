@@ -64,7 +64,7 @@ class StepLog:
         return True
 
     def leave(self, what: str, because: str) -> None:
-        """What was never to be done is no failure."""
+        """Leaving out what was never to be done is not a failure."""
         print(f"{self._next(what)[1]}: left out, {because}", flush=True)
 
     def skip(self, what: str, because: str) -> None:
@@ -189,8 +189,7 @@ def fulfil(request: Request, machine: Machine, jobs: int | None, make_world: Cal
     print(f"\n{tables}\n{told}\n\nTables: {request.tables_file}")
     if any(steps.failures for steps in rows):
         return False
-    if len(needed) == len(asked):  # else the answer hangs on runs that it does not watch
-        request.answer.write()
+    request.answer.write([run.folder for run in needed if run not in asked])
     return True
 
 
