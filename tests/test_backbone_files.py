@@ -82,7 +82,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any], dict[str, torch.Tensor]], obj
     "input without a size": (lambda f, t: f["input"].pop("size"), "lacks size"),
     "one channel": (
         lambda f, t: f["input"]["colour"].update(mean=[0.5]),
-        "mean is (0.5,), which is no tuple[float,",
+        "mean is (0.5,), which is not of type tuple[float,",
     ),
     "words for a mean": (lambda f, t: f["input"]["colour"].update(mean=["a", "b", "c"]), "mean is ('a', 'b', 'c')"),
     "no spread": (lambda f, t: f["input"]["colour"].update(std=[0.2, 0.0, 0.2]), "std must be more than 0"),

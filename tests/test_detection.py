@@ -39,7 +39,7 @@ def annotated(tmp_path: Path) -> Annotated:
     pixels[BOX[1] : BOX[3], BOX[0] : BOX[2]] = 255
     Image.fromarray(pixels).save(tmp_path / "a.png")
     one = Annotation(np.array([BOX], dtype=np.float32), np.array([7]), np.array([True]), (48, 32))
-    return Annotated(ImageSet("voc2007/test", tmp_path, ["a.png"], None, ()), (one,), CLASSES, "Mend it.")
+    return Annotated(ImageSet("voc2007/test", tmp_path, ["a.png"]), (one,), CLASSES, "Mend it.")
 
 
 def bright(pixels: Tensor) -> list[int]:

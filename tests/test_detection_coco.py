@@ -254,7 +254,7 @@ def test_polygons_follow_their_pixels(tmp_path: Path) -> None:
     Image.fromarray(pixels).save(tmp_path / "a.png")
     outline = np.array([[10, 4], [30, 4], [30, 20], [10, 20]], dtype=np.float32)
     one = Annotation(np.array([bounds], np.float32), np.array([7]), np.array([False]), (48, 32), ((outline,),))
-    annotated = Annotated(ImageSet("coco2017/train", tmp_path, ["a.png"], None, ()), (one,), (), "Mend it.")
+    annotated = Annotated(ImageSet("coco2017/train", tmp_path, ["a.png"]), (one,), (), "Mend it.")
     values = DetectionValues(WITH_MASKS, Course(Steps(4), 2, Milestones(())), SGD(lr=0.1), short_sides=(32, 64, 96))
     flipped = set()
     for epoch in range(20):

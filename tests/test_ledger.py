@@ -154,18 +154,18 @@ def test_protocols_of_the_ledger_exist():
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        (",75.9,", ",many,", r"line \d+: 'many' is no number"),
-        (",75.9,", ",nan,", r"line \d+: 'nan' is no number"),
+        (",75.9,", ",many,", r"line \d+: 'many' is not a number"),
+        (",75.9,", ",nan,", r"line \d+: 'nan' is not a number"),
         ("method,", "recipe,", "header must be method,"),
         (
             "colorization,resnet50",
             "colourization,resnet50",
-            "'colourization' is no canonical name of a method",
+            "'colourization' is not the canonical name of a method",
         ),
-        ("npid,resnet50", "instdisc,resnet50", "'instdisc' is no canonical name of a method"),
-        (",resnet50,", ",R50,", r"line \d+: 'R50' is no canonical name of a backbone"),
-        ("imagenet_linear", "imagenet_lineal", r"line \d+: 'imagenet_lineal' is no canonical name of a transfer"),
-        (",%,75.9", ",M,75.9", r"line \d+: top1_acc does not come in 'M'"),
+        ("npid,resnet50", "instdisc,resnet50", "'instdisc' is not the canonical name of a method"),
+        (",resnet50,", ",R50,", r"line \d+: 'R50' is not the canonical name of a backbone"),
+        ("imagenet_linear", "imagenet_lineal", r"line \d+: 'imagenet_lineal' is not the canonical name of a transfer"),
+        (",%,75.9", ",M,75.9", r"line \d+: top1_acc is not given in 'M'"),
         ("paper or official repository text", "hearsay", r"line \d+: evidence 'hearsay'"),
         (",map,%,87.5", ",map,%,87.5,", r"line \d+: has 14 cells"),
         (

@@ -26,7 +26,7 @@ def test_a_pirl_step(tmp_path, capsys: pytest.CaptureFixture[str]):
     for number in range(2):
         path = tmp_path / f"{number}.png"
         Image.effect_noise((320, 280), 60 + number).convert("RGB").save(path)
-        images.append(ImageSet("x/train", tmp_path, [path.name], None, ()).open(0))
+        images.append(ImageSet("x/train", tmp_path, [path.name]).open(0))
     seen = [recipe.method.views(image, recipe.input) for image in images]
     views = {name: torch.stack([view[name] for view in seen]) for name in seen[0]}
     assert views["I"].shape == (2, 3, 224, 224)

@@ -44,7 +44,7 @@ def masked(tmp_path: Path) -> Masked:
     pixels[8:24, 16:40], mask[8:24, 16:40], mask[:, 15] = 255, 5, 255
     Image.fromarray(pixels).save(tmp_path / "a.png")
     handmade.palette(tmp_path / "mask.png", mask)
-    return Masked(ImageSet("voc2012/train masks", tmp_path, ["a.png"], None, ()), tmp_path, ("mask.png",))
+    return Masked(ImageSet("voc2012/train masks", tmp_path, ["a.png"]), tmp_path, ("mask.png",))
 
 
 def test_masks_follow_their_pixels(masked: Masked) -> None:

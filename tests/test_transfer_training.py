@@ -33,7 +33,7 @@ def test_the_loss_is_taken_in_the_course_s_precision(precision: Precision, dtype
         return ((torch.ones(2, 4), torch.zeros(2)) for _ in range(order.first_step, 3))
 
     before = model.weight.detach().clone()
-    images = ImageSet("some", tmp_path, ["a.png", "b.png"], None, ())
+    images = ImageSet("some", tmp_path, ["a.png", "b.png"])
     context = Context(tmp_path, "smoke", 0, tmp_path, torch.device("cpu"), 0, lambda *_: None)
     optimizer = build_optimizer([(model.parameters(), SGD(lr=0.01))])
     fit(model, optimizer, loss_of, Course(Steps(3), 2, Constant(), precision), images, source, tmp_path / "s", context)

@@ -29,7 +29,7 @@ def save_backbone(path: Path, backbone: Backbone, origin: dict[str, Any]) -> Non
 
 def _check_built_by_its_architecture(backbone: Backbone) -> None:
     if not isinstance(backbone, Backbone):
-        raise UserError(f"a {type(backbone).__name__} is no Backbone; Method.export must give one")
+        raise UserError(f"a {type(backbone).__name__} is not a Backbone; Method.export must return one")
     with torch.device("meta"):
         twin = backbone.architecture.build(backbone.input)
     ours, theirs = _form(backbone), _form(twin)
@@ -42,7 +42,7 @@ def _form(backbone: Backbone) -> dict[str, Any]:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """What a backbone file says of itself, without its weights. Raises UserError for a file that is none."""
+    """What a backbone file says of itself, without its weights. Raises UserError for a file that is not one."""
     return _read(path, weights=False)[1]
 
 
@@ -85,14 +85,14 @@ def _stages(backbone: Backbone) -> dict[str, dict[str, int]]:
 def _read(path: Path, weights: bool) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     tensors, facts = read_tensors(path, BACKBONE_FILE, weights=weights)
     if not isinstance(facts["origin"], dict):
-        raise UserError(f"{path}: not a backbone file of format {BACKBONE_FILE.name}: its origin is no table")
+        raise UserError(f"{path}: not a backbone file of format {BACKBONE_FILE.name}: its origin is not a table")
     return tensors, facts
 
 
 def load_strictly(module: torch.nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
     """Every key there, none over, every shape and dtype equal; else a UserError naming the keys."""
     if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
-        raise UserError(f"{path} does not fit {type(module).__name__}: what should be its state is no tensors by name")
+        raise UserError(f"{path} does not fit {type(module).__name__}: its state is not a set of named tensors")
     wanted = module.state_dict()
     both = sorted(wanted.keys() & tensors.keys())
     found = {

@@ -50,7 +50,7 @@ def misfits(instance: Any) -> Iterator[str]:
     for field in fields(instance):
         value, hint = getattr(instance, field.name), hints[field.name]
         if not fits(value, hint):
-            yield f"{field.name} is {value!r}, which is no {in_words(hint)}"
+            yield f"{field.name} is {value!r}, which is not of type {in_words(hint)}"
 
 
 def all_misfits(value: Any, prefix: str = "") -> Iterator[str]:

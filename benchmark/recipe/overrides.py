@@ -43,7 +43,7 @@ def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[Override]]:
 def override(recipe: Recipe, overrides: Sequence[Override], scale: Scale) -> Recipe:
     """The recipe, which `at_scale` will bring to `scale` and then give every override.
 
-    Raises UserError for a key that is not there, with near ones, or a text that is no value of that key's type.
+    Raises UserError for a key that is not there, with near ones, or a text that is not a value of that key's type.
     """
     for key, text in overrides:
         known = dict(_keys(at_scale(recipe, scale)))

@@ -42,13 +42,13 @@ def read_runs(runs: Path) -> Iterator[Record]:
 
 
 def run_record(path: Path, runs: Path) -> Record:
-    """The record at `path` below a folder of runs. Raises UserError if it is none, or belongs elsewhere."""
+    """The record at `path` below a folder of runs. Raises UserError if it is not a record, or belongs elsewhere."""
     return _in_place(read_record(path), path, runs, published=False)
 
 
 def read_published(measured: Path) -> Iterator[Record]:
-    """Every record below leaderboards/measured, in path order. Raises UserError for a JSON file that is none, or lies
-    where another belongs."""
+    """Every record below leaderboards/measured, in path order. Raises UserError for a JSON file that is not a record,
+    or lies where another belongs."""
     for path in _published_files(measured):
         yield _in_place(read_record(path), path, measured, published=True)
 
@@ -81,12 +81,12 @@ def _published_files(measured: Path) -> list[Path]:
 
 
 def record_files(files: Iterable[Path]) -> list[Path]:
-    """Those that are no record's seconds, date and machine, in order."""
+    """All but those that hold a record's seconds, date and machine, in order."""
     return sorted((path for path in files if not path.name.endswith(CLOCK)), key=lambda path: path.parts)
 
 
 def _in_place(record: Record, path: Path, root: Path, published: bool) -> Record:
     belongs = record.published_path if published else record.path
     if path.relative_to(root) != belongs:
-        raise UserError(f"{path}: holds the record that belongs at {root / belongs}; move it there or delete it")
+        raise UserError(f"{path}: holds a record that belongs at {root / belongs}; move it there or delete it")
     return record

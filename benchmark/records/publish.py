@@ -25,7 +25,7 @@ def publish_run(run: Path, measured: Path, allow_dirty: bool = False) -> list[Pa
     if loose and not allow_dirty:
         raise UserError(
             f"{run}: {', '.join(loose)} came from code that is in no commit, so nobody could repeat it; commit, run "
-            "again and publish then, or add --allow-dirty"
+            "again and then publish, or add --allow-dirty"
         )
     for record in records:
         path = measured / record.published_path

@@ -111,13 +111,13 @@ def read_record(path: Path) -> Record:
 
 
 def _refuse_number(text: str) -> float:
-    raise ValueError(f"{text} is no score")
+    raise ValueError(f"{text} is not a score")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) != len(pairs):
-        raise ValueError("a key stands there twice")
+        raise ValueError("a key is given twice")
     return content
 
 

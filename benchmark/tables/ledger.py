@@ -99,14 +99,14 @@ def leaderboards_to_write() -> Path:
 
 
 def read_reported(source: str, folder: Path = LEADERBOARDS / "reported") -> list[Reported]:
-    """The ledger of one source. A wrong header or a value that is no number is a UserError naming file and line."""
+    """The ledger of one source. A wrong header or a value that is not a number is a UserError naming file and line."""
     path = folder / f"{source}.csv"
     if not path.is_file():
         raise UserError(f"{path}: no such ledger of reported numbers")
     lines = []
     for number, line in csv_lines(Reported, path):
         if not NUMBER.fullmatch(line.value):  # float() takes more: nan, 1_000, ١
-            raise UserError(f"{path}, line {number}: {line.value!r} is no number")
+            raise UserError(f"{path}, line {number}: {line.value!r} is not a number")
         lines.append(line)
     return lines
 
@@ -143,8 +143,8 @@ def citation(source: str, path: Path = LEADERBOARDS / "sources.csv") -> str:
 def read_ledger(leaderboards: Path = LEADERBOARDS) -> dict[str, list[Reported]]:
     """Every source's numbers, and nothing but canonical names in them.
 
-    Raises UserError for a name or paper that is not in names.csv or sources.csv, a unit its metric does not come in,
-    evidence of an unknown kind, or a number that stands there twice; each by file and line.
+    Raises UserError for a name or paper that is not in names.csv or sources.csv, a unit that its metric is not given
+    in, evidence of an unknown kind, or a number that is listed twice; each by file and line.
     """
     names, sources = read_names(leaderboards / "names.csv"), read_sources(leaderboards / "sources.csv")
     for name in names["method"].values():
@@ -196,11 +196,11 @@ def _faults(lines: list[Reported], names: Names) -> Iterator[tuple[int, str]]:
         for kind, word in words.items():
             optional = kind in ("backbone", "pretraining")
             if word not in names[kind] and (word or not optional):
-                yield number, f"{word!r} is no canonical name of a {kind}; see names.csv"
+                yield number, f"{word!r} is not the canonical name of a {kind}; see names.csv"
         if line.metric in names["metric"] and line.unit not in names["metric"][line.metric].units.split(";"):
-            yield number, f"{line.metric} does not come in {line.unit!r}; see names.csv"
+            yield number, f"{line.metric} is not given in {line.unit!r}; see names.csv"
         if line.evidence not in EVIDENCE:
-            yield number, f"evidence {line.evidence!r} is none of {sorted(EVIDENCE)}"
+            yield number, f"evidence {line.evidence!r} is not one of {sorted(EVIDENCE)}"
         key = (line.table, *words.values(), line.setting)
         seen[key] += 1
         if seen[key] > 1:
