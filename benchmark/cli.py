@@ -102,6 +102,8 @@ def plan(
     _in_range("--peak-tflops", peak_tflops, MORE_THAN_0)
     _in_range("--utilisation", utilisation, MORE_THAN_0, 1)
     _, chosen = _chosen(recipe, settings, recipes_dir, scale)
+    if num_images is None:
+        _draw_world(scale, data)  # whose images are counted
     gpu = Gpu(peak_tflops, utilisation)
     print(plan_text(chosen, scale, processes, num_images, data, gpu, recipes_dir))
     return 0

@@ -106,7 +106,7 @@ jigsaw = Recipe(
             "2,000 images show each of 2,000 permutations about once an epoch: too rarely to learn them",
         ),
         Change("method.tile_features", 128, "the network is narrower, and there are fewer permutations"),
-        Change("optimizers.main", Adam(lr=5e-4, weight_decay=1e-4, decoupled=True), "SGD needs far more steps"),
+        Change("optimizers.main", Adam(lr=5e-4, weight_decay=1e-4, decoupled=True), "needs far fewer steps"),
         Change(
             "schedule",
             Milestones(at=(Epochs(24), Epochs(34)), warmup=Warmup(Epochs(2), 0.25)),

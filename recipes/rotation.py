@@ -86,7 +86,7 @@ rotation = Recipe(
     reported="48.9 % ImageNet top-1 linear (PIRL, Table 2)",
     desk=(
         *DESK_RESNET,
-        Change("optimizers.main", Adam(lr=5e-4, weight_decay=1e-4, decoupled=True), "SGD needs far more steps"),
+        Change("optimizers.main", Adam(lr=5e-4, weight_decay=1e-4, decoupled=True), "needs far fewer steps"),
         Change(
             "schedule", Milestones(at=(Epochs(24), Epochs(34))), "drops at about the same fractions of the training"
         ),

@@ -141,8 +141,8 @@ s4l_rotation_10pct = Recipe(
 )
 
 # NOTE: no configuration with 1 % of the labels is released. Rate, decay, length and noise are those of the supervised
-# baseline with as many labels, the loss is that of 10 %. There the noise is on the labelled images, the only ones; here
-# it is on all.
+# baseline with as many labels, the loss is that of 10 %. There, noise is added to the labelled images, since there are
+# no others; here, to all.
 s4l_rotation_1pct = replace(
     s4l_rotation_10pct,
     title="S⁴L-Rotation, 1 % of the labels",

@@ -6,6 +6,7 @@ Who may import whom is checked by import-linter, in `make lint`.
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,16 +26,19 @@ BY_CONTRACT = {"read", "check", "pictures", "draw", "finish"}
 
 def branches(source: str, names: set[str]) -> Iterator[int]:
     """Lines on which something is decided by one of these names: compared with it, matched against it, looked up by it,
-    or asked whether it begins or ends with it."""
+    handed to a function, or kept in a constant for any of that. A view of a batch may be called what it likes."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Compare | ast.MatchValue):
             deciding = [node]
         elif isinstance(node, ast.Dict):
             deciding = [key for key in node.keys if key]
         elif isinstance(node, ast.Subscript):
-            deciding = [node.slice]
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            deciding = node.args if node.func.attr in ("startswith", "endswith", "get") else []
+            deciding = [] if isinstance(node.value, ast.Attribute) and node.value.attr == "views" else [node.slice]
+        elif isinstance(node, ast.Call):
+            deciding = [*node.args, *(keyword.value for keyword in node.keywords)]
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            is_list = isinstance(node.value, ast.Tuple | ast.List | ast.Set | ast.Constant)
+            deciding = [node.value] if is_list else []
         else:
             deciding = []
         values = (inner for one in deciding for inner in ast.walk(one))
@@ -55,6 +59,11 @@ def test_the_harness_decides_nothing_by_a_recipes_name():
         ("rate = rates['pirl']", True),
         ("rate = rates.get('pirl', 0)", True),
         ("match name:\n    case 'pirl': pass", True),
+        ("SPECIAL = ('pirl',)", True),
+        ("re.match('pirl', name)", True),
+        ("getattr(recipes, 'pirl')", True),
+        ("rates.pop('pirl')", True),
+        ("x = batch.views['pirl']", False),
         ("'''As PIRL does, and pirl.'''", False),
         ("linear_imagenet_pirl = f'linear_{dataset}_pirl'  # pirl's", False),
         ("class TripletLoss: pass", False),
@@ -66,7 +75,8 @@ def test_what_counts_as_a_decision(source: str, caught: bool):
 
 
 def test_a_name_means_one_thing():
-    """No class twice, and no public function but where a contract asks for it; a command is called as what it does."""
+    """No class or type twice, and no public function but where a contract asks for it; a command is called as what it
+    does."""
     places: dict[str, list[str]] = defaultdict(list)
     for path in FILES:
         if path.name == "cli.py":
@@ -76,6 +86,8 @@ def test_a_name_means_one_thing():
                 isinstance(node, ast.FunctionDef) and node.name not in BY_CONTRACT and not node.name.startswith("_")
             ):
                 places[node.name].append(str(path.relative_to(HARNESS)))
+            if isinstance(node, ast.Assign) and re.fullmatch(r"[A-Z][a-z]\w*", ast.unparse(node.targets[0])):
+                places[ast.unparse(node.targets[0])].append(str(path.relative_to(HARNESS)))  # a type's other name
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 

@@ -75,7 +75,10 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any], dict[str, torch.Tensor]], obj
         "there is no 'ResNet51'; there are: ",
     ),
     "unknown setting": (lambda f, t: f["architecture"].update(layers=3), "unexpected keyword argument 'layers'"),
-    "width in words": (lambda f, t: f["architecture"].update(width="wide"), "ResNet is not this version's"),
+    "width in words": (
+        lambda f, t: f["architecture"].update(width="wide"),
+        "ResNet does not fit this version of sslbench",
+    ),
     "last stage's weights missing": (without_last_stage, "missing: layer4.0.bn1.bias"),
     "last stage not named": (lambda f, t: f["stages"].pop("res5"), "its stages are"),
     "other stride": (lambda f, t: f["stages"]["res5"].update(stride=16), "its stages are"),

@@ -75,6 +75,16 @@ def test_a_planted_regression_is_told_with_its_size_and_other_seeds_are_not():
     assert kinds(records("a", 70.0, first=3))[0].endswith("+9.0, better")
 
 
+def test_what_no_table_averages_the_gate_does_not_average():
+    now, before = records("a", 50.0, 51.0, 49.0), records("a", 10.0, 10.0, first=3, recipe_hash="e" * 12)
+    targets = expect([*now, *before, *records("b", 20.0, 21.0)], {}, [now[0].recipe_hash])
+    line = next(one for one in targets if one.recipe == "a")
+    assert float(line.target) == 50.0
+    told = [(one.kind, one.fails) for one in compare([line], [*now, *before], [now[0].recipe_hash])]
+    assert told == [("settings", False)] * 2
+    assert [one.kind for one in compare([line], [*now, *before], ["e" * 12])].count("moved") == 1
+
+
 def test_where_lower_is_better_a_rise_is_worse():
     lower = dataclasses.replace(CARD, metrics={"top1": Metric("s", (0, math.inf), higher=False)})
     (line, *_) = expect(SPREAD, {CARD.id: lower})

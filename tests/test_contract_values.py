@@ -216,7 +216,7 @@ def inner_of(network: Backbone, x: Tensor) -> Tensor:
 
 
 def test_what_has_no_parts_cannot_be_taken_apart():
-    with pytest.raises(UserError, match="TinyNetwork cannot be taken apart by stages"):
+    with pytest.raises(UserError, match="TinyNetwork has no separate stages"):
         Tiny().build(InputSpec(16)).parts("conv1")
 
 
@@ -239,8 +239,8 @@ def other_weights() -> TinyNetwork:
     ("make", "said"),
     [
         (lambda: nn.Linear(2, 2), "a Linear is not a Backbone; Method.export must return one"),
-        (changed_stride, r"Tiny\(channels=8, over='process'\) builds another network; not the same: conv1$"),
-        (other_weights, r"builds another network; not the same: fc\.bias, fc\.weight$"),
+        (changed_stride, r"Tiny\(channels=8, over='process'\) builds a different network; these differ: conv1$"),
+        (other_weights, r"builds a different network; these differ: fc\.bias, fc\.weight$"),
     ],
 )
 def test_what_no_architecture_builds_is_not_handed_on(make: Callable[[], Any], said: str, tmp_path: Path):

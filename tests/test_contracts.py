@@ -120,7 +120,9 @@ def test_an_architecture_of_ones_own_stands_in_the_recipe_file(images: ImageSet,
     assert made.error is None
     path = tmp_path / "run/backbone.safetensors"
     [unknown] = in_processes(1, load_backbone, path)  # by a process that has not read the recipe file
-    assert f"{path}: its architecture or input is not this version's: there is no 'Wider'" in str(unknown.error)
+    assert f"{path}: its architecture or input does not fit this version of sslbench: there is no 'Wider'" in str(
+        unknown.error
+    )
     [known] = in_processes(1, channels_of_file, tmp_path, path)
     assert known.value == 24
 
@@ -329,7 +331,7 @@ def test_pools_go_round_side_by_side_each_in_its_own_batches(images: ImageSet):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"views": "weak"}, "pool 'few' wants views by Small.weak, which is not there"),
+        ({"views": "weak"}, "pool 'few' needs views by Small.weak, which does not exist"),
         ({"batch_size": 13}, "batch_size 13 is more than the 12 images there are"),
     ],
 )
@@ -342,7 +344,7 @@ def test_a_pool_that_cannot_be_is_told(change: dict[str, Any], said: str, images
 
 def test_labels_that_are_not_there_are_told(images: ImageSet):
     unlabelled = {"all": images, "few": images.without_labels()}
-    with pytest.raises(UserError, match="pool 'few' wants labels; drawn/train has none"):
+    with pytest.raises(UserError, match="pool 'few' needs labels; drawn/train has none"):
         Feed(tiny(TellApart, data=TWO_POOLS), unlabelled, 0, 7)
 
 
@@ -669,12 +671,12 @@ def _normed(norm: type[BatchNorm1d | BatchNorm2d], over: Over) -> dict[str, np.n
 
 @pytest.mark.parametrize("over", [0, 1, -4, "each", 1.5])
 def test_groups_that_have_no_statistics_are_refused(over: Any):
-    with pytest.raises(UserError, match='over is "process", "all" or a number of images from 2 on'):
+    with pytest.raises(UserError, match='over is "process", "all" or an integer of at least 2'):
         BatchNorm2d(3, over=over)
 
 
 def test_a_batch_that_is_no_number_of_groups_is_told():
-    with pytest.raises(UserError, match="over groups of 5 needs a multiple of that a process, not 12"):
+    with pytest.raises(UserError, match="over groups of 5 needs a per-process batch divisible by 5, not 12"):
         BatchNorm1d(3, over=5)(torch.zeros(12, 3))
 
 
@@ -729,7 +731,7 @@ def test_keys_come_back_in_their_own_places_and_among_others():
 
 
 def test_a_shuffle_without_a_row_for_each_row_is_told():
-    with pytest.raises(ValueError, match=r"a row for each row: 4 images were encoded as \(1, 3\)"):
+    with pytest.raises(ValueError, match=r"one output row per input row: 4 images were encoded as \(1, 3\)"):
         encoded_in_other_order(lambda rows: rows.mean(0, keepdim=True), torch.zeros(4, 3), 0)
 
 

@@ -193,7 +193,7 @@ def test_a_ledger_without_a_source_is_named(copy: Path):
 def test_an_alias_of_two_methods_is_named(copy: Path):
     path = copy / "names.csv"
     path.write_text(path.read_text().replace("instdisc;instdis", "instdisc;pirl"))
-    with pytest.raises(UserError, match=r"names\.csv, line \d+: 'pirl' is the name of another method already"):
+    with pytest.raises(UserError, match=r"names\.csv, line \d+: 'pirl' already names another method"):
         read_names(path)
 
 

@@ -397,11 +397,11 @@ for path, text in sorted(leaderboard_files(current_boards()).items()):
         ("printed =", "print =", r"has unknown \['print'\] and lacks \['printed'\]"),
         ('best = "none"', 'best = "worst"', "best is 'worst'"),
         ('underline = "second"', 'underline = "third"', "underline is 'third'"),
-        ('less = "Supervised ImageNet"', 'less = "nobody"', r"names \['nobody'\]"),
+        ('less = "Supervised ImageNet"', 'less = "nobody"', r"do not exist: \['nobody'\]"),
         ('minus = "supervised"', 'minus = ""', "needs `of` and one of `minus` and `less`"),
         ('name = "set 2"', 'name = "set 1"', r"are called \['set 1'\]"),
         ('key = "pirl_linear"', 'key = "pirl_yfcc"', "there is one already"),
-        ('methods = ["supervised"]', 'methods = ["superfised"]', "names .*superfised"),
+        ('methods = ["supervised"]', 'methods = ["superfised"]', "do not exist: .*superfised"),
         ("rows = [", "rows = [[", "tables.toml"),
     ],
 )

@@ -46,7 +46,7 @@ class Backbone(nn.Module):
     def parts(self, stage: str) -> tuple[nn.Module, ...]:
         """The modules that, one after the other, make the stage's map from the map before it. Protocols need them that
         take a network apart, to freeze some stages, dilate the last one or run it on regions."""
-        raise UserError(f"{type(self).__name__} cannot be taken apart by stages; this protocol needs a ResNet")
+        raise UserError(f"{type(self).__name__} has no separate stages; this protocol needs a ResNet")
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, input.channels, H, W) -> (B, out_channels): the output stage, a map averaged over space."""

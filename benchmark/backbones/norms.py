@@ -22,7 +22,7 @@ Over = Literal["process", "all"] | int  # an int: groups of so many consecutive 
 def checked(over: Over) -> Over:
     """Raises UserError for what `over` cannot be: one image has no statistics."""
     if over not in ("process", "all") and not (isinstance(over, int) and over > 1):
-        raise UserError(f'BatchNorm: over is "process", "all" or a number of images from 2 on, not {over!r}')
+        raise UserError(f'BatchNorm: over is "process", "all" or an integer of at least 2, not {over!r}')
     return over
 
 
@@ -37,7 +37,9 @@ class _Over(nn.modules.batchnorm._BatchNorm):
         if self.over == "all":
             return super().forward(x) if distributed.world_size() == 1 else self._over_all(x)
         if len(x) % self.over:
-            raise UserError(f"BatchNorm over groups of {self.over} needs a multiple of that a process, not {len(x)}")
+            raise UserError(
+                f"BatchNorm over groups of {self.over} needs a per-process batch divisible by {self.over}, not {len(x)}"
+            )
         return self._over_groups(x.split(self.over))
 
     def _over_groups(self, groups: Sequence[Tensor]) -> Tensor:

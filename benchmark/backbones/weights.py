@@ -34,7 +34,7 @@ def _check_built_by_its_architecture(backbone: Backbone) -> None:
         twin = backbone.architecture.build(backbone.input)
     ours, theirs = _form(backbone), _form(twin)
     if other := sorted(key for key in ours | theirs if ours.get(key) != theirs.get(key)):
-        raise UserError(f"{backbone.architecture} builds another network; not the same: {_few(other)}")
+        raise UserError(f"{backbone.architecture} builds a different network; these differ: {_few(other)}")
 
 
 def _form(backbone: Backbone) -> dict[str, Any]:
@@ -75,7 +75,9 @@ def build_described(facts: dict[str, Any], path: Path) -> Backbone:
             raise UserError(f"its input is a {type(spec).__name__}")
         return from_plain(facts["architecture"], architectures()).build(spec)
     except (UserError, AttributeError) as error:
-        raise UserError(f"{path}: its architecture or input is not this version's: {error}; pretrain again") from error
+        raise UserError(
+            f"{path}: its architecture or input does not fit this version of sslbench: {error}; pretrain again"
+        ) from error
 
 
 def _stages(backbone: Backbone) -> dict[str, dict[str, int]]:

@@ -25,5 +25,7 @@ def encoded_in_other_order(encode: Callable[[Tensor], Tensor], x: Tensor, seed: 
     order = permutation(len(every), mix(seed, Stream.SHUFFLE)).to(x.device)
     k = encode(distributed.own_share(every[order]))
     if len(k) != len(x):
-        raise ValueError(f"a shuffle needs a row for each row: {len(x)} images were encoded as {tuple(k.shape)}")
+        raise ValueError(
+            f"a shuffle needs one output row per input row: {len(x)} images were encoded as {tuple(k.shape)}"
+        )
     return distributed.own_share(distributed.gather(k)[order.argsort()])

@@ -127,7 +127,7 @@ def from_plain(plain: Any, known: Mapping[str, type]) -> Any:
     try:
         value = known[name](**inner)
     except TypeError as error:
-        raise UserError(f"{name} is not this version's ({error})") from error
+        raise UserError(f"{name} does not fit this version of sslbench ({error})") from error
     if faults := list(misfits(value)):
         raise UserError(f"{name}: {'; '.join(faults)}")
     return value

@@ -13,7 +13,7 @@ from benchmark.method import Method
 MEND = "lower the lr, lengthen the warm-up, or use --recipe.precision fp32 if it is bf16. The last checkpoint is kept"
 
 
-class Watch:
+class FiniteCheck:
     """Remembers the first step whose loss was not finite. It does so on the device, because looking at each loss right
     away would make a GPU wait for the CPU at every step."""
 

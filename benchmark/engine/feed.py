@@ -117,9 +117,11 @@ class Feed:
 def _check(name: str, pool: Pool, images: ImageSet, recipe: Recipe) -> None:
     check_batch_size(recipe.batch_of(name), len(images))
     if pool.labels and images.labels is None:
-        raise UserError(f"pool {name!r} wants labels; {images.name} has none")
+        raise UserError(f"pool {name!r} needs labels; {images.name} has none")
     if not hasattr(recipe.method, pool.views):
-        raise UserError(f"pool {name!r} wants views by {type(recipe.method).__name__}.{pool.views}, which is not there")
+        raise UserError(
+            f"pool {name!r} needs views by {type(recipe.method).__name__}.{pool.views}, which does not exist"
+        )
 
 
 def sampled(

@@ -54,7 +54,9 @@ def load_method(path: Path, settings: type[Settings]) -> TrainedMethod:
         chosen = from_plain(facts["settings"], {settings.__name__: settings})
         given = from_plain(facts["given"], {"Given": Given, "Known": Known})
     except (UserError, AttributeError) as error:
-        raise UserError(f"{path}: not of this version's recipe: {error}; pretrain again") from error
+        raise UserError(
+            f"{path}: does not fit the recipe in this version of sslbench: {error}; pretrain again"
+        ) from error
     with torch.random.fork_rng(devices=[]):  # what is drawn here is overwritten, and must not move what is drawn next
         before = {name: build_described(one, path) for name, one in facts["before"].items()}
         method = chosen.build(build_described(facts["backbone"], path), replace(given, backbones=before))

@@ -33,7 +33,7 @@ from benchmark.data.batch import Batch
 from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import step_seed
 from benchmark.engine.checkpoint import check_identity, clear_checkpoints, load_checkpoint, locked, save_checkpoint
-from benchmark.engine.divergence import Watch
+from benchmark.engine.divergence import FiniteCheck
 from benchmark.engine.feed import Feed, given_of
 from benchmark.engine.losses import LastLosses
 from benchmark.engine.method_file import save_method
@@ -192,19 +192,19 @@ def _trained(
     losses = LastLosses(players, total, feed.steps_per_epoch).to(machine.device)
     with distributed.together():
         first = load_checkpoint(run, identity, method, players, losses)
-    watch = Watch(run, machine.device)
+    finite = FiniteCheck(run, machine.device)
     pace = Pace(recipe.batch_size)
     look, save = Timer(min(LOG_SECONDS, machine.checkpoint_seconds)), Timer(machine.checkpoint_seconds)
     with RunProgress(run, f"{identity['recipe']} seed {recipe.seed}", total, first) as report:
-        for step, batch in pace.timed(_steps(recipe, method, feed, machine, watch, first, total)):
+        for step, batch in pace.timed(_steps(recipe, method, feed, machine, finite, first, total)):
             set_rates(players, recipe, step, total, feed.steps_per_epoch)
             torch.manual_seed(mix(recipe.seed, Stream.IN_STEP, step, distributed.rank()))
             figures = train_step(method, batch, players, recipe.precision)
-            watch.note(step, figures)
+            finite.note(step, figures)
             losses.note(step, figures)
             report.stepped(step + 1)
             if look.due() or step in (first, total - 1):
-                watch.check(step, method)
+                finite.check(step, method)
                 shown = {name: float(value) for name, value in figures.items()}
                 rates = {f"lr/{name}": player.optimizer.param_groups[0]["lr"] for name, player in players.items()}
                 report.write(step, shown | method.scalars() | pace.since_last(), {"epoch": batch.epoch, **rates})
@@ -214,14 +214,14 @@ def _trained(
 
 
 def _steps(
-    recipe: Recipe, method: Method, feed: Feed, machine: Machine, watch: Watch, first: int, total: int
+    recipe: Recipe, method: Method, feed: Feed, machine: Machine, finite: FiniteCheck, first: int, total: int
 ) -> Iterator[tuple[int, Batch]]:
     """(step, its batch on the device), with what a method does before the run and before each epoch."""
     step = first
     while step < total:
         epoch, step_of_epoch = divmod(step, feed.steps_per_epoch)
         if step_of_epoch == 0:
-            watch.check(step, method)
+            finite.check(step, method)
             embed_all = feed.embed_all(method, machine.device, epoch)
             for begin in ([method.prepare] if step == 0 else []) + [partial(method.on_epoch_start, epoch)]:
                 torch.manual_seed(mix(recipe.seed, Stream.EPOCH_START, epoch))  # not by rank: state stays equal

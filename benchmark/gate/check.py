@@ -54,7 +54,7 @@ def all_findings(
             for text in _unsound({runs / record.path: record for record in fresh}, cards)
         ),
         *(GateFinding("not accepted", f"{path.as_posix()}: {why}") for path, why in sorted(changed.items())),
-        *compare(expected, judged),
+        *compare(expected, judged, own_hashes().values()),
         *_against_papers(judged, leaderboards),
         *(GateFinding("stale", f"{path.as_posix()}: {why}", fails=False) for path, why in sorted(stale.items())),
     ]

@@ -176,8 +176,11 @@ def _quantile(freedom: int) -> float:
     return float(t.ppf((1 + LEVEL) / 2, freedom))
 
 
-def compare(expected: Sequence[Expected], records: Sequence[Record]) -> Iterator[GateFinding]:
-    """What moved, is missing, or cannot be compared. Numbers without a target are not reported."""
+def compare(
+    expected: Sequence[Expected], records: Sequence[Record], current: Collection[str] = ()
+) -> Iterator[GateFinding]:
+    """What moved, is missing, or cannot be compared. Numbers without a target are not reported. current: hashes of the
+    recipes as they would run now, whose records are preferred; without any, those of the targets are."""
     by_key: dict[Key, list[Record]] = defaultdict(list)
     for record in records:
         for metric in record.metrics:
@@ -187,25 +190,31 @@ def compare(expected: Sequence[Expected], records: Sequence[Record]) -> Iterator
         found = by_key.get(line.key, [])
         if not found:
             yield GateFinding("missing", f"{name}: {line.target} expected, but there is no record")
-            continue
+        like_target = [
+            record for record in found if _protocol_and_data(record) == (line.transfer_version, line.transfer_data)
+        ]
         for record in found:
-            if (str(record.transfer_version), data_key(record)) != (line.transfer_version, line.transfer_data):
+            if record not in like_target:
                 was = f"v{line.transfer_version} on {line.transfer_data}"
                 yield GateFinding(
                     "incomparable", f"{name} seed {record.seed}: the target is for {was}; accept a new one"
                 )
-        yield from _moved(
-            line, name, [record for record in found if str(record.transfer_version) == line.transfer_version]
-        )
+        if like_target:
+            yield from _moved(line, name, *alike(like_target, current or {line.recipe_hash}, {}))
 
 
-def _moved(line: Expected, name: str, found: Sequence[Record]) -> Iterator[GateFinding]:
-    found = [record for record in found if data_key(record) == line.transfer_data]
-    if not found:
-        return
+def _protocol_and_data(record: Record) -> tuple[str, str]:
+    return str(record.transfer_version), data_key(record)
+
+
+def _moved(line: Expected, name: str, found: Sequence[Record], others: Sequence[Record]) -> Iterator[GateFinding]:
+    """found: what is averaged. others: seeds with other settings, which no table would average with them either."""
+    for other in others:
+        ran = f"seed {other.seed} ran with other settings ({other.recipe_hash}, not {found[0].recipe_hash})"
+        yield GateFinding("settings", f"{name}: {ran} and is left out", fails=False)
     value = statistics.fmean(record.metrics[line.metric] for record in found)
     gap = value - float(line.target)
-    if {record.recipe_hash for record in found} != {line.recipe_hash}:
+    if found[0].recipe_hash != line.recipe_hash:
         yield GateFinding(
             "settings", f"{name}: not the settings that the target came from ({line.recipe_hash})", fails=False
         )

@@ -138,7 +138,7 @@ def with_change(recipe: Any, key: str, value: Any) -> Any:
     new = with_change(old, rest, value) if rest else value
     hint = typing.get_type_hints(type(recipe))[head]
     if not fits(new, hint):
-        raise UserError(f"setting {key!r} is {old!r}; {new!r} is of another kind, not {in_words(hint)}")
+        raise UserError(f"setting {key!r} is {old!r}; {new!r} has the wrong type; expected {in_words(hint)}")
     return dataclasses.replace(recipe, **{head: new})  # type: ignore[type-var]
 
 

@@ -101,7 +101,7 @@ def _parsed(key: str, text: str, old: Any, hint: Any) -> Any:
         if isinstance(old, tuple) or old is None:
             return ast.literal_eval(text)
     except (ValueError, KeyError, SyntaxError, TypeError) as error:
-        raise UserError(f"no such value; it is {old!r} now") from error
+        raise UserError(f"not a valid value (it is {old!r} now)") from error
     inner = ", ".join(f"{FLAG}{name}" for name, _ in _keys(old, f"{key}."))
     raise UserError(f"not one value; set {inner or 'it in a recipe file'}")
 

@@ -241,7 +241,7 @@ def _cost_lines(
         f"{per_step:.4g}",
         f"{cost.how}; forward and backward, {share:,} images x {processes} processes",
     )
-    yield "FLOPs in all", f"{per_step * total:.4g}", f"x {total:,} steps"
+    yield "FLOPs, total", f"{per_step * total:.4g}", f"x {total:,} steps"
     yield (
         "kept for backward",
         _bytes(cost.kept_bytes),
@@ -250,7 +250,7 @@ def _cost_lines(
     yield (
         "GPU-hours, estimate",
         f"{hours:,.0f}",
-        f"FLOPs in all / ({gpu.tflops:g}e12 a second x {gpu.utilisation:g} reached) / 3600; "
+        f"FLOPs, total / ({gpu.tflops:g}e12 a second x {gpu.utilisation:g} reached) / 3600; "
         f"{hours / processes:,.0f} hours on {processes} GPUs. Set --peak-tflops and --utilisation to yours",
     )
 

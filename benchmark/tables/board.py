@@ -15,7 +15,7 @@ from benchmark.tables.agreement import orders, reproduced, tau
 from benchmark.tables.emphasis import measured_emphasis, reported_emphasis
 from benchmark.tables.footnotes import STALE, UNVERIFIED, Footnote, footnotes, marks
 from benchmark.tables.layout import Column, Discrepancy, TableLayout
-from benchmark.tables.ledger import Names, Reported
+from benchmark.tables.ledger import NamesByKind, Reported
 from benchmark.tables.measured import Measured, Seeds, Variant, measured_in, variant_title, variants
 from benchmark.tables.reported import Number, Printed, difference, printed_in
 
@@ -64,7 +64,7 @@ class Board:
 class Legend:
     """What tables say besides numbers. stale: published path of a record -> why it is not what would be run now."""
 
-    names: Names = field(default_factory=dict)
+    names: NamesByKind = field(default_factory=dict)
     citations: Mapping[str, str] = field(default_factory=dict)
     discrepancies: Mapping[str, Discrepancy] = field(default_factory=dict)
     stale: Mapping[Path, str] = field(default_factory=dict)
@@ -119,10 +119,12 @@ def _without_empty_rows(layout: TableLayout, printed: Printed, measured: Measure
     return replace(layout, rows=rows, notes=notes)
 
 
-Part = tuple[Head, list[Cell], Cell]  # a column: its head, a cell per row, and its cell in the Δ row
+BoardColumn = tuple[Head, list[Cell], Cell]  # a column: its head, a cell per row, and its cell in the Δ row
 
 
-def _row_columns(layout: TableLayout, reported: Sequence[Reported], printed: Printed, legend: Legend) -> Iterator[Part]:
+def _row_columns(
+    layout: TableLayout, reported: Sequence[Reported], printed: Printed, legend: Legend
+) -> Iterator[BoardColumn]:
     yield Head("Method", "method"), [Cell(row.title, marks=marks(layout, row, "")) for row in layout.rows], Cell()
     for what, title, kind in (("backbone", "Network", "backbone"), ("pretrain_data", "Pretrained on", "pretraining")):
         if what in layout.shows:
@@ -139,7 +141,7 @@ def _row_columns(layout: TableLayout, reported: Sequence[Reported], printed: Pri
 
 def _number_columns(
     layout: TableLayout, column: Column, printed: Printed, measured: Measured, legend: Legend
-) -> Iterator[Part]:
+) -> Iterator[BoardColumn]:
     """The reported numbers, then those measured per variant with their verdicts."""
     beside = variants(measured, column)
     numbers = [printed.get((row.key, column.title)) for row in layout.rows]

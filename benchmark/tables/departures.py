@@ -23,7 +23,7 @@ from benchmark.core.plain import on_one_line
 from benchmark.core.provenance import REPOSITORY
 from benchmark.recipe.catalogue import assigned_names
 from benchmark.recipe.contract import Recipe
-from benchmark.recipe.scales import SMOKE, desk_against_paper
+from benchmark.recipe.scales import SMOKE, SMOKE_PART, desk_against_paper
 from benchmark.tables.markdown import plain_table
 
 HEADING = "Departures:"
@@ -63,7 +63,12 @@ def departures_page(
         _of_desk({name: recipe for of_file in recipes.values() for name, recipe in of_file.items()}),
         "## Recipes, at smoke scale",
         "As at desk scale, and in addition:",
-        _list([f"`{change.key}` is {on_one_line(change.value)}: {change.why}" for change in SMOKE]),
+        _list(
+            [
+                *(f"`{change.key}` is {on_one_line(change.value)}: {change.why}" for change in SMOKE),
+                f"`{SMOKE_PART.key}` of a pool that is a part of its dataset is {SMOKE_PART.value}: {SMOKE_PART.why}",
+            ]
+        ),
     ]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 

@@ -59,7 +59,7 @@ def footnotes(
     if measured:
         yield Footnote("", "Measured: mean ± standard deviation over seeds (number of seeds).")
         yield Footnote("", BOLD)
-        yield Footnote("", "Verdict “order 4/5”: beside 4 of 5 other rows, this row stands as reported.")
+        yield Footnote("", "Verdict “order 4/5”: this row is ordered as reported relative to 4 of the 5 other rows.")
     for scale in sorted({variant.scale for _, _, variant in measured}):
         yield Footnote("", f"{scale}: {layout.scales.get(scale, 'a scale that tables.toml does not describe')}.")
     lettered = _lettered(layout)

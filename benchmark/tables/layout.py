@@ -173,7 +173,9 @@ def read_chapters(path: Path = LEADERBOARDS / "tables.toml") -> list[Chapter]:
     known = {entry.get("key") for entry in content["table"]}
     for chapter in chapters:
         if strangers := set(chapter.tables) - known:
-            raise UserError(f"{path}: chapter {chapter.title!r} names {sorted(strangers)}, and there is no such table")
+            raise UserError(
+                f"{path}: chapter {chapter.title!r} refers to tables that do not exist: {sorted(strangers)}"
+            )
     return chapters
 
 
@@ -207,7 +209,7 @@ def _faults(layout: TableLayout) -> list[str]:
     named_columns |= {name for column in layout.columns for name in (column.of, column.less) if name}
     faults = []
     if strangers := (named_rows - {*rows, ""}) | (named_columns - set(columns)):
-        faults.append(f"a note or a Δ names {sorted(strangers)}, and there is no such row or column")
+        faults.append(f"a note or a Δ refers to rows or columns that do not exist: {sorted(strangers)}")
     if twice := {name for name in [*rows, *columns] if [*rows, *columns].count(name) > 1}:
         faults.append(f"two rows or columns are called {sorted(twice)}")
     faults += [f"row {row.key!r} lacks facts" for row in layout.rows if len(row.facts) not in (0, len(layout.facts))]

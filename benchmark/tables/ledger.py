@@ -84,7 +84,7 @@ class Source:
         return f"{self.authors}, “{self.title}”, {where}" + (f", arXiv:{self.arxiv_id}" if self.arxiv_id else "")
 
 
-Names = dict[str, dict[str, Name]]  # kind -> name -> Name
+NamesByKind = dict[str, dict[str, Name]]  # kind -> name -> Name
 
 
 def leaderboards_to_write() -> Path:
@@ -111,14 +111,14 @@ def read_reported(source: str, folder: Path = LEADERBOARDS / "reported") -> list
     return lines
 
 
-def read_names(path: Path = LEADERBOARDS / "names.csv") -> Names:
+def read_names(path: Path = LEADERBOARDS / "names.csv") -> NamesByKind:
     """Every canonical name by kind. A name or alias that is given twice is a UserError."""
-    names: Names = {}
+    names: NamesByKind = {}
     taken: set[tuple[str, str]] = set()
     for number, line in csv_lines(Name, path):
         for word in (line.name, *filter(None, line.aliases.split(";"))):
             if (line.kind, word) in taken:
-                raise UserError(f"{path}, line {number}: {word!r} is the name of another {line.kind} already")
+                raise UserError(f"{path}, line {number}: {word!r} already names another {line.kind}")
             taken.add((line.kind, word))
         names.setdefault(line.kind, {})[line.name] = line
     return names
@@ -183,7 +183,7 @@ def ledger_frame(leaderboards: Path = LEADERBOARDS) -> pd.DataFrame:
     return pd.DataFrame(lines).astype({"value": "float64"})
 
 
-def _faults(lines: list[Reported], names: Names) -> Iterator[tuple[int, str]]:
+def _faults(lines: list[Reported], names: NamesByKind) -> Iterator[tuple[int, str]]:
     seen: Counter[tuple[str, ...]] = Counter()
     for number, line in enumerate(lines, 2):
         words = {

@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmark.core.errors import UserError
 from benchmark.recipe.contract import Recipe
 from benchmark.tables.board import Board
-from benchmark.tables.ledger import LEADERBOARDS, Name, Names, Source, read_ledger, read_names, read_sources
+from benchmark.tables.ledger import LEADERBOARDS, Name, NamesByKind, Source, read_ledger, read_names, read_sources
 from benchmark.tables.markdown import plain_table
 
 CITATION = re.compile(r'([^"]+?), "[^"]+", ([^"]+?), (?:\w+ )?arXiv:(\d{4}\.\d{4,5})')  # authors, venue, number
@@ -49,7 +49,7 @@ def methods_page(
     undated = ", ".join(f"{one.title} (`{one.name}`)" for one in others if one not in known)
     parts = [
         INTRODUCTION,
-        f"## Recipe here\n\n{len(here)} recipes. At desk scale the backbone has a quarter of its width.",
+        f"## Recipe here\n\n{len(here)} recipes.",
         plain_table(("method", "recipe", "paper", "backbone", "measured in"), here),
         f"## Reported only\n\n{len(rows)} methods and variants, by title.",
         plain_table(("method", "paper", "backbone", "reported in"), rows),
@@ -59,7 +59,7 @@ def methods_page(
 
 
 def _recipe_rows(
-    path: Path, recipes: Mapping[str, Recipe], boards: Mapping[str, Board], names: Names
+    path: Path, recipes: Mapping[str, Recipe], boards: Mapping[str, Board], names: NamesByKind
 ) -> Iterator[tuple[str, ...]]:
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     cited = CITATION.search(" ".join(docstring.partition("\n\n")[2].split()))
@@ -115,7 +115,7 @@ def _arxiv(number: str) -> str:
     return f"[arXiv:{number}](https://arxiv.org/abs/{number})"
 
 
-def _backbones(leaderboards: Path, names: Names) -> Mapping[str, str]:
+def _backbones(leaderboards: Path, names: NamesByKind) -> Mapping[str, str]:
     """Method -> the networks that its numbers are reported for, those of most numbers first, and only a few of them."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for line in (line for lines in read_ledger(leaderboards).values() for line in lines):

@@ -77,7 +77,9 @@ def in_no_table(records: Sequence[Record], leaderboards: Path = LEADERBOARDS) ->
     if not lines:
         return ""
     headers = ("recipe", "settings", "transfer", "metric", "measured")
-    return "## In no paper's table\n\n" + tabulate(lines, headers=headers, tablefmt="github", disable_numparse=True)
+    return "## Results that no paper's table shows\n\n" + tabulate(
+        lines, headers=headers, tablefmt="github", disable_numparse=True
+    )
 
 
 def leaderboard_files(found: Mapping[str, Board], leaderboards: Path = LEADERBOARDS) -> dict[Path, str]:
@@ -89,8 +91,8 @@ def leaderboard_files(found: Mapping[str, Board], leaderboards: Path = LEADERBOA
 
 
 def _index(leaderboards: Path, found: Mapping[str, Board]) -> str:
-    lines = ["# Leaderboards", "", "Reported by papers beside measured here. Where the sources disagree: ", ""]
-    lines[2] += "[discrepancies](discrepancies.md)."
+    about = "Numbers reported in papers, next to those measured here. Where sources contradict each other:"
+    lines = ["# Leaderboards", "", f"{about} [discrepancies](discrepancies.md).", ""]
     for number, chapter in enumerate(read_chapters(leaderboards / "tables.toml"), 1):
         lines += [f"{number}. {chapter.title}"]
         for key in chapter.tables:

@@ -77,6 +77,6 @@ def _number(line: Reported, with_unit: bool) -> Number:
     if not with_unit:
         return Number(line.value, float(line.value), (line,))
     if line.unit not in HOURS:
-        raise UserError(f"{line.metric} of {line.method}: {line.unit!r} stands in a column of other units")
+        raise UserError(f"{line.metric} of {line.method}: {line.unit!r} is in a column with other units")
     unit = line.unit.removesuffix("s") if line.value == "1" else line.unit
     return Number(f"{line.value} {unit}", float(line.value) * HOURS[line.unit], (line,))

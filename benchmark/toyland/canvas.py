@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-Colour = tuple[int, int, int]
+Ink = tuple[int, int, int]
 
 OVERSAMPLING = 2  # drawn this much larger, then averaged down, for smooth edges
 MAX_REGIONS = 128  # the eighth bit of a pixel says which of a region's two colours its texture picks
@@ -37,7 +37,7 @@ class Palette:
     def draw(cls, rng: np.random.Generator) -> Palette:
         return cls(hue=float(rng.random()), saturation=float(rng.uniform(0.15, 0.55)))
 
-    def colour(self, rng: np.random.Generator, value: float) -> Colour:
+    def colour(self, rng: np.random.Generator, value: float) -> Ink:
         """A colour of brightness `value` (0…1) near the picture's tint."""
         shift, vividness = rng.random(2)
         hue = (self.hue + (shift - 0.5) * self.spread) % 1.0
@@ -79,11 +79,11 @@ class Canvas:
         self.width, self.height = width, height
         self._image = Image.new("L", (width * OVERSAMPLING, height * OVERSAMPLING), 0)
         self._draw = ImageDraw.Draw(self._image)
-        self._flat: list[Colour] = []
-        self._other: list[Colour] = []
+        self._flat: list[Ink] = []
+        self._other: list[Ink] = []
         self._textures: list[str | None] = []
 
-    def region(self, colour: Colour, other: Colour | None = None, texture: str | None = None) -> int:
+    def region(self, colour: Ink, other: Ink | None = None, texture: str | None = None) -> int:
         """A new region number. `texture` alternates `colour` with `other`."""
         if len(self._flat) == MAX_REGIONS:
             raise ValueError(f"a canvas holds at most {MAX_REGIONS} regions")

@@ -48,7 +48,7 @@ from benchmark.transfers.features import (
     working_copy,
 )
 from benchmark.transfers.preprocessing import Preprocessing, centre_crop, crop_and_flip, crop_flip_and_colour
-from benchmark.transfers.training import Course, Source, build_optimizer, checkpoint_path, fit
+from benchmark.transfers.training import Batches, Course, build_optimizer, checkpoint_path, fit
 
 Maps = dict[str, Tensor]  # tap -> (B, C, grid, grid)
 
@@ -171,14 +171,14 @@ class _Run:
         optimizer = build_optimizer(groups)
         fit(heads, optimizer, heads.loss, probe.course, views.images, source, checkpoint, self.context, track)
 
-    def _streamed(self, views: Views) -> Source:
+    def _streamed(self, views: Views) -> Batches:
         def source(order: TrainOrder) -> Iterator[tuple[Maps, Tensor]]:
             for pixels, labels in at_positions(views, order, self.context.workers):
                 yield self._maps(pixels), labels.to(self.context.device)
 
         return source
 
-    def _stored(self, views: Views, count: int) -> Source:
+    def _stored(self, views: Views, count: int) -> Batches:
         """The maps of `count` views of every image, in memory: epoch e trains on the views of epoch e % count."""
         num_images = len(views.images)
         positions = [batch for epoch in range(count) for batch in once(num_images, epoch=epoch)]

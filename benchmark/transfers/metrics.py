@@ -21,7 +21,7 @@ def topk_accuracy(scores: Tensor, labels: Tensor, k: int) -> float:
     100 less its error; the rule for equal scores is ours.
     """
     if len(scores) == 0 or k < 1:
-        raise ValueError(f"top-{k} accuracy of {len(scores)} images is nothing")
+        raise ValueError(f"top-{k} accuracy of {len(scores)} images is undefined")
     _check_finite(bool(scores.isfinite().all()))
     own = scores.gather(1, labels[:, None])  # (N, 1)
     earlier = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]  # (N, C)

@@ -27,7 +27,7 @@ CHECKPOINT_SECONDS = 120.0
 REPORT_STEPS = 10
 
 # From the order of the batches to the two things that the loss takes, inputs and truth on the device, one pair a step.
-Source = Callable[[TrainOrder], Iterator[tuple[Any, Any]]]
+Batches = Callable[[TrainOrder], Iterator[tuple[Any, Any]]]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def fit(
     loss_of: Callable[[Any, Any], Tensor],
     course: Course,
     images: ImageSet,
-    source: Source,
+    source: Batches,
     checkpoint: Path,
     context: Context,
     after_step: Callable[[int], None] = lambda steps_done: None,

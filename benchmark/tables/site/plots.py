@@ -34,7 +34,7 @@ STYLE: Any = {
 WIDTH = 6.4  # inches
 YEARS = 3  # two are no course of time
 LABEL = 18  # characters
-Line = tuple[Cell, ...]
+Cells = tuple[Cell, ...]
 
 
 def plots(board: Board, methods: Mapping[str, Name]) -> list[tuple[str, str]]:
@@ -80,7 +80,7 @@ def _column(board: Board, index: int) -> Column:
     return next(column for column in board.layout.columns if column.title == board.heads[index].column)
 
 
-def _curves(board: Board, lines: list[Line], scale: str) -> tuple[str, str]:
+def _curves(board: Board, lines: list[Cells], scale: str) -> tuple[str, str]:
     """A line a row over the columns: the reported numbers, or those measured at a scale."""
     kind = "measured" if scale else "reported"
     columns = [at for at, head in enumerate(board.heads) if head.kind == kind and head.scale == scale]
@@ -96,7 +96,7 @@ def _curves(board: Board, lines: list[Line], scale: str) -> tuple[str, str]:
     return f"{f'Measured at {scale} scale' if scale else 'Reported'}, by column.", svg[0]
 
 
-def _bars(title: str, lines: list[Line], score: int) -> tuple[str, str]:
+def _bars(title: str, lines: list[Cells], score: int) -> tuple[str, str]:
     shown = [(line[0].text, line[score].number) for line in reversed(lines) if line[score].number is not None]
     svg: list[str] = []
     with _figure(svg, 2 + max(len(name) for name, _ in shown), 2, max(1.6, 0.9 + 0.21 * len(shown))) as axes:
@@ -107,14 +107,14 @@ def _bars(title: str, lines: list[Line], score: int) -> tuple[str, str]:
     return f"{title}.", svg[0]
 
 
-def _of_year(lines: list[Line], score: int, years: Sequence[str]) -> dict[int, list[tuple[float, str]]]:
+def _of_year(lines: list[Cells], score: int, years: Sequence[str]) -> dict[int, list[tuple[float, str]]]:
     """Year -> (score, method) in order, of lines with both. years: of each line, or ""."""
     found = [(year, line[score].number, line[0].text) for year, line in zip(years, lines, strict=True)]
     dated = sorted((int(year), number, name) for year, number, name in found if year and number is not None)
     return {year: [one[1:] for one in same] for year, same in groupby(dated, lambda one: one[0])}
 
 
-def _by_year(board: Board, lines: list[Line], score: int, methods: Mapping[str, Name]) -> Iterator[tuple[str, str]]:
+def _by_year(board: Board, lines: list[Cells], score: int, methods: Mapping[str, Name]) -> Iterator[tuple[str, str]]:
     """One plot, where there are enough years."""
     years = [methods[row.method].year if row.method in methods else "" for row in board.layout.rows]
     of_year = _of_year(lines, score, years)
@@ -145,7 +145,7 @@ def _by_year(board: Board, lines: list[Line], score: int, methods: Mapping[str, 
 Pairs = list[tuple[float, float, str]]  # reported, measured, method
 
 
-def _measured(board: Board, lines: list[Line]) -> Iterator[tuple[str, Pairs]]:
+def _measured(board: Board, lines: list[Cells]) -> Iterator[tuple[str, Pairs]]:
     """(title, pairs) of every measured column with two methods or more."""
     at = {head.column: index for index, head in enumerate(board.heads) if head.kind == "reported"}
     for index, head in enumerate(board.heads):
