@@ -170,7 +170,7 @@ def pretrain(
     machine = _machine(device, workers)
     run = Run(name, scale, seed, _data_root(scale, data), runs)
     resolved = run.resolved(chosen)
-    after = backbones_before(run, resolved)
+    after = backbones_before(run, resolved, recipes_dir)
     with distributed.together():
         if distributed.rank() == 0:
             _draw_world(scale, data)
@@ -213,7 +213,7 @@ def transfer(
     chosen = [get_transfer(name, known) for name in transfers]
     machine = _machine(device, workers)
     run = Run(recipe, scale, seed, _data_root(scale, data), runs)
-    require_backbone(run)
+    require_backbone(run, recipes_dir)
     if reasons := [why for one in chosen if (why := refusal(one, run))]:  # before the first takes its time
         raise UserError(f"{run.backbone}: {'; '.join(reasons)}; `sslbench list` shows what each transfer takes")
     _draw_world(scale, data)

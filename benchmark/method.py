@@ -18,9 +18,8 @@ from typing import ClassVar, Protocol
 from torch import Tensor, nn
 
 from benchmark.backbones.contract import Backbone
+from benchmark.core.errors import UserError
 from benchmark.data.batch import Batch
-
-ASKED = ("classify",)  # what a transfer may ask of the trained method (ProtocolCard.asks), where the method has it
 
 
 class EmbedAll(Protocol):
@@ -39,6 +38,9 @@ class Method(nn.Module):
     # Why the loss of some images depends on which process they are on, where the paper means it so; a test holds all
     # other methods to the same weights on one process and on two.
     local: ClassVar[str] = ""
+    # Names of methods of its own that a transfer may ask for (ProtocolCard.asks), e.g. how often it solves its pretext.
+    # Runs of methods that offer any keep the method whole.
+    answers: ClassVar[tuple[str, ...]] = ()
 
     def prepare(self, embed_all: EmbedAll) -> None:
         """Called once, before the first step of the run: to start a bank or weights from the images themselves."""
@@ -77,8 +79,10 @@ class Method(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no classifier of its own")
 
     def offers(self) -> list[str]:
-        """What of ASKED it has."""
-        return [name for name in ASKED if getattr(type(self), name) is not getattr(Method, name)]
+        """What a transfer may ask of it: `classify`, where it has that, and its own `answers`."""
+        if missing := [name for name in self.answers if not callable(getattr(self, name, None))]:
+            raise UserError(f"{type(self).__name__}.answers names {missing[0]!r}, which is not a method of it")
+        return [*(["classify"] if type(self).classify is not Method.classify else []), *self.answers]
 
     def scalars(self) -> dict[str, float]:
         """Figures for the log besides the losses. Called only when the log is written."""

@@ -22,7 +22,7 @@ Departures:
 - A tile may lie anywhere in its cell that leaves room for the shift of its channels: 0 to 19 pixels, not 0 to 18.
 - Colour is dropped from 70 % of the puzzles, as the paper says. The released code drops it from half, and turns half of
   the others into a fixed mix of green and magenta.
-- The pretext's fully connected layers start as PyTorch's do.
+- The pretext's fully connected layers and the student's classifier start as PyTorch's do.
 - The other image may be the image itself, once in as many draws as there are images.
 """
 

@@ -89,7 +89,7 @@ npid_pp = Recipe(
     method=NPIDpp(),
     backbone=ResNet(),
     data=Pool("imagenet"),
-    length=Epochs(800),  # this and what follows as for PIRL, by supplement A
+    length=Epochs(800),
     batch_size=1024,
     optimizers={"main": SGD(lr=0.12, momentum=0.9, weight_decay=1e-4, decays="not_norms")},
     schedule=Cosine(final_factor=1e-3),  # to 1.2e-4

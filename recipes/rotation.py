@@ -79,7 +79,7 @@ rotation = Recipe(
     method=Rotation(),
     backbone=ResNet(),
     data=Pool("imagenet"),
-    length=Epochs(105),  # this and what follows are the configuration for ResNet-50
+    length=Epochs(105),
     batch_size=256,
     optimizers={"main": SGD(lr=0.1, momentum=0.9, weight_decay=1e-4, decays="not_norms")},
     schedule=Milestones(at=(Epochs(30), Epochs(60), Epochs(90), Epochs(100)), gamma=0.1),

@@ -20,7 +20,7 @@ Departures:
   where the released code pads with zeros.
 - Crops cover at least 8 % of the image, as the paper says. In the released code it is a tenth.
 - Weights start with He's variance over outputs. The released code takes inputs, which LARS and BatchNorm hide from all
-  but weight decay.
+  but weight decay. The head's start as PyTorch's do, and the released code's with N(0, 0.01).
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,8 @@ def test_grey_and_lightness_are_what_others_say():
         (lambda: InputSpec(64, "bgr"), r"colour is a value such as BGR\(\), .*not 'bgr'"),
         (lambda: InputSpec(64, BGR), "colour is a value"),
         (lambda: InputSpec(0), "size must be at least 1"),
+        (lambda: InputSpec(BGR()), "size must be at least 1, not BGR"),  # type: ignore[arg-type]
+        (lambda: RGB(std=0.5), "std must be more than 0 in each channel, not 0.5"),  # type: ignore[arg-type]
         (lambda: RGB(std=(1.0, 0.0, 1.0)), "std must be more than 0"),
         (lambda: Lightness(std=-1.0), "std must be more than 0"),
     ],
@@ -181,8 +184,15 @@ def test_an_input_that_cannot_be_is_refused(make: Callable[[], object], said: st
         make()
 
 
+@pytest.mark.parametrize("colour", [RGB(), BGR(), Grey(), Lab(), Lightness(), Sobel()])
+@pytest.mark.parametrize("shape", [(2, 1, 8, 8), (2, 4, 8, 8), (8, 8, 3), (8, 8)])
+def test_images_of_other_channels_are_refused(colour: Colour, shape: tuple[int, ...]):
+    with pytest.raises(UserError, match=re.escape(f"uint8 RGB images (..., 3, H, W), not torch.uint8 {shape}")):
+        InputSpec(8, colour).prepare(torch.zeros(shape, dtype=torch.uint8))
+
+
 def test_images_already_scaled_are_refused():
-    with pytest.raises(TypeError, match=r"uint8 images, got torch\.float32"):
+    with pytest.raises(UserError, match=r"uint8 RGB images .*, not torch\.float32"):
         InputSpec(12).prepare(torch.zeros(3, 12, 12))
 
 
@@ -229,6 +239,13 @@ def changed_stride() -> TinyNetwork:
     return network
 
 
+def other_stride() -> TinyNetwork:
+    """Which no weight's shape tells."""
+    network = Tiny().build(InputSpec(16))
+    network.conv1.stride = (1, 1)
+    return network
+
+
 def other_weights() -> TinyNetwork:
     network = Tiny().build(InputSpec(16))
     network.fc = nn.Linear(8, 5)
@@ -240,7 +257,8 @@ def other_weights() -> TinyNetwork:
     [
         (lambda: nn.Linear(2, 2), "a Linear is not a Backbone; Method.export must return one"),
         (changed_stride, r"Tiny\(channels=8, over='process'\) builds a different network; these differ: conv1$"),
-        (other_weights, r"builds a different network; these differ: fc\.bias, fc\.weight$"),
+        (other_stride, r"builds a different network; these differ: conv1 \(Conv2d\)$"),
+        (other_weights, r"builds a different network; these differ: fc \(Linear\), fc\.bias, fc\.weight$"),
     ],
 )
 def test_what_no_architecture_builds_is_not_handed_on(make: Callable[[], Any], said: str, tmp_path: Path):
@@ -336,12 +354,25 @@ def test_every_optimizer_steps_and_counts_what_it_remembers(kind: str):
         assert sum(isinstance(s, Tensor) and s.shape == p.shape for s in state.values()) == values.slots
 
 
+class Forgotten(Tiny):
+    channels: int = 12
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
         (lambda: SGD(lr=-0.1), "SGD: lr must be at least 0"),
         (lambda: LARS(lr=1.0, weight_decay=-1e-4), "LARS: weight_decay must be at least 0"),
         (lambda: Adam(lr=1.0, clip=0.0), "Adam: clip must be more than 0"),
+        (lambda: Adam(lr=1.0, betas=(0.9, 1.0)), "Adam: betas are from 0 to below 1"),
+        (lambda: SGD(lr=1.0, momentum=0.0, nesterov=True), "SGD: nesterov needs a momentum"),
+        (lambda: LARS(lr=1.0, momentum=-1), "LARS: momentum must be at least 0"),
+        (lambda: Warmup(Steps(1), start_factor=-5), "Warmup: start_factor must be at least 0"),
+        (lambda: at_scale(tiny(TellApart, backbone=Tiny), "paper"), "backbone is .*Tiny.*, which is not of type Arch"),
+        (
+            lambda: at_scale(tiny(TellApart, backbone=Forgotten()), "paper"),
+            "channels is not a field of Forgotten: deco",
+        ),
         (lambda: at_scale(tiny(TellApart, optimizers={"main": SGD(0.1, decays="none")}), "paper"), "decays is 'none'"),
         (lambda: at_scale(tiny(TellApart, input=InputSpec(16, RGB("mean"))), "paper"), "input.colour.mean is 'mean'"),
         (lambda: at_scale(tiny(TellApart, data="imagenet"), "paper"), "data is 'imagenet'"),

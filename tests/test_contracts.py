@@ -35,7 +35,8 @@ from benchmark.data.batch import Batch
 from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Classes, Factors, Labels, Presence
 from benchmark.engine import train
-from benchmark.engine.feed import Feed
+from benchmark.engine.feed import Feed, check_order
+from benchmark.engine.players import build_players
 from benchmark.engine.train import pretrain
 from benchmark.method import EmbedAll, Method
 from benchmark.recipe import SGD, Assigned, Balanced, Given, InputSpec, Pool, Recipe, Steps
@@ -275,6 +276,18 @@ def watch(patch: pytest.MonkeyPatch, note: Callable[[Batch], object]) -> None:
     patch.setattr(train, "train_step", noted)
 
 
+def test_an_order_that_the_recipe_does_not_ask_for_is_told():
+    for kind, changes, said in (
+        (Cluster, {}, "Cluster gives an order; its recipe must say order=Assigned()"),
+        (TellApart, {"order": Assigned()}, "TellApart has no order(epoch), which its recipe's order=Assigned() needs"),
+    ):
+        recipe = tiny(kind, **changes)
+        with pytest.raises(UserError, match=re.escape(said)):
+            check_order(recipe.method.build(Tiny().build(recipe.input), Given(48)), recipe)
+    with pytest.raises(UserError, match="classes must be at least 1"):
+        Balanced(0)
+
+
 class TooShort(Cluster):
     def order(self, epoch: int) -> Tensor:
         return super().order(epoch)[:40]
@@ -290,9 +303,15 @@ class InFloats(Cluster):
         return super().order(epoch).float()
 
 
+class AList(Cluster):
+    def order(self, epoch: int) -> Tensor:
+        return super().order(epoch).tolist()  # type: ignore[return-value]
+
+
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
+        (AList, "Method.order gave a list; an epoch takes int64, 48 or more in a row"),
         (TooShort, "Method.order gave torch.int64 (40,); an epoch takes int64, 48 or more in a row"),
         (TooFar, "; the images are 0 to 47"),
         (InFloats, "Method.order gave torch.float32 (48,); an epoch takes int64"),
@@ -383,7 +402,8 @@ class Spot(Measure):
 
 
 def labelled_by(images: ImageSet, kind: type[Labels], dtype: str) -> ImageSet:
-    values = np.random.default_rng(0).integers(-1, 2, (len(images), 3)).astype(dtype)
+    least = -1 if kind is Presence else 0
+    values = np.random.default_rng(0).integers(least, 2, (len(images), 3)).astype(dtype)
     return replace(images, labels=kind(values, ("one", "two", "three")))
 
 
@@ -420,6 +440,12 @@ def test_labels_of_another_kind_are_told(images: ImageSet):
         (Classes, np.zeros(4), "float64 (4,) does not fit 2 names"),
         (Presence, np.zeros((4, 3), np.int64), "int64 (4, 3) does not fit 2 names"),
         (Factors, np.zeros((4, 2), np.float16), "Factors are values of each factor, (N, factors), int64 or float32; "),
+        (Classes, [0, 1], "list (2,) does not fit 2 names"),
+        (Classes, np.array([0, 2]), "Classes: values from 0 to 2 mean nothing for 2 names"),
+        (Classes, np.array([0, -1]), "Classes: values from -1 to 0 mean nothing for 2 names"),
+        (Presence, np.array([[0, 5]]), "Presence: values from 0 to 5 mean nothing for 2 names"),
+        (Factors, np.array([[0, -1]]), "Factors: values from -1 to 0 mean nothing for 2 names"),
+        (Factors, np.array([[0, np.nan]], np.float32), "Factors: values from nan to nan mean nothing for 2 names"),
     ],
 )
 def test_labels_that_fit_no_names_are_told(kind: type[Labels], values: np.ndarray, said: str):
@@ -437,46 +463,103 @@ class LeavesOneOut(Play):
         yield ("trunk", "head"), super().loss(batch) + self.critic(self.embed(batch)).mean()
 
 
-class Unknown(Play):
-    def losses(self, batch: Batch) -> Iterator[tuple[tuple[str, ...], Tensor]]:
-        yield ("trunk", "nobody"), super().loss(batch)
+def test_players_named_together_step_by_one_backward_pass_and_no_other(alone: Processes, images: ImageSet):
+    recipe = FEATURES["players"]
+    assert checked(alone, _one_step, recipe, images) == (2, {"trunk", "head", "critic"})
+    assert checked(alone, _one_step, replace(recipe, method=Here("LeavesOneOut")), images) == (1, {"trunk", "head"})
 
 
-def test_players_named_together_step_by_one_backward_pass_and_no_other(
-    alone: Processes, images: ImageSet, tmp_path: Path
-):
-    assert checked(alone, _one_step, FEATURES["players"], images, tmp_path / "all") == (2, {"trunk", "head", "critic"})
-    recipe = replace(FEATURES["players"], method=Here("LeavesOneOut"))
-    assert checked(alone, _one_step, recipe, images, tmp_path / "two") == (1, {"trunk", "head"})
-
-
-def _one_step(recipe: Recipe, images: ImageSet, folder: Path) -> tuple[int, set[str]]:
+def _one_step(recipe: Recipe, images: ImageSet) -> tuple[int, set[str]]:
     """(number of backward passes in a step, the players that it moved)"""
-    passes, step, moved = 0, train.train_step, set()
+    passes, backward = 0, Tensor.backward
 
     def counted(*arguments: Any, **options: Any) -> None:
         nonlocal passes
         passes += 1
         backward(*arguments, **options)
 
-    def noted(method: Method, *rest: Any) -> Any:
-        before = {name: [p.detach().clone() for p in own] for name, own in method.players().items()}
-        figures = step(method, *rest)
-        after = method.players()
-        moved.update(name for name in before if not all(map(torch.equal, before[name], after[name])))
-        return figures
-
-    backward = Tensor.backward
+    method = recipe.method.build(recipe.backbone.build(recipe.input), Given(len(images)))
+    before = {name: [p.detach().clone() for p in own] for name, own in method.players().items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Tensor, "backward", counted)
-        patch.setattr(train, "train_step", noted)
-        run(replace(recipe, length=Steps(1)), images, folder, on_cpu())
-    return passes, moved
+        train.train_step(method, batches(recipe, images)[0], build_players(method, recipe), "fp32")
+    after = method.players()
+    return passes, {name for name in before if not all(map(torch.equal, before[name], after[name]))}
 
 
-def test_a_loss_of_nobody_is_told(alone: Processes, images: ImageSet, tmp_path: Path):
-    said = told(alone, replace(FEATURES["players"], method=Here("Unknown")), images, tmp_path)
-    assert said == "the method gave a loss for player 'nobody'; its players are trunk, head, critic"
+def losing(yielded: Callable[[Play, Batch], Any]) -> type[Play]:
+    """Play with other losses."""
+
+    class Losing(Play):
+        def losses(self, batch: Batch) -> Iterator[Any]:
+            yield from yielded(self, batch)
+
+    return Losing
+
+
+def score_of(method: Play, batch: Batch) -> Tensor:
+    return method.critic(method.embed(batch)).mean()
+
+
+@pytest.mark.parametrize(
+    ("losses", "said"),
+    [
+        (lambda m, b: [(("trunk", "nobody"), score_of(m, b))], "a loss for player 'nobody'; its players are trunk, "),
+        (
+            lambda m, b: [(("trunk", "trunk"), score_of(m, b))],
+            "or several different ones, before the loss; it gave ('tr",
+        ),
+        (lambda m, b: [((), score_of(m, b))], "or several different ones, before the loss; it gave ()"),
+        (
+            lambda m, b: [score_of(m, b)],
+            "must yield pairs of a player, or a tuple of players, and a loss; it gave a tens",
+        ),
+        (lambda m, b: [(score_of(m, b), "trunk")], "must name a player, or several different ones, before the loss"),
+        (
+            lambda m, b: [("trunk", 1.0)],
+            "must give a scalar that depends on what trains, for player trunk; it gave a flo",
+        ),
+        (lambda m, b: [("trunk", m.embed(b))], "it gave a tensor of shape (16, 16)"),
+        (lambda m, b: [("trunk", score_of(m, b).detach())], "it gave a tensor of shape () without a gradient"),
+        (lambda m, b: [], "Losing.losses gave no loss for a batch"),
+    ],
+)
+def test_losses_that_are_none_are_told(losses: Callable[[Play, Batch], Any], said: str, images: ImageSet):
+    recipe = FEATURES["players"]
+    method = losing(losses)(recipe.method, Tiny().build(recipe.input), Given(48))
+    with pytest.raises(UserError, match=re.escape(said)):
+        train.train_step(method, batches(recipe, images)[0], build_players(method, recipe), "fp32")
+
+
+class NeverJudged(Play):
+    """Its critic learns nothing."""
+
+    def losses(self, batch: Batch) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+        yield ("trunk", "head"), super().loss(batch)
+
+
+def test_a_player_that_never_steps_is_told(alone: Processes, images: ImageSet, tmp_path: Path):
+    said = told(alone, replace(FEATURES["players"], method=Here("NeverJudged")), images, tmp_path)
+    assert said == "NeverJudged.losses gave no loss for player 'critic' in the whole run"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda parts: {**parts, "head": parts["head"] + parts["critic"]}, "'head' and 'critic' share a parameter"),
+        (lambda parts: {**parts, "head": [nn.Linear(2, 2)]}, "'head' must be a list of parameters, not of Linear"),
+        (
+            lambda parts: {**parts, "critic": []},
+            "the recipe has optimizers for ['trunk', 'head', 'critic'], the method",
+        ),
+    ],
+)
+def test_players_that_are_none_are_told(change: Callable[[dict[str, Any]], Any], said: str):
+    recipe = FEATURES["players"]
+    method = Play(recipe.method, Tiny().build(recipe.input), Given(48))
+    method.players = lambda: change(Play.players(method))  # type: ignore[method-assign]
+    with pytest.raises(UserError, match=re.escape(said)):
+        build_players(method, recipe)
 
 
 # --- position
@@ -550,8 +633,16 @@ class ForgetsRows(TellApart):
         list(embed_all(lambda batch: self.embed(batch).mean()))
 
 
-def test_an_embedding_without_a_row_for_each_image_is_told(alone: Processes, images: ImageSet, tmp_path: Path):
-    assert told(alone, here(ForgetsRows), images, tmp_path) == "ForgetsRows embedded 16 images as ()"
+class ForgetsReturn(TellApart):
+    def prepare(self, embed_all: EmbedAll) -> None:
+        list(embed_all(lambda batch: None))  # type: ignore[arg-type, return-value]
+
+
+@pytest.mark.parametrize(("kind", "seen"), [(ForgetsRows, "()"), (ForgetsReturn, "a NoneType")])
+def test_an_embedding_without_a_row_for_each_image_is_told(
+    kind: type[Method], seen: str, alone: Processes, images: ImageSet, tmp_path: Path
+):
+    assert told(alone, here(kind), images, tmp_path) == f"{kind.__name__} embedded 16 images as {seen}"
 
 
 # --- processes

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,16 +33,18 @@ from benchmark.data.datasets import open_dataset
 from benchmark.engine.method_file import load_method
 from benchmark.engine.train import build_method, pretrain
 from benchmark.method import Method
-from benchmark.recipe.catalogue import find_recipes
+from benchmark.recipe.catalogue import all_recipes, find_recipes
 from benchmark.recipe.contract import Recipe, Settings, with_change
 from benchmark.recipe.inputs import InputSpec
 from benchmark.recipe.pools import Given, Pool
 from benchmark.recipe.scales import at_scale
+from benchmark.records.metric import Metric
 from benchmark.runs.reproduce import RowWork
 from benchmark.runs.run import Run, pretraining_images
 from benchmark.runs.scoring import score
 from benchmark.tables.layout import read_layouts, recipes_of
 from benchmark.transfers import find_transfers
+from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 
 OWN = find_transfers()["own_classifier_imagenet"]
 CLASSES = 7
@@ -157,9 +160,80 @@ def test_a_method_without_a_classifier_is_refused(world: Path, tmp_path: Path):
     assert not run.method.exists()
     assert "method" not in read_facts(run.backbone)["origin"]
     with pytest.raises(
-        UserError, match=r"own_classifier_imagenet asks the trained method to classify, .* none that can"
+        UserError,
+        match=r"own_classifier_imagenet asks the trained method for classify; this run's method offers nothing",
     ):
         score(OWN, run, on_cpu())
+
+
+class Turned(Linear):
+    """Answers something of its own."""
+
+    answers = ("share_of_turned",)
+
+    def share_of_turned(self, images: Tensor) -> float:
+        return float((self.classify(images.rot90(1, (2, 3))) != self.classify(images)).double().mean())
+
+
+class Promising(Linear):
+    answers = ("share_of_turned",)
+
+
+class HowOftenTurned(Transfer):
+    card = ProtocolCard(
+        "turned", 1, "", "", {"share": Metric(range=(0, 1), higher=False)}, (("imagenet", "val"),), "", "",
+        asks=("share_of_turned",),
+    )  # fmt: skip
+
+    def run(self, backbone: Backbone, context: Context) -> Scores:
+        assert context.trained
+        images = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        return Scores({"share": context.trained.method.share_of_turned(images)})
+
+
+TURNED = """
+from dataclasses import dataclass, replace
+from test_own_classifier import LABELS, Labels, Turned
+
+@dataclass(frozen=True)
+class Turns(Labels):
+    def build(self, backbone, given):
+        return Turned(self, backbone, given)
+
+turned = replace(LABELS, method=Turns())
+"""
+
+
+def test_a_transfer_may_ask_what_a_method_answers(world: Path, supervised: Run, tmp_path: Path):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/turned.py").write_text(TURNED)
+    run = Run("turned", "paper", 0, world, tmp_path / "runs")
+    recipe = run.resolved(all_recipes(tmp_path / "own")["turned"])
+    pretrain(recipe, run.name, pretraining_images(recipe, world), run.folder, on_cpu())
+    assert read_facts(run.backbone)["origin"]["method"]["offers"] == ["classify", "share_of_turned"]
+    assert score(HowOftenTurned(), run, on_cpu(), recipes_dir=tmp_path / "own").metrics["share"] == 1.0
+    said = "asks the trained method for share_of_turned; this run's method offers classify"
+    with pytest.raises(UserError, match=said):
+        score(HowOftenTurned(), supervised, on_cpu())
+    with pytest.raises(UserError, match=r"Promising.answers names 'share_of_turned', which is not a method of it"):
+        Promising(Labels(), SMALL.build(InputSpec(32)), Given(4, 2)).offers()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"metrics": {"top1": "%"}}, "metrics is .*, which is not of type"),
+        ({"metrics": {}}, "it has no metrics"),
+        ({"takes": "ResNet"}, "takes is 'ResNet', which is not of type"),
+    ],
+)
+def test_a_card_that_says_something_else_is_refused(change: dict[str, Any], said: str):
+    with pytest.raises(UserError, match=f"the card of turned: {said}"):
+        replace(HowOftenTurned.card, **change)
+    with pytest.raises(UserError, match="Metric: "):
+        Metric("s", (0, 1), "lower")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="Metric: "):
+        Metric("s", (1, 1))
 
 
 def test_a_table_with_such_a_column_leaves_that_row_out_without_failing(

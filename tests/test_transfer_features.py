@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_methods import Tiny
 
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
+from benchmark.core.errors import UserError
 from benchmark.data.datasets import open_dataset
 from benchmark.data.loader import Views
 from benchmark.recipe.inputs import RGB, InputSpec
@@ -20,12 +22,14 @@ from benchmark.transfers.contract import Context
 from benchmark.transfers.features import (
     GOYAL_TAPS,
     AverageGrid,
+    Mean,
     NotFrozenError,
     Tap,
     extract,
     frozen,
     output_tap,
     state_hash,
+    tapped,
 )
 from benchmark.transfers.preprocessing import centre_crop, crop_and_flip, crop_flip_and_colour, squash
 
@@ -175,3 +179,18 @@ def test_another_backbone_view_or_set_is_extracted_anew(backbone: Backbone, cont
     assert files(backbone, centre_crop(32), images) == 4
     backbone.bn1.running_mean += 1  # type: ignore[union-attr, operator]
     assert files(backbone, centre_crop(32), images) == 5
+
+
+@pytest.mark.parametrize(
+    ("tap", "said"),
+    [
+        (Tap("res5", Mean()), "there is no stage res5 in TinyNetwork; it has conv1, code"),
+        (
+            Tap("code", AverageGrid(4, 2, kernel=2, stride=2)),
+            "stage code of TinyNetwork is a vector",
+        ),
+    ],
+)
+def test_a_tap_that_a_backbone_lacks_is_told(tap: Tap, said: str):
+    with pytest.raises(UserError, match=said):
+        tapped(Tiny().build(InputSpec(16)), (tap,), torch.zeros(1, 3, 16, 16))

@@ -38,7 +38,10 @@ def _check_built_by_its_architecture(backbone: Backbone) -> None:
 
 
 def _form(backbone: Backbone) -> dict[str, Any]:
-    return {key: tensor.shape for key, tensor in backbone.state_dict().items()} | backbone.stages
+    """Shapes, stages and what each layer says of itself: a changed stride shows in no shape."""
+    shapes = {key: tensor.shape for key, tensor in backbone.state_dict().items()}
+    layers = {f"{name} ({type(one).__name__})": one.extra_repr() for name, one in backbone.named_modules()}
+    return shapes | layers | backbone.stages
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -76,7 +79,8 @@ def build_described(facts: dict[str, Any], path: Path) -> Backbone:
         return from_plain(facts["architecture"], architectures()).build(spec)
     except (UserError, AttributeError) as error:
         raise UserError(
-            f"{path}: its architecture or input does not fit this version of sslbench: {error}; pretrain again"
+            f"{path}: its architecture or input does not fit this version of sslbench: {error}; pretrain again, or "
+            "give --recipes-dir if it is a class of your own"
         ) from error
 
 

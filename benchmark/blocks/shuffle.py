@@ -24,7 +24,7 @@ def encoded_in_other_order(encode: Callable[[Tensor], Tensor], x: Tensor, seed: 
     every = distributed.gather(x)  # (processes * B, ...)
     order = permutation(len(every), mix(seed, Stream.SHUFFLE)).to(x.device)
     k = encode(distributed.own_share(every[order]))
-    if len(k) != len(x):
+    if k.shape[:1] != x.shape[:1]:
         raise ValueError(
             f"a shuffle needs one output row per input row: {len(x)} images were encoded as {tuple(k.shape)}"
         )

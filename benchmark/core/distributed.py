@@ -89,14 +89,17 @@ def lost_process_told() -> Iterator[None]:
 
 
 def gather(values: Tensor, gradient: bool = False) -> Tensor:
-    """(B, ...) on each process -> (processes * B, ...) in rank order on all.
+    """(B, ...), equally many rows on each process -> (processes * B, ...) in rank order on all.
 
     gradient=True: the gradient of every process's loss reaches the rows, wherever they came from, as one process with
     the whole batch would have it (up to the mean over processes, which the engine takes). Without it, rows that need a
     gradient are refused: a contrastive loss that forgets it is wrong by a fifth on two processes and looks fine.
     """
     if not gradient and values.requires_grad and torch.is_grad_enabled():
-        raise ValueError("gather would lose the gradient of these rows: gather(x, gradient=True), or x.detach()")
+        raise ValueError(
+            "gather would lose the gradient of these rows: gather(x, gradient=True), or x.detach() for rows that no "
+            "loss trains, such as keys"
+        )
     if world_size() == 1:
         return values
     return _Gathered.apply(values) if gradient else _gathered(values)

@@ -11,7 +11,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmark.core.errors import UserError
-from benchmark.core.plain import at_least
+from benchmark.core.plain import at_least, is_number
 
 if TYPE_CHECKING:
     import torch
@@ -103,6 +103,12 @@ class SGD(Optimizer):
     momentum: float = 0.9
     nesterov: bool = False
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, momentum=0)
+        if self.nesterov and not self.momentum:
+            raise UserError("SGD: nesterov needs a momentum")
+
     def torch_class(self) -> Callable[..., torch.optim.Optimizer]:
         import torch
 
@@ -124,6 +130,12 @@ class Adam(Optimizer):
     eps: float = 1e-8
     decoupled: bool = False
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, eps=0)
+        if not all(is_number(beta) and 0 <= beta < 1 for beta in self.betas):
+            raise UserError(f"Adam: betas are from 0 to below 1, not {self.betas!r}")
+
     def torch_class(self) -> Callable[..., torch.optim.Optimizer]:
         import torch
 
@@ -142,6 +154,10 @@ class RMSprop(Optimizer):
     alpha: float = 0.99
     eps: float = 1e-8
     momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, alpha=0, eps=0, momentum=0)
 
     def torch_class(self) -> Callable[..., torch.optim.Optimizer]:
         import torch
@@ -164,6 +180,10 @@ class LARS(Optimizer):
     momentum: float = 0.9
     trust: float = 1e-3
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, momentum=0, trust=0)
+
     def torch_class(self) -> Callable[..., torch.optim.Optimizer]:
         from benchmark.core.lars import LayerwiseSGD
 
@@ -183,6 +203,9 @@ class Warmup:
 
     span: Point
     start_factor: float
+
+    def __post_init__(self) -> None:
+        at_least(self, start_factor=0)
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,7 @@ def fits(value: Any, hint: Any) -> bool:
     if hint is Any:
         return True
     if hint is float:  # an int may be more than any float
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return is_number and abs(value) <= sys.float_info.max
+        return is_number(value) and abs(value) <= sys.float_info.max
     origin, arguments = _parts(hint)
     if origin is typing.Literal:
         return value in arguments
@@ -47,16 +46,25 @@ def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
 def misfits(instance: Any) -> Iterator[str]:
     """Each field of a dataclass whose value is of another type than its hint, told in words."""
     hints = typing.get_type_hints(type(instance))
+    if undeclared := _undeclared(type(instance)):
+        yield f"{undeclared[0]} is not a field of {type(instance).__name__}: decorate it with @dataclass(frozen=True)"
     for field in fields(instance):
         value, hint = getattr(instance, field.name), hints[field.name]
         if not fits(value, hint):
             yield f"{field.name} is {value!r}, which is not of type {in_words(hint)}"
 
 
+def _undeclared(kind: type) -> list[str]:
+    """What a class below a dataclass annotates and its own dataclass decorator, forgotten, did not make a field."""
+    own = vars(kind).get("__annotations__", {})
+    known = {f.name for f in fields(kind) if f.default == vars(kind).get(f.name, f.default)}
+    return [name for name, hint in own.items() if name not in known and "ClassVar" not in str(hint)]
+
+
 def all_misfits(value: Any, prefix: str = "") -> Iterator[str]:
     """Like `misfits`, of every dataclass below too, by dotted key."""
     below = value if isinstance(value, Mapping) else {}
-    if is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
         yield from (f"{prefix}{told}" for told in misfits(value))
         below = {f.name: getattr(value, f.name) for f in fields(value)}
     for name, one in below.items():
@@ -71,8 +79,12 @@ def at_least(instance: Any, **least: float) -> None:
     """Raises UserError unless each field named is at least that much, and finite."""
     for name, bound in least.items():
         value = getattr(instance, name)
-        if not bound <= value < math.inf:
+        if not is_number(value) or not bound <= value < math.inf:
             raise UserError(f"{type(instance).__name__}: {name} must be at least {bound}, not {value!r}")
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def on_one_line(value: Any) -> str:
@@ -134,9 +146,14 @@ def from_plain(plain: Any, known: Mapping[str, type]) -> Any:
 
 
 def subclasses(kind: type) -> dict[str, type]:
-    """Every class below `kind` that has been imported, by name."""
+    """Every class below `kind` that has been imported, by name. Raises UserError for two of one name: files say which
+    class they mean by its name alone."""
     found: dict[str, type] = {}
     below: type
     for below in kind.__subclasses__():
-        found |= {below.__name__: below, **subclasses(below)}
+        for name, one in {below.__name__: below, **subclasses(below)}.items():
+            if (other := found.get(name, one)).__module__ != one.__module__:
+                places = f"{other.__module__} and {one.__module__}"
+                raise UserError(f"two classes are called {name}, in {places}; give yours another name")
+            found[name] = one
     return found

@@ -35,6 +35,10 @@ class ImageSet:
     files: Sequence[str]
     labels: Labels | None = None
 
+    def __post_init__(self) -> None:
+        if self.labels is not None and len(self.labels.values) != len(self.files):
+            raise UserError(f"{self.name}: {len(self.files)} files, but {len(self.labels.values)} labels")
+
     def __len__(self) -> int:
         return len(self.files)
 

@@ -22,10 +22,17 @@ class Labels:
     types: ClassVar[tuple[str, ...]] = ("int64",)
 
     def __post_init__(self) -> None:
-        shape, given = self.values.shape, self.values.dtype.name
+        shape, given = np.shape(self.values), getattr(self.values, "dtype", type(self.values).__name__)
         if len(shape) != self.ndim or (self.ndim == 2 and shape[1] != len(self.names)) or given not in self.types:
             wanted = f"{type(self).__name__} are {self.what}, {' or '.join(self.types)}"
             raise UserError(f"{wanted}; {given} {shape} does not fit {len(self.names)} names")
+        if not self.make_sense():
+            found = f"{self.values.min()} to {self.values.max()}"
+            raise UserError(f"{type(self).__name__}: values from {found} mean nothing for {len(self.names)} names")
+
+    def make_sense(self) -> bool:
+        """Whether every value is one that the kind has."""
+        raise NotImplementedError(f"{type(self).__name__}.make_sense")
 
     def at(self, places: np.ndarray) -> Self:
         """Those of the images at `places`, in that order."""
@@ -39,12 +46,18 @@ class Classes(Labels):
     what = "one class an image, (N,)"
     ndim = 1
 
+    def make_sense(self) -> bool:
+        return self.values.min(initial=0) >= 0 and self.values.max(initial=-1) < len(self.names)
+
 
 @dataclass(frozen=True)
 class Presence(Labels):
     """values: (N, C) int64 of VOC's meanings: 1 the class is present, 0 absent, -1 not to be judged."""
 
     what = "presence of each class, (N, classes)"
+
+    def make_sense(self) -> bool:
+        return self.values.min(initial=0) >= -1 and self.values.max(initial=0) <= 1
 
 
 @dataclass(frozen=True)
@@ -54,3 +67,7 @@ class Factors(Labels):
 
     what = "values of each factor, (N, factors)"
     types = ("int64", "float32")
+
+    def make_sense(self) -> bool:
+        counted = self.values.dtype == np.int64
+        return bool(np.isfinite(self.values).all()) and not (counted and self.values.min(initial=0) < 0)

@@ -63,6 +63,7 @@ class Feed:
         last = min((number + 1) * self.steps_per_epoch, self.total)
         if isinstance(self.recipe.order, Assigned):
             count = len(self.sets[self.main].images)
+            torch.manual_seed(order_seed(self.recipe.seed, number))  # the same order when a run resumes in this epoch
             indices = _checked(method.order(number), self.steps_per_epoch * self.recipe.batch_of(self.main), count)
             self.streams[self.main] = self._stream(self.main, first_step, last, lambda epoch: indices)
         for name in self.sets:
@@ -105,13 +106,23 @@ class Feed:
             method.eval()
             bf16 = torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
             with torch.no_grad(), bf16:
-                features = embed(batch).float()
+                features = embed(batch)
             method.train()
-            if features.shape[:1] != batch.index.shape:
-                raise UserError(f"{type(method).__name__} embedded {len(batch)} images as {tuple(features.shape)}")
-            return features
+            if not isinstance(features, Tensor) or features.shape[:1] != batch.index.shape:
+                got = tuple(features.shape) if isinstance(features, Tensor) else f"a {type(features).__name__}"
+                raise UserError(f"{type(method).__name__} embedded {len(batch)} images as {got}")
+            return features.float()
 
         return run
+
+
+def check_order(method: Method, recipe: Recipe) -> None:
+    """Raises UserError where the method gives an order that its recipe does not ask for, or the other way round."""
+    gives, asks = type(method).order is not Method.order, isinstance(recipe.order, Assigned)
+    if gives and not asks:
+        raise UserError(f"{type(method).__name__} gives an order; its recipe must say order=Assigned()")
+    if asks and not gives:
+        raise UserError(f"{type(method).__name__} has no order(epoch), which its recipe's order=Assigned() needs")
 
 
 def _check(name: str, pool: Pool, images: ImageSet, recipe: Recipe) -> None:
@@ -147,6 +158,10 @@ def with_pools(found: dict[str, Batch], main: str) -> Batch:
 
 
 def _checked(indices: Tensor, wanted: int, num_images: int) -> Tensor:
+    if not isinstance(indices, Tensor):
+        raise UserError(
+            f"Method.order gave a {type(indices).__name__}; an epoch takes int64, {wanted} or more in a row"
+        )
     if indices.dtype != torch.int64 or indices.ndim != 1 or len(indices) < wanted:
         shape = f"{indices.dtype} {tuple(indices.shape)}"
         raise UserError(f"Method.order gave {shape}; an epoch takes int64, {wanted} or more in a row")

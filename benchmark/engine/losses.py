@@ -1,12 +1,51 @@
-"""The last losses of a run, which its backbone file stores. They show that a method is broken long before any transfer
-could."""
+"""What a method gives as losses, checked; and the last ones of a run, which its backbone file stores. They show that a
+method is broken long before any transfer could."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from benchmark.core.errors import UserError
+from benchmark.engine.players import Player
+from benchmark.method import Method
+
+
+def checked_loss(given: Any, players: Mapping[str, Player], method: Method) -> tuple[tuple[str, ...], Tensor]:
+    """(names of the players that step by it, the loss) of what `Method.losses` yielded. Raises UserError for what is
+    not such a pair."""
+    who = f"{type(method).__name__}.losses"
+    if not isinstance(given, tuple) or len(given) != 2:
+        raise UserError(
+            f"{who} must yield pairs of a player, or a tuple of players, and a loss; it gave {_kind(given)}"
+        )
+    names = (given[0],) if isinstance(given[0], str) else given[0]
+    loss = given[1]
+    if not isinstance(names, tuple) or not names or len(set(names)) < len(names):
+        raise UserError(f"{who} must name a player, or several different ones, before the loss; it gave {given[0]!r}")
+    if unknown := [name for name in names if name not in players]:
+        raise UserError(f"{who} gave a loss for player {unknown[0]!r}; its players are {', '.join(players)}")
+    if not isinstance(loss, Tensor) or loss.ndim or not loss.requires_grad:
+        raise UserError(
+            f"{who} must give a scalar that depends on what trains, for player {names[0]}; it gave {_kind(loss)}"
+        )
+    return names, loss
+
+
+def _kind(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    return f"a tensor of shape {tuple(value.shape)}{'' if value.requires_grad else ' without a gradient'}"
+
+
+def check_all_stepped(players: Mapping[str, Player], method: Method) -> None:
+    """At the end of a run. Raises UserError for a player that never stepped: its gradients were never made."""
+    idle = [name for name, player in players.items() if all(p.grad is None for p in player.parameters)]
+    if idle:
+        raise UserError(f"{type(method).__name__}.losses gave no loss for player {idle[0]!r} in the whole run")
 
 
 class LastLosses(nn.Module):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -38,7 +39,9 @@ class Player:
 
 def build_players(method: Method, recipe: Recipe) -> dict[str, Player]:
     """One for each optimizer of the recipe. Raises UserError when the recipe's players are not the method's."""
-    players = {name: parameters for name, parameters in method.players().items() if parameters}
+    players = {name: _parameters(name, given, method) for name, given in method.players().items()}
+    players = {name: parameters for name, parameters in players.items() if parameters}
+    _check_disjoint(players, method)
     if players.keys() != recipe.optimizers.keys():
         raise UserError(
             f"the recipe has optimizers for {list(recipe.optimizers)}, the method has players {list(players)}"
@@ -55,6 +58,22 @@ def build_players(method: Method, recipe: Recipe) -> dict[str, Player]:
         )
         for name, parameters in players.items()
     }
+
+
+def _parameters(name: str, given: Any, method: Method) -> list[nn.Parameter]:
+    parameters = list(given) if isinstance(given, Iterable) else [given]
+    if all(isinstance(parameter, nn.Parameter) for parameter in parameters):
+        return parameters
+    kind = next(type(one).__name__ for one in parameters if not isinstance(one, nn.Parameter))
+    raise UserError(f"{type(method).__name__}.players: {name!r} must be a list of parameters, not of {kind}")
+
+
+def _check_disjoint(players: Mapping[str, list[nn.Parameter]], method: Method) -> None:
+    owner: dict[nn.Parameter, str] = {}
+    for name, parameters in players.items():
+        for parameter in parameters:
+            if (other := owner.setdefault(parameter, name)) != name:
+                raise UserError(f"{type(method).__name__}.players: {other!r} and {name!r} share a parameter")
 
 
 def kinds_of(module: nn.Module) -> dict[nn.Parameter, str]:

@@ -34,8 +34,8 @@ from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import step_seed
 from benchmark.engine.checkpoint import check_identity, clear_checkpoints, load_checkpoint, locked, save_checkpoint
 from benchmark.engine.divergence import FiniteCheck
-from benchmark.engine.feed import Feed, given_of
-from benchmark.engine.losses import LastLosses
+from benchmark.engine.feed import Feed, check_order, given_of
+from benchmark.engine.losses import LastLosses, check_all_stepped, checked_loss
 from benchmark.engine.method_file import save_method
 from benchmark.engine.players import Player, build_players, set_rates
 from benchmark.engine.progress import LOG_SECONDS, Pace, RunProgress, Timer
@@ -187,6 +187,7 @@ def _trained(
     total = train_steps(recipe, given.num_images)
     if total == 0:
         return method, {}, given
+    check_order(method, recipe)
     players = build_players(method, recipe)
     feed = Feed(recipe, pools, machine.workers, total)
     losses = LastLosses(players, total, feed.steps_per_epoch).to(machine.device)
@@ -210,6 +211,8 @@ def _trained(
                 report.write(step, shown | method.scalars() | pace.since_last(), {"epoch": batch.epoch, **rates})
                 if step + 1 < total and save.due():
                     save_checkpoint(run, step + 1, identity, method, players, losses)
+    if first == 0:
+        check_all_stepped(players, method)
     return method, losses.means(), given
 
 
@@ -234,25 +237,23 @@ def _steps(
 def train_step(method: Method, batch: Batch, players: Mapping[str, Player], precision: str) -> dict[str, Tensor]:
     """One step of every player; its losses by name, detached, the mean over processes."""
     figures: dict[str, Tensor] = {}
-    losses = method.losses(batch)
+    losses = iter(method.losses(batch))
     while True:
         with torch.autocast(batch.index.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            names, loss = next(losses, (None, None))
-        if names is None or loss is None:
+            given = next(losses, None)
+        if given is None:
             break
-        stepped = [_named(name, players) for name in ((names,) if isinstance(names, str) else names)]
+        names, loss = checked_loss(given, players, method)
+        stepped = [players[name] for name in names]
         for player in stepped:
             player.optimizer.zero_grad(set_to_none=True)
         loss.backward(inputs=[parameter for player in stepped for parameter in player.parameters])
         for player in stepped:
             player.averager.finish()
             player.step()
-        figures[f"loss/{names if isinstance(names, str) else names[0]}"] = loss.detach().float()
+        title = f"loss/{names[0]}"
+        figures[title if title not in figures else f"loss/{'+'.join(names)}"] = loss.detach().float()
+    if not figures:
+        raise UserError(f"{type(method).__name__}.losses gave no loss for a batch")
     distributed.average([*distributed.running_statistics(method), *figures.values()])
     return figures
-
-
-def _named(name: str, players: Mapping[str, Player]) -> Player:
-    if name not in players:
-        raise UserError(f"the method gave a loss for player {name!r}; its players are {', '.join(players)}")
-    return players[name]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from benchmark.core.errors import UserError
-from benchmark.core.plain import at_least, subclasses
+from benchmark.core.plain import at_least, is_number, subclasses
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -173,8 +173,8 @@ def lab(x: Tensor) -> Tensor:
 def _as_float(images: Tensor) -> Tensor:
     import torch
 
-    if images.dtype != torch.uint8:
-        raise TypeError(f"views are uint8 images, got {images.dtype}")
+    if images.dtype != torch.uint8 or images.ndim < 3 or images.shape[-3] != 3:
+        raise UserError(f"prepare takes uint8 RGB images (..., 3, H, W), not {images.dtype} {tuple(images.shape)}")
     return images.float()
 
 
@@ -186,5 +186,5 @@ def _standardised(x: Tensor, mean: Triple, std: Triple) -> Tensor:
 
 
 def _check_spread(std: tuple[float, ...]) -> None:
-    if not all(spread > 0 for spread in std):
-        raise UserError(f"std must be more than 0, not {std!r}")
+    if not isinstance(std, tuple) or not all(is_number(spread) and spread > 0 for spread in std):
+        raise UserError(f"std must be more than 0 in each channel, not {std!r}")

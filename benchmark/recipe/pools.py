@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import UserError
-from benchmark.core.plain import at_least
+from benchmark.core.plain import at_least, is_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +37,7 @@ class Pool:
         return self.dataset if self.percent == 100 else f"{self.percent:g} % of {self.dataset}"
 
     def __post_init__(self) -> None:
-        if not 0 < self.percent <= 100:
+        if not is_number(self.percent) or not 0 < self.percent <= 100:
             raise UserError(f"Pool: percent must be more than 0 and at most 100, not {self.percent!r}")
         if self.batch_size is not None:
             at_least(self, batch_size=1)
@@ -61,7 +61,7 @@ class Given:
     """What a method is built from besides its settings and its backbone.
 
     num_images, num_classes: of the recipe's pool; of the first one, where it has several.
-    pools:     by name, where the recipe has several.
+    pools:     by name; a recipe's single pool is called "main".
     backbones: those of the recipes that this one comes after (Recipe.after), by the names it gives them.
     """
 
@@ -97,6 +97,9 @@ class Balanced(Order):
     an epoch has as many batches as with Shuffled."""
 
     classes: int
+
+    def __post_init__(self) -> None:
+        at_least(self, classes=1)
 
     def indices(self, labels: Any, num_images: int, batch_size: int, seed: int) -> Tensor:
         import torch

@@ -1,4 +1,4 @@
-"""What the numbers of a metric are, so that records, the gate and the tables can judge them."""
+"""What the numbers of a metric are, so that records and the gate can judge them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from benchmark.core.errors import UserError
+from benchmark.core.plain import is_number
 
 
 @dataclass(frozen=True)
@@ -18,9 +19,11 @@ class Metric:
     higher: bool = True
 
     def __post_init__(self) -> None:
-        low, high = self.range
-        if not low < high:
+        numbers = isinstance(self.range, tuple) and len(self.range) == 2 and all(map(is_number, self.range))
+        if not numbers or not self.range[0] < self.range[1]:
             raise UserError(f"Metric: its range goes from the least to the most, not {self.range!r}")
+        if not isinstance(self.higher, bool):
+            raise UserError(f"Metric: higher is True or False, not {self.higher!r}")
 
 
 PERCENT = Metric("%", (0.0, 100.0))

@@ -24,13 +24,13 @@ def recipe_called(name: str, extra: Path | None = None) -> Recipe:
     return get_recipe(name, extra)
 
 
-def require_backbone(run: Run) -> None:
-    """A run that is there may be scored, whatever recipe it was. Raises UserError where it is not: how to make it, or
-    why that cannot be done."""
+def require_backbone(run: Run, extra: Path | None = None) -> None:
+    """A run that is there may be scored, whatever recipe it was. extra: a user's own recipes. Raises UserError where it
+    is not: how to make it, or why that cannot be done."""
     if run.backbone.is_file():
         return
     recipe, _, changes = run.name.partition("@")
-    known = set(find_recipes())
+    known = set(all_recipes(extra))
     there = {folder.name for folder in (run.runs / run.scale).glob("*/")}
     if recipe not in known | {name.partition("@")[0] for name in there}:
         _refuse_what_is_no_recipe(recipe, known)
@@ -39,14 +39,15 @@ def require_backbone(run: Run) -> None:
             "and a recipe of your own must be pretrained first"
         )
     same = " and the settings that were changed, as --recipe.KEY VALUE," if changes else ""
-    mend = f"`sslbench pretrain {recipe} --scale {run.scale} --seed {run.seed}`{same} makes it"
+    own = f" --recipes-dir {extra}" if extra and recipe not in find_recipes() else ""
+    mend = f"`sslbench pretrain {recipe} --scale {run.scale} --seed {run.seed}{own}`{same} makes it"
     raise UserError(f"{run.backbone}: not there yet; {mend}")
 
 
-def backbones_before(run: Run, recipe: Recipe) -> dict[str, Path]:
+def backbones_before(run: Run, recipe: Recipe, extra: Path | None = None) -> dict[str, Path]:
     """The backbone files that the recipe is given. Raises UserError where one is not there: how to make it."""
     for earlier in run.before(recipe).values():
-        require_backbone(earlier)
+        require_backbone(earlier, extra)
     return run.after(recipe)
 
 

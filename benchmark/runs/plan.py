@@ -86,7 +86,7 @@ def plan_text(
     fake = FakeTensorMode()
     method = _build_fake(changed, given, fake)
     sections = [
-        ("Run", [*_length_lines(changed, count, source, steps_per_epoch, total)]),
+        ("Run", [*_length_lines(changed, given, source, steps_per_epoch, total)]),
         ("Rates", [*_rate_lines(changed, total, steps_per_epoch)]),
         ("Settings", [*_setting_lines(changed)]),
         ("State", [*_state_lines(changed, method, count)]),
@@ -108,7 +108,7 @@ def _given(recipe: Recipe, scale: Scale, num_images: int | None, data: Path | No
     root = data or (Path("data", scale) if scale != "paper" and num_images is None else None)
     known = {name: _known(pool, root) for name, pool in recipe.pools.items()}
     first, pool = next(iter(known)), next(iter(recipe.pools.values()))
-    source = f"{pool.dataset}/{pool.split}" + (f" in {root}" if root else ", complete")
+    source = f"{pool.title}/{pool.split}" + (f" in {root}" if root else ", complete")
     if num_images is not None:
         known[first], source = replace(known[first], num_images=num_images), "as given"
     return Given(known[first].num_images, known[first].num_classes, known), source
@@ -135,8 +135,17 @@ def _before(recipe: Recipe, scale: Scale, recipes_dir: Path | None) -> dict[str,
     return {key: one.backbone.build(one.input) for key, one in earlier.items()}
 
 
-def _length_lines(recipe: Recipe, images: int, source: str, steps_per_epoch: int, total: int) -> Iterator[Line]:
+def _length_lines(recipe: Recipe, given: Given, source: str, steps_per_epoch: int, total: int) -> Iterator[Line]:
+    images = given.num_images
     yield "images", f"{images:,}", source
+    for name, pool in [*recipe.pools.items()][1:]:
+        yield (
+            f"images of {name}",
+            f"{given.pools[name].num_images:,}",
+            f"{pool.title}/{pool.split}; an epoch is of the first pool",
+        )
+    for name, earlier in recipe.after.items():
+        yield name, earlier, "the recipe whose backbone this one is given; pretrained first, and planned by itself"
     for name, pool in recipe.pools.items():
         which = f"batch of {name}, {pool.dataset}" if len(recipe.pools) > 1 else "batch"
         yield which, f"{recipe.batch_of(name):,}", "recipe, over all processes"
@@ -234,6 +243,8 @@ def _cost_lines(
     if not cost.flops:
         yield "FLOPs, memory, hours", "unknown", cost.how
         return
+    if looks := _looks(method):
+        yield "not counted", looks, "the method may then look at all images, and compute on what it saw"
     per_step = cost.flops * processes
     hours = per_step * total / (gpu.tflops * 1e12 * gpu.utilisation) / 3600
     yield (
@@ -249,10 +260,23 @@ def _cost_lines(
     )
     yield (
         "GPU-hours, estimate",
-        f"{hours:,.0f}",
+        _about(hours),
         f"FLOPs, total / ({gpu.tflops:g}e12 a second x {gpu.utilisation:g} reached) / 3600; "
-        f"{hours / processes:,.0f} hours on {processes} GPUs. Set --peak-tflops and --utilisation to yours",
+        f"{_about(hours / processes)} hours on {processes} GPUs. By default an A100's peak in TF32, and a guess at the "
+        "share that is reached: set --peak-tflops and --utilisation to yours",
     )
+
+
+def _about(hours: float) -> str:
+    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
+
+
+def _looks(method: Method) -> str:
+    """When the method calls `embed_all`, as far as it has something to do then."""
+    kind = type(method)
+    whens = {"before the first step": kind.prepare is not Method.prepare}
+    whens["at the start of each epoch"] = kind.on_epoch_start is not Method.on_epoch_start
+    return ", ".join(when for when, has in whens.items() if has)
 
 
 def _step_cost(recipe: Recipe, method: Method, fake: FakeTensorMode, share: int, given: Given) -> Cost:

@@ -109,7 +109,7 @@ class RowWork:
         there = steps.take(
             "pretrain",
             partial(is_pretrained, run, recipe),
-            partial(_pretrain, run, recipe, self.machine),
+            partial(_pretrain, run, recipe, self.machine, self.recipes_dir),
         )
         scored = []
         for name in transfers:
@@ -161,8 +161,8 @@ def runs_needed(runs: Sequence[Run], recipes_dir: Path | None = None) -> dict[Ru
     return needs
 
 
-def _pretrain(run: Run, recipe: Recipe, machine: Machine) -> None:
-    after = backbones_before(run, recipe)
+def _pretrain(run: Run, recipe: Recipe, machine: Machine, recipes_dir: Path | None) -> None:
+    after = backbones_before(run, recipe, recipes_dir)
     images = pretraining_images(recipe, run.data_root)
     pretrain(recipe, run.name, images, run.folder, machine, after)
 

@@ -15,6 +15,7 @@ import torch
 
 from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
+from benchmark.core.plain import misfits
 from benchmark.engine.method_file import TrainedMethod
 from benchmark.recipe.scales import Scale
 from benchmark.records.metric import Metric
@@ -32,8 +33,8 @@ class ProtocolCard:
               any, since it looks at the backbone's output alone.
     lists:    files below the data root that, if they exist, say which of those images are read. Numbers on different
               lists, or without a list, are different numbers.
-    asks:     what it needs of the trained method, of benchmark.method.ASKED, since the backbone alone is not enough; it
-              refuses runs of methods without.
+    asks:     what it needs of the trained method (benchmark.method.Method.offers), since the backbone alone is not
+              enough; it refuses runs of methods without.
     frozen:   which part of the backbone does not train.
     selected: what is chosen (stage, cost, epoch), on which images, at each scale.
     departures: what differs from the paper or its code, a line each: "<scale>: <what>", where the scale is "paper",
@@ -53,6 +54,12 @@ class ProtocolCard:
     asks: tuple[str, ...] = ()
     departures: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if faults := list(misfits(self)):
+            raise UserError(f"the card of {self.id}: {'; '.join(faults)}")
+        if not self.metrics:
+            raise UserError(f"the card of {self.id}: it has no metrics")
+
     @property
     def for_whom(self) -> str:
         """What it takes and asks for, in words."""
@@ -64,7 +71,8 @@ class ProtocolCard:
         if self.takes and architecture not in self.takes:
             return f"{self.id} is made for the stages of {' or '.join(self.takes)}, not of {architecture}"
         if missing := [name for name in self.asks if name not in offered]:
-            return f"{self.id} asks the trained method to {' and '.join(missing)}, and this run kept none that can"
+            has = f"offers {', '.join(offered)}" if offered else "offers nothing to be asked for"
+            return f"{self.id} asks the trained method for {' and '.join(missing)}; this run's method {has}"
         return ""
 
 

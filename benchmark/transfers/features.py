@@ -117,6 +117,11 @@ def tapped(backbone: Backbone, taps: tuple[Tap, ...], x: Tensor) -> dict[str, Te
     """Tap name -> (B, channels, cells, cells) of images as the backbone takes them, which run no further than the last
     tap needs."""
     stages = list(backbone.stages)
+    for tap in taps:
+        if tap.stage not in stages:
+            raise UserError(f"there is no stage {tap.stage} in {type(backbone).__name__}; it has {', '.join(stages)}")
+        if tap.pooling and backbone.stages[tap.stage].stride is None:
+            raise UserError(f"stage {tap.stage} of {type(backbone).__name__} is a vector; the protocol pools a map")
     maps = backbone.forward_stages(x, max((tap.stage for tap in taps), key=stages.index))
     return {tap.name: tap.read(maps) for tap in taps}
 
