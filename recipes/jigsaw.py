@@ -110,7 +110,7 @@ jigsaw = Recipe(
         Change(
             "schedule",
             Milestones(at=(Epochs(24), Epochs(34)), warmup=Warmup(Epochs(2), 0.25)),
-            "drops at about the same fractions of the training",
+            "two drops, late in a short training",
         ),
     ),
 )

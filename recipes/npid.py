@@ -107,9 +107,7 @@ npid = Recipe(
     desk=(
         *DESK_RESNET,
         Change("method.m", 1024, "half of the 2,000 images"),
-        Change(
-            "schedule", Milestones(at=(Epochs(24), Epochs(32))), "drops at about the same fractions of the training"
-        ),
+        Change("schedule", Milestones(at=(Epochs(24), Epochs(32))), "two drops, late in a short training"),
         Change(
             "method.head_norm", True, "the backbone's features are all positive, so without it all cosines are near 1"
         ),

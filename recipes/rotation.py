@@ -87,8 +87,6 @@ rotation = Recipe(
     desk=(
         *DESK_RESNET,
         Change("optimizers.main", Adam(lr=5e-4, weight_decay=1e-4, decoupled=True), "needs far fewer steps"),
-        Change(
-            "schedule", Milestones(at=(Epochs(24), Epochs(34))), "drops at about the same fractions of the training"
-        ),
+        Change("schedule", Milestones(at=(Epochs(24), Epochs(34))), "two drops, late in a short training"),
     ),
 )

@@ -84,7 +84,7 @@ supervised = Recipe(
         Change(
             "schedule",
             Milestones(at=(Epochs(12), Epochs(17)), warmup=Warmup(Epochs(1), 0.1)),
-            "drops at about the same fractions of the training",
+            "two drops, late in a short training",
         ),
     ),
 )

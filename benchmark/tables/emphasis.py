@@ -12,7 +12,7 @@ LEVEL = 0.95
 BOLD = (
     "Bold among measured numbers: the best row and every row that cannot be told apart from it, because its mean "
     "prints the same or the 95 % interval of the difference (Welch's, with two or more seeds each) contains 0. If all "
-    "rows print the same, none is bold."
+    "rows print the same, none is bold. Rows that only frame a table, such as random and supervised, do not compete."
 )
 
 
