@@ -87,8 +87,8 @@ def test_an_option_without_an_explanation_would_be_found(capsys: pytest.CaptureF
         *((f"{command} moco", "`sslbench show moco` shows its numbers") for command in RUNNING),
         *((f"{command} supervized", "did you mean supervised?") for command in RUNNING),
         *((f"{command} my.pth", "my.pth: a file, not a recipe's name") for command in RUNNING),
-        ("transfer my.pth voc07_svm_goyal", "Only backbones that were pretrained here can be scored"),
-        ("transfer runs/mine/weights voc07_svm_goyal", "a safetensors file whose metadata says what it is"),
+        ("transfer my.pth voc07_svm_goyal", "other weights than sslbench's own cannot be scored yet"),
+        ("transfer runs/mine/weights voc07_svm_goyal", "a file, not a recipe's name. What `sslbench pretrain RECIPE`"),
         (
             "transfer moco voc07_svm_goyal",
             "moco: MoCo is in the ledger as papers report it, and no recipe here runs it",

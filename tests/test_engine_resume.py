@@ -216,5 +216,5 @@ def test_the_pace_is_told_by_the_clock_around_the_wait(monkeypatch):
             told.append(pace.since_last())
             clock.now += 10 if number == 2 else 0  # what comes between steps, such as a checkpoint
     assert told[0] == {}
-    assert told[1] == {"images_per_s": 2 * 64 / 8, "waiting_for_data": 6 / 8}
-    assert told[2] == {"images_per_s": 2 * 64 / 18, "waiting_for_data": 6 / 18}
+    assert told[1] == {"steps_per_s": 2 / 8, "images_per_s": 2 * 64 / 8, "waiting_for_data": 6 / 8}
+    assert told[2] == {"steps_per_s": 2 / 18, "images_per_s": 2 * 64 / 18, "waiting_for_data": 6 / 18}

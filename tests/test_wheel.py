@@ -84,6 +84,14 @@ def test_two_packages_and_no_more_are_installed(site: Path):
     assert {path.name.split("-")[0] for path in site.iterdir()} == {"benchmark", "recipes", "sslbench", "bin"}
 
 
+def test_the_installed_script_is_a_door_too(site: Path, empty: Path):
+    found = {**os.environ, "PYTHONPATH": str(site)}
+    done = subprocess.run(
+        [site / "bin/sslbench", "list"], cwd=empty, env=found, capture_output=True, text=True, check=True
+    )
+    assert "npid_pp" in done.stdout
+
+
 def test_list_tables_and_show(sslbench: Callable[..., str]):
     assert "npid_pp" in (shown := sslbench("list"))
     assert "voc07_svm_goyal" in shown

@@ -62,14 +62,17 @@ class Pace:
             yield batch
 
     def since_last(self) -> dict[str, float]:
-        """Images per second, of all processes together, and the share of the time that this one waited, both since the
-        last call. The first call gives nothing, because until then the loader processes were starting."""
+        """Steps and images per second, of all processes together, and the share of the time that this one waited for
+        its data, all since the last call. The first call gives nothing, because until then the loader processes were
+        starting."""
         now, begun = time.perf_counter(), self.begun
         images, waited = self.images, self.waited
         self.begun, self.images, self.waited = now, 0, 0.0
         if begun is None:
             return {}
-        return {"images_per_s": images / (now - begun), "waiting_for_data": waited / (now - begun)}
+        rate = images / (now - begun)
+        figures = {"steps_per_s": rate / self.batch_size, "images_per_s": rate}
+        return {**figures, "waiting_for_data": waited / (now - begun)}
 
 
 class Display:

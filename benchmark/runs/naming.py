@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from benchmark.runs.run import Run
 
 
+WEIGHTS = (".pth", ".pt", ".tar", ".ckpt", ".bin", ".npz", ".pkl", ".safetensors")
+
+
 def recipe_called(name: str, extra: Path | None = None) -> Recipe:
     """The recipe, of the benchmark's or of a user's folder. Raises UserError, which tells apart a file, a method that
     papers report and nothing here runs, another name of a recipe, and a name that is misspelt."""
@@ -58,11 +61,12 @@ def _refuse_what_is_no_recipe(name: str, known: Collection[str]) -> None:
             f"{name}: a file, not a recipe's name; `sslbench list` shows the names, and --recipes-dir takes a folder "
             "of your own recipe files"
         )
-    if os.sep in name or Path(name).suffix or Path(name).is_file():
+    if os.sep in name or Path(name).exists() or Path(name).suffix in WEIGHTS:
+        what = "folder" if Path(name).is_dir() else "file"
         raise UserError(
-            f"{name}: a file, not a recipe's name. Only backbones that were pretrained here can be scored today: "
-            "`sslbench pretrain RECIPE` writes one to runs/SCALE/RECIPE/seedN/backbone.safetensors, a safetensors file "
-            "whose metadata says what it is; `sslbench list` shows the recipes"
+            f"{name}: a {what}, not a recipe's name. What `sslbench pretrain RECIPE` made is scored by that name, as "
+            "in `sslbench transfer RECIPE TRANSFER`; other weights than sslbench's own cannot be scored yet. `sslbench "
+            "list` shows the recipes"
         )
     methods = read_names()["method"]
     method = by_any_name(methods).get(name.lower())

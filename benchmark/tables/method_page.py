@@ -45,9 +45,9 @@ def method_page(
 def _canonical(word: str, names: dict[str, Name], recipes: set[str]) -> str:
     by_word = by_any_name(names)
     known = by_word | {recipe: recipe for recipe in recipes if recipe not in by_word}
-    if word not in known:
+    if word.lower() not in known:
         raise UserError(f"no method {word!r}{nearest(word, known)}; leaderboards/names.csv has all {len(names)}")
-    return known[word]
+    return known[word.lower()]
 
 
 def _title(name: str, names: dict[str, Name]) -> str:
