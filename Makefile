@@ -1,5 +1,6 @@
 # Every target sets up .venv by itself, with what runs need; test, lint and format add the [dev] tools.
-# SCALE=desk (default), smoke or paper; DATA=/path for real datasets; SEEDS="0 1 2"; WORKERS, JOBS: see --help.
+# SCALE=desk (default), smoke or paper; DATA=/path for real datasets; SEEDS="0 1 2"; WORKERS, JOBS, INCOMPLETE=1: see
+# --help.
 PYTHON ?= python3
 SCALE ?= desk
 SEEDS ?= 0
@@ -9,7 +10,8 @@ bin := $(venv)/bin
 sslbench := $(bin)/sslbench
 # Quoted, as a path may contain a space. The shell expands no ~ in quotes, so that is done here.
 data := $(if $(DATA),--data "$(patsubst ~/%,$(HOME)/%,$(DATA))")
-options := --scale $(SCALE) --seeds $(SEEDS) $(if $(WORKERS),--workers $(WORKERS)) $(if $(JOBS),--jobs $(JOBS)) $(data)
+running := $(if $(WORKERS),--workers $(WORKERS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(INCOMPLETE),--incomplete)
+options := --scale $(SCALE) --seeds $(SEEDS) $(running) $(data)
 # These tests fork, and autograd fails in a fork of a process that has used it already: they get workers of their own.
 forking := $(shell grep -lw small_runs tests/test_*.py | xargs grep -lw 'in_processes\|Processes')
 

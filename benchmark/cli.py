@@ -42,6 +42,10 @@ WorkersFlag = Annotated[
 DeviceFlag = Annotated[str, arg(help="auto (a GPU if there is one), cpu or cuda.")]
 RecipesFlag = Annotated[Path | None, arg(help="A folder of your own recipe files, besides the benchmark's.")]
 TransfersFlag = Annotated[Path | None, arg(help="A folder of your own transfer files, besides the benchmark's.")]
+IncompleteFlag = Annotated[
+    bool,
+    arg(help="At paper scale: run on datasets that are not complete, too. The backbone file or record says what lacks."),
+]
 SetFlag = Annotated[
     tuple[str, ...],
     arg(
@@ -153,6 +157,7 @@ def pretrain(
     settings: SetFlag = (),
     workers: WorkersFlag = None,
     device: DeviceFlag = "auto",
+    incomplete: IncompleteFlag = False,
     recipes_dir: RecipesFlag = None,
 ) -> int:
     """Pretrain one recipe. A run that was stopped resumes. For several GPUs: torchrun -m benchmark pretrain ...
@@ -164,6 +169,7 @@ def pretrain(
     from benchmark.runs.current import is_pretrained
     from benchmark.runs.naming import backbones_before
     from benchmark.runs.run import Run, pretraining_images
+    from benchmark.runs.sound_data import checked_pools
 
     _in_range("--seed", seed, 0, MOST_SEED)
     name, chosen = _chosen(recipe, settings, recipes_dir, scale)
@@ -175,8 +181,9 @@ def pretrain(
         if distributed.rank() == 0:
             _draw_world(scale, data)
     if not is_pretrained(run, resolved):
+        of_data = checked_pools(resolved, run, incomplete)
         images = pretraining_images(resolved, run.data_root)
-        train.pretrain(resolved, name, images, run.folder, machine, after)
+        train.pretrain(resolved, name, images, run.folder, machine, after, of_data)
     if distributed.rank() == 0:
         print(f"backbone: {run.backbone}")
     distributed.stop()
@@ -194,6 +201,7 @@ def transfer(
     workers: WorkersFlag = None,
     device: DeviceFlag = "auto",
     engine: Annotated[str | None, arg(help="torchvision (default) or detectron2, where a protocol has both.")] = None,
+    incomplete: IncompleteFlag = False,
     recipes_dir: RecipesFlag = None,
     transfers_dir: TransfersFlag = None,
 ) -> int:
@@ -219,7 +227,7 @@ def transfer(
     _draw_world(scale, data)
     for one in chosen:
         if not is_scored(one, run, engine):
-            record = score(one, run, machine, engine, recipes_dir)
+            record = score(one, run, machine, engine, recipes_dir, incomplete)
             print("  ".join(f"{metric} {value:.2f}" for metric, value in record.metrics.items()))
         print(f"record: {run.folder / one.card.id}.json")
     return 0
@@ -239,6 +247,7 @@ def reproduce(
     ] = None,
     workers: WorkersFlag = None,
     device: DeviceFlag = "auto",
+    incomplete: IncompleteFlag = False,
     recipes_dir: RecipesFlag = None,
     transfers_dir: TransfersFlag = None,
 ) -> int:
@@ -252,7 +261,7 @@ def reproduce(
     _in_range("--jobs", 1 if jobs is None else jobs, 1)
     names, scored_on = rows_and_transfers(recipes, tables_of)
     root, unique = _data_root(scale, data), tuple(dict.fromkeys(seeds))
-    request = Request(names, scored_on, scale, unique, root, runs, recipes_dir, transfers_dir)
+    request = Request(names, scored_on, scale, unique, root, runs, recipes_dir, transfers_dir, incomplete)
     if request.is_answered():
         print(request.tables_file.read_text())
         print(f"Nothing has changed since these tables were written to {request.tables_file}.")

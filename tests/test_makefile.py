@@ -86,3 +86,4 @@ def test_a_path_with_a_space_arrives_whole(tmp_path: Path, monkeypatch: pytest.M
     for given, arrived in (("/data sets/all", "/data sets/all"), ("~/data sets", "/home/somebody/data sets")):
         assert make(*told, f"DATA={given}").split("\n")[-3:-1] == ["--data", arrived]
     assert make(*told, "WORKERS=3", "JOBS=2").split("\n")[-5:-1] == ["--workers", "3", "--jobs", "2"]
+    assert make(*told, "INCOMPLETE=1").split("\n")[-2] == "--incomplete"

@@ -28,12 +28,14 @@ class ImageSet:
     root:    the folder that `files` are relative to.
     files:   POSIX paths below `root`; an image inside a zip is written "AA/BBB.zip/CCC.jpg". May be lazy (`names.py`).
     labels:  Classes, Presence or Factors (`labels.py`).
+    skipped: what the reader found and left out, in words.
     """
 
     name: str
     root: Path
     files: Sequence[str]
     labels: Labels | None = None
+    skipped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.labels is not None and len(self.labels.values) != len(self.files):

@@ -38,6 +38,10 @@ class Labels:
         """Those of the images at `places`, in that order."""
         return replace(self, values=self.values[places])
 
+    def absent(self) -> tuple[str, ...]:
+        """The names that no image has, where names are classes."""
+        return ()
+
 
 @dataclass(frozen=True)
 class Classes(Labels):
@@ -49,6 +53,10 @@ class Classes(Labels):
     def make_sense(self) -> bool:
         return self.values.min(initial=0) >= 0 and self.values.max(initial=-1) < len(self.names)
 
+    def absent(self) -> tuple[str, ...]:
+        counts = np.bincount(self.values, minlength=len(self.names))
+        return tuple(name for name, count in zip(self.names, counts, strict=True) if not count)
+
 
 @dataclass(frozen=True)
 class Presence(Labels):
@@ -58,6 +66,10 @@ class Presence(Labels):
 
     def make_sense(self) -> bool:
         return self.values.min(initial=0) >= -1 and self.values.max(initial=0) <= 1
+
+    def absent(self) -> tuple[str, ...]:
+        there = (self.values == 1).any(axis=0)
+        return tuple(name for name, one in zip(self.names, there, strict=True) if not one)
 
 
 @dataclass(frozen=True)

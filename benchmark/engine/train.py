@@ -67,12 +67,14 @@ def pretrain(
     run: Path,
     machine: Machine,
     after: Mapping[str, Path] | None = None,
+    of_data: Mapping[str, Any] | None = None,
 ) -> Path:
     """Train `recipe` on `images` in the folder `run` and return run/backbone.safetensors, which appears last and whole.
     Before it run/method.safetensors appears, where the method offers something to transfers (Method.offers).
 
     images: of each of the recipe's pools by name, or one for all. after: backbone files of the recipes that this one
-    comes after, by the names it gives them. Goes on from run/checkpoint.pt if there is one, and returns at once if the
+    comes after, by the names it gives them. of_data: what the backbone file should say of the images besides, such as
+    what they lack. Goes on from run/checkpoint.pt if there is one, and returns at once if the
     backbone is there. Raises UserError for a folder in use or another recipe's, a batch that does not fit, an image
     that cannot be read, a full disk, or a loss that is not finite (named by its step).
     """
@@ -90,6 +92,7 @@ def pretrain(
                 if trained:
                     method, losses, given = trained
                     came_to = {"losses": losses, "made_by": provenance(machine.device), **_recipes_before(after or {})}
+                    came_to |= of_data or {}
                     kept = _keep(run / "method.safetensors", method, recipe, given, pools)
                     save_backbone(path, method.export(), identity | came_to | kept)
                 clear_checkpoints(run)

@@ -24,6 +24,7 @@ from benchmark.runs.request import Request
 from benchmark.runs.run import Run, pretraining_images
 from benchmark.runs.scoring import clear_workspace, refusal, score
 from benchmark.runs.side_by_side import side_by_side
+from benchmark.runs.sound_data import checked_pools
 from benchmark.tables.measured import collect
 from benchmark.tables.pages import in_no_table, render, shown_records
 from benchmark.transfers import find_transfers, get_transfer
@@ -93,13 +94,15 @@ def summary(rows: Sequence[StepLog], seconds: float) -> str:
 class RowWork:
     """Brings a run and its records up to date. It is sent to other processes, so it says by name what is to be done.
 
-    unscored: runs that others need, and that nobody asked to have scored."""
+    unscored: runs that others need, and that nobody asked to have scored. incomplete: whether data that is not complete
+    will do at paper scale."""
 
     transfers: Sequence[str]
     machine: Machine
     recipes_dir: Path | None = None
     transfers_dir: Path | None = None
     unscored: Collection[Run] = ()
+    incomplete: bool = False
 
     def __call__(self, run: Run) -> StepLog:
         recipe = run.resolved(get_recipe(run.name, self.recipes_dir))
@@ -109,7 +112,7 @@ class RowWork:
         there = steps.take(
             "pretrain",
             partial(is_pretrained, run, recipe),
-            partial(_pretrain, run, recipe, self.machine, self.recipes_dir),
+            partial(_pretrain, run, recipe, self.machine, self.recipes_dir, self.incomplete),
         )
         scored = []
         for name in transfers:
@@ -120,7 +123,8 @@ class RowWork:
             if why := refusal(transfer, run):
                 steps.leave(title, why)
                 continue
-            action = partial(score, transfer, run, self.machine, recipes_dir=self.recipes_dir)
+            given = {"recipes_dir": self.recipes_dir, "incomplete": self.incomplete}
+            action = partial(score, transfer, run, self.machine, **given)
             scored.append(steps.take(title, partial(is_scored, transfer, run), action))
         if there and all(scored):  # else the same command, given again, goes on from what lies there
             clear_workspace(run)
@@ -161,10 +165,11 @@ def runs_needed(runs: Sequence[Run], recipes_dir: Path | None = None) -> dict[Ru
     return needs
 
 
-def _pretrain(run: Run, recipe: Recipe, machine: Machine, recipes_dir: Path | None) -> None:
+def _pretrain(run: Run, recipe: Recipe, machine: Machine, recipes_dir: Path | None, incomplete: bool) -> None:
     after = backbones_before(run, recipe, recipes_dir)
+    of_data = checked_pools(recipe, run, incomplete)
     images = pretraining_images(recipe, run.data_root)
-    pretrain(recipe, run.name, images, run.folder, machine, after)
+    pretrain(recipe, run.name, images, run.folder, machine, after, of_data)
 
 
 def fulfil(request: Request, machine: Machine, jobs: int | None, make_world: Callable[[], object] | None) -> bool:
@@ -182,7 +187,7 @@ def fulfil(request: Request, machine: Machine, jobs: int | None, make_world: Cal
     needed = runs_needed(asked, request.recipes_dir)
     jobs = min(jobs or jobs_by_default(request.scale, machine.device.type), len(needed))
     on = replace(machine, workers=loaders_of_each(machine.workers, jobs))
-    row = RowWork(scored_on, on, request.recipes_dir, request.transfers_dir)
+    row = RowWork(scored_on, on, request.recipes_dir, request.transfers_dir, incomplete=request.incomplete)
     rows = bring_up_to_date(row, asked, jobs, make_world)
     told = summary(rows, time.monotonic() - started)
     tables = write_tables(recipes, known, request.data_root, request.runs, request.scale)

@@ -18,7 +18,8 @@ from benchmark.tables.layout import read_layouts, recipes_of, select, transfers_
 @dataclass(frozen=True)
 class Request:
     """names: of the recipes, in the order in which they begin. transfers: ids of those that score them.
-    recipes_dir, transfers_dir: the user's own folders besides the benchmark's."""
+    recipes_dir, transfers_dir: the user's own folders besides the benchmark's. incomplete: whether data that is not
+    complete will do at paper scale."""
 
     names: tuple[str, ...]
     transfers: tuple[str, ...]
@@ -28,6 +29,7 @@ class Request:
     runs: Path
     recipes_dir: Path | None = None
     transfers_dir: Path | None = None
+    incomplete: bool = False
 
     @property
     def tables_file(self) -> Path:

@@ -26,18 +26,25 @@ from benchmark.records.record import Record
 from benchmark.runs.current import transfer_now
 from benchmark.runs.report_page import write_report
 from benchmark.runs.run import Run
+from benchmark.runs.sound_data import checked_data
 from benchmark.transfers.contract import Context, Transfer
 
 
 def score(
-    transfer: Transfer, run: Run, machine: Machine, engine: str | None = None, recipes_dir: Path | None = None
+    transfer: Transfer,
+    run: Run,
+    machine: Machine,
+    engine: str | None = None,
+    recipes_dir: Path | None = None,
+    incomplete: bool = False,
 ) -> Record:
     """Run the transfer on the run's backbone and write its record, its picture and the run's report. recipes_dir: a
-    folder of recipes besides the benchmark's, for a transfer that asks for the trained method.
+    folder of recipes besides the benchmark's, for a transfer that asks for the trained method. incomplete: data that is
+    not complete may be scored at paper scale; the record says so.
 
     Raises UserError for a run that the protocol cannot score, a folder in use, a full disk, a backbone that does not
-    load strictly, data that is missing, or a metric that is not on the card or not finite. What was done until then is
-    kept, and the next call goes on there.
+    load strictly, data that is missing or not sound (benchmark.runs.sound_data), or a metric that is not on the card or
+    not finite. What was done until then is kept, and the next call goes on there.
     """
     started = time.monotonic()
     card = transfer.card
@@ -47,6 +54,7 @@ def score(
         raise UserError(f"{run.backbone}: {why}; `sslbench list` shows what each transfer takes")
     with locked(run.folder), _display(f"{run.name} seed {run.seed}  {card.id}") as report:
         backbone, facts = load_backbone(run.backbone)
+        of_data = checked_data(transfer, run, facts["origin"], incomplete)
         now = transfer_now(transfer, run, engine)
         context = Context(
             data_root=run.data_root,
@@ -73,7 +81,10 @@ def score(
             transfer=card.id,
             transfer_version=card.version,
             metrics=scores.metrics,
-            detail={**scores.detail, "data_read": scores.data} | ({"engine": now.engine} if now.engine else {}),
+            detail=scores.detail
+            | {"data_read": scores.data}
+            | ({"engine": now.engine} if now.engine else {})
+            | of_data,
             transfer_data=now.data,
             origin={key: value for key, value in origin.items() if key != "resolved"},
             backbone_hash=now.backbone or "",

@@ -16,6 +16,7 @@ import torch
 from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
 from benchmark.core.plain import misfits
+from benchmark.data.image_set import ImageSet
 from benchmark.engine.method_file import TrainedMethod
 from benchmark.recipe.scales import Scale
 from benchmark.records.metric import Metric
@@ -28,7 +29,10 @@ class ProtocolCard:
     id:       for example "linear_imagenet_pirl", never just "linear".
     version:  raised by any change that could move a score. Two versions never share a table column.
     metrics:  what each is by name, with the headline first, for example {"top1": PERCENT}.
-    datasets: (name, split) pairs that the transfer reads, as open_dataset takes them.
+    datasets: (name, split) pairs that the transfer reads, as open_dataset takes them: the last is scored, those before
+              it train.
+    shared:   why images of the last stand in those before it, where they do and are not trained on; else the transfer
+              is refused.
     takes:    the architectures (benchmark.backbones) whose stages it is made for; it refuses all others. Empty:
               any, since it looks at the backbone's output alone.
     lists:    files below the data root that, if they exist, say which of those images are read. Numbers on different
@@ -52,6 +56,7 @@ class ProtocolCard:
     takes: tuple[str, ...] = ()
     lists: tuple[str, ...] = ()
     asks: tuple[str, ...] = ()
+    shared: str = ""
     departures: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -138,6 +143,15 @@ class Transfer:
         """Name -> fingerprint of what the transfer reads besides the splits and lists on its card, for example boxes or
         masks. Raises UserError if something cannot be read."""
         return {}
+
+    def shortfalls(self, data_root: Path) -> dict[str, str]:
+        """Name -> what is missing of a list of images that it reads besides the splits on its card, by the counts of
+        the complete one (benchmark.data.completeness.counted)."""
+        return {}
+
+    def absent(self, data_root: Path, test: ImageSet) -> tuple[str, ...]:
+        """The classes that nothing in the test images could score. test: the last of the card's datasets."""
+        return () if test.labels is None else test.labels.absent()
 
     def run(self, backbone: Backbone, context: Context) -> Scores:
         """Score `backbone`, which is strictly loaded and in evaluation mode. The same call gives the same scores, bit

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmark.backbones.contract import Backbone
+from benchmark.core.errors import UserError
 from benchmark.data.datasets import open_dataset
 from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Presence
@@ -30,7 +31,7 @@ from benchmark.transfers.preprocessing import squash
 if TYPE_CHECKING:
     from sklearn.svm import LinearSVC
 
-PRESENT, IGNORED = 1, -1  # codes of Presence
+PRESENT, ABSENT, IGNORED = 1, 0, -1  # codes of Presence
 FOLDS = 3  # FSSB
 NORM_OFFSET = 1e-5  # FSSB
 DECADES = tuple(10.0**k for k in range(-7, 3))  # FSSB, GETTING_STARTED: 1e-7 ... 1e2
@@ -68,10 +69,18 @@ class VocSvm(Transfer):
 
 
 def _scorable(trainval: ImageSet, test: ImageSet) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Class -> its codes in both sets, for classes with a positive in both; that is every class of the real VOC2007."""
+    """Class -> its codes in both sets, for classes with a positive in both; that is every class of the real VOC2007.
+    Raises UserError where there is no such class, or one that every image shows."""
     codes = [images.labelled(Presence).values.T for images in (trainval, test)]
     pairs = zip(trainval.classes, *codes, strict=True)
-    return {name: (a, b) for name, a, b in pairs if (a == PRESENT).any() and (b == PRESENT).any()}
+    found = {name: (a, b) for name, a, b in pairs if (a == PRESENT).any() and (b == PRESENT).any()}
+    if not found:
+        raise UserError(f"no class has an image in {trainval.name} and one in {test.name}, so none can be scored")
+    for name, (codes_trained, codes_tested) in found.items():
+        for images, others in ((trainval, codes_trained != PRESENT), (test, codes_tested == ABSENT)):
+            if not others.any():
+                raise UserError(f"every image of {images.name} shows {name}; its AP needs images that do not")
+    return found
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from benchmark.backbones.contract import Backbone
 from benchmark.core.optimisation import Optimizer
 from benchmark.core.plain import as_plain
 from benchmark.data.annotation import Annotated, joined
+from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import Samples, TrainOrder, in_order, step_seed
 from benchmark.recipe.scales import Scale
 from benchmark.transfers import pictures
@@ -136,6 +137,11 @@ class Detection(Transfer):
 
     def annotations(self, data_root: Path) -> dict[str, str]:
         return _fingerprints(*(self.task.read(data_root, *dataset) for dataset in self.card.datasets))
+
+    def absent(self, data_root: Path, test: ImageSet) -> tuple[str, ...]:
+        annotated = self.task.read(data_root, *self.card.datasets[-1])
+        counted = {int(label) for one in annotated.annotations for label in one.labels[~one.ignored]}
+        return tuple(name for label, name in enumerate(annotated.classes) if label not in counted)
 
     def run(self, backbone: Backbone, context: Context) -> Scores:
         with frozen(backbone):  # a copy trains; the backbone that was handed over stays

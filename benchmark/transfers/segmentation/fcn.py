@@ -25,6 +25,8 @@ from benchmark.core.draws import mix
 from benchmark.core.optimisation import SGD, Adam, Cosine, Milestones, Optimizer, Steps, Warmup
 from benchmark.core.plain import as_plain
 from benchmark.core.streams import Stream
+from benchmark.data.completeness import counted
+from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import Samples, TrainOrder, in_order
 from benchmark.data.masks import Masked, train_aug, voc_masks
 from benchmark.data.voc import CLASSES, IGNORED
@@ -183,6 +185,15 @@ class Segmentation(Transfer):
     def annotations(self, data_root: Path) -> dict[str, str]:
         return _fingerprints(train_aug(data_root), voc_masks(data_root, "2012", "val"))
 
+    def shortfalls(self, data_root: Path) -> dict[str, str]:
+        sets = (train_aug(data_root), 10_582), (voc_masks(data_root, "2012", "val"), 1_449)
+        return {one.images.name: what for one, complete in sets if (what := counted(len(one), complete, "masks"))}
+
+    def absent(self, data_root: Path, test: ImageSet) -> tuple[str, ...]:
+        masks = voc_masks(data_root, "2012", "val")
+        there = {int(value) for index in range(len(masks)) for value in np.unique(masks.mask(index))}
+        return tuple(name for value, name in enumerate(NAMES) if value not in there)
+
     def run(self, backbone: Backbone, context: Context) -> Scores:
         with frozen(backbone):  # a copy trains; the backbone that was handed over stays
             return self._run(backbone, context)
@@ -255,6 +266,7 @@ CARD = ProtocolCard(
     metrics={"miou": PERCENT},
     datasets=(("voc2012", "trainval"), ("voc2012", "val")),
     takes=("ResNet",),
+    shared="trainval holds val, and training leaves its images out",
     frozen="paper: nothing: all weights train, BatchNorm in training mode",
     selected="nothing: the last iterate is scored at every scale",
     departures=(
