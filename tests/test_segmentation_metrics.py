@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from benchmark.transfers.segmentation.mean_iou import confusion, iou_per_class
+from benchmark.transfers.segmentation.mean_iou import UNDECIDED, confusion, iou_per_class, most_likely
 
 CLASSES = 21
 
@@ -40,3 +40,21 @@ def test_void_counts_nowhere() -> None:
     iou = iou_per_class(confusion(truth, predicted, 3))
     assert iou[:2].tolist() == [50, 0]
     assert np.isnan(iou[2])
+
+
+def test_a_network_that_says_nothing_is_right_nowhere() -> None:
+    truth = np.array([[0, 0, 2]], dtype=np.uint8)
+    logits = torch.zeros(3, 1, 3)
+
+    def ious() -> list[float]:
+        return iou_per_class(confusion(truth, most_likely(logits).numpy(), 3))[[0, 2]].tolist()
+
+    assert ious() == [0, 0]
+    logits[0, 0, 1] = 1
+    assert most_likely(logits).tolist() == [[UNDECIDED, 0, UNDECIDED]]
+    assert ious() == [50, 0]
+
+
+def test_else_it_is_the_highest() -> None:
+    logits = torch.randn(5, 20, 30, generator=torch.Generator().manual_seed(0))
+    assert (most_likely(logits) == logits.argmax(dim=0)).all()

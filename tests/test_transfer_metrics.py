@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import average_precision_score, top_k_accuracy_score
 
 from benchmark.transfers.knn import TAU, K, vote
-from benchmark.transfers.metrics import area_ap, topk_accuracy
+from benchmark.transfers.metrics import area_ap, ranked_within, topk_accuracy
 
 
 def points(scores: np.ndarray, positive: np.ndarray) -> list[tuple[float, float]]:
@@ -70,10 +72,59 @@ def test_topk_is_scikit_learns(k: int):
     assert topk_accuracy(scores, labels, k) == pytest.approx(wanted, abs=1e-9)
 
 
-def test_a_constant_classifier_is_right_by_chance_only():
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_equal_scores_are_right_only_if_every_order_of_them_is(k: int):
+    """Against all orders of the classes, tried one by one."""
+    scores = torch.randint(3, (40, 5), generator=torch.Generator().manual_seed(k)).double()
+    labels = torch.arange(40) % 5
+    in_every_order = [
+        all(
+            label in sorted(order, key=lambda c: -row[c])[:k]  # noqa: B023  Python's sort keeps the order of equals
+            for order in itertools.permutations(range(5))
+        )
+        for row, label in zip(scores.tolist(), labels.tolist(), strict=True)
+    ]
+    assert 0 < sum(in_every_order) < 40 or k == 5
+    assert ranked_within(scores, labels, k).tolist() == in_every_order
+    assert topk_accuracy(scores, labels, k) == 100 * sum(in_every_order) / 40
+
+
+def test_a_constant_classifier_is_never_right():
     labels = torch.arange(10)
-    assert topk_accuracy(torch.zeros(10, 10), labels, 1) == 10.0
-    assert topk_accuracy(torch.zeros(10, 10), labels, 5) == 50.0
+    assert topk_accuracy(torch.zeros(10, 10), labels, 1) == 0
+    assert topk_accuracy(torch.zeros(10, 10), labels, 5) == 0
+    assert topk_accuracy(torch.zeros(10, 10), labels, 10) == 100
+
+
+@pytest.mark.parametrize("k", [1, 5])
+def test_other_names_for_the_classes_change_no_accuracy(k: int):
+    generator = torch.Generator().manual_seed(0)
+    scores, labels = torch.randint(4, (200, 9), generator=generator).float(), torch.arange(200) % 9
+    order = torch.randperm(9, generator=generator)
+    assert topk_accuracy(scores[:, order], order.argsort()[labels], k) == topk_accuracy(scores, labels, k)
+
+
+def test_what_is_not_a_number_is_not_right():
+    assert not ranked_within(torch.full((4, 3), torch.nan), torch.arange(4) % 3, 1).any()
+    assert ranked_within(torch.tensor([[torch.nan, 1.0]]), torch.tensor([1]), 1).tolist() == [False]
+
+
+def test_a_class_that_nobody_voted_for_is_not_among_the_five():
+    """All neighbours are of classes 7 to 9: ten classes, of which seven have no vote."""
+    generator = torch.Generator().manual_seed(0)
+    queries, database = torch.randn(70, 8, generator=generator), torch.randn(K, 8, generator=generator)
+    votes = vote(queries, database, 7 + torch.arange(K) % 3, 10)
+    assert topk_accuracy(votes, torch.arange(70) % 7, 5) == 0
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_equal_neighbours_vote_wherever_they_stand(first: int):
+    """Two classes of 300 images each, all alike, and ten that are nearer."""
+    database = torch.cat([torch.tensor([[1.0, 0.0]]).expand(10, 2), torch.tensor([[0.0, 1.0]]).expand(600, 2)])
+    labels = torch.cat([torch.full((10,), 2), torch.full((300,), first), torch.full((300,), 1 - first)])
+    (found,) = vote(torch.tensor([[2.0, 1.0]]), database, labels, 3).double()
+    nearer, alike = (np.exp(c / 5**0.5 / TAU) for c in (2, 1))
+    assert found.numpy() == pytest.approx(np.array([190 / 2 * alike, 190 / 2 * alike, 10 * nearer]), rel=1e-5)
 
 
 def test_votes_are_those_of_brute_force_in_float64():

@@ -43,12 +43,20 @@ class NearestNeighbours(Transfer):
 
 def vote(queries: Tensor, database: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """queries (M, D), database (N, D), labels (N,) -> (M, classes): of each query's K nearest by cosine, every
-    one votes for its class with exp(cosine / TAU)."""
+    one votes for its class with exp(cosine / TAU). Images that are as near as the K-th share the places that are left
+    to them, wherever they stand in the database: else it would be the first classes' that vote for equal features."""
     database = F.normalize(database)
     scores = torch.zeros(len(queries), num_classes, device=queries.device)
     for rows, part in zip(scores.split(QUERIES_AT_ONCE), F.normalize(queries).split(QUERIES_AT_ONCE), strict=True):
-        cosine, nearest = (part @ database.T).topk(min(K, len(database)))  # (B, K)
+        every = part @ database.T  # (B, N)
+        cosine, nearest = every.topk(min(K, len(database)))  # (B, K)
         rows.scatter_add_(1, labels[nearest], (cosine / TAU).exp())
+        last = cosine[:, -1:]
+        places, equal = (cosine == last).sum(dim=1), (every == last).sum(dim=1)
+        for query in (equal > places).nonzero()[:, 0].tolist():
+            share = (every[query] == last[query]) * (places[query] / equal[query])
+            weights = ((every[query] > last[query]) + share) * (every[query] / TAU).exp()
+            rows[query].zero_().scatter_add_(0, labels, weights)
     return scores
 
 

@@ -47,6 +47,7 @@ from benchmark.transfers.features import (
     tapped,
     working_copy,
 )
+from benchmark.transfers.metrics import ranked_within
 from benchmark.transfers.preprocessing import Preprocessing, centre_crop, crop_and_flip, crop_flip_and_colour
 from benchmark.transfers.training import Batches, Course, build_optimizer, checkpoint_path, fit
 
@@ -209,7 +210,7 @@ class _Run:
         heads.eval()
         with torch.inference_mode():
             parts = [
-                (heads(self._maps(pixels)).argmax(dim=3) == labels.to(self.context.device)).sum(dim=2)
+                ranked_within(heads(self._maps(pixels)), labels.to(self.context.device), 1).sum(dim=2)
                 for pixels, labels in at_positions(views, once(len(views.images)), self.context.workers)
             ]
         heads.train()

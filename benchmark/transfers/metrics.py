@@ -1,4 +1,8 @@
-"""The numbers the protocols report, in percent. Computed in float64; equal scores are never ordered by luck."""
+"""The numbers the protocols report, in percent. Computed in float64.
+
+Equal scores decide nothing: where a class stands among the classes, or an image among the images, must not make an
+answer right. Of classes with equal scores none is ahead of another, so an answer is right only if it would be in every
+order of them; images with equal scores enter a curve together."""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ def topk_accuracy(scores: Tensor, labels: Tensor, k: int) -> float:
     """Percentage, 0 to 100, of images whose own class is among the k that score highest.
 
     scores (N, C) floating point, the higher the likelier; labels (N,) int64 in 0 ... C - 1, on the same device; N and k
-    at least 1. Of equal scores the lower class index is ahead. Raises ValueError for no images or a k below 1,
+    at least 1. Classes with the own class's score count as ahead of it (`ranked_within`). Raises ValueError for no images or a k below 1,
     RuntimeError (on a CPU) for a label that is not a class, UserError for a score that is not finite, since nothing is
     above it.
 
@@ -23,10 +27,14 @@ def topk_accuracy(scores: Tensor, labels: Tensor, k: int) -> float:
     if len(scores) == 0 or k < 1:
         raise ValueError(f"top-{k} accuracy of {len(scores)} images is undefined")
     _check_finite(bool(scores.isfinite().all()))
-    own = scores.gather(1, labels[:, None])  # (N, 1)
-    earlier = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]  # (N, C)
-    ahead = (scores > own) | ((scores == own) & earlier)
-    return 100 * (ahead.sum(dim=1) < k).double().mean().item()
+    return 100 * ranked_within(scores, labels, k).double().mean().item()
+
+
+def ranked_within(scores: Tensor, labels: Tensor, k: int) -> Tensor:
+    """(..., N) bool: whether fewer than k other classes score as high as the own one, or higher. scores (..., N, C),
+    labels (N,). A score that is not a number is never right while there are more than k classes."""
+    own = scores.gather(-1, labels.expand(scores.shape[:-1])[..., None])  # (..., N, 1)
+    return (~(scores < own)).sum(dim=-1) <= k  # which counts the own class, too
 
 
 def area_ap(scores: np.ndarray, positive: np.ndarray) -> float:

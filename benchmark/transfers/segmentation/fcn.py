@@ -36,7 +36,7 @@ from benchmark.records.metric import PERCENT
 from benchmark.transfers import pictures
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 from benchmark.transfers.features import as_input, backbone_key, frozen, working_copy
-from benchmark.transfers.segmentation.mean_iou import confusion, iou_per_class
+from benchmark.transfers.segmentation.mean_iou import confusion, iou_per_class, most_likely
 from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit, freeze
 
 NAMES = ("background", *CLASSES)
@@ -250,7 +250,7 @@ def _test(model: Fcn, values: SegmentationValues, test: Masked, context: Context
         whole = Whole(test, values.enlarged, context.seed)
         for index, ((pixels, mask),) in enumerate(in_order(whole, one_by_one, context.workers)):
             logits = model(as_input(model.backbone, pixels[None], context.device), mask.shape)
-            found = logits[0].argmax(dim=0).cpu().numpy()
+            found = most_likely(logits[0]).cpu().numpy()
             counts += confusion(mask.numpy(), found, len(NAMES))
             if index in places:
                 tiles.append(pictures.with_masks(test.images.open(index), mask.numpy(), found))
