@@ -66,7 +66,7 @@ class S4LRotation(Settings):
         return {"image": v2.functional.pil_to_tensor(noisy(picture) if self.hsv_noise else picture)}  # (3, 224, 224)
 
     def build(self, backbone: Backbone, given: Given) -> Method:
-        return TwoHeads(self, backbone, given.num_classes)
+        return TwoHeads(self, backbone, given.classes())
 
 
 class TwoHeads(Method):

@@ -37,6 +37,7 @@ from benchmark.backbones.contract import Backbone
 from benchmark.backbones.norms import BatchNorm1d
 from benchmark.backbones.resnet import ResNet
 from benchmark.core import distributed
+from benchmark.core.errors import UserError
 from benchmark.data.batch import Batch
 from benchmark.method import Method
 from benchmark.recipe import (
@@ -115,6 +116,8 @@ def nt_xent(z: Tensor, tau: float) -> Tensor:
     B = len(z) // 2
     z = normalize(z, dim=1)
     every = distributed.gather(z, gradient=True)  # (2N, dim)
+    if len(every) < 4:  # with nothing but the other view of the same image to be told from, every loss is 0
+        raise UserError("SimCLR tells images apart, so it needs two images or more: set --recipe.batch-size higher")
     s = z @ every.T / tau  # (2B, 2N)
     row = torch.arange(2 * B, device=z.device)
     first = 2 * B * distributed.rank()  # where this process's rows begin among all

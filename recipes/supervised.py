@@ -50,7 +50,7 @@ class Supervised(Settings):
         return {"image": flipped_crop(image, spec.size, self.crop_area)}  # (3, 224, 224)
 
     def build(self, backbone: Backbone, given: Given) -> Method:
-        return Classifier(backbone, given.num_classes)
+        return Classifier(backbone, given.classes())
 
 
 class Classifier(Method):

@@ -70,6 +70,24 @@ class Given:
     pools: Mapping[str, Known] = field(default_factory=dict)
     backbones: Mapping[str, Any] = field(default_factory=dict)
 
+    def classes(self) -> int:
+        """num_classes, for a method that learns them. Raises UserError unless the labels are one class an image, of
+        two classes or more."""
+        name, known = next(iter(self.pools.items()), ("main", Known(self.num_images, self.num_classes)))
+        if not self.num_classes:
+            raise UserError(
+                f"pool {name!r} gives no labels, and the method learns from them: it needs labels=True and a dataset of "
+                "one class an image"
+            )
+        if known.per_image:
+            raise UserError(
+                f"pool {name!r} has {known.per_image[0]} labels an image, and the method learns one class an image: "
+                "choose another dataset"
+            )
+        if self.num_classes < 2:
+            raise UserError(f"pool {name!r} has one class alone, so there is nothing to tell apart: add classes")
+        return self.num_classes
+
 
 @dataclass(frozen=True)
 class Order:

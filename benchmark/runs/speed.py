@@ -22,7 +22,7 @@ from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import step_seed
 from benchmark.engine.feed import Feed, given_of
 from benchmark.engine.players import build_players
-from benchmark.engine.train import Machine, build_method, train_step
+from benchmark.engine.train import Machine, build_method, too_few_told, train_step
 from benchmark.method import Method
 from benchmark.recipe.contract import Recipe
 from benchmark.recipe.pools import Assigned, Shuffled
@@ -39,6 +39,11 @@ def speed_text(recipe: Recipe, images: Mapping[str, ImageSet], machine: Machine,
         raise UserError(
             f"{recipe.title} comes after {', '.join(recipe.after.values())}; its speed is not measured alone"
         )
+    with too_few_told(recipe):
+        return _measured(recipe, images, machine, rounds)
+
+
+def _measured(recipe: Recipe, images: Mapping[str, ImageSet], machine: Machine, rounds: int) -> str:
     method = build_method(recipe, given_of(images, {})).to(machine.device).to(memory_format=torch.channels_last)
     taken, data_rate = _data_path(recipe, method, images, machine, rounds)
     batch = taken.to(machine.device).at(step_seed(recipe.seed, 0), 0, 0.0)
@@ -101,6 +106,14 @@ def _inputs(backbone: Backbone, batch: Batch) -> list[Tensor]:
 def _bare(backbone: Backbone, inputs: list[Tensor], precision: str) -> None:
     for x in inputs:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            total = backbone(x).float().sum()
+            stage = _last_of(backbone, x.shape[-1])
+            total = backbone.forward_stages(x, stage)[stage].float().sum()
         total.backward()
     backbone.zero_grad(set_to_none=True)
+
+
+def _last_of(backbone: Backbone, side: int) -> str:
+    """The stage where a forward pass over views of that side ends: of tiles an AlexNet's last layers make nothing."""
+    if side == backbone.input.size:
+        return backbone.output
+    return [name for name, stage in backbone.stages.items() if stage.stride is not None][-1]

@@ -1,0 +1,131 @@
+"""Labels and sizes at the edges of what can be run: each is told in one line that says what to change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_runs import RECIPES, TRAINED, drawn_images, on_cpu, pools_of, untrained_before
+
+from benchmark import cli
+from benchmark.core.errors import UserError
+from benchmark.core.optimisation import Steps
+from benchmark.data.image_set import ImageSet
+from benchmark.data.labels import Classes, Factors, Presence
+from benchmark.engine.train import build_method, pretrain
+from benchmark.recipe.contract import Recipe
+from benchmark.recipe.pools import Given, Pool
+from benchmark.runs.speed import speed_text
+
+LEARNS_LABELS = [name for name, recipe in RECIPES.items() if any(pool.labels for pool in recipe.pools.values())]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
+    return drawn_images(tmp_path_factory.mktemp("images"))
+
+
+def first_labels(images: ImageSet, kind: str) -> ImageSet:
+    rows = len(images)
+    labels = {
+        "none": None,
+        "presence": Presence(np.ones((rows, 3), dtype=np.int64), tuple("abc")),
+        "factors": Factors(np.zeros((rows, 2), dtype=np.float32), tuple("ab")),
+        "one class": Classes(np.zeros(rows, dtype=np.int64), ("a",)),
+        "24 classes": Classes(np.arange(rows) % 24, tuple(f"class {number}" for number in range(24))),
+    }[kind]
+    return replace(images, labels=labels)
+
+
+@pytest.mark.parametrize("name", LEARNS_LABELS)
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("none", "gives no labels, and the method learns from them"),
+        ("presence", "has 3 labels an image, and the method learns one class an image"),
+        ("factors", "has 2 labels an image"),
+        ("one class", "has one class alone"),
+    ],
+)
+def test_labels_of_another_kind_are_told(name: str, kind: str, said: str, images: ImageSet, tmp_path: Path):
+    recipe, given = RECIPES[name], first_labels(images, kind)
+    with pytest.raises(UserError, match=rf"pool '{next(iter(recipe.pools))}' .*{said}"):
+        pretrain(recipe, name, pools_of(recipe, given), tmp_path, on_cpu())
+
+
+@pytest.mark.parametrize("name", LEARNS_LABELS)
+def test_a_pool_whose_labels_were_turned_off_is_told(name: str, images: ImageSet, tmp_path: Path):
+    recipe = RECIPES[name]
+    data = {key: replace(pool, labels=False) for key, pool in recipe.pools.items()}
+    with pytest.raises(UserError, match="needs labels=True"):
+        pretrain(replace(recipe, data=data), name, pools_of(recipe, images), tmp_path, on_cpu())
+
+
+@pytest.mark.parametrize("name", LEARNS_LABELS)
+def test_any_number_of_classes_is_learned(name: str, images: ImageSet, tmp_path: Path):
+    recipe = RECIPES[name]
+    pools = pools_of(recipe, first_labels(images, "24 classes"))
+    assert pretrain(replace(recipe, length=Steps(1)), name, pools, tmp_path, on_cpu()).is_file()
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "said"),
+    [
+        (Classes, [0, 2], "Classes: values from 0 to 2 mean nothing for 2 names"),
+        (Classes, [-1, 0], "-1 to 0 mean nothing"),
+        (Presence, [[1, 2], [0, 0]], "0 to 2 mean nothing"),
+    ],
+)
+def test_labels_that_mean_nothing_are_no_labels(kind: type, values: list, said: str):
+    with pytest.raises(UserError, match=said):
+        kind(np.array(values, dtype=np.int64), ("cat", "dog"))
+
+
+def with_batch(recipe: Recipe, size: int) -> Recipe:
+    data = {name: replace(pool, batch_size=None) for name, pool in recipe.pools.items()}
+    return replace(recipe, batch_size=size, data=data if len(data) > 1 else next(iter(data.values())))
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_batch_of_one_trains_or_is_told(name: str, images: ImageSet, tmp_path: Path):
+    recipe = replace(with_batch(RECIPES[name], 1), length=Steps(2))
+    few, after = images.subset(range(6), "few"), untrained_before(recipe, images)
+    try:
+        assert pretrain(recipe, name, dict.fromkeys(recipe.pools, few), tmp_path, on_cpu(), after).is_file()
+    except UserError as error:
+        assert "--recipe.batch-size" in str(error)  # noqa: PT017  either will do; a traceback will not
+
+
+def test_what_cannot_learn_from_one_image_says_so(images: ImageSet, tmp_path: Path):
+    for name, said in (("pirl", "too few for BatchNorm"), ("simclr", "two images or more")):
+        recipe = with_batch(RECIPES[name], 1)
+        with pytest.raises(UserError, match=rf"batch_size 1 .*{said}|{said}.*--recipe.batch-size"):
+            pretrain(recipe, name, images, tmp_path / name, on_cpu())
+
+
+@pytest.mark.parametrize("name", [name for name, recipe in TRAINED.items() if not recipe.after])
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_speed_on_one_or_two_images_is_measured_or_told(name: str, count: int, images: ImageSet):
+    recipe = RECIPES[name]
+    few = images.subset(range(count), f"{count} images")
+    for size in (recipe.batch_size, count):
+        try:
+            speed_text(with_batch(recipe, size), dict.fromkeys(recipe.pools, few), on_cpu(), rounds=1)
+        except UserError as error:
+            assert "image" in str(error) or "batch" in str(error)  # noqa: PT017
+
+
+def test_of_a_user_who_gives_another_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    line = ["plan", "supervised", "--recipe.data.dataset", "voc2007", "--recipe.data.split", "trainval"]
+    assert cli.run(line) == 2
+    assert "20 labels an image" in capsys.readouterr().err
+    assert cli.run(["plan", "supervised", "--recipe.data.dataset", "yfcc100m"]) == 2
+    assert "gives no labels" in capsys.readouterr().err
+
+
+def test_a_method_built_without_pools_still_learns_its_classes():
+    assert Given(8, 5).classes() == 5
+    assert build_method(RECIPES["supervised"], Given(8, 5)) is not None
+    assert Pool("imagenet").labels is False
