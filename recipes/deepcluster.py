@@ -33,6 +33,7 @@ from torch.nn.functional import cross_entropy
 from benchmark.backbones.alexnet import DEEPCLUSTER
 from benchmark.backbones.contract import Backbone
 from benchmark.blocks.clustering import clusters_of_all, clusters_of_unit_vectors, uniform_over_clusters, whitened
+from benchmark.core.bounds import Area, Count, NotNegative
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
 from benchmark.recipe import (
@@ -54,11 +55,11 @@ from benchmark.views.crops import flipped_crop
 
 @dataclass(frozen=True)
 class DeepCluster(Settings):
-    k: int = 10_000
-    components: int = 256  # of the whitened features
-    iterations: int = 20  # of k-means
-    top_std: float = 0.01  # of the new classifier's weights
-    crop_area: tuple[float, float] = (0.08, 1.0)
+    k: Count = 10_000
+    components: Count = 256  # of the whitened features
+    iterations: Count = 20  # of k-means
+    top_std: NotNegative = 0.01  # of the new classifier's weights
+    crop_area: Area = (0.08, 1.0)
 
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
         return {"image": flipped_crop(image, spec.size, self.crop_area)}  # (3, 224, 224)

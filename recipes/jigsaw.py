@@ -28,6 +28,7 @@ from torchvision.transforms import v2
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
 from benchmark.blocks.permutations import TILES, permutation_set
+from benchmark.core.bounds import Count, Probability
 from benchmark.data.batch import Batch
 from benchmark.method import Method
 from benchmark.recipe import (
@@ -49,12 +50,12 @@ from benchmark.views.patches import grid_patches
 
 @dataclass(frozen=True)
 class Jigsaw(Settings):
-    P: int = 2000  # size of the permutation set; Goyal et al. try 100 to 10,000
-    short_side: int = 256
-    crop_size: int = 255  # 3 x 3 cells of 85
-    tile_size: int = 64  # so the gap between neighbours is 0 to 42 pixels, 21 on average
-    grey: float = 0.66  # probability of a puzzle without colour
-    tile_features: int = 1000
+    P: Count = 2000  # size of the permutation set; Goyal et al. try 100 to 10,000
+    short_side: Count = 256
+    crop_size: Count = 255  # 3 x 3 cells of 85
+    tile_size: Count = 64  # so the gap between neighbours is 0 to 42 pixels, 21 on average
+    grey: Probability = 0.66  # probability of a puzzle without colour
+    tile_features: Count = 1000
 
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
         pixels = v2.functional.pil_to_tensor(v2.RandomCrop(self.crop_size)(v2.Resize(self.short_side)(image)))

@@ -41,6 +41,7 @@ from benchmark.backbones.alexnet import CAFFENET
 from benchmark.backbones.contract import Backbone
 from benchmark.blocks.clustering import clusters_of_all, clusters_of_unit_vectors
 from benchmark.blocks.permutations import TILES, permutation_set
+from benchmark.core.bounds import Count, CountOrNone, Probability
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
 from benchmark.recipe import (
@@ -67,15 +68,15 @@ BRIGHTNESS = 50.0  # standard deviation of every tile, in the 0 ... 255 of Caffe
 
 @dataclass(frozen=True)
 class JigsawPlusPlus(Settings):
-    P: int = 701
-    short_side: int = 256
-    crop_size: int = 255  # 3 x 3 cells of 85
-    tile_size: int = 64
-    channel_shift: int = 2  # pixels by which a colour may be moved against the others
-    grey: float = 0.7
-    tile_features: int = 1024
-    fc7: int = 4096
-    dropout: float = 0.5
+    P: Count = 701
+    short_side: Count = 256
+    crop_size: Count = 255  # 3 x 3 cells of 85
+    tile_size: Count = 64
+    channel_shift: CountOrNone = 2  # pixels by which a colour may be moved against the others
+    grey: Probability = 0.7
+    tile_features: Count = 1024
+    fc7: Count = 4096
+    dropout: Probability = 0.5
 
     def sample(self, open_image: Callable[[int], Image], index: int, spec: InputSpec) -> dict[str, Tensor]:
         grey = bool(torch.rand(()) < self.grey)  # of the whole puzzle: or a grey tile would be known for foreign
@@ -146,11 +147,11 @@ class PuzzleWithForeignTiles(Method):
 
 @dataclass(frozen=True)
 class ClusterNames(Settings):
-    clusters: int = 2000
+    clusters: Count = 2000
     stage: str = "conv4"  # of the teacher, whose clusters they are
     # NOTE: the max-pool's size, and that k-means sees vectors of length 1, are as in a port of the method.
-    cells: int = 4  # of that stage's map after the max-pool, on each side
-    iterations: int = 20  # of k-means
+    cells: Count = 4  # of that stage's map after the max-pool, on each side
+    iterations: Count = 20  # of k-means
 
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
         side = round(spec.size * 256 / 227)

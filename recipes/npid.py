@@ -33,6 +33,7 @@ from benchmark.blocks.memory_bank import BankSettings
 from benchmark.blocks.nce import nce_constant_partition
 from benchmark.blocks.running_statistics import as_in_training
 from benchmark.core import distributed
+from benchmark.core.bounds import Area, Count, Jitter, Positive, Probability
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
 from benchmark.recipe import DESK_RESNET, SGD, Change, Epochs, Given, InputSpec, Milestones, Pool, Recipe
@@ -41,12 +42,12 @@ from benchmark.views.photometric import GreyEach, JitterEach, apply_all
 
 @dataclass(frozen=True)
 class NPID(BankSettings):
-    m: int = 4096  # noise samples
-    tau: float = 0.07
-    dim: int = 128
-    crop_area: tuple[float, float] = (0.2, 1.0)
-    grey: float = 0.2
-    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.4)
+    m: Count = 4096  # noise samples
+    tau: Positive = 0.07
+    dim: Count = 128
+    crop_area: Area = (0.2, 1.0)
+    grey: Probability = 0.2
+    jitter: Jitter = (0.4, 0.4, 0.4, 0.4)
     head_norm: bool = False  # an affine-free BatchNorm after fc
 
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:

@@ -30,6 +30,7 @@ from benchmark.backbones.resnet import ResNet
 from benchmark.blocks.memory_bank import BankSettings
 from benchmark.blocks.nce import info_nce, nce
 from benchmark.blocks.running_statistics import as_in_training
+from benchmark.core.bounds import Area, Count, Jitter, Positive, Probability
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
 from benchmark.recipe import DESK_RESNET, SGD, Change, Cosine, Epochs, Given, InputSpec, Pool, Recipe
@@ -38,13 +39,13 @@ from benchmark.views.photometric import FlipEach, GreyEach, JitterEach, apply_al
 
 @dataclass(frozen=True)
 class NPIDpp(BankSettings):
-    N: int = 32_000  # negatives
-    tau: float = 0.07
-    dim: int = 128
+    N: Count = 32_000  # negatives
+    tau: Positive = 0.07
+    dim: Count = 128
     loss: Literal["nce", "info_nce"] = "nce"
-    crop_area: tuple[float, float] = (0.08, 1.0)
-    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.2)
-    grey: float = 0.2
+    crop_area: Area = (0.08, 1.0)
+    jitter: Jitter = (0.4, 0.4, 0.4, 0.2)
+    grey: Probability = 0.2
     head_norm: bool = False  # an affine-free BatchNorm after f
 
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:

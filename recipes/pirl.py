@@ -39,6 +39,7 @@ from benchmark.blocks.memory_bank import BankSettings
 from benchmark.blocks.nce import info_nce, nce
 from benchmark.blocks.permutations import TILES
 from benchmark.blocks.running_statistics import as_in_training, running_statistics_kept
+from benchmark.core.bounds import Area, Count, Jitter, Positive, Probability
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
 from benchmark.recipe import DESK_RESNET, SGD, Change, Cosine, Epochs, Given, InputSpec, Pool, Recipe
@@ -51,17 +52,17 @@ QUARTERS = 4  # 0, 90, 180 and 270 degrees
 @dataclass(frozen=True)
 class PIRL(BankSettings):
     pretext: Literal["jigsaw", "rotation", "rotation_jigsaw"] = "jigsaw"
-    lambda_: float = 0.5
-    tau: float = 0.07
-    N: int = 32_000  # negatives
-    dim: int = 128
+    lambda_: Probability = 0.5
+    tau: Positive = 0.07
+    N: Count = 32_000  # negatives
+    dim: Count = 128
     loss: Literal["nce", "info_nce"] = "nce"
-    crop_area: tuple[float, float] = (0.08, 1.0)
-    puzzle_area: tuple[float, float] = (0.6, 1.0)
-    puzzle_size: int = 255  # 3 x 3 cells of 85
-    patch_size: int = 64
-    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.2)
-    grey: float = 0.2
+    crop_area: Area = (0.08, 1.0)
+    puzzle_area: Area = (0.6, 1.0)
+    puzzle_size: Count = 255  # 3 x 3 cells of 85
+    patch_size: Count = 64
+    jitter: Jitter = (0.4, 0.4, 0.4, 0.2)
+    grey: Probability = 0.2
     running_statistics: Literal["both", "images"] = "both"  # which passes BatchNorm's running statistics follow
     head_norm: bool = False  # an affine-free BatchNorm after f and g
 

@@ -29,6 +29,7 @@ from torchvision.transforms import v2
 
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
+from benchmark.core.bounds import Area
 from benchmark.data.batch import Batch
 from benchmark.method import Method
 from benchmark.recipe import (
@@ -50,7 +51,7 @@ QUARTERS = 4  # 0, 90, 180 and 270 degrees
 
 @dataclass(frozen=True)
 class Rotation(Settings):
-    crop_area: tuple[float, float] = (0.08, 1.0)
+    crop_area: Area = (0.08, 1.0)
 
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
         y = torch.randint(QUARTERS, ())

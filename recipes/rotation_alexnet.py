@@ -28,6 +28,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmark.backbones.alexnet import ROTNET
 from benchmark.backbones.contract import Backbone
+from benchmark.core.bounds import Area
 from benchmark.data.batch import Batch
 from benchmark.method import Method
 from benchmark.recipe import DESK, SGD, Epochs, Given, InputSpec, Milestones, Part, Pool, Recipe, Settings
@@ -38,7 +39,7 @@ K = 4  # 0, 90, 180 and 270 degrees
 
 @dataclass(frozen=True)
 class FourRotations(Settings):
-    crop_area: tuple[float, float] = (0.08, 1.0)
+    crop_area: Area = (0.08, 1.0)
 
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
         return {"X": flipped_crop(image, spec.size, self.crop_area)}  # (3, 224, 224)

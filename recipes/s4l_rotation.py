@@ -31,6 +31,7 @@ from torchvision.transforms import v2
 
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet_v2 import ResNetV2
+from benchmark.core.bounds import Area, NotNegative
 from benchmark.data.batch import Batch
 from benchmark.method import Method
 from benchmark.recipe import (
@@ -54,10 +55,10 @@ QUARTERS = 4  # 0, 90, 180 and 270 degrees
 
 @dataclass(frozen=True)
 class S4LRotation(Settings):
-    w: float = 1.0  # of the rotation loss
+    w: NotNegative = 1.0  # of the rotation loss
     # NOTE: crops take 10 to 100 % of the picture. TensorFlow's sampler takes 5 to 100 %, but at least 10 % of a box,
     # which here is the whole picture
-    crop_area: tuple[float, float] = (0.1, 1.0)
+    crop_area: Area = (0.1, 1.0)
     hsv_noise: bool = False
 
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:

@@ -37,6 +37,7 @@ from benchmark.backbones.contract import Backbone
 from benchmark.backbones.norms import BatchNorm1d
 from benchmark.backbones.resnet import ResNet
 from benchmark.core import distributed
+from benchmark.core.bounds import Area, Count, Jitter, Positive, Probability, Sigmas
 from benchmark.core.errors import UserError
 from benchmark.data.batch import Batch
 from benchmark.method import Method
@@ -60,14 +61,14 @@ from benchmark.views.photometric import FlipEach, GreyEach, JitterEach, apply_al
 
 @dataclass(frozen=True)
 class SimCLR(Settings):
-    tau: float = 0.1
-    dim: int = 128  # of z
-    crop_area: tuple[float, float] = (0.08, 1.0)
-    jitter: tuple[float, float, float, float] = (0.8, 0.8, 0.8, 0.2)  # strength s = 1
-    jittered: float = 0.8  # probabilities
-    grey: float = 0.2
-    blurred: float = 0.5
-    blur: tuple[float, float] = (0.1, 2.0)  # sigma, pixels
+    tau: Positive = 0.1
+    dim: Count = 128  # of z
+    crop_area: Area = (0.08, 1.0)
+    jitter: Jitter = (0.8, 0.8, 0.8, 0.2)  # strength s = 1
+    jittered: Probability = 0.8  # probabilities
+    grey: Probability = 0.2
+    blurred: Probability = 0.5
+    blur: Sigmas = (0.1, 2.0)  # sigma, pixels
 
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
         return {"x_i": self._view(image, spec), "x_j": self._view(image, spec)}  # (3, 224, 224) each

@@ -24,6 +24,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
+from benchmark.core.bounds import Area
 from benchmark.data.batch import Batch
 from benchmark.method import Method
 from benchmark.recipe import (
@@ -44,7 +45,7 @@ from benchmark.views.crops import flipped_crop
 
 @dataclass(frozen=True)
 class Supervised(Settings):
-    crop_area: tuple[float, float] = (0.08, 1.0)
+    crop_area: Area = (0.08, 1.0)
 
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
         return {"image": flipped_crop(image, spec.size, self.crop_area)}  # (3, 224, 224)

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from small_runs import RECIPES, TRAINED, drawn_images, on_cpu, pools_of, untrained_before
 
 from benchmark import cli
+from benchmark.blocks.memory_bank import MemoryBank
 from benchmark.core.errors import UserError
 from benchmark.core.optimisation import Steps
 from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Classes, Factors, Presence
 from benchmark.engine.train import build_method, pretrain
-from benchmark.recipe.contract import Recipe
+from benchmark.recipe.catalogue import find_recipes
+from benchmark.recipe.contract import Recipe, with_change
+from benchmark.recipe.overrides import override
 from benchmark.recipe.pools import Given, Pool
 from benchmark.runs.speed import speed_text
 
 LEARNS_LABELS = [name for name, recipe in RECIPES.items() if any(pool.labels for pool in recipe.pools.values())]
+METHODS = list({type(recipe.method): name for name, recipe in TRAINED.items()}.values())  # a recipe of each
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +94,69 @@ def with_batch(recipe: Recipe, size: int) -> Recipe:
     return replace(recipe, batch_size=size, data=data if len(data) > 1 else next(iter(data.values())))
 
 
-@pytest.mark.parametrize("name", TRAINED)
+def settings() -> list[tuple[str, str]]:
+    """(recipe, field) of every number, or tuple of numbers, that is a recipe's own."""
+    return [
+        (name, field.name)
+        for name, recipe in find_recipes().items()
+        for field in fields(recipe.method)
+        if not isinstance(getattr(recipe.method, field.name), bool | str)
+    ]
+
+
+@pytest.mark.parametrize(("name", "field"), settings())
+def test_every_setting_says_which_numbers_it_can_be(name: str, field: str):
+    """By a hint from benchmark.core.bounds; none can be less than 0."""
+    recipe = find_recipes()[name]
+    given = getattr(recipe.method, field)
+    text = str(tuple(-1.0 for _ in given)) if isinstance(given, tuple) else "-1"
+    with pytest.raises(UserError, match=rf"--recipe.method.{field} .*: {field} must be (more than 0|.* or more)"):
+        override(recipe, [(f"method.{field}", text)], "smoke")
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "said"),
+    [
+        ("supervised", "crop_area=(0.5, 2.0)", "crop_area must be more than 0, at most 1"),
+        ("supervised", "crop_area=(1.0, 0.5)", "the smaller one first"),
+        ("supervised", "crop_area=(0, 0.5)", "crop_area must be more than 0"),
+        ("npid", "m=0", "m must be 1 or more, not 0"),
+        ("npid", "dim=0", "dim must be 1 or more"),
+        ("pirl", "tau=0", "tau must be more than 0"),
+        ("pirl", "grey=1.5", "grey must be 0 or more, at most 1"),
+        ("simclr", "blur=(0.0, 0.0)", "blur must be more than 0"),
+        ("jigsaw", "P=0", "P must be 1 or more"),
+        ("deepcluster", "k=0", "k must be 1 or more"),
+    ],
+)
+def test_settings_out_of_range_are_told(name: str, setting: str, said: str):
+    key, _, text = setting.partition("=")
+    with pytest.raises(UserError, match=said):
+        override(find_recipes()[name], [(f"method.{key}", text)], "smoke")
+
+
+def test_a_bank_of_one_image_has_no_negatives():
+    with pytest.raises(UserError, match="one image alone"):
+        MemoryBank(1, 8).negatives(torch.zeros(1, dtype=torch.int64), 4, seed=0)
+
+
+@pytest.mark.parametrize("name", LEARNS_LABELS)
+def test_the_flag_that_sets_a_pools_batch_is_named(name: str, images: ImageSet, tmp_path: Path):
+    """A pool may have a size of its own, and then the recipe's changes nothing."""
+    recipe = RECIPES[name]
+    pool, own = next(iter(recipe.pools.items()))
+    flag = "batch-size" if own.batch_size is None else f"data.{pool}.batch-size"
+    few = images.subset(range(3), "few")
+    with pytest.raises(UserError, match=rf"is more than the 3 images there are; set --recipe.{flag} lower"):
+        pretrain(recipe, name, dict.fromkeys(recipe.pools, few), tmp_path, on_cpu())
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_a_batch_of_one_trains_or_is_told(name: str, images: ImageSet, tmp_path: Path):
     recipe = replace(with_batch(RECIPES[name], 1), length=Steps(2))
     few, after = images.subset(range(6), "few"), untrained_before(recipe, images)
+    clusters = next((key for key in ("k", "clusters") if hasattr(recipe.method, key)), "")
+    recipe = with_change(recipe, f"method.{clusters}", 3) if clusters else recipe
     try:
         assert pretrain(recipe, name, dict.fromkeys(recipe.pools, few), tmp_path, on_cpu(), after).is_file()
     except UserError as error:
@@ -105,16 +170,16 @@ def test_what_cannot_learn_from_one_image_says_so(images: ImageSet, tmp_path: Pa
             pretrain(recipe, name, images, tmp_path / name, on_cpu())
 
 
-@pytest.mark.parametrize("name", [name for name, recipe in TRAINED.items() if not recipe.after])
+@pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("count", [1, 2])
 def test_the_speed_on_one_or_two_images_is_measured_or_told(name: str, count: int, images: ImageSet):
     recipe = RECIPES[name]
     few = images.subset(range(count), f"{count} images")
     for size in (recipe.batch_size, count):
-        try:
+        try:  # what comes after others is told before anything is done
             speed_text(with_batch(recipe, size), dict.fromkeys(recipe.pools, few), on_cpu(), rounds=1)
         except UserError as error:
-            assert "image" in str(error) or "batch" in str(error)  # noqa: PT017
+            assert re.search("image|batch|comes after", str(error))  # noqa: PT017
 
 
 def test_of_a_user_who_gives_another_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

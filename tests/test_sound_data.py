@@ -285,9 +285,7 @@ def test_a_test_set_of_void_is_refused(root: Path):
 
 
 @pytest.mark.parametrize("name", TRANSFERS)
-def test_paper_scale_refuses_what_is_not_complete_unless_told(
-    name: str, world: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_paper_scale_refuses_what_is_not_complete_unless_told(name: str, world: Path, monkeypatch: pytest.MonkeyPatch):
     transfer = TRANSFERS[name]
     monkeypatch.setattr(type(transfer), "absent", lambda *_: ())
     monkeypatch.setattr(Presence, "absent", lambda _: ())
@@ -367,7 +365,7 @@ def test_the_flag_goes_all_the_way(
 
 def test_reproduce_passes_it_on(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     given: list[bool] = []
-    monkeypatch.setattr("benchmark.runs.reproduce.score", lambda *_, incomplete, **__: given.append(incomplete))
+    monkeypatch.setattr("benchmark.runs.reproduce.score", lambda *told: given.append(told[-1]))
     monkeypatch.setattr("benchmark.runs.reproduce.write_tables", lambda *_: "")
     monkeypatch.setattr("benchmark.recipe.pools.Pool.title", "images")
     command = ["reproduce", "random_init", "--scale", "paper", "--data", str(world), "--runs", str(tmp_path), *FLAGS]

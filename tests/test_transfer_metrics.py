@@ -78,10 +78,7 @@ def test_equal_scores_are_right_only_if_every_order_of_them_is(k: int):
     scores = torch.randint(3, (40, 5), generator=torch.Generator().manual_seed(k)).double()
     labels = torch.arange(40) % 5
     in_every_order = [
-        all(
-            label in sorted(order, key=lambda c: -row[c])[:k]  # noqa: B023  Python's sort keeps the order of equals
-            for order in itertools.permutations(range(5))
-        )
+        all(label in sorted(order, key=lambda c: -row[c])[:k] for order in itertools.permutations(range(5)))
         for row, label in zip(scores.tolist(), labels.tolist(), strict=True)
     ]
     assert 0 < sum(in_every_order) < 40 or k == 5

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from benchmark.core import distributed
+from benchmark.core.bounds import Probability
 from benchmark.core.draws import mix, uniform_integers
+from benchmark.core.errors import UserError
 from benchmark.recipe.contract import Settings
 
 DENSE_RATIO = 4  # below this many rows per negative, one product with all rows beats gathering some
@@ -27,7 +29,7 @@ class BankSettings(Settings):
     step. sharded_bank: see MemoryBank.
     """
 
-    bank_momentum: float = 0.5
+    bank_momentum: Probability = 0.5
     bank_init: Literal["random", "features"] = "random"
     sharded_bank: bool = False
 
@@ -53,7 +55,10 @@ class MemoryBank(nn.Module):
         self.register_buffer("rows", _random_rows(self.start, self.share, dim))
 
     def negatives(self, index: Tensor, count: int, seed: int) -> Tensor:
-        """(B,) image indices -> (B, count) indices of other images, uniform with repetition, never the image itself."""
+        """(B,) image indices -> (B, count) indices of other images, uniform with repetition, never the image itself.
+        Raises UserError for a bank of one image."""
+        if self.num_images < 2:
+            raise UserError("the negatives of an image are others, and there is one image alone: add images")
         drawn = uniform_integers(seed, index, count, self.num_images - 1)
         return drawn + (drawn >= index[:, None])
 

@@ -125,13 +125,14 @@ def order_seed(seed: int, epoch: int) -> int:
     return mix(seed, Stream.ORDER, epoch)
 
 
-def check_batch_size(batch_size: int, num_images: int) -> None:
+def check_batch_size(batch_size: int, num_images: int, flag: str = "--recipe.batch-size") -> None:
+    """flag: what sets it."""
     if batch_size > num_images:
+        raise UserError(f"batch_size {batch_size} is more than the {num_images} images there are; set {flag} lower")
+    if batch_size % (processes := distributed.world_size()):
         raise UserError(
-            f"batch_size {batch_size} is more than the {num_images} images there are; set --recipe.batch-size lower"
+            f"batch_size {batch_size} cannot be divided over {processes} processes; set {flag} to a multiple of that"
         )
-    if batch_size % distributed.world_size():
-        raise UserError(f"batch_size {batch_size} cannot be divided over {distributed.world_size()} processes")
 
 
 def batches(dataset: Views, positions: Iterable[list[Position]], workers: int, labels: bool) -> Iterator[Batch]:

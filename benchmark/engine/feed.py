@@ -126,13 +126,19 @@ def check_order(method: Method, recipe: Recipe) -> None:
 
 
 def _check(name: str, pool: Pool, images: ImageSet, recipe: Recipe) -> None:
-    check_batch_size(recipe.batch_of(name), len(images))
+    check_batch_size(recipe.batch_of(name), len(images), _batch_flag(name, pool, recipe))
     if pool.labels and images.labels is None:
         raise UserError(f"pool {name!r} needs labels; {images.name} has none")
     if not hasattr(recipe.method, pool.views):
         raise UserError(
             f"pool {name!r} needs views by {type(recipe.method).__name__}.{pool.views}, which does not exist"
         )
+
+
+def _batch_flag(name: str, pool: Pool, recipe: Recipe) -> str:
+    if pool.batch_size is None:
+        return "--recipe.batch-size"
+    return "--recipe.data.batch-size" if isinstance(recipe.data, Pool) else f"--recipe.data.{name}.batch-size"
 
 
 def sampled(

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
+from benchmark.core.bounds import check_bounds
 from benchmark.core.errors import UserError
 from benchmark.core.optimisation import Optimizer, Precision, Schedule, Span
 from benchmark.core.plain import as_plain, at_least, fits, in_words
@@ -37,11 +38,15 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Settings:
-    """Base of every method's settings. The fields are the paper's symbols.
+    """Base of every method's settings. The fields are the paper's symbols, and their hints may say which numbers they
+    can be (benchmark.core.bounds); UserError for others.
 
     Views are made in a loader process with torch's random numbers seeded for that (seed, epoch, image), so any
     torchvision.transforms.v2 may be used.
     """
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
     def views(self, image: Any, spec: InputSpec) -> dict[str, Any]:
         """A PIL RGB image -> what the method sees: tensors by name, images as uint8 (..., 3, H, W)."""

@@ -76,8 +76,8 @@ class Given:
         name, known = next(iter(self.pools.items()), ("main", Known(self.num_images, self.num_classes)))
         if not self.num_classes:
             raise UserError(
-                f"pool {name!r} gives no labels, and the method learns from them: it needs labels=True and a dataset of "
-                "one class an image"
+                f"pool {name!r} gives no labels, and the method learns from them: it needs labels=True and a dataset "
+                "of one class an image"
             )
         if known.per_image:
             raise UserError(

@@ -123,8 +123,7 @@ class RowWork:
             if why := refusal(transfer, run):
                 steps.leave(title, why)
                 continue
-            given = {"recipes_dir": self.recipes_dir, "incomplete": self.incomplete}
-            action = partial(score, transfer, run, self.machine, **given)
+            action = partial(score, transfer, run, self.machine, None, self.recipes_dir, self.incomplete)
             scored.append(steps.take(title, partial(is_scored, transfer, run), action))
         if there and all(scored):  # else the same command, given again, goes on from what lies there
             clear_workspace(run)

@@ -75,8 +75,8 @@ def _check_classes(train: ImageSet, test: ImageSet) -> None:
     if not what:
         what = [f"class {place} is {train.classes[place]} in the first and {test.classes[place]} in the second"]
     raise UserError(
-        f"{train.name} has {len(train.classes):,} classes and {test.name} {len(test.classes):,}, which are not the same "
-        f"in the same order: {'; '.join(what)}. Every score would be wrong. {LISTS}"
+        f"{train.name} has {len(train.classes):,} classes and {test.name} {len(test.classes):,}, which are not the "
+        f"same in the same order: {'; '.join(what)}. Every score would be wrong. {LISTS}"
     )
 
 

@@ -7,7 +7,6 @@ order of them; images with equal scores enter a curve together."""
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from benchmark.core.errors import UserError
@@ -17,9 +16,9 @@ def topk_accuracy(scores: Tensor, labels: Tensor, k: int) -> float:
     """Percentage, 0 to 100, of images whose own class is among the k that score highest.
 
     scores (N, C) floating point, the higher the likelier; labels (N,) int64 in 0 ... C - 1, on the same device; N and k
-    at least 1. Classes with the own class's score count as ahead of it (`ranked_within`). Raises ValueError for no images or a k below 1,
-    RuntimeError (on a CPU) for a label that is not a class, UserError for a score that is not finite, since nothing is
-    above it.
+    at least 1. Classes with the own class's score count as ahead of it (`ranked_within`). Raises ValueError for no
+    images or a k below 1, RuntimeError (on a CPU) for a label that is not a class, UserError for a score that is not
+    finite, since nothing is above it.
 
     Source: Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015 (arXiv:1409.0575):
     100 less its error; the rule for equal scores is ours.

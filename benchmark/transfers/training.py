@@ -89,8 +89,11 @@ def fit(
     context: Context,
     after_step: Callable[[int], None] = lambda steps_done: None,
 ) -> None:
-    """Train `model`, whose parameters and buffers are the whole state, on what `source` makes of `images`."""
+    """Train `model`, whose parameters and buffers are the whole state, on what `source` makes of `images`. Raises
+    UserError for a single image, of which BatchNorm has no statistics, or a loss that is not finite."""
     num_images = len(images)
+    if num_images < 2:
+        raise UserError(f"{images.name} has {num_images} image to train on, and it needs two or more: add images")
     total = course.steps_total(num_images)
     done, written = _restore(checkpoint, model, optimizer), time.monotonic()
     order = TrainOrder(num_images, course.batch(num_images), context.seed, done, total)

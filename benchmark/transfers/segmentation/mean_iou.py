@@ -8,7 +8,6 @@ from torch import Tensor
 
 from benchmark.data.voc import IGNORED
 
-
 UNDECIDED = IGNORED  # in a prediction: no class scores higher than all others
 
 

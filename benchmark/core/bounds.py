@@ -1,0 +1,57 @@
+"""Kinds of numbers that settings are, which a dataclass's hints name: `tau: Positive = 0.07`. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+import typing
+from dataclasses import dataclass, fields
+from typing import Annotated, Any
+
+from benchmark.core.errors import UserError
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """From `low` to `high`; `low` itself is one of them unless `above` says that all are more. Of a tuple this holds
+    for every number, and `rising` for one after another."""
+
+    low: float
+    high: float = math.inf
+    above: bool = False
+    rising: bool = False
+
+    def hold(self, value: Any) -> bool:
+        numbers = value if isinstance(value, tuple) else (value,)
+        if self.rising and list(numbers) != sorted(numbers):
+            return False
+        return all(self.low <= one <= self.high and not (self.above and one == self.low) for one in numbers)
+
+    @property
+    def words(self) -> str:
+        least = f"more than {self.low:g}" if self.above else f"{self.low:g} or more"
+        most = f", at most {self.high:g}" if self.high < math.inf else ""
+        return least + most + (", the smaller one first" if self.rising else "")
+
+
+Count = Annotated[int, Bounds(1)]
+CountOrNone = Annotated[int, Bounds(0)]
+Positive = Annotated[float, Bounds(0, above=True)]
+NotNegative = Annotated[float, Bounds(0)]
+Probability = Annotated[float, Bounds(0, 1)]
+Area = Annotated[tuple[float, float], Bounds(0, 1, above=True, rising=True)]  # parts of an image, least and most
+Jitter = Annotated[tuple[float, float, float, float], Bounds(0)]  # brightness, contrast, saturation, hue
+Sigmas = Annotated[tuple[float, float], Bounds(0, above=True, rising=True)]  # of a blur, least and most
+
+
+def check_bounds(instance: Any) -> None:
+    """Raises UserError for a field outside of what its hint names. One of another type is told elsewhere."""
+    hints = typing.get_type_hints(type(instance), include_extras=True)
+    for field in fields(instance):
+        value = getattr(instance, field.name)
+        for bounds in getattr(hints[field.name], "__metadata__", ()):
+            if isinstance(bounds, Bounds) and _is_numbers(value) and not bounds.hold(value):
+                raise UserError(f"{type(instance).__name__}: {field.name} must be {bounds.words}, not {value!r}")
+
+
+def _is_numbers(value: Any) -> bool:
+    return all(isinstance(one, int | float) for one in (value if isinstance(value, tuple) else (value,)))
