@@ -28,7 +28,8 @@ class ImageSet:
     root:    the folder that `files` are relative to.
     files:   POSIX paths below `root`; an image inside a zip is written "AA/BBB.zip/CCC.jpg". May be lazy (`names.py`).
     labels:  Classes, Presence or Factors (`labels.py`).
-    skipped: what the reader found and left out, in words.
+    skipped: what the reader passed over, counted and named for people: "3 hidden file(s) or folder(s): .DS_Store, …".
+             Not part of the fingerprint, which says what was read.
     """
 
     name: str

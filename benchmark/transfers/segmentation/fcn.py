@@ -242,8 +242,8 @@ def _train(model: Fcn, values: SegmentationValues, train: Masked, checkpoint: Pa
 
 
 def _test(model: Fcn, values: SegmentationValues, test: Masked, context: Context) -> tuple[np.ndarray, bytes]:
-    """(true class, predicted class) pixels of all test images, each at its own size; and a sheet of some of them."""
-    counts = np.zeros((len(NAMES), len(NAMES)), dtype=np.int64)
+    """`confusion` of all test images, each at its own size; and a sheet of some of them."""
+    counts = np.zeros((len(NAMES), len(NAMES) + 1), dtype=np.int64)
     places, tiles = pictures.shown(len(test)), []
     one_by_one = [[(0, index)] for index in range(len(test))]
     with torch.inference_mode():
