@@ -12,7 +12,7 @@ import torch.distributed as dist
 from compare_ddp import Trial, measure
 from safetensors.torch import load
 from shares import largest_difference, one_against_two, shared_state, trained
-from small_runs import Processes, drawn_images, in_processes, on_cpu, run
+from small_runs import RECIPES, Processes, drawn_images, in_processes, on_cpu, run
 from tiny_methods import FEATURES
 from torch import Tensor, nn
 
@@ -262,3 +262,11 @@ def _run_undecoded(recipe: Recipe, images, folder: Path) -> None:
 
     loader._decode_all = lambda images: []
     run(recipe, images, folder, on_cpu(workers=1))
+
+
+def test_one_image_for_each_process_is_told_by_all(images, tmp_path: Path):
+    """On one process the same batch has two, which is enough for BatchNorm."""
+    recipe = replace(RECIPES["pirl"], batch_size=2, length=Steps(1))
+    outcomes = in_processes(2, run, recipe, images, tmp_path, on_cpu())
+    assert [outcome.error_type for outcome in outcomes] == ["UserError", "UserError"]
+    assert all("batch_size 2 gives each process 1 at a time, too few for BatchNorm" in str(o.error) for o in outcomes)

@@ -130,6 +130,15 @@ def test_publishing(tmp_path: Path):
         publish_run(runs / "desk/none/seed0", measured)
 
 
+@pytest.mark.parametrize("where", ["detail", "origin"])
+def test_what_came_from_a_part_of_the_data_is_not_published(where: str, tmp_path: Path):
+    part = {"incomplete": {"imagenet/train": "126,689 of 1,281,167 images"}, "made_by": {"commit": "c"}}
+    path = write_record(a_record(**{where: part}), tmp_path / "runs", 1)
+    with pytest.raises(UserError, match="linear_somewhere_someone came from data that was not complete"):
+        publish_run(path.parent, tmp_path / "measured", allow_dirty=True)
+    assert not (tmp_path / "measured").exists()
+
+
 def test_provenance_of_this_very_checkout():
     assert len(commit().removesuffix("+dirty")) in (0, 40)
     assert versions()["torch"] != "not installed"

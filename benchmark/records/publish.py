@@ -14,13 +14,18 @@ def publish_run(run: Path, measured: Path, allow_dirty: bool = False) -> list[Pa
     """Copy the records of one run folder (runs/<scale>/<recipe>/seed<k>), each with its seconds, date and machine, to
     where published ones lie.
 
-    Raises UserError for a folder without records and, unless allowed, for one pretrained or scored by code that is in
-    no commit.
+    Raises UserError for a folder without records, for one pretrained or scored on data that was not complete, and,
+    unless allowed, for one of code that is in no commit.
     """
     files = record_files(run.glob("*.json"))
     if not files:
         raise UserError(f"{run}: no records there; give a folder like runs/desk/<recipe>/seed0")
     records = [read_record(path) for path in files]
+    if parts := [record.transfer for record in records if "incomplete" in {**record.origin, **record.detail}]:
+        raise UserError(
+            f"{run}: {', '.join(parts)} came from data that was not complete (--incomplete), and published numbers are "
+            "of whole datasets; delete these records and run again on all of the data"
+        )
     loose = [record.transfer for record in records if not all(map(_in_a_commit, _commits(record)))]
     if loose and not allow_dirty:
         raise UserError(
