@@ -365,7 +365,7 @@ def test_the_flag_goes_all_the_way(
 
 def test_reproduce_passes_it_on(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     given: list[bool] = []
-    monkeypatch.setattr("benchmark.runs.reproduce.score", lambda *told: given.append(told[-1]))
+    monkeypatch.setattr("benchmark.runs.reproduce.score", lambda *_, incomplete, **__: given.append(incomplete))
     monkeypatch.setattr("benchmark.runs.reproduce.write_tables", lambda *_: "")
     monkeypatch.setattr("benchmark.recipe.pools.Pool.title", "images")
     command = ["reproduce", "random_init", "--scale", "paper", "--data", str(world), "--runs", str(tmp_path), *FLAGS]

@@ -123,7 +123,8 @@ class RowWork:
             if why := refusal(transfer, run):
                 steps.leave(title, why)
                 continue
-            action = partial(score, transfer, run, self.machine, None, self.recipes_dir, self.incomplete)
+            own, whole = self.recipes_dir, self.incomplete
+            action = partial(score, transfer, run, self.machine, recipes_dir=own, incomplete=whole)
             scored.append(steps.take(title, partial(is_scored, transfer, run), action))
         if there and all(scored):  # else the same command, given again, goes on from what lies there
             clear_workspace(run)
