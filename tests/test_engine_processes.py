@@ -269,4 +269,4 @@ def test_one_image_for_each_process_is_told_by_all(images, tmp_path: Path):
     recipe = replace(RECIPES["pirl"], batch_size=2, length=Steps(1))
     outcomes = in_processes(2, run, recipe, images, tmp_path, on_cpu())
     assert [outcome.error_type for outcome in outcomes] == ["UserError", "UserError"]
-    assert all("batch_size 2 gives each process 1 at a time, too few for BatchNorm" in str(o.error) for o in outcomes)
+    assert all("too few for BatchNorm. batch_size 2 gives each process 1" in str(o.error) for o in outcomes)

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from handmade import image
 from small_runs import RECIPES, TRAINED, drawn_images, on_cpu, pools_of, untrained_before
 
 from benchmark import cli
+from benchmark.backbones.resnet import ResNet
 from benchmark.blocks.memory_bank import MemoryBank
 from benchmark.core.errors import UserError
 from benchmark.core.optimisation import Steps
@@ -20,9 +22,12 @@ from benchmark.data.labels import Classes, Factors, Presence
 from benchmark.engine.train import build_method, pretrain
 from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.contract import Recipe, with_change
+from benchmark.recipe.inputs import InputSpec
 from benchmark.recipe.overrides import override
 from benchmark.recipe.pools import Given, Pool
 from benchmark.runs.speed import speed_text
+from benchmark.transfers import find_transfers
+from benchmark.transfers.contract import Context
 
 LEARNS_LABELS = [name for name, recipe in RECIPES.items() if any(pool.labels for pool in recipe.pools.values())]
 METHODS = list({type(recipe.method): name for name, recipe in TRAINED.items()}.values())  # a recipe of each
@@ -166,7 +171,7 @@ def test_a_batch_of_one_trains_or_is_told(name: str, images: ImageSet, tmp_path:
 def test_what_cannot_learn_from_one_image_says_so(images: ImageSet, tmp_path: Path):
     for name, said in (("pirl", "too few for BatchNorm"), ("simclr", "two images or more")):
         recipe = with_batch(RECIPES[name], 1)
-        with pytest.raises(UserError, match=rf"batch_size 1 .*{said}|{said}.*--recipe.batch-size"):
+        with pytest.raises(UserError, match=rf"{said}.*--recipe.batch-size"):
             pretrain(recipe, name, images, tmp_path / name, on_cpu())
 
 
@@ -194,3 +199,14 @@ def test_a_method_built_without_pools_still_learns_its_classes():
     assert Given(8, 5).classes() == 5
     assert build_method(RECIPES["supervised"], Given(8, 5)) is not None
     assert Pool("imagenet").labels is False
+
+
+def test_a_list_of_one_image_is_too_few_to_fine_tune_on(tmp_path: Path):
+    for number in range(6):
+        for split in ("train", "val"):
+            image(tmp_path / f"imagenet/{split}/n0000000{number % 2}/{split}_{number}.JPEG", (40 * number, 9, 9))
+    (tmp_path / "imagenet/1percent.txt").write_text("train_0.JPEG\n")
+    backbone = ResNet(width=0.0625).build(InputSpec(32)).eval()
+    context = Context(tmp_path, "smoke", 0, tmp_path / "work", torch.device("cpu"), 0, lambda *_: None)
+    with pytest.raises(UserError, match=r"too few for BatchNorm. imagenet/train\[1percent\] has 1 to train on"):
+        find_transfers()["semi_supervised_1pct_pirl"].run(backbone, context)

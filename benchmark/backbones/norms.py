@@ -6,7 +6,8 @@ of the whole batch. Here it is said, so that one process can do what eight did.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -96,3 +97,14 @@ def group_norm(channels: int) -> nn.GroupNorm:
     """As many groups as there may be: at most 32, each of 4 channels or more."""
     groups = next(g for g in range(32, 0, -1) if channels % g == 0 and (channels >= 4 * g or g == 1))
     return nn.GroupNorm(groups, channels)
+
+
+@contextmanager
+def few_told(advice: str) -> Iterator[None]:
+    """A single value of a channel has no variance, which torch tells as a ValueError. It becomes a UserError."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError(f"one image at a time is too few for BatchNorm. {advice}") from error

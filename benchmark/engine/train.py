@@ -13,7 +13,6 @@ Departures:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmark.backbones.norms import few_told
 from benchmark.backbones.weights import load_backbone, read_facts, save_backbone
 from benchmark.core import distributed
 from benchmark.core.draws import mix
@@ -84,7 +84,7 @@ def pretrain(
     _check_given(recipe, after or {})
     identity = run_identity(recipe, name, pools, after or {})
     path = run / "backbone.safetensors"
-    with distributed.lost_process_told(), too_few_told(recipe), locked(run):
+    with distributed.lost_process_told(), few_told(few_of_batch(recipe)), locked(run):
         with distributed.together():
             is_done = _is_done(path, identity)
         trained = None if is_done else _trained(recipe, pools, run, machine, identity, after or {})
@@ -263,16 +263,10 @@ def train_step(method: Method, batch: Batch, players: Mapping[str, Player], prec
     return figures
 
 
-@contextmanager
-def too_few_told(recipe: Recipe) -> Iterator[None]:
-    """A single value has no variance: BatchNorm cannot train on a process's one image, where its map is one cell."""
-    try:
-        yield
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        share = recipe.batch_size // distributed.world_size()
-        raise UserError(
-            f"batch_size {recipe.batch_size} gives each process {share} at a time, too few for BatchNorm: set "
-            "--recipe.batch-size to two for each process or more"
-        ) from error
+def few_of_batch(recipe: Recipe) -> str:
+    """What to say where a process's share of a batch is too few for BatchNorm."""
+    share = recipe.batch_size // distributed.world_size()
+    return (
+        f"batch_size {recipe.batch_size} gives each process {share} at a time: set --recipe.batch-size to two for each "
+        "process or more"
+    )

@@ -16,13 +16,14 @@ from tabulate import tabulate
 from torch import Tensor
 
 from benchmark.backbones.contract import Backbone
+from benchmark.backbones.norms import few_told
 from benchmark.core.errors import UserError
 from benchmark.data.batch import Batch
 from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import step_seed
 from benchmark.engine.feed import Feed, given_of
 from benchmark.engine.players import build_players
-from benchmark.engine.train import Machine, build_method, too_few_told, train_step
+from benchmark.engine.train import Machine, build_method, few_of_batch, train_step
 from benchmark.method import Method
 from benchmark.recipe.contract import Recipe
 from benchmark.recipe.pools import Assigned, Shuffled
@@ -39,7 +40,7 @@ def speed_text(recipe: Recipe, images: Mapping[str, ImageSet], machine: Machine,
         raise UserError(
             f"{recipe.title} comes after {', '.join(recipe.after.values())}; its speed is not measured alone"
         )
-    with too_few_told(recipe):
+    with few_told(few_of_batch(recipe)):
         return _measured(recipe, images, machine, rounds)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.backbones.contract import Backbone
+from benchmark.backbones.norms import few_told
 from benchmark.backbones.weights import load_strictly
 from benchmark.core.errors import UserError
 from benchmark.core.optimisation import Optimizer, Precision, Schedule, Span
@@ -90,17 +91,16 @@ def fit(
     after_step: Callable[[int], None] = lambda steps_done: None,
 ) -> None:
     """Train `model`, whose parameters and buffers are the whole state, on what `source` makes of `images`. Raises
-    UserError for a single image, of which BatchNorm has no statistics, or a loss that is not finite."""
+    UserError for too few images for BatchNorm, or a loss that is not finite."""
     num_images = len(images)
-    if num_images < 2:
-        raise UserError(f"{images.name} has {num_images} image to train on, and it needs two or more: add images")
     total = course.steps_total(num_images)
     done, written = _restore(checkpoint, model, optimizer), time.monotonic()
     order = TrainOrder(num_images, course.batch(num_images), context.seed, done, total)
     for inputs, labels in source(order):
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * course.factor(done, num_images)
-        with torch.autocast(context.device.type, torch.bfloat16, enabled=course.precision == "bf16"):
+        autocast = torch.autocast(context.device.type, torch.bfloat16, enabled=course.precision == "bf16")
+        with autocast, few_told(f"{images.name} has {num_images} to train on: add images"):
             loss = loss_of(inputs, labels)
         optimizer.zero_grad()
         loss.backward()
