@@ -414,7 +414,7 @@ def test_a_card_names_architectures_that_there_are(name: str):
 
 
 def test_no_grid_is_improvised_for_stages_that_a_protocol_does_not_know():
-    with pytest.raises(ValueError, match="res"):
+    with pytest.raises(UserError, match="there is no stage res2 in AlexNetwork"):
         tapped(small(), GOYAL_TAPS, torch.zeros(1, 3, 64, 64))
 
 

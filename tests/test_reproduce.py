@@ -188,7 +188,7 @@ def test_a_recipe_in_no_table_shows_its_numbers_below_them(
     (tmp_path / "own").mkdir()
     (tmp_path / "own/mine.py").write_text("from recipes.random_init import random_init\n\nmine = random_init\n")
     assert cli.run([*COMMAND, "mine", "--recipes-dir", "own"]) == 0
-    below = capsys.readouterr().out.partition("## In no paper's table")[2]
+    below = capsys.readouterr().out.partition("## Results that no paper's table shows")[2]
     for name in set(quick):
         if find_transfers()[name].card.refusal("ResNet", ()):
             continue

@@ -290,10 +290,11 @@ def test_ten_percent_lists_beside_the_images_are_used(world: Path, tmp_path: Pat
 
 def test_a_transfer_in_a_file_of_its_own_is_found(tmp_path: Path):
     body = """
+        from benchmark.records.metric import Metric
         from benchmark.transfers.contract import ProtocolCard, Transfer
 
         class Mine(Transfer):
-            card = ProtocolCard("{}", 1, "", "", {{"x": ""}}, (), "nothing", "nothing")
+            card = ProtocolCard("{}", 1, "", "", {{"x": Metric()}}, (), "nothing", "nothing")
 
         mine = Mine()
     """
