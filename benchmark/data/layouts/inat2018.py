@@ -24,6 +24,7 @@ NAME = "inat2018"
 HOME = "inat2018"
 SPLITS = {"train": (437_513, 8142), "val": (24_426, 8142)}
 LABELS = Classes
+ALSO_CALLED: tuple[str, ...] = ("iNaturalist2018", "inat")
 
 IMAGES = "train_val2018"
 
