@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,11 @@ VOC_CLASSES = ["aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "
 
 
 def image(path: Path, colour: tuple[int, int, int] | None = None, size: tuple[int, int] = (10, 8)) -> Path:
-    """Of one colour, by default one that follows from the file's name, so that no two files are alike."""
+    """Of one colour, by default one that follows from the file's name, so that no two are alike or of one size."""
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn = zlib.crc32("/".join(path.parts[-3:]).encode("utf-8", "surrogateescape")).to_bytes(4)
-    Image.new("RGB", size, colour or (drawn[0], drawn[1], drawn[2])).save(path, "JPEG")
+    comment = b"x" * (int.from_bytes(drawn) % 997)  # so that sizes differ, as those of photos do
+    Image.new("RGB", size, colour or (drawn[0], drawn[1], drawn[2])).save(path, "JPEG", comment=comment)
     return path
 
 
@@ -48,11 +50,11 @@ def imagenet(root: Path, flat: bool) -> Path:
     return home
 
 
-def devkit(home: Path) -> None:
+def devkit(home: Path, ids: dict[str, int] = IDS, val_ids: Sequence[int] = VAL_IDS) -> None:
     data = home / "ILSVRC2012_devkit_t12" / "data"
-    text(data / "ILSVRC2012_validation_ground_truth.txt", "".join(f"{i}\n" for i in VAL_IDS))
-    rows = [(IDS[wnid], wnid, f"words of {wnid}", 0) for wnid in sorted(WNIDS, key=IDS.__getitem__)]
-    rows.append((4, "n00001740", "the parent of them all", 3))
+    text(data / "ILSVRC2012_validation_ground_truth.txt", "".join(f"{i}\n" for i in val_ids))
+    rows = [(ids[wnid], wnid, f"words of {wnid}", 0) for wnid in sorted(ids, key=ids.__getitem__)]
+    rows.append((1 + len(ids), "n00001740", "the parent of them all", 3))
     fields = ("ILSVRC2012_ID", "WNID", "words", "num_children")
     synsets = np.empty((len(rows), 1), dtype=[(field, object) for field in fields])
     for i, row in enumerate(rows):

@@ -132,7 +132,7 @@ def test_flat_val_faults(tmp_path: Path) -> None:
     home = handmade.imagenet(tmp_path, flat=True)
     truth = home / "ILSVRC2012_devkit_t12" / "data" / "ILSVRC2012_validation_ground_truth.txt"
     (home / "val" / "ILSVRC2012_val_00000003.JPEG").rename(home / "spare")
-    refuses(tmp_path, "imagenet", "val", "ILSVRC2012_val_00000003.JPEG", "1 of 6")
+    refuses(tmp_path, "imagenet", "val", "ILSVRC2012_val_00000003.JPEG", "1 of the 6")
     (home / "spare").rename(home / "val" / "ILSVRC2012_val_00000007.JPEG")
     refuses(tmp_path, "imagenet", "val", "ILSVRC2012_val_00000003.JPEG")
     (home / "val" / "ILSVRC2012_val_00000007.JPEG").rename(home / "val" / "ILSVRC2012_val_00000003.JPEG")

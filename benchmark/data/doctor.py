@@ -79,8 +79,12 @@ def _examine_layout(layout: Layout, data_root: Path, deep: bool, bars: Progress)
             findings += _skipped(splits[-1])
     findings += _check(layout, data_root, {(finding.path, finding.message) for finding in findings})
     findings += _class_order(layout.NAME, splits) + _listed_in_both(splits)
-    findings += _decode_all(splits, bars) if deep else _empty_files(splits, bars)
-    return findings + _unknown(splits)
+    try:
+        findings += _decode_all(splits, bars) if deep else _empty_files(splits, bars)
+        findings += _unknown(splits)
+    except UserError as error:  # a folder or disk that may not be read, or a zip that holds something else
+        findings.append(from_error(error, layout.NAME))
+    return findings
 
 
 def _skipped(images: ImageSet) -> list[Finding]:

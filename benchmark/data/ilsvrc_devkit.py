@@ -12,6 +12,7 @@ import numpy as np
 from benchmark.data.entries import read_lines
 from benchmark.data.findings import bad
 
+GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 DEVKIT = Path("ILSVRC2012_devkit_t12/data")
 
 
@@ -35,7 +36,7 @@ def devkit(data_root: Path, home: str) -> Path:
 def val_wnids(folder: Path) -> list[str]:
     """The WNID of validation image 1, 2, …: the ground truth's ids looked up in meta.mat. `folder`: the devkit's."""
     wnid_of = _wnid_of_id(folder / "meta.mat")
-    path = folder / "ILSVRC2012_validation_ground_truth.txt"
+    path = folder / GROUND_TRUTH
     wnids = []
     for number, line in enumerate(read_lines(path, "Unpack ILSVRC2012_devkit_t12.tar.gz again."), start=1):
         if not line.strip().isdecimal() or int(line) not in wnid_of:

@@ -21,7 +21,7 @@ import numpy as np
 from benchmark.data.class_folders import LEFTOVERS, UNPACK_CLASS, beside_class_folders, class_folders, image_names
 from benchmark.data.findings import BadData, Finding, Level, bad, some
 from benchmark.data.folders import HIDDEN, NO_IMAGES, Contents, Skipped, contents
-from benchmark.data.ilsvrc_devkit import devkit, devkit_places, val_wnids
+from benchmark.data.ilsvrc_devkit import GROUND_TRUTH, devkit, devkit_places, val_wnids
 from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Classes
 
@@ -116,10 +116,10 @@ def _flat_wnids(data_root: Path, name_of: dict[int, str]) -> list[str]:
     folder = data_root / HOME / "val"
     named = {number: match[2] for number, name in name_of.items() if (match := FLAT_VAL.fullmatch(name)) and match[2]}
     if len(named) == len(name_of) and not any(place.is_dir() for place in devkit_places(data_root, HOME)):
-        _same_images(folder, name_of, max(name_of))
+        _same_images(folder, name_of, max(name_of), "their numbers")
         return [named[number] for number in sorted(named)]
     wnids = val_wnids(devkit(data_root, HOME))
-    _same_images(folder, name_of, len(wnids))
+    _same_images(folder, name_of, len(wnids), GROUND_TRUTH)
     wrong = [name_of[number] for number, wnid in sorted(named.items()) if wnids[number - 1] != wnid]
     if wrong:
         what = f"{len(wrong):,} image(s) are called after another class than the devkit's: {some(wrong)}"
@@ -127,18 +127,16 @@ def _flat_wnids(data_root: Path, name_of: dict[int, str]) -> list[str]:
     return wnids
 
 
-def _same_images(folder: Path, numbers: Collection[int], expected: int) -> None:
+def _same_images(folder: Path, numbers: Collection[int], expected: int, labels_in: str) -> None:
     """Line i of the ground truth is image i, so the images must be numbers 1 … expected without a gap."""
     missing = sorted(set(range(1, expected + 1)) - {*numbers})
     if missing:
         named = some([f"ILSVRC2012_val_{i:08d}.JPEG" for i in missing])
-        raise bad(
-            folder, f"{len(missing):,} of {expected:,} images missing: {named}", "Unpack ILSVRC2012_img_val.tar again."
-        )
+        what = f"{len(missing):,} of the {expected:,} images in {labels_in} missing: {named}"
+        raise bad(folder, what, "Unpack ILSVRC2012_img_val.tar again.")
     if len(numbers) > expected:
-        raise bad(
-            folder, f"{len(numbers):,} images but only {expected:,} labels", "Use the devkit of the same release."
-        )
+        what = f"{len(numbers):,} images but only {expected:,} labels in {labels_in}"
+        raise bad(folder, what, "Use the devkit of the same release.")
 
 
 def check(data_root: Path) -> list[Finding]:

@@ -187,20 +187,22 @@ def check(data_root: Path) -> list[Finding]:
 
 
 def _broken_zips(root: Path, there: list[str]) -> list[Finding]:
-    broken = []
+    broken, mixed = [], []
     for name in there:
         try:
             with zipfile.ZipFile(root / name) as opened:
-                opened.infolist()
+                if not all(is_image_name(member.rpartition("/")[2]) for member in opened.namelist()):
+                    mixed.append(name)
         except (zipfile.BadZipFile, OSError):
             broken.append(name)
-    if not broken:
-        return []
-    return [
-        Finding(
-            "error", NAME, str(root), f"{len(broken):,} zip(s) cannot be opened: {some(broken)}", "Fetch them again."
-        )
-    ]
+    findings = []
+    for names, what, fix in (
+        (broken, "cannot be opened", FETCH),
+        (mixed, "hold files that are no images", "Pack them again without these."),
+    ):
+        if names:
+            findings.append(Finding("error", NAME, str(root), f"{len(names):,} zip(s) {what}: {some(names)}", fix))
+    return findings
 
 
 def _missing_zips(names: NumberedNames, root: Path, there: list[str]) -> list[Finding]:
