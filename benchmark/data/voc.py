@@ -253,7 +253,21 @@ def check_year(data_root: Path, year: str) -> list[Finding]:
             for image_id in image_ids(devkit, year, split, "Segmentation")
         ]
     found = {str(error): Finding("error", f"voc{year}", error.path, error.what, error.fix) for error in errors if error}
-    return first(list(found.values()), f"voc{year}", root, UNPACK) + _missing_annotations(devkit, year)
+    findings = first(list(found.values()), f"voc{year}", root, UNPACK)
+    return findings + _missing_annotations(devkit, year) + _trainval(devkit, year)
+
+
+def _trainval(devkit: Path, year: str) -> list[Finding]:
+    """trainval is train and val together, so each tells what the other lost."""
+    folder = devkit / f"VOC{year}" / "ImageSets" / "Main"
+    if not {"train", "val", "trainval"} <= {*_lists(folder)}:
+        return []
+    train, val, both = ({*image_ids(devkit, year, split, "Main")} for split in ("train", "val", "trainval"))
+    odd = sorted(both ^ (train | val))
+    if not odd:
+        return []
+    what = f"{len(odd):,} image(s) are either in trainval.txt or in train.txt and val.txt: {some(odd)}"
+    return [Finding("error", f"voc{year}", str(folder / "trainval.txt"), what, UNPACK)]
 
 
 def _lists(folder: Path) -> list[str]:
