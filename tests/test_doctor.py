@@ -63,6 +63,7 @@ def test_toyland_is_sound(tmp_path: Path) -> None:
     build_world(tmp_path, "smoke")
     findings = examine(tmp_path, deep=True, progress=False)
     assert graver(findings) == []
+    assert [finding.message for finding in findings if "skipped" in finding.message] == []
     assert {finding.dataset for finding in findings} == {*SPLITS, "sbd", "sbd/train", "sbd/val"}
 
 

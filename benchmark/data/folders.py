@@ -15,6 +15,8 @@ from benchmark.data.images import is_image_name
 LEFT_BY_SYSTEMS = frozenset({"@eaDir", "#recycle", "#snapshot", "__MACOSX", "lost+found", "$RECYCLE.BIN",
                              "System Volume Information"})  # fmt: skip
 
+STAMP = ".toyland.json"  # in each dataset that benchmark/toyland/world.py drew, and so nothing that was passed over
+
 HIDDEN = "hidden file(s) or folder(s)"
 NO_IMAGES = "file(s) that are no images"
 FOLDERS = "folder(s) inside class folders"
@@ -42,7 +44,8 @@ def contents(folder: Path) -> Contents:
     try:
         with os.scandir(folder) as entries:
             for entry in sorted(entries, key=lambda one: one.name):
-                _kind(entry, found).append(entry.name)
+                if entry.name != STAMP:
+                    _kind(entry, found).append(entry.name)
     except OSError as error:
         raise denied(folder, error) from error
     return found

@@ -87,7 +87,7 @@ def check(data_root: Path) -> list[Finding]:
 
 
 def _repeated(lines: Lines) -> list[Finding]:
-    """A line given twice counts twice. Looked for by hash, so that 95 million lines take 1.5 GB and not 15."""
+    """A line given twice counts twice. Looked for by hash, because so many names would not fit in memory."""
     hashes = np.fromiter((hash(name) for name in lines), dtype=np.int64, count=len(lines))
     values, times = np.unique(hashes, return_counts=True)
     twice = {*values[times > 1].tolist()}
