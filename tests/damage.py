@@ -302,6 +302,11 @@ DAMAGES = (drop, drop_folder, drop_line, double_line, swap_labels, drop_entry, d
            reencode_list, reencode_image, rename_latin)  # fmt: skip
 
 
+# Lists, names and folders tell of these, so that another fingerprint is not enough.
+TOLD = {one.__name__ for one in (double_line, double_entry, spoil_entry, other_suffix, dangle, link, loop, hide,
+                                 add_hidden, reencode_list, reencode_image)}  # fmt: skip
+
+
 # --- what became of it
 
 
@@ -320,6 +325,8 @@ def outcome(name: str, seed: int, folder: Path) -> tuple[str, str, str]:
     findings = examine(folder, deep=True, progress=False)
     said = [f"{one.path}: {one.message}" for one in findings if one.level != "note" or "skipped" in one.message]
     kind, words = _judged(before, after, said, names)
+    if kind == "fingerprint" and damage.__name__ in TOLD:
+        return damage.__name__, "silent", "only the fingerprint tells"
     return damage.__name__, kind, words
 
 
