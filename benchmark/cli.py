@@ -18,6 +18,7 @@ from tyro.extras import SubcommandApp
 
 from benchmark.core.errors import UserError
 from benchmark.core.provenance import own_version
+from benchmark.data.unreadable import keep_lists_in
 from benchmark.recipe.overrides import FLAG, override, renamed, split_flags
 from benchmark.recipe.scales import Scale
 
@@ -142,10 +143,14 @@ def world(
 def doctor(
     data: Annotated[Path, arg(help="Folder that holds the datasets.")],
     deep: Annotated[bool, arg(help="Decode every image too; runs will skip the unreadable ones.")] = False,
+    runs: Annotated[Path, arg(help="Where the list of unreadable images goes if the data is read-only.")] = Path(
+        "runs"
+    ),
 ) -> int:
     """Check every dataset below a folder and say what to fix."""
     from benchmark.data.doctor import examine, print_report
 
+    keep_lists_in(runs)
     return print_report(examine(data, deep, progress=sys.stderr.isatty()))
 
 
@@ -176,6 +181,7 @@ def pretrain(
     _in_range("--seed", seed, 0, MOST_SEED)
     name, chosen = _chosen(recipe, settings, recipes_dir, scale)
     machine = _machine(device, workers)
+    keep_lists_in(runs)
     run = Run(name, scale, seed, _data_root(scale, data), runs)
     resolved = run.resolved(chosen)
     after = backbones_before(run, resolved, recipes_dir)
@@ -222,6 +228,7 @@ def transfer(
         raise UserError(f"name a TRANSFER to score {recipe} under; `sslbench list` shows all {len(known)}")
     chosen = [get_transfer(name, known) for name in transfers]
     machine = _machine(device, workers)
+    keep_lists_in(runs)
     run = Run(recipe, scale, seed, _data_root(scale, data), runs)
     require_backbone(run, recipes_dir)
     if reasons := [why for one in chosen if (why := refusal(one, run))]:  # before the first takes its time
@@ -263,6 +270,7 @@ def reproduce(
     _in_range("--jobs", 1 if jobs is None else jobs, 1)
     names, scored_on = rows_and_transfers(recipes, tables_of)
     root, unique = _data_root(scale, data), tuple(dict.fromkeys(seeds))
+    keep_lists_in(runs)
     request = Request(names, scored_on, scale, unique, root, runs, recipes_dir, transfers_dir, incomplete)
     if request.is_answered():
         print(request.tables_file.read_text())
@@ -303,6 +311,7 @@ def tables(
     from benchmark.transfers import find_transfers
 
     root = None if data is None and scale == "paper" else _data_root(scale, data)
+    keep_lists_in(runs)
     print(write_tables(all_recipes(recipes_dir), find_transfers(transfers_dir), root, runs, scale))
     return 0
 
@@ -331,6 +340,7 @@ def check(
         write_whole(folder / EXPECTED, accepted(folder, cards).encode())
         print(folder / EXPECTED)
         return tables(write=True)
+    keep_lists_in(runs)
     findings = all_findings(runs, scale, cards, data_below(lambda of: data or Path("data", of)))
     print(findings_text(findings))
     return int(any(one.fails for one in findings))

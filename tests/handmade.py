@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +22,12 @@ VOC_CLASSES = ["aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "
                "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"]  # fmt: skip
 
 
-def image(path: Path, colour: tuple[int, int, int] = (200, 100, 50), size: tuple[int, int] = (10, 8)) -> Path:
+def image(path: Path, colour: tuple[int, int, int] | None = None, size: tuple[int, int] = (10, 8)) -> Path:
+    """Of one colour, by default one that follows from the file's name, so that no two are alike or of one size."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, colour).save(path, "JPEG")
+    drawn = zlib.crc32("/".join(path.parts[-3:]).encode("utf-8", "surrogateescape")).to_bytes(4)
+    comment = b"x" * (int.from_bytes(drawn) % 997)  # so that sizes differ, as those of photos do
+    Image.new("RGB", size, colour or (drawn[0], drawn[1], drawn[2])).save(path, "JPEG", comment=comment)
     return path
 
 
@@ -45,11 +50,11 @@ def imagenet(root: Path, flat: bool) -> Path:
     return home
 
 
-def devkit(home: Path) -> None:
+def devkit(home: Path, ids: dict[str, int] = IDS, val_ids: Sequence[int] = VAL_IDS) -> None:
     data = home / "ILSVRC2012_devkit_t12" / "data"
-    text(data / "ILSVRC2012_validation_ground_truth.txt", "".join(f"{i}\n" for i in VAL_IDS))
-    rows = [(IDS[wnid], wnid, f"words of {wnid}", 0) for wnid in sorted(WNIDS, key=IDS.__getitem__)]
-    rows.append((4, "n00001740", "the parent of them all", 3))
+    text(data / "ILSVRC2012_validation_ground_truth.txt", "".join(f"{i}\n" for i in val_ids))
+    rows = [(ids[wnid], wnid, f"words of {wnid}", 0) for wnid in sorted(ids, key=ids.__getitem__)]
+    rows.append((1 + len(ids), "n00001740", "the parent of them all", 3))
     fields = ("ILSVRC2012_ID", "WNID", "words", "num_children")
     synsets = np.empty((len(rows), 1), dtype=[(field, object) for field in fields])
     for i, row in enumerate(rows):
@@ -82,8 +87,9 @@ def places205(root: Path) -> Path:
     }
     for name in names:
         image(images / name)
-    lines = "".join(f"{name} {label}\n" for name, label in names.items())
-    for split in ("train", "val"):
+        image(images / name.replace("gsun", "vsun"))
+    for split, prefix in (("train", "gsun"), ("val", "vsun")):
+        lines = "".join(f"{name.replace('gsun', prefix)} {label}\n" for name, label in names.items())
         text(home / "trainvalsplit_places205" / f"{split}_places205.csv", lines)
     return home
 
@@ -94,14 +100,15 @@ def inat2018(root: Path) -> Path:
     category_of = {11: 7, 5: 3, 8: 3}
     for name in names.values():
         image(home / name)
+        image(home / name.replace(".jpg", "v.jpg"))
     content = {
         "info": {"year": 2018},
         "images": [{"id": i, "file_name": name, "width": 10, "height": 8} for i, name in names.items()],
         "annotations": [{"id": 90 - i, "image_id": i, "category_id": category_of[i]} for i in (5, 8, 11)],
         "categories": [{"id": i, "name": f"species {i}", "supercategory": "x"} for i in (7, 3, 5)],
     }
-    for split in ("train", "val"):
-        text(home / f"{split}2018.json", json.dumps(content))
+    for split, end in (("train", ".jpg"), ("val", "v.jpg")):
+        text(home / f"{split}2018.json", json.dumps(content).replace(".jpg", end))
     return home
 
 
@@ -121,19 +128,33 @@ XML = """<annotation>
 """
 
 
-def voc(root: Path, year: str = "2007") -> Path:
-    """Three images: of a person and a difficult dog, of a dog, of nothing. All are in every split."""
+NOTHING = "<annotation><size><width>10</width><height>8</height></size></annotation>"
+DOG = """<annotation><size><width>10</width><height>8</height></size><object><name>dog</name><difficult>0</difficult>
+<bndbox><xmin>3</xmin><ymin>2</ymin><xmax>9</xmax><ymax>7</ymax></bndbox></object></annotation>"""
+VOC_SPLITS = {
+    "train": ("000005", "000007"),
+    "val": ("000032",),
+    "trainval": ("000005", "000032", "000007"),
+    "test": ("000001", "000002", "000003"),
+}
+
+
+def voc(root: Path, year: str = "2007", xmls: tuple[str, str, str] = (XML, DOG, NOTHING)) -> Path:
+    """Three images, and three more of the same for the test split of 2007: by default of a person and a difficult dog,
+    of a dog, of nothing."""
     home = root / "VOCdevkit" / f"VOC{year}"
-    ids = ("000005", "000032", "000007")
-    codes = {"person": (1, -1, -1), "dog": (0, 1, -1)}
-    for image_id in ids:
+    shows = {
+        image_id: xml for split in ("trainval", "test") for image_id, xml in zip(VOC_SPLITS[split], xmls, strict=True)
+    }
+    splits = {split: ids for split, ids in VOC_SPLITS.items() if year == "2007" or split != "test"}
+    for image_id in {one for ids in splits.values() for one in ids}:
         image(home / "JPEGImages" / f"{image_id}.jpg")
-        text(home / "Annotations" / f"{image_id}.xml", XML.format(id=image_id))
-    splits = ("train", "val", "trainval", "test") if year == "2007" else ("train", "val", "trainval")
-    for split in splits:
+        text(home / "Annotations" / f"{image_id}.xml", shows[image_id].replace("{id}", image_id))
+    codes = {XML: {"person": 1, "dog": 0}, DOG: {"dog": 1}}
+    for split, ids in splits.items():
         text(home / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{i}\n" for i in ids))
         for name in VOC_CLASSES:
-            rows = zip(ids, codes.get(name, (-1, -1, -1)), strict=True)
+            rows = ((one, codes.get(shows[one].replace("<xmin>-3", "<xmin>2"), {}).get(name, -1)) for one in ids)
             lines = "".join(f"{image_id} {code:2d}\n" for image_id, code in rows)  # two spaces before a 0 or 1
             text(home / "ImageSets" / "Main" / f"{name}_{split}.txt", lines)
     text(home / "ImageSets" / "Segmentation" / "val.txt", "000032\n")

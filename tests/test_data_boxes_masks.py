@@ -16,15 +16,11 @@ from benchmark.data.boxes import read_boxes
 from benchmark.data.findings import BadData
 from benchmark.data.masks import train_aug, voc_masks
 
-NOTHING = "<annotation><size><width>10</width><height>8</height></size></annotation>"
-
 
 def annotations(root: Path, year: str) -> Path:
     """The handmade VOC, whose second image shows nothing and whose third has boxes that reach over the edges."""
-    folder = handmade.voc(root, year) / "Annotations"
-    handmade.text(folder / "000032.xml", NOTHING)
-    handmade.text(folder / "000007.xml", handmade.XML.replace("<xmin>2</xmin>", "<xmin>-3</xmin>"))
-    return folder
+    wide = handmade.XML.replace("<xmin>2</xmin>", "<xmin>-3</xmin>")
+    return handmade.voc(root, year, (handmade.XML, handmade.NOTHING, wide)) / "Annotations"
 
 
 def test_two_years_are_one_set(tmp_path: Path) -> None:

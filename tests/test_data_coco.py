@@ -13,8 +13,9 @@ import pytest
 
 from benchmark.data.annotation import Annotated
 from benchmark.data.boxes import read_instances
-from benchmark.data.datasets import UNREADABLE, open_dataset
+from benchmark.data.datasets import open_dataset
 from benchmark.data.findings import BadData
+from benchmark.data.unreadable import UNREADABLE
 
 FILES = ["train2017/000000397133.jpg", "train2017/000000139.jpg", "train2017/000000037777.jpg"]
 Content = dict[str, Any]

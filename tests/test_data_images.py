@@ -101,7 +101,7 @@ def broken_files(root: Path) -> dict[str, str]:
         "empty.jpg": "0 bytes",
         "page.jpg": "known image format",
         "head.jpg": "",
-        "folder.jpg": "no such file",
+        "folder.jpg": "it is a folder",
         "gone.jpg": "no such file",
         "float.tif": "floating-point",
         "deep.tif": "16 bits",

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from benchmark.core.errors import UserError
-from benchmark.data import datasets
 from benchmark.data.datasets import DATASETS, open_dataset
 from benchmark.data.images import UnreadableImage
+from benchmark.data.unreadable import UNREADABLE
 
 
 def refuses(data_root: Path, name: str, split: str, *words: str) -> None:
@@ -132,7 +132,7 @@ def test_flat_val_faults(tmp_path: Path) -> None:
     home = handmade.imagenet(tmp_path, flat=True)
     truth = home / "ILSVRC2012_devkit_t12" / "data" / "ILSVRC2012_validation_ground_truth.txt"
     (home / "val" / "ILSVRC2012_val_00000003.JPEG").rename(home / "spare")
-    refuses(tmp_path, "imagenet", "val", "ILSVRC2012_val_00000003.JPEG", "1 of 6")
+    refuses(tmp_path, "imagenet", "val", "ILSVRC2012_val_00000003.JPEG", "1 of the 6")
     (home / "spare").rename(home / "val" / "ILSVRC2012_val_00000007.JPEG")
     refuses(tmp_path, "imagenet", "val", "ILSVRC2012_val_00000003.JPEG")
     (home / "val" / "ILSVRC2012_val_00000007.JPEG").rename(home / "val" / "ILSVRC2012_val_00000003.JPEG")
@@ -327,7 +327,7 @@ def test_listed_files_are_left_out_counted_and_named(tmp_path: Path) -> None:
     complete = open_dataset(tmp_path, "imagenet", "train")
     with pytest.raises(UnreadableImage, match="n02105855_4"):
         complete.open(complete.files.index(bad))
-    handmade.text(home / datasets.UNREADABLE, f"# a comment\n{bad}\tempty\nval/gone.JPEG\n")
+    handmade.text(home / UNREADABLE, f"# a comment\n{bad}\tempty\nval/gone.JPEG\n")
     said: list[str] = []
     images = open_dataset(tmp_path, "imagenet", "train", said.append)
     assert list(images.files) == [file for file in complete.files if file != bad]

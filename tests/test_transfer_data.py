@@ -80,6 +80,12 @@ def first_and_last_of_each_kind(files: list[Path], world: Path) -> list[Path]:
     return sorted({found[place] for found in kinds.values() for place in (0, -1)})
 
 
+def change_class(path: Path) -> None:
+    """What classification holds its lists against; where a box lies is nothing to it."""
+    xml = path.read_text()
+    path.write_text(re.sub(r"(<object>\s*<name>)(\w+)", lambda m: m[1] + ("dog" if m[2] != "dog" else "cat"), xml))
+
+
 def change_category(path: Path) -> None:
     names = list(dict.fromkeys(re.findall(r'"category_id": ?(\d+)', path.read_text())))
     path.write_text(re.sub(r'("category_id": ?)\d+', rf"\g<1>{names[1]}", path.read_text(), count=1))
@@ -128,7 +134,8 @@ def test_a_change_in_any_kind_of_file_that_it_opens_makes_its_record_stale(name:
     unnoticed = []
     for path in kinds:
         was, before = path.read_bytes(), file_hash(path)
-        CHANGES[path.suffix.lower()](path)
+        boxes_count = path.suffix != ".xml" or transfer.annotations(world)
+        (CHANGES[path.suffix.lower()] if boxes_count else change_class)(path)
         assert file_hash(path) != before
         try:
             stale = why_stale(record, world)

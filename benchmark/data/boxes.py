@@ -14,9 +14,10 @@ def read_boxes(data_root: Path, name: str, split: str) -> Annotated:
     """A split of VOC, e.g. "voc2007", "trainval". UserError for an annotation that is missing, does not parse, or has a
     box that is empty or wholly outside its image."""
     home, year = data_root / voc.HOME, name.removeprefix("voc")
-    files = open_dataset(data_root, name, split).files
-    annotations = [voc.annotation(home, year, Path(file).stem) for file in files]
-    images = ImageSet(f"{name}/{split}", home, [f"VOC{year}/{file}" for file in files])
+    opened = open_dataset(data_root, name, split)
+    annotations = [voc.annotation(home, year, Path(file).stem) for file in opened.files]
+    files = [f"VOC{year}/{file}" for file in opened.files]
+    images = ImageSet(f"{name}/{split}", home, files, skipped=opened.skipped)
     return Annotated(images, tuple(annotations), voc.CLASSES, voc.UNPACK)
 
 

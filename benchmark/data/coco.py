@@ -25,6 +25,7 @@ import numpy as np
 from benchmark.data.annotation import Annotation
 from benchmark.data.entries import check_entries
 from benchmark.data.findings import BadData, bad
+from benchmark.data.folders import unlisted
 from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Presence
 
@@ -50,7 +51,9 @@ class Listing:
         labels = np.zeros((len(self.annotations), len(self.classes)), dtype=np.int64)
         for row, annotation in zip(labels, self.annotations.values(), strict=True):
             row[annotation.labels] = 1
-        return ImageSet(f"{NAME}/{self.split}", self.home, list(self.annotations), Presence(labels, self.classes))
+        skipped = unlisted(self.home / f"{self.split}2017", {file.partition("/")[2] for file in self.annotations})
+        files = list(self.annotations)
+        return ImageSet(f"{NAME}/{self.split}", self.home, files, Presence(labels, self.classes), skipped.texts())
 
 
 def annotation_file(data_root: Path, split: str) -> Path:
@@ -138,9 +141,6 @@ def _images(path: Path, split: str, entries: list[Entry]) -> tuple[dict[int, str
     names = [entry["file_name"] for entry in entries]
     # checked from the images' folder, because it is often a link to another disk
     check_entries(names, path.parents[1] / f"{split}2017", lambda i: f"{path}, images[{i}]")
-    if len(set(names)) < len(names):
-        twice = next(i for i, name in enumerate(names) if name in names[:i])
-        raise _fault(f"{path}, images[{twice}]", split)(f"{names[twice]} is listed twice")
     return files, sizes
 
 

@@ -7,6 +7,7 @@ import pkgutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -14,12 +15,12 @@ import numpy as np
 
 from benchmark.core.errors import UserError
 from benchmark.data import layouts
-from benchmark.data.findings import Finding, denied, some
+from benchmark.data.findings import Finding, denied, printable, some
 from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Labels
-from benchmark.data.names import drop, find
-
-UNREADABLE = "unreadable.txt"  # beside the images; each line: a name relative to ImageSet.root, a tab, the reason
+from benchmark.data.lookalikes import advice, lookalike
+from benchmark.data.names import Names, drop, find
+from benchmark.data.unreadable import current_list, read_unreadable
 
 
 class Layout(Protocol):
@@ -29,6 +30,7 @@ class Layout(Protocol):
     HOME: str  # its folder below the data root
     SPLITS: dict[str, tuple[int, int]]  # split -> (images, classes) of the real, complete dataset
     LABELS: type[Labels] | None  # which kind its images have
+    ALSO_CALLED: tuple[str, ...]  # other names that people give the last folder of HOME, for the doctor's advice
 
     def read(self, data_root: Path, split: str) -> ImageSet:
         """The images of one split; UserError naming what is missing or wrong."""
@@ -47,15 +49,17 @@ def _scan() -> dict[str, Layout]:
 DATASETS: dict[str, Layout] = _scan()
 
 
+@cache
 def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+    """Once in each process, since a command opens its datasets several times."""
+    print(printable(line), file=sys.stderr)
 
 
 def open_dataset(data_root: Path, name: str, split: str, report: Callable[[str], None] = _say) -> ImageSet:
     """The images of one split of one dataset below `data_root`.
 
-    Files listed in the dataset's unreadable.txt (written by `sslbench doctor --deep`) are left out, counted and named
-    through `report`; any other unreadable file raises UnreadableImage when it is opened.
+    What the layout's reader passes over, and files listed as unreadable (`unreadable.py`), are counted and named in
+    `skipped` and through `report`; any other unreadable file raises UnreadableImage when it is opened.
     """
     layout = DATASETS.get(name)
     if layout is None:
@@ -65,10 +69,18 @@ def open_dataset(data_root: Path, name: str, split: str, report: Callable[[str],
     home = data_root / layout.HOME
     if not home.is_dir():
         raise UserError(
-            f"{home}: there is no such folder, so {name} cannot be read. "
+            f"{home}: there is no such folder, so {name} cannot be read{_almost(data_root, layout)}. "
             f"--data must name the folder that holds {layout.HOME}/; `sslbench doctor` says what it finds where."
         )
-    return without_unreadable(read_split(layout, data_root, split), report)
+    images = read_split(layout, data_root, split)
+    if images.skipped:
+        report(f"{images.name}: skipped {'; '.join(images.skipped)}")
+    return without_unreadable(images, report)
+
+
+def _almost(data_root: Path, layout: Layout) -> str:
+    found = lookalike(data_root, layout.HOME, layout.ALSO_CALLED)
+    return f"; {found} looks like it. {advice(found, data_root, layout.HOME)}" if found else ""
 
 
 def is_there(data_root: Path, name: str) -> bool:
@@ -85,28 +97,19 @@ def read_split(layout: Layout, data_root: Path, split: str) -> ImageSet:
 
 
 def without_unreadable(images: ImageSet, report: Callable[[str], None]) -> ImageSet:
-    """`images` without the files named in unreadable.txt. Costs nothing if there is no such list."""
+    """`images` without the files that are listed as unreadable. Costs nothing if there is no such list."""
     listed = read_unreadable(images.root)
     dropped = find(images.files, listed) if listed else np.empty(0, dtype=np.int64)
     if not len(dropped):
         return images
-    named = some([images.files[int(i)] for i in dropped[:6]][:5])
-    rest = f" and {len(dropped) - 5:,} more" if len(dropped) > 5 else ""
-    report(
-        f"{images.name}: left out {len(dropped):,} of {len(images):,} images, "
-        f"listed as unreadable in {images.root / UNREADABLE}: {named}{rest}"
-    )
+    names = tuple(images.files[int(i)] for i in dropped)
+    left_out = f"{len(names):,} of {len(images):,} images, listed as unreadable in {current_list(images.root)}"
+    report(f"{images.name}: left out {left_out}: {some([*names])}")
     kept = np.delete(np.arange(len(images)), dropped)
-    labels = None if images.labels is None else images.labels.at(kept)
-    return replace(images, files=drop(images.files, dropped), labels=labels)
-
-
-def read_unreadable(root: Path) -> list[str]:
-    """The names listed in `root`/unreadable.txt, without the reasons; none if there is no such file."""
-    try:
-        text = (root / UNREADABLE).read_text(encoding="utf-8", errors="surrogateescape")
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise denied(root / UNREADABLE, error) from error
-    return [line.split("\t")[0] for line in text.split("\n") if line and not line.startswith("#")]
+    return replace(
+        images,
+        files=drop(images.files, dropped),
+        labels=None if images.labels is None else images.labels.at(kept),
+        skipped=(*images.skipped, f"{len(names):,} image(s) listed as unreadable: {some([*names])}"),
+        unreadable=() if isinstance(images.files, Names) else names,  # lists of images are for sets with labels
+    )

@@ -1,12 +1,14 @@
 """What is wrong with the datasets below a folder, and what to do about it: `sslbench doctor --data DIR [--deep]`.
 
-The plain run reads every split as a training run would, looks for empty files, and runs each layout's own checks.
-`--deep` decodes every image on all cores, and writes the names of those that cannot be decoded into unreadable.txt
-beside the images. `open_dataset` leaves these out from then on, so that no run has to check all images by itself.
+The plain run reads every split as a training run would, looks for empty files, and runs each layout's own checks. An
+error is what stops runs or makes a number wrong; what changes no number, or may be meant so, is a warning or a note.
+`--deep` decodes every image on all cores, and lists those that cannot be decoded (`unreadable.py`). `open_dataset`
+leaves these out from then on, so that no run has to check all images by itself.
 """
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 from collections.abc import Iterator
@@ -20,35 +22,48 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from benchmark.core.errors import UserError
-from benchmark.core.files import write_whole
-from benchmark.data.datasets import DATASETS, UNREADABLE, Layout, read_split, read_unreadable
-from benchmark.data.findings import Finding, denied, from_error, some
+from benchmark.data.datasets import DATASETS, Layout, read_split
+from benchmark.data.findings import Finding, denied, from_error, printable, some
+from benchmark.data.folders import HIDDEN, NO_IMAGES
 from benchmark.data.image_set import ImageSet
-from benchmark.data.images import UnreadableImage, file_size, open_rgb, split_zip
-from benchmark.data.names import find
+from benchmark.data.images import UnreadableImage, decode_rgb, file_size, read_bytes, split_zip
+from benchmark.data.lookalikes import advice, lookalike
+from benchmark.data.names import Names, find
+from benchmark.data.unreadable import read_unreadable, unknown_names, write_unreadable
 
 MAX_STATS = 5_000_000  # with more files than this, only an evenly spaced sample is checked for being empty
 FEW = 200  # so few images are decoded before worker processes have started
+HARMLESS = (HIDDEN, NO_IMAGES)
 COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
 def examine(data_root: Path, deep: bool, progress: bool) -> list[Finding]:
-    """Everything found about every layout below `data_root`. With `deep`, unreadable.txt is rewritten.
+    """Everything found about every layout below `data_root`. With `deep`, lists of unreadable images are rewritten.
 
-    UserError if there is no layout at all.
+    UserError if there is no layout at all, nor anything that looks like one.
     """
     found = [layout for layout in DATASETS.values() if (data_root / layout.HOME).is_dir()]
-    if not found:
+    findings = [one for layout in DATASETS.values() if layout not in found for one in _misplaced(layout, data_root)]
+    if not found and not findings:
         places = "\n".join(f"  {layout.NAME:14s} {data_root / layout.HOME}/" for layout in DATASETS.values())
         raise UserError(
             f"{data_root}: no dataset was found there. --data must name the folder that holds the datasets' folders. "
             f"Looked for:\n{places}\n`sslbench world` draws a small stand-in for all of them."
         )
-    findings: list[Finding] = []
     with _bars(progress) as bars:
         for layout in found:
             findings += _examine_layout(layout, data_root, deep, bars)
-    return list(dict.fromkeys(findings))  # two splits can report the same error
+    told = {(one.path, one.message) if one.level == "error" else one: one for one in reversed(findings)}
+    return [*reversed(told.values())]  # two splits, and then the layout's check, can report the same error
+
+
+def _misplaced(layout: Layout, data_root: Path) -> list[Finding]:
+    """A dataset whose folder has another name or place than its layout's, so that nothing would read it."""
+    place = lookalike(data_root, layout.HOME, layout.ALSO_CALLED)
+    if place is None:
+        return []
+    what = f"looks like {layout.NAME}, which is only read as a folder {layout.HOME}/ in {data_root}"
+    return [Finding("error", layout.NAME, str(place), what, advice(place, data_root, layout.HOME))]
 
 
 def _examine_layout(layout: Layout, data_root: Path, deep: bool, bars: Progress) -> list[Finding]:
@@ -61,9 +76,50 @@ def _examine_layout(layout: Layout, data_root: Path, deep: bool, bars: Progress)
             findings.append(from_error(error, f"{layout.NAME}/{split}"))
         else:
             findings.append(_size_note(splits[-1], *layout.SPLITS[split]))
+            findings += _skipped(splits[-1])
     findings += _check(layout, data_root, {(finding.path, finding.message) for finding in findings})
-    findings += _class_order(layout.NAME, splits)
-    return findings + (_decode_all(splits, bars) if deep else _empty_files(splits, bars))
+    findings += _class_order(layout.NAME, splits) + _listed_in_both(splits)
+    try:
+        findings += _decode_all(splits, bars) if deep else _empty_files(splits, bars)
+        findings += _unknown(splits)
+    except UserError as error:  # a folder or disk that may not be read, or a zip that holds something else
+        findings.append(from_error(error, layout.NAME))
+    return findings
+
+
+def _skipped(images: ImageSet) -> list[Finding]:
+    """Hidden files and those that are no images are no part of the dataset; anything else may be."""
+    fix = "Runs do the same. Remove it, or put it where it belongs."
+    return [
+        Finding("note" if any(kind in text for kind in HARMLESS) else "warning", images.name, str(images.root),
+                f"skipped {text}", fix)
+        for text in images.skipped
+    ]  # fmt: skip
+
+
+def _unknown(splits: list[ImageSet]) -> list[Finding]:
+    roots = dict.fromkeys(images.root for images in splits if not isinstance(images.files, Names))
+    known = {root: frozenset(file for one in splits if one.root == root for file in one.files) for root in roots}
+    return [finding for root in roots for finding in unknown_names(root, known[root])]
+
+
+def _train_and_test(splits: list[ImageSet]) -> Iterator[tuple[ImageSet, ImageSet]]:
+    """Pairs of splits that must not share images. VOC's trainval holds val by design."""
+    by_name = {images.name.rpartition("/")[2]: images for images in splits}
+    for train, test in (("train", "val"), ("trainval", "test")):
+        if train in by_name and test in by_name:
+            yield by_name[train], by_name[test]
+
+
+def _listed_in_both(splits: list[ImageSet]) -> list[Finding]:
+    findings = []
+    for train, test in _train_and_test(splits):
+        shared = sorted({*train.files} & {*test.files})
+        if shared:
+            what = f"{len(shared):,} of its images are in {test.name} too: {some(shared)}"
+            fix = "Take both lists from the same release: nothing may be both trained and tested on."
+            findings.append(Finding("error", train.name, str(train.root), what, fix))
+    return findings
 
 
 def _check(layout: Layout, data_root: Path, known: set[tuple[str, str]]) -> list[Finding]:
@@ -126,36 +182,49 @@ def _own_size(images: ImageSet, file: str) -> int:
 
 
 def _decode_all(splits: list[ImageSet], bars: Progress) -> list[Finding]:
-    """Decodes every image once, even if several splits share it, and writes one unreadable.txt for each root."""
+    """Decodes every image once, even if several splits share it, and writes one list for each root."""
     findings = []
     broken_below: dict[Path, dict[str, str]] = {}
-    done_below: dict[Path, set[str]] = {}
+    prints_below: dict[Path, dict[str, int]] = {}  # file -> hash of its bytes; only kept where splits are compared
     for images in splits:
-        done = done_below.setdefault(images.root, set())
+        prints = prints_below.setdefault(images.root, {})
         broken = broken_below.setdefault(images.root, {})
         todo = np.arange(len(images))
-        if done:
-            todo = np.array([i for i, file in enumerate(images.files) if file not in done], dtype=np.int64)
-        broken |= dict(_decode(images, todo, bars))
-        if len(splits) > 1:
-            done.update(images.files)
+        if prints:
+            todo = np.array([i for i, file in enumerate(images.files) if file not in prints], dtype=np.int64)
+        for i, seen, reason in _decode(images, todo, bars):
+            if reason:
+                broken[images.files[i]] = reason
+            if len(splits) > 1:
+                prints[images.files[i]] = seen
         names = [images.files[i] for i in find(images.files, broken).tolist()] if broken else []
         if names:
             message = f"{len(names):,} of {len(images):,} images cannot be decoded: {some(names)}"
-            fix = (
-                f"{images.root / UNREADABLE} lists them, so runs leave them out. "
-                "Better: fetch them again, then run --deep again."
-            )
+            fix = "Runs leave out those that are listed. Better: fetch them again, then run --deep again."
             findings.append(Finding("warning", images.name, str(images.root), message, fix))
     for root, broken in broken_below.items():
-        findings += _write_unreadable(root, broken)
+        findings += write_unreadable(root, broken)
+    for train, test in _train_and_test(splits):
+        findings += _equal_bytes(train, test, prints_below[train.root], prints_below[test.root])
     return findings
 
 
-def _decode(images: ImageSet, positions: np.ndarray, bars: Progress) -> Iterator[tuple[str, str]]:
-    """(file, reason) of each image at `positions` that cannot be decoded."""
+def _equal_bytes(train: ImageSet, test: ImageSet, first: dict[str, int], second: dict[str, int]) -> list[Finding]:
+    """Test images that are also trained on, under another name. The real datasets have some, so it is no error."""
+    file_of = {first[file]: file for file in train.files if first[file]}
+    pairs = [(file, file_of[second[file]]) for file in test.files if second[file] in file_of]
+    named = [f"{file} = {other}" for file, other in pairs if (test.root, file) != (train.root, other)]
+    if not named:
+        return []
+    what = f"{len(named):,} of {len(test):,} test images have the same bytes as one of {train.name}: {some(named)}"
+    return [Finding("warning", test.name, str(test.root), what, "Scores are a little too high; see how many it are.")]
+
+
+def _decode(images: ImageSet, positions: np.ndarray, bars: Progress) -> Iterator[tuple[int, int, str]]:
+    """Of each image at `positions`: its position, a hash of its bytes, 0 if it has none, and why it cannot be decoded,
+    empty if it can."""
     if len(positions) <= FEW:
-        yield from _broken(images, positions)
+        yield from _decoded(images, positions)
         return
     chunks = np.array_split(positions, max(1, len(positions) // min(4096, max(16, len(positions) // 1000))))
     task = bars.add_task(f"{images.name}: decoding", total=len(positions))
@@ -163,9 +232,9 @@ def _decode(images: ImageSet, positions: np.ndarray, bars: Progress) -> Iterator
     context = multiprocessing.get_context("spawn")
     workers = max(1, min(len(os.sched_getaffinity(0)), len(chunks)))
     with ProcessPoolExecutor(workers, context, initializer=_take, initargs=(images.without_labels(),)) as pool:
-        for chunk, broken in zip(chunks, pool.map(_decode_chunk, chunks), strict=True):
+        for chunk, decoded in zip(chunks, pool.map(_decode_chunk, chunks), strict=True):
             bars.advance(task, len(chunk))
-            yield from broken
+            yield from decoded
 
 
 _images: ImageSet  # sent to each worker process only once, because the names alone can be 100 MB
@@ -176,35 +245,22 @@ def _take(images: ImageSet) -> None:
     _images = images
 
 
-def _decode_chunk(positions: np.ndarray) -> list[tuple[str, str]]:
-    return _broken(_images, positions)
+def _decode_chunk(positions: np.ndarray) -> list[tuple[int, int, str]]:
+    return _decoded(_images, positions)
 
 
-def _broken(images: ImageSet, positions: np.ndarray) -> list[tuple[str, str]]:
-    broken = []
+def _decoded(images: ImageSet, positions: np.ndarray) -> list[tuple[int, int, str]]:
+    results = []
     for i in positions.tolist():
-        file = images.files[i]
+        seen, reason = 0, ""
         try:
-            open_rgb(images.root, file)
+            data = read_bytes(images.root, images.files[i])
+            seen = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest()) if data else 0
+            decode_rgb(data, images.root, images.files[i])
         except UnreadableImage as error:
-            broken.append((file, error.reason))
-    return broken
-
-
-def _write_unreadable(root: Path, broken: dict[str, str]) -> list[Finding]:
-    """Replaces the list, so that a repaired file is used again, and removes it if nothing is broken."""
-    path = root / UNREADABLE
-    header = "# Images that cannot be decoded, which runs leave out. Written by `sslbench doctor --deep`.\n"
-    lines = "".join(f"{file}\t{' '.join(reason.split())}\n" for file, reason in sorted(broken.items()))
-    try:
-        if broken:
-            write_whole(path, (header + lines).encode(errors="surrogateescape"))
-        else:
-            path.unlink(missing_ok=True)
-    except (OSError, UserError) as error:
-        fix = "Make the folder writable, or write the list yourself: one name per line, relative to the folder."
-        return [Finding("error", root.name, str(path), f"cannot be written ({error})", fix)]
-    return []
+            reason = error.reason
+        results.append((i, seen, reason))
+    return results
 
 
 @contextmanager
@@ -233,7 +289,7 @@ def print_report(findings: list[Finding], console: Console | None = None) -> int
 def _line(finding: Finding) -> Text:
     """As Text, because rich would take [brackets] in a file name for its own markup."""
     text = Text.assemble((f"{finding.level:7s} ", COLOURS[finding.level]), (finding.dataset, "bold"), "  ")
-    text.append(f"{finding.path}: {finding.message}" if finding.path else finding.message)
+    text.append(printable(f"{finding.path}: {finding.message}" if finding.path else finding.message))
     if finding.fix:
-        text.append(f"\n        → {finding.fix}", style="green")
+        text.append(printable(f"\n        → {finding.fix}"), style="green")
     return text

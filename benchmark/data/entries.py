@@ -1,17 +1,21 @@
-"""Checks file names from a list, csv or json: they must exist, and be inside the dataset's own folder."""
+"""Lists of file names: reads them as text, and checks that each name is an image inside the dataset's own folder."""
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmark.data.findings import BadData, bad
+from benchmark.data.findings import BadData, bad, denied
+
+MARKS = ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF32_BE, "UTF-32"), (codecs.BOM_UTF16_LE, "UTF-16"),
+         (codecs.BOM_UTF16_BE, "UTF-16"))  # fmt: skip
 
 
 def check_entries(names: Sequence[str], base: Path, where: Callable[[int], str]) -> None:
-    """Every name must be an existing file in `base`; links may not lead out of it (`base` itself may be a link).
+    """Every name must be an existing file in `base`, listed once; links may not lead out of it (`base` may be a link).
 
     where(i) says where name i comes from, e.g. "train_places205.csv, line 17". Each folder is listed once, which also
     tells links from files, so 2.4 million names cost one listing of their folders instead of 2.4 million `stat` calls.
@@ -20,7 +24,10 @@ def check_entries(names: Sequence[str], base: Path, where: Callable[[int], str])
     for i, name in enumerate(names):
         if "\\" in name or not name or name.startswith("/") or ".." in name.split("/"):
             raise _outside(name, base, where(i))
+        if not is_file_name(name):
+            raise bad(where(i), f"{name!r} cannot be the name of a file", "Fetch the list again.")
         by_folder[name.rpartition("/")[0]].append(i)
+    _refuse_repeated(names, where)
     home = Path(os.path.realpath(base))
     missing: list[int] = []
     for folder, indices in by_folder.items():
@@ -39,15 +46,48 @@ def check_entries(names: Sequence[str], base: Path, where: Callable[[int], str])
         raise bad(where(first), what, "Unpack the images again, or remove the entries from the list.")
 
 
-def read_lines(path: Path, fix: str) -> list[str]:
-    """The lines of a text file; BadData if it is not there or not text."""
+def is_file_name(name: str) -> bool:
+    """Whether a file can be called so: JSON can spell NUL bytes and halves of characters."""
     try:
-        content = path.read_text(encoding="utf-8").removesuffix("\n")
+        return b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+
+
+def _refuse_repeated(names: Sequence[str], where: Callable[[int], str]) -> None:
+    """A name listed twice would count twice."""
+    if len(set(names)) == len(names):
+        return
+    seen: set[str] = set()
+    for i, name in enumerate(names):
+        if name in seen:
+            raise bad(where(i), f"{name} is listed twice", "Fetch the list again, or remove one of the two.")
+        seen.add(name)
+
+
+def read_lines(path: Path, fix: str) -> list[str]:
+    """The lines of a text file, without blank ones at its end; BadData if it is not there or not text."""
+    try:
+        content = path.read_bytes()
     except FileNotFoundError as error:
         raise bad(path, "there is no such file", fix) from error
-    except UnicodeDecodeError as error:
-        raise bad(path, "is not a text file", fix) from error
-    return content.split("\n") if content else []  # not splitlines, which also splits at characters a name may have
+    except OSError as error:
+        raise denied(path, error) from error
+    text = decoded(path, content, fix).rstrip()
+    return text.split("\n") if text else []  # not splitlines, which also splits at characters a name may have
+
+
+def decoded(path: Path, content: bytes, fix: str) -> str:
+    """Text with \\n at its line ends, whichever system wrote it. Bytes that are not UTF-8 become what they become in
+    file names, since a list has the names as they are. BadData for UTF-16, and for what is no text at all."""
+    for mark, encoding in MARKS:
+        if content.startswith(mark):
+            raise bad(path, f"is {encoding} and not a text file in UTF-8", f"Save it as UTF-8. {fix}")
+    if b"\0" in content:
+        line = content.count(b"\n", 0, content.index(b"\0")) + 1
+        raise bad(f"{path}, line {line}", "has a NUL byte, so this is not a text file in UTF-8", fix)
+    text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _listing(folder: Path) -> tuple[set[str], set[str]]:
@@ -57,7 +97,10 @@ def _listing(folder: Path) -> tuple[set[str], set[str]]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                (links if entry.is_symlink() else files).add(entry.name)
+                if entry.is_symlink():
+                    links.add(entry.name)
+                elif not entry.is_dir():
+                    files.add(entry.name)
     except (FileNotFoundError, NotADirectoryError):
         pass
     return links, files

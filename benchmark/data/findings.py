@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -37,14 +38,21 @@ class BadData(UserError):
 def bad(path: Path | str, what: str, fix: str) -> BadData:
     """The error "path: what. fix." A function and not a constructor, because an error that passes between processes is
     rebuilt from its message alone."""
-    error = BadData(f"{path}: {what}. {fix}")
-    error.path, error.what, error.fix = str(path), what, fix
+    error = BadData(printable(f"{path}: {what}. {fix}"))
+    error.path, error.what, error.fix = printable(str(path)), printable(what), fix
     return error
 
 
 def denied(path: Path | str, error: OSError) -> BadData:
     """The error for missing permissions or a failing disk. The data may be fine, so no run may skip it."""
     return bad(path, f"cannot be read: {error.strerror}", "Check its permissions and the disk.")
+
+
+def printable(text: str) -> str:
+    """`text` with bytes of file names that are not UTF-8 spelled out, as in caf\\xe9.jpg: no stream or file takes them
+    as they are."""
+    bytes_spelled = re.sub("[\udc80-\udcff]", lambda found: f"\\x{ord(found[0]) - 0xDC00:02x}", text)
+    return bytes_spelled.encode("utf-8", "backslashreplace").decode()
 
 
 def from_error(error: UserError, dataset: str) -> Finding:
@@ -57,7 +65,7 @@ def from_error(error: UserError, dataset: str) -> Finding:
 def some(names: list[str], show: int = 5) -> str:
     """ "a, b, c" or "a, b, c, d, e and 12 more"."""
     rest = len(names) - show
-    return ", ".join(names[:show]) + (f" and {rest:,} more" if rest > 0 else "")
+    return printable(", ".join(names[:show])) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def first(findings: list[Finding], dataset: str, root: Path, fix: str, show: int = 20) -> list[Finding]:

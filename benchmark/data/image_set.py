@@ -30,6 +30,7 @@ class ImageSet:
     labels:  Classes, Presence or Factors (`labels.py`).
     skipped: what the reader passed over, counted and named for people: "3 hidden file(s) or folder(s): .DS_Store, …".
              Not part of the fingerprint, which says what was read.
+    unreadable: files left out because they are listed as unreadable, so that a list of images may still name them.
     """
 
     name: str
@@ -37,6 +38,7 @@ class ImageSet:
     files: Sequence[str]
     labels: Labels | None = None
     skipped: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.labels is not None and len(self.labels.values) != len(self.files):

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from benchmark.core.errors import UserError
-from benchmark.data.findings import denied
+from benchmark.data.findings import denied, printable
 
 # A truncated file must fail: padded with grey, it would be trained on without anyone noticing.
 ImageFile.LOAD_TRUNCATED_IMAGES = False
@@ -45,7 +45,11 @@ def open_rgb(root: Path, file: str) -> Image.Image:
     EXIF orientation is ignored, as in every published protocol. Alpha is dropped, not blended. The pixels depend only
     on the file and the Pillow build.
     """
-    data = _read(root, file)
+    return decode_rgb(read_bytes(root, file), root, file)
+
+
+def decode_rgb(data: bytes, root: Path, file: str) -> Image.Image:
+    """The image in `data`, which `root`/`file` holds, as 8-bit RGB."""
     if not data:
         raise unreadable(root, file, "the file is empty (0 bytes)")
     try:
@@ -80,8 +84,8 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
 def unreadable(root: Path, file: str, why: str) -> UnreadableImage:
     """The error for one bad image, with what to do about it."""
     error = UnreadableImage(
-        f"{root / file}: not a usable image: {why}. Fetch it again, or run `sslbench doctor --data DIR --deep`: "
-        "it finds every such file and lists them in unreadable.txt, so that runs leave them out and say so."
+        f"{printable(str(root / file))}: not a usable image: {why}. Fetch it again, or run `sslbench doctor --data DIR "
+        "--deep`: it finds every such file and lists them in unreadable.txt, so that runs leave them out and say so."
     )
     error.reason = why
     return error
@@ -111,15 +115,19 @@ def split_zip(file: str) -> tuple[str, str]:
     return (archive + ".zip", member) if separator else (file, "")
 
 
-def _read(root: Path, file: str) -> bytes:
+def read_bytes(root: Path, file: str) -> bytes:
+    """What the file or member of a zip holds. UnreadableImage if it is not there; UserError if it may not be read."""
     archive, member = split_zip(file)
     if member:
         return _read_member(root, file, archive, member)
     try:
         with open(root / file, "rb") as stream:
             data = stream.read(MAX_BYTES + 1)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise unreadable(root, file, "there is no such file") from error
+    except IsADirectoryError as error:
+        raise unreadable(root, file, "it is a folder") from error
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL byte in the name
+        what = "it is a link to what is not there" if (root / file).is_symlink() else "there is no such file"
+        raise unreadable(root, file, what) from error
     except OSError as error:
         raise denied(root / file, error) from error
     if len(data) > MAX_BYTES:

@@ -7,6 +7,7 @@ sequences here hold only numbers.
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import overload
@@ -16,6 +17,7 @@ import numpy as np
 from benchmark.data.findings import bad
 
 LINES_PER_MARK = 16
+BLANKS = " \t\r\n"  # at the end of a line; no image's name ends so
 
 
 class Names(Sequence[str]):
@@ -94,12 +96,12 @@ class Lines(Names):
         start = int(self.marks[index // LINES_PER_MARK])
         for _ in range(index % LINES_PER_MARK):
             start = self._end(start) + 1
-        return self.text[start : self._end(start)].tobytes().decode("utf-8", "surrogateescape").rstrip("\r")
+        return self.text[start : self._end(start)].tobytes().decode("utf-8", "surrogateescape").rstrip(BLANKS)
 
     def __iter__(self) -> Iterator[str]:
         with open(self.path, encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
-            for line in lines:
-                yield line.rstrip("\r\n")
+            for number, line in enumerate(lines):
+                yield (line if number else line.removeprefix("\ufeff")).rstrip(BLANKS)
 
     def __getstate__(self) -> dict[str, object]:
         return {"path": self.path, "marks": self.marks, "length": self.length}  # never the text itself
@@ -130,8 +132,10 @@ class Lines(Names):
 
     def _scan(self, chunk: int = 1 << 24) -> tuple[np.ndarray, int]:
         """Byte offset of every 16th line, and how many lines there are; refuses blank and absolute ones."""
+        self._refuse_other_text(chunk)
         marks: list[np.ndarray] = []
-        count, first = 0, np.zeros(1, dtype=np.int64)  # `first`: starts of lines known from the chunk before
+        # `first`: starts of lines known from the chunk before; the list itself starts after a byte order mark
+        count, first = 0, np.array([len(BOM_UTF8) if self._begins_with(BOM_UTF8) else 0], dtype=np.int64)
         for begin in range(0, len(self.text), chunk):
             ends = begin + np.flatnonzero(self.text[begin : begin + chunk] == ord("\n"))
             starts = np.concatenate([first, ends + 1])
@@ -140,17 +144,34 @@ class Lines(Names):
             self._refuse(starts, count)
             marks.append(starts[-count % LINES_PER_MARK :: LINES_PER_MARK].astype(np.int64))
             count += len(starts)
+        if not count:
+            raise bad(self.path, "the list is empty", "Write one image per line, relative to the list's folder.")
         self._refuse_parents(chunk)
         return np.concatenate(marks), count
 
+    def _begins_with(self, mark: bytes) -> bool:
+        return self.text[: len(mark)].tobytes() == mark
+
+    def _refuse_other_text(self, chunk: int) -> None:
+        """Refuses UTF-16 and other files with NUL bytes, which no text in UTF-8 has."""
+        fix = "Save it as UTF-8, one image per line."
+        if self._begins_with(BOM_UTF16_LE) or self._begins_with(BOM_UTF16_BE):
+            raise bad(self.path, "is UTF-16 and not a text file in UTF-8", fix)
+        for begin in range(0, len(self.text), chunk):
+            at = self.text[begin : begin + chunk].tobytes().find(b"\0")
+            if at >= 0:
+                line = 1 + int(np.count_nonzero(self.text[: begin + at] == ord("\n")))
+                raise bad(f"{self.path}, line {line}", "has a NUL byte, so this is not a text file in UTF-8", fix)
+
     def _refuse(self, starts: np.ndarray, count: int) -> None:
-        """Refuses lines that begin with a newline (blank), a slash or a backslash (absolute)."""
+        """Refuses lines that are blank, or absolute: those that begin with a slash or a backslash."""
         firsts = self.text[starts]
-        for code, what in ((b"\n", "is blank"), (b"\r", "is blank"), (b"/", "is absolute"), (b"\\", "is absolute")):
-            hits = np.flatnonzero(firsts == code[0])
-            if len(hits):
-                fix = "Every line must be an image name relative to the list's folder."
-                raise bad(f"{self.path}, line {count + int(hits[0]) + 1}", f"the name {what}", fix)
+        for codes, what in ((BLANKS.encode(), "is blank"), (b"/\\", "is absolute")):
+            for hit in np.flatnonzero(np.isin(firsts, np.frombuffer(codes, dtype=np.uint8))).tolist():
+                start = int(starts[hit])
+                if what == "is absolute" or not self.text[start : self._end(start)].tobytes().strip(BLANKS.encode()):
+                    fix = "Every line must be an image name relative to the list's folder."
+                    raise bad(f"{self.path}, line {count + hit + 1}", f"the name {what}", fix)
 
     def _refuse_parents(self, chunk: int) -> None:
         """Refuses names with a ".." component. `bytes.find` runs at memory speed, so only its rare hits are checked."""

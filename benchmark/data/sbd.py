@@ -17,6 +17,7 @@ from benchmark.data import voc
 from benchmark.data.entries import read_lines
 from benchmark.data.findings import BadData, Finding, bad, first, from_error, some
 from benchmark.data.images import image_size
+from benchmark.data.lookalikes import advice, lookalike
 
 NAME = "sbd"
 HOME = Path("benchmark_RELEASE", "dataset")
@@ -55,6 +56,9 @@ def read_mat_mask(path: Path) -> np.ndarray:
 def check(data_root: Path) -> list[Finding]:
     """What the doctor should say: every listed id must have its image, and a mask of valid classes and equal size."""
     if not (data_root / HOME).is_dir():
+        if place := lookalike(data_root, HOME, ("SBD", "benchmark", "benchmark_RELEASE")):
+            what = f"looks like SBD, which is only read as a folder {HOME}/ in {data_root}"
+            return [Finding("error", NAME, str(place), what, advice(place, data_root, HOME))]
         return [Finding("note", NAME, str(data_root / HOME), "is not there; segmentation needs it for training")]
     listed: dict[str, list[str]] = {}
     findings = []

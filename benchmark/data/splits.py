@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from benchmark.core.errors import UserError
 from benchmark.core.streams import SplitStream
 from benchmark.data.entries import read_lines
-from benchmark.data.findings import bad
+from benchmark.data.findings import bad, some
 from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Classes
 
@@ -66,16 +67,22 @@ def held_out(images: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, Im
 def from_list_file(images: ImageSet, path: Path) -> ImageSet:
     """The images that a list names, one per line, by file name (as 1percent.txt does) or by path below `images.root`.
 
-    In the order of `images`. A name that is unknown, ambiguous or repeated is an error that gives the line.
+    In the order of `images`. A name that is unknown, ambiguous or repeated is an error that gives the line; that of an
+    image left out as unreadable is skipped.
     """
     fix = "Use a list made for this dataset and split."
     lines = [line.strip() for line in read_lines(path, "Check the path of the list.")]
     place_of = _places(images, {line for line in lines if line})
+    left_out = {name for file in images.unreadable for name in (file, file.rpartition("/")[2])}
+    skipped: list[str] = []
     line_of: dict[int, int] = {}
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
         places = place_of.get(line, [])
+        if not places and line in left_out:
+            skipped.append(line)
+            continue
         if len(places) != 1:
             what = f"{line!r} is the name of {len(places)} images" if places else f"{line!r} is not in {images.name}"
             raise bad(f"{path}, line {number}", what, fix)
@@ -84,7 +91,11 @@ def from_list_file(images: ImageSet, path: Path) -> ImageSet:
         line_of[places[0]] = number
     if not line_of:
         raise bad(path, "names no image", fix)
-    return images.subset(np.array(sorted(line_of)), path.stem)
+    part = images.subset(np.array(sorted(line_of)), path.stem)
+    if not skipped:
+        return part
+    text = f"{len(skipped):,} name(s) in {path.name} of images listed as unreadable: {some(skipped)}"
+    return replace(part, skipped=(*part.skipped, text))
 
 
 def _places(images: ImageSet, wanted: set[str]) -> dict[str, list[int]]:

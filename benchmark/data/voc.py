@@ -35,17 +35,54 @@ CLASSES = ("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat"
            "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")  # fmt: skip
 PRESENCE = {"1": 1, "-1": 0, "0": -1}  # VOC's code -> ours: 1 present, 0 absent, -1 ignored
 IGNORED = 255  # in masks: the border between objects
+DIFFERING = 0.02  # of the images that show a class, by the lists or by the xml
 ID = re.compile(r"\w+")
 UNPACK = "Unpack the year's trainval and test archives again."
 
 
 def read_classification(data_root: Path, year: str, split: str) -> ImageSet:
-    """Labels (N, 20) from ImageSets/Main, not from the xml, because only these lists mark difficult-only images."""
+    """Labels (N, 20) from ImageSets/Main, as in every published protocol. Where there is xml, it must agree."""
     root = data_root / HOME / f"VOC{year}"
     ids = image_ids(data_root / HOME, year, split, "Main")
     columns = [_presence(root / "ImageSets" / "Main" / f"{name}_{split}.txt", ids) for name in CLASSES]
+    labels = np.stack(columns, axis=1)
+    differing = _check_lists(root, split, ids, labels)
     files = [f"JPEGImages/{image_id}.jpg" for image_id in ids]
-    return ImageSet(f"voc{year}/{split}", root, files, Presence(np.stack(columns, axis=1), CLASSES))
+    return ImageSet(f"voc{year}/{split}", root, files, Presence(labels, CLASSES), differing)
+
+
+def _check_lists(root: Path, split: str, ids: list[str], labels: np.ndarray) -> tuple[str, ...]:
+    """Holds the lists' labels (N, 20) against the xml of the images that have any. UserError if one class differs in
+    more than DIFFERING of the images that show it; what differs in fewer is returned in words: the lists were made from
+    the xml, but later corrections of single files are no reason to refuse a dataset."""
+    folder = root / "Annotations"
+    there = {path.stem for path in folder.glob("*.xml")}
+    rows = [row for row, image_id in enumerate(ids) if image_id in there]
+    if not rows:
+        return ()
+    found = np.stack([_presence_in_xml(folder / f"{ids[row]}.xml") for row in rows])
+    listed = labels[rows]
+    texts = []
+    for label, name in enumerate(CLASSES):
+        wrong = np.flatnonzero(listed[:, label] != found[:, label])
+        if not len(wrong):
+            continue
+        path, named = f"{name}_{split}.txt", some([ids[rows[row]] for row in wrong])
+        shown = int(((listed[:, label] != 0) | (found[:, label] != 0)).sum())
+        if len(wrong) > DIFFERING * shown:
+            what = f"contradicts the xml in {len(wrong):,} of the {shown:,} images that show a {name}: {named}"
+            raise bad(root / "ImageSets" / "Main" / path, what, UNPACK)
+        texts.append(f"label(s) of the xml that {path} does not share, {len(wrong):,}: {named}")
+    return tuple(texts)
+
+
+def _presence_in_xml(path: Path) -> np.ndarray:
+    """(20,) int64: what the lists should say of one image, as codes of ours."""
+    codes = np.zeros(len(CLASSES), dtype=np.int64)
+    for item in _parse(path).findall("object"):
+        label = _label(path, item)
+        codes[label] = 1 if not _is_difficult(item) else codes[label] or PRESENCE["0"]
+    return codes
 
 
 def image_ids(devkit: Path, year: str, split: str, task: str) -> list[str]:
@@ -103,9 +140,16 @@ def annotation(devkit: Path, year: str, image_id: str) -> Annotation:
     objects = tree.findall("object")  # children only: a person's head and hands are boxes of a "part" further down
     boxes = np.array([_box(path, item) for item in objects], dtype=np.float32).reshape(-1, 4)
     labels = np.array([_label(path, item) for item in objects], dtype=np.int64)
-    difficult = np.array([(item.findtext("difficult") or "0").strip() == "1" for item in objects], dtype=bool)
+    difficult = np.array([_is_difficult(item) for item in objects], dtype=bool)
     width, height = (int(_number(path, tree, f"size/{side}")) for side in ("width", "height"))
+    if width < 1 or height < 1:
+        what = f"says that its image is {width} × {height}, which none is; some tools write 0 where they know no size"
+        raise bad(path, what, UNPACK)
     return Annotation(_inside(path, boxes, width, height), labels, difficult, (width, height))
+
+
+def _is_difficult(item: Element) -> bool:
+    return (item.findtext("difficult") or "0").strip() == "1"
 
 
 def _parse(path: Path) -> Element:
@@ -209,7 +253,21 @@ def check_year(data_root: Path, year: str) -> list[Finding]:
             for image_id in image_ids(devkit, year, split, "Segmentation")
         ]
     found = {str(error): Finding("error", f"voc{year}", error.path, error.what, error.fix) for error in errors if error}
-    return first(list(found.values()), f"voc{year}", root, UNPACK) + _missing_annotations(devkit, year)
+    findings = first(list(found.values()), f"voc{year}", root, UNPACK)
+    return findings + _missing_annotations(devkit, year) + _trainval(devkit, year)
+
+
+def _trainval(devkit: Path, year: str) -> list[Finding]:
+    """trainval is train and val together, so each tells what the other lost."""
+    folder = devkit / f"VOC{year}" / "ImageSets" / "Main"
+    if not {"train", "val", "trainval"} <= {*_lists(folder)}:
+        return []
+    train, val, both = ({*image_ids(devkit, year, split, "Main")} for split in ("train", "val", "trainval"))
+    odd = sorted(both ^ (train | val))
+    if not odd:
+        return []
+    what = f"{len(odd):,} image(s) are either in trainval.txt or in train.txt and val.txt: {some(odd)}"
+    return [Finding("error", f"voc{year}", str(folder / "trainval.txt"), what, UNPACK)]
 
 
 def _lists(folder: Path) -> list[str]:

@@ -19,10 +19,11 @@ from benchmark.data.image_set import ImageSet
 from benchmark.data.images import image_size
 from benchmark.data.labels import Presence
 
-__all__ = ["HOME", "LABELS", "NAME", "SPLITS", "check", "read"]
+__all__ = ["ALSO_CALLED", "HOME", "LABELS", "NAME", "SPLITS", "check", "read"]
 
 SPLITS = {"train": (118_287, 80), "val": (5_000, 80)}
 LABELS = Presence
+ALSO_CALLED: tuple[str, ...] = ("coco2017", "MSCOCO")
 
 
 def read(data_root: Path, split: str) -> ImageSet:

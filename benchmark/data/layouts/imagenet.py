@@ -13,23 +13,25 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
+from benchmark.data.class_folders import LEFTOVERS, UNPACK_CLASS, beside_class_folders, class_folders, image_names
 from benchmark.data.findings import BadData, Finding, Level, bad, some
+from benchmark.data.folders import HIDDEN, NO_IMAGES, Contents, Skipped, contents
+from benchmark.data.ilsvrc_devkit import GROUND_TRUTH, devkit, devkit_places, val_wnids
 from benchmark.data.image_set import ImageSet
-from benchmark.data.images import is_image_name
 from benchmark.data.labels import Classes
 
 NAME = "imagenet"
 HOME = "imagenet"
 SPLITS = {"train": (1_281_167, 1000), "val": (50_000, 1000)}
 LABELS = Classes
+ALSO_CALLED: tuple[str, ...] = ("ILSVRC2012", "ILSVRC", "imagenet-1k")
 
-WNID = re.compile(r"n\d{8}")
-FLAT_VAL = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
-DEVKIT = Path("ILSVRC2012_devkit_t12/data")
+FLAT_VAL = re.compile(r"ILSVRC2012_val_(\d{8})(?:_(n\d{8}))?\.(?:JPEG|jpe?g)", re.IGNORECASE)
 
 
 def read(data_root: Path, split: str) -> ImageSet:
@@ -37,31 +39,15 @@ def read(data_root: Path, split: str) -> ImageSet:
     if split == "val" and not class_folders(root / "val"):
         return _read_flat_val(data_root)
     classes = _classes(root, split)
+    skipped = beside_class_folders(root / split, split)
     files: list[str] = []
     counts = []
     for wnid in classes:
-        names = image_names(root / split / wnid)
+        names = image_names(root / split / wnid, wnid, skipped, f"{split}/{wnid}")
         files += [f"{split}/{wnid}/{name}" for name in names]
         counts.append(len(names))
     labels = np.repeat(np.arange(len(classes)), counts)
-    return ImageSet(f"{NAME}/{split}", root, files, Classes(labels, tuple(classes)))
-
-
-def class_folders(folder: Path) -> list[str]:
-    """The WNID folders in `folder`, in alphabetical order, which is the order of class indices."""
-    if not folder.is_dir():
-        return []
-    return sorted(entry.name for entry in os.scandir(folder) if WNID.fullmatch(entry.name) and entry.is_dir())
-
-
-def image_names(folder: Path) -> list[str]:
-    """The images directly in one class folder, sorted; there must be at least one."""
-    names = sorted(name for name in os.listdir(folder) if is_image_name(name))
-    if not names:
-        raise bad(
-            folder, "the class folder contains no images", "Unpack the class's archive into it, or remove the folder."
-        )
-    return names
+    return ImageSet(f"{NAME}/{split}", root, files, Classes(labels, tuple(classes)), skipped.texts())
 
 
 def _classes(root: Path, split: str) -> list[str]:
@@ -83,7 +69,7 @@ def _no_folders(folder: Path) -> BadData:
     if not folder.is_dir():
         return bad(folder, "there is no such folder", f"Unpack the images there, or link it to your {folder.name}/.")
     if any(name.endswith(".tar") for name in os.listdir(folder)):
-        return bad(folder, "contains archives, not class folders", "Unpack each n….tar into a folder of the same name.")
+        return bad(folder, "contains archives, not class folders", UNPACK_CLASS)
     return bad(folder, "contains no class folder such as n01440764", "Unpack the images into one folder per WNID.")
 
 
@@ -91,13 +77,18 @@ def _read_flat_val(data_root: Path) -> ImageSet:
     root = data_root / HOME
     if not (root / "val").is_dir():
         raise _no_folders(root / "val")
-    names = sorted(name for name in os.listdir(root / "val") if FLAT_VAL.fullmatch(name))
-    if not names:
-        raise bad(
-            root / "val", "contains neither class folders nor ILSVRC2012_val_*.JPEG", "Unpack ILSVRC2012_img_val.tar."
-        )
-    wnids = _val_wnids(devkit(data_root))
-    _same_images(root / "val", names, len(wnids))
+    inside = contents(root / "val")
+    name_of = _numbered(root / "val", inside.images)
+    if not name_of:
+        held = f"; it holds {some([*inside.images, *inside.others, *inside.folders])}" if inside != Contents() else ""
+        what = f"contains neither class folders nor ILSVRC2012_val_*.JPEG{held}"
+        raise bad(root / "val", what, "Unpack ILSVRC2012_img_val.tar.")
+    wnids = _flat_wnids(data_root, name_of)
+    skipped = Skipped()
+    skipped.add(HIDDEN, inside.hidden, "val")
+    skipped.add("file(s) without a number of the validation set", sorted({*inside.images} - {*name_of.values()}), "val")
+    skipped.add(NO_IMAGES, inside.others + inside.lost, "val")
+    skipped.add("folder(s) that are not classes", inside.folders, "val")
     classes = class_folders(root / "train") or sorted(set(wnids))
     strange = sorted(set(wnids) - set(classes))
     if strange:
@@ -105,85 +96,69 @@ def _read_flat_val(data_root: Path) -> ImageSet:
         raise bad(root / "val", what, "Unpack them into train/, or for a subset sort val/ into class folders.")
     index = {wnid: i for i, wnid in enumerate(classes)}
     labels = np.array([index[wnid] for wnid in wnids], dtype=np.int64)
-    return ImageSet(f"{NAME}/val", root, [f"val/{name}" for name in names], Classes(labels, tuple(classes)))
+    files = [f"val/{name_of[number]}" for number in sorted(name_of)]
+    return ImageSet(f"{NAME}/val", root, files, Classes(labels, tuple(classes)), skipped.texts())
 
 
-def _same_images(folder: Path, names: list[str], expected: int) -> None:
-    """Line i of the ground truth is image i, so the images must be numbers 1 … expected without a gap."""
-    numbers = {int(name[len("ILSVRC2012_val_") : -len(".JPEG")]) for name in names}
-    missing = sorted(set(range(1, expected + 1)) - numbers)
-    if missing:
-        named = some([f"ILSVRC2012_val_{i:08d}.JPEG" for i in missing])
-        raise bad(
-            folder, f"{len(missing):,} of {expected:,} images missing: {named}", "Unpack ILSVRC2012_img_val.tar again."
-        )
-    if len(names) > expected:
-        raise bad(folder, f"{len(names):,} images but only {expected:,} labels", "Use the devkit of the same release.")
+def _numbered(folder: Path, names: list[str]) -> dict[int, str]:
+    """Number -> name of the images of a flat val/, which people also rename to .jpg or give their WNID."""
+    name_of: dict[int, str] = {}
+    for name in names:
+        if match := FLAT_VAL.fullmatch(name):
+            other = name_of.setdefault(int(match[1]), name)
+            if other != name:
+                raise bad(folder, f"{other} and {name} are the same image", "Keep one of each.")
+    return name_of
 
 
-def devkit_places(data_root: Path) -> list[Path]:
-    """Where the devkit's data folder may be: inside imagenet/, or beside it."""
-    return [data_root / HOME / DEVKIT, data_root / DEVKIT]
-
-
-def devkit(data_root: Path) -> Path:
-    """The devkit's data folder."""
-    for place in devkit_places(data_root):
-        if place.is_dir():
-            return place
-    raise bad(
-        data_root / HOME / DEVKIT,
-        "a flat val/ needs the devkit for its labels",
-        "Unpack ILSVRC2012_devkit_t12.tar.gz there.",
-    )
-
-
-def _val_wnids(folder: Path) -> list[str]:
-    """The WNID of validation image 1, 2, …: the ground truth's ids looked up in meta.mat."""
-    wnid_of = _wnid_of_id(folder / "meta.mat")
-    path = folder / "ILSVRC2012_validation_ground_truth.txt"
-    if not path.is_file():
-        raise bad(path, "there is no such file", "Unpack ILSVRC2012_devkit_t12.tar.gz again.")
-    wnids = []
-    for number, line in enumerate(path.read_text().split(), start=1):
-        if not line.isdecimal() or int(line) not in wnid_of:
-            raise bad(f"{path}, line {number}", f"meta.mat has no ILSVRC2012_ID {line!r}", "Unpack the devkit again.")
-        wnids.append(wnid_of[int(line)])
+def _flat_wnids(data_root: Path, name_of: dict[int, str]) -> list[str]:
+    """The WNIDs of a flat val/ by number: the devkit's, which those in the names must be too; or the names' alone."""
+    folder = data_root / HOME / "val"
+    named = {number: match[2] for number, name in name_of.items() if (match := FLAT_VAL.fullmatch(name)) and match[2]}
+    if len(named) == len(name_of) and not any(place.is_dir() for place in devkit_places(data_root, HOME)):
+        _same_images(folder, name_of, max(name_of), "their numbers")
+        return [named[number] for number in sorted(named)]
+    wnids = val_wnids(devkit(data_root, HOME))
+    _same_images(folder, name_of, len(wnids), GROUND_TRUTH)
+    wrong = [name_of[number] for number, wnid in sorted(named.items()) if wnids[number - 1] != wnid]
+    if wrong:
+        what = f"{len(wrong):,} image(s) are called after another class than the devkit's: {some(wrong)}"
+        raise bad(folder, what, "Unpack ILSVRC2012_img_val.tar and the devkit again.")
     return wnids
 
 
-def _wnid_of_id(path: Path) -> dict[int, str]:
-    """ILSVRC2012_ID -> WNID of the actual classes; meta.mat lists their parents in the hierarchy too."""
-    from scipy.io import loadmat  # slow to import, and only a flat val needs it
-
-    try:
-        synsets = loadmat(path, squeeze_me=True)["synsets"]
-        leaves = [s for s in np.atleast_1d(synsets) if int(s["num_children"]) == 0]
-        return {int(s["ILSVRC2012_ID"]): str(s["WNID"]) for s in leaves}
-    except Exception as error:  # loadmat can raise nearly anything on a broken file
-        raise bad(path, f"cannot be read as the devkit's meta.mat ({error})", "Unpack the devkit again.") from error
+def _same_images(folder: Path, numbers: Collection[int], expected: int, labels_in: str) -> None:
+    """Line i of the ground truth is image i, so the images must be numbers 1 … expected without a gap."""
+    missing = sorted(set(range(1, expected + 1)) - {*numbers})
+    if missing:
+        named = some([f"ILSVRC2012_val_{i:08d}.JPEG" for i in missing])
+        what = f"{len(missing):,} of the {expected:,} images in {labels_in} missing: {named}"
+        raise bad(folder, what, "Unpack ILSVRC2012_img_val.tar again.")
+    if len(numbers) > expected:
+        what = f"{len(numbers):,} images but only {expected:,} labels in {labels_in}"
+        raise bad(folder, what, "Use the devkit of the same release.")
 
 
 def check(data_root: Path) -> list[Finding]:
     root = data_root / HOME
-    findings = []
-    for split in SPLITS:
-        folder = root / split
-        strays = sorted(e.name for e in os.scandir(folder) if e.is_dir()) if folder.is_dir() else []
-        strays = [name for name in strays if not WNID.fullmatch(name)]
-        if strays:
-            fix = "Class folders must be named by WNID (n01440764), not by number or word. Rename or remove them."
-            what = f"folders that are not classes: {some(strays)}"
-            findings.append(Finding("warning", NAME, str(folder), what, fix))
-    return findings + _check_devkit(data_root)
+    return [found for split in SPLITS for found in _leftovers(root / split)] + _check_devkit(data_root)
+
+
+def _leftovers(folder: Path) -> list[Finding]:
+    """A half-sorted split: its class folders lack the images that lie beside them."""
+    images = contents(folder).images if class_folders(folder) else []
+    if not images:
+        return []
+    fix = "Sort them into the class folders too, or remove them; so far they are not read."
+    return [Finding("error", NAME, str(folder), f"{len(images):,} {LEFTOVERS}: {some(images)}", fix)]
 
 
 def _check_devkit(data_root: Path) -> list[Finding]:
     """If there is a devkit, the class folders must agree with it."""
     root = data_root / HOME
-    if not any(place.is_dir() for place in devkit_places(data_root)):
+    if not any(place.is_dir() for place in devkit_places(data_root, HOME)):
         return []
-    wnids = _val_wnids(devkit(data_root))
+    wnids = val_wnids(devkit(data_root, HOME))
     return _missing_classes(root, wnids) + _misplaced(root, wnids)
 
 

@@ -24,6 +24,7 @@ NAME = "inat2018"
 HOME = "inat2018"
 SPLITS = {"train": (437_513, 8142), "val": (24_426, 8142)}
 LABELS = Classes
+ALSO_CALLED: tuple[str, ...] = ("iNaturalist2018", "inat")
 
 IMAGES = "train_val2018"
 
@@ -42,6 +43,7 @@ def read(data_root: Path, split: str) -> ImageSet:
             labels.append(index[category_of[image["id"]]])
         except (KeyError, TypeError) as error:
             raise _bad(f"{path}, images[{i}]", "no file_name, or no annotation has its id", split) from error
+    _check_ids(path, content, split)
     _check_files(root, path, files)
     return ImageSet(
         f"{NAME}/{split}", root, files, Classes(np.array(labels, dtype=np.int64), tuple(categories.values()))
@@ -68,10 +70,14 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _categories(path: Path, content: dict[str, Any]) -> dict[int, str]:
     """Category id -> name, in increasing order of the id."""
+    split = path.name[: -len("2018.json")]
     try:
-        return {c["id"]: str(c["name"]) for c in sorted(content["categories"], key=lambda c: int(c["id"]))}
+        found = {c["id"]: str(c["name"]) for c in sorted(content["categories"], key=lambda c: int(c["id"]))}
     except (KeyError, TypeError, ValueError) as error:
-        raise _bad(f"{path}, categories", "an entry has no id or no name", path.name[: -len("2018.json")]) from error
+        raise _bad(f"{path}, categories", "an entry has no id or no name", split) from error
+    if len(found) < len(content["categories"]):
+        raise _bad(f"{path}, categories", "an id is listed twice", split)
+    return found
 
 
 def _category_of_image(path: Path, content: dict[str, Any], known: dict[int, int]) -> dict[int, int]:
@@ -91,6 +97,18 @@ def _category_of_image(path: Path, content: dict[str, Any], known: dict[int, int
             raise _bad(where, f"image {image!r} is annotated twice", split)
         category_of[image] = category
     return category_of
+
+
+def _check_ids(path: Path, content: dict[str, Any], split: str) -> None:
+    """No image may be listed twice, and none annotated that is not listed."""
+    seen = set()
+    for i, image in enumerate(content["images"]):
+        if image["id"] in seen:
+            raise _bad(f"{path}, images[{i}]", f"id {image['id']!r} is listed twice", split)
+        seen.add(image["id"])
+    for i, annotation in enumerate(content["annotations"]):
+        if annotation["image_id"] not in seen:
+            raise _bad(f"{path}, annotations[{i}]", f"image_id {annotation['image_id']!r} is not in images", split)
 
 
 def _check_files(root: Path, path: Path, files: list[str]) -> None:

@@ -24,6 +24,7 @@ NAME = "places205"
 HOME = "places205"
 SPLITS = {"train": (2_448_873, 205), "val": (20_500, 205)}
 LABELS = Classes
+ALSO_CALLED: tuple[str, ...] = ("places",)
 
 IMAGES = (Path("data/vision/torralba/deeplearning/images256"), Path("images256"))
 LABEL = re.compile(r"[0-9]{1,6}")  # no more, because the code goes through every label up to the largest

@@ -13,6 +13,7 @@ NAME = "voc2007"
 HOME = "VOCdevkit/VOC2007"
 SPLITS = {"train": (2_501, 20), "val": (2_510, 20), "trainval": (5_011, 20), "test": (4_952, 20)}
 LABELS = Presence
+ALSO_CALLED: tuple[str, ...] = ()
 
 
 def read(data_root: Path, split: str) -> ImageSet:

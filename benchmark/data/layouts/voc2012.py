@@ -13,6 +13,7 @@ NAME = "voc2012"
 HOME = "VOCdevkit/VOC2012"
 SPLITS = {"train": (5_717, 20), "val": (5_823, 20), "trainval": (11_540, 20)}
 LABELS = Presence
+ALSO_CALLED: tuple[str, ...] = ()
 
 
 def read(data_root: Path, split: str) -> ImageSet:

@@ -11,47 +11,88 @@ through every folder at each start. For more than a few million images, write a 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
-from benchmark.data.findings import Finding, bad
+import numpy as np
+
+from benchmark.data.findings import Finding, bad, some
+from benchmark.data.folders import HIDDEN, NO_IMAGES, Skipped, contents, is_hidden
 from benchmark.data.image_set import ImageSet
-from benchmark.data.images import is_image_name
 from benchmark.data.names import Lines
+from benchmark.data.unreadable import UNREADABLE
 
 NAME = "yfcc100m"
 HOME = "yfcc100m"
 SPLITS = {"train": (99_206_564, 0)}
 LABELS = None
+ALSO_CALLED: tuple[str, ...] = ("yfcc",)
 
 LIST = "files.txt"
+SEEN = "folder(s) that the walk comes through by another way"
 MANY = 5_000_000
 
 
 def read(data_root: Path, split: str) -> ImageSet:
     root = data_root / HOME
-    files: Sequence[str] = Lines(root / LIST) if (root / LIST).exists() else _walk(root)
-    return ImageSet(f"{NAME}/{split}", root, files)
+    if os.path.lexists(root / LIST):  # a link to what is not there is no reason to read other images
+        return ImageSet(f"{NAME}/{split}", root, Lines(root / LIST))
+    files, skipped = _walk(root)
+    return ImageSet(f"{NAME}/{split}", root, files, skipped=skipped.texts())
 
 
-def _walk(root: Path) -> list[str]:
-    files = []
-    for folder, folders, names in os.walk(root, followlinks=True):
-        folders.sort()  # so that the walk has the same order on every file system
-        below = os.path.relpath(folder, root)
-        prefix = "" if below == "." else below.replace(os.sep, "/") + "/"
-        files += [prefix + name for name in sorted(names) if is_image_name(name)]
+def _walk(root: Path) -> tuple[list[str], Skipped]:
+    """Every image below `root`, each folder's own before those of the folders in it. Links to folders are followed, but
+    not to those that the walk comes through anyway: a link to its own parent would make the set endless."""
+    files: list[str] = []
+    skipped = Skipped()
+    home, seen = os.path.realpath(root), set[str]()
+    waiting = [""]
+    while waiting:
+        below = waiting.pop()
+        folder = root / below
+        real = os.path.realpath(folder)
+        if real in seen or (folder.is_symlink() and below and _is_walked(real, home)):
+            skipped.add(SEEN, [below])
+            continue
+        seen.add(real)
+        inside = contents(folder)
+        if inside.lost:
+            raise bad(folder, f"has links to what is not there: {some(inside.lost)}", "Mount the disk, or remove them.")
+        prefix = below + "/" if below else ""
+        files += [prefix + name for name in inside.images]
+        waiting += [prefix + name for name in reversed(inside.folders)]
+        skipped.add(HIDDEN, inside.hidden, below)
+        skipped.add(NO_IMAGES, [name for name in inside.others if prefix + name != UNREADABLE], below)
     if not files:
         raise bad(root, "contains no images", "Put the images there in any folders, or list them in files.txt.")
-    return files
+    return files, skipped
+
+
+def _is_walked(real: str, home: str) -> bool:
+    """Whether the walk reaches the folder `real` under its own name."""
+    inside = os.path.relpath(real, home).split(os.sep)
+    return inside == ["."] or not any(is_hidden(part) for part in inside)
 
 
 def check(data_root: Path) -> list[Finding]:
     root = data_root / HOME
-    if (root / LIST).exists():
-        return []
-    count = len(_walk(root))
+    if os.path.lexists(root / LIST):
+        return _repeated(Lines(root / LIST))
+    count = len(_walk(root)[0])
     if count <= MANY:
         return []
     fix = f"Write {root / LIST} once: find . -name '*.jpg' | cut -c3-"
     return [Finding("warning", NAME, str(root), f"every run first walks through {count:,} files", fix)]
+
+
+def _repeated(lines: Lines) -> list[Finding]:
+    """A line given twice counts twice. Looked for by hash, because so many names would not fit in memory."""
+    hashes = np.fromiter((hash(name) for name in lines), dtype=np.int64, count=len(lines))
+    values, times = np.unique(hashes, return_counts=True)
+    twice = {*values[times > 1].tolist()}
+    if not twice:
+        return []
+    named = list(islice((name for name in lines if hash(name) in twice), 2))
+    what = f"{len(twice):,} name(s) are listed more than once, among them {some(sorted({*named}))}"
+    return [Finding("error", NAME, str(lines.path), what, "Remove the repetitions: sort -u.")]

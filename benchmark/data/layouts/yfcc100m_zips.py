@@ -22,18 +22,23 @@ from typing import Any
 import numpy as np
 
 from benchmark.data.findings import Finding, bad, some
+from benchmark.data.folders import HIDDEN, Skipped, contents
 from benchmark.data.image_set import ImageSet
 from benchmark.data.images import UnreadableImage, is_image_name, open_zip
 from benchmark.data.names import Names
+from benchmark.data.unreadable import UNREADABLE
 
 NAME = "yfcc100m_zips"
 HOME = "yfcc100m_zips"
 SPLITS = {"train": (95_920_149, 0)}
 LABELS = None
+ALSO_CALLED: tuple[str, ...] = ("yfcc-zips",)
 
 IDS = "flickr_unique_ids.npy"
 NUMBER = re.compile(r"[0-9]{8}")
 ZIP = re.compile(r"\d{3}\.zip")
+FOLDER = re.compile(r"[0-9]{2}")
+NO_ZIPS = "file(s) or folder(s) that are no zip such as 00/000.zip"
 FETCH = "Fetch it again."
 
 
@@ -41,7 +46,28 @@ def read(data_root: Path, split: str) -> ImageSet:
     root = data_root / HOME
     ids = root / IDS
     root = root / "images" if (root / "images").is_dir() else root
-    return ImageSet(f"{NAME}/{split}", root, NumberedNames(ids) if ids.exists() else ZippedNames(root))
+    if os.path.lexists(ids):
+        return ImageSet(f"{NAME}/{split}", root, NumberedNames(ids))
+    names, skipped = ZippedNames(root), _passed_over(data_root / HOME, root)
+    return ImageSet(f"{NAME}/{split}", root, names, skipped=skipped.texts())
+
+
+def _passed_over(home: Path, root: Path) -> Skipped:
+    """What lies there and is neither a zip in its place nor one of the files that belong beside them."""
+    skipped = Skipped()
+    for folder in dict.fromkeys((home, root)):
+        inside = contents(folder)
+        numbered = [name for name in inside.folders if FOLDER.fullmatch(name)]
+        skipped.add(HIDDEN, inside.hidden)
+        skipped.add(NO_ZIPS, [name for name in inside.images + inside.others if name != UNREADABLE])
+        strays = inside.folders if folder != root else sorted({*inside.folders} - {*numbered})
+        skipped.add("folder(s) that are not 00 … 99", [name for name in strays if home / name != root])
+    for name in numbered:
+        inside = contents(root / name)
+        skipped.add(HIDDEN, inside.hidden, name)
+        others = [*inside.images, *inside.folders, *(one for one in inside.others if not ZIP.fullmatch(one))]
+        skipped.add(NO_ZIPS, others, name)
+    return skipped
 
 
 class NumberedNames(Names):
@@ -96,6 +122,8 @@ class ZippedNames(Names):
         self.zips = zips(root)
         counts = [_member_count(root / name) for name in self.zips]
         self.ends = np.cumsum(counts, dtype=np.int64)  # ends[k] = images in zips 0 … k
+        if not self.ends[-1]:
+            raise bad(root, f"its {len(self.zips):,} zip(s) are empty", FETCH)
 
     def __len__(self) -> int:
         return int(self.ends[-1])
@@ -110,11 +138,15 @@ class ZippedNames(Names):
 
 
 def zips(root: Path) -> list[str]:
-    """ "00/000.zip", "00/001.zip", …: all zips, sorted; there must be at least one."""
-    folders = sorted(e.name for e in os.scandir(root) if e.is_dir() and e.name.isdigit() and len(e.name) == 2)
-    found = [
-        f"{folder}/{name}" for folder in folders for name in sorted(os.listdir(root / folder)) if ZIP.fullmatch(name)
-    ]
+    """ "00/000.zip", "00/001.zip", …: all zips, sorted; there must be at least one, and no folder of them a link to
+    what is not there."""
+    inside = contents(root)
+    if lost := [name for name in inside.lost if FOLDER.fullmatch(name)]:
+        raise bad(root, f"{len(lost)} folder(s) are links to what is not there: {some(lost)}", "Mount the disk.")
+    found = []
+    for folder in filter(FOLDER.fullmatch, inside.folders):
+        within = contents(root / folder)
+        found += [f"{folder}/{name}" for name in sorted(within.others + within.lost) if ZIP.fullmatch(name)]
     if not found:
         raise bad(
             root, "contains no zip such as 00/000.zip", "Put FAIR's zips there; loose images belong in yfcc100m/."
@@ -149,26 +181,28 @@ def check(data_root: Path) -> list[Finding]:
     ids = data_root / HOME / IDS
     there = zips(root)
     findings = _broken_zips(root, there)
-    if ids.exists():
+    if os.path.lexists(ids):
         findings += _missing_zips(NumberedNames(ids), root, there)
     return findings
 
 
 def _broken_zips(root: Path, there: list[str]) -> list[Finding]:
-    broken = []
+    broken, mixed = [], []
     for name in there:
         try:
             with zipfile.ZipFile(root / name) as opened:
-                opened.infolist()
+                if not all(is_image_name(member.rpartition("/")[2]) for member in opened.namelist()):
+                    mixed.append(name)
         except (zipfile.BadZipFile, OSError):
             broken.append(name)
-    if not broken:
-        return []
-    return [
-        Finding(
-            "error", NAME, str(root), f"{len(broken):,} zip(s) cannot be opened: {some(broken)}", "Fetch them again."
-        )
-    ]
+    findings = []
+    for names, what, fix in (
+        (broken, "cannot be opened", FETCH),
+        (mixed, "hold files that are no images", "Pack them again without these."),
+    ):
+        if names:
+            findings.append(Finding("error", NAME, str(root), f"{len(names):,} zip(s) {what}: {some(names)}", fix))
+    return findings
 
 
 def _missing_zips(names: NumberedNames, root: Path, there: list[str]) -> list[Finding]:

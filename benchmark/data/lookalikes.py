@@ -1,0 +1,48 @@
+"""Datasets that lie almost where they are looked for: `ImageNet/`, `VOC2007/` without its VOCdevkit, and the like."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePath
+
+DEPTH = 3  # VOCdevkit/VOCdevkit/VOC2007
+
+
+def lookalike(data_root: Path, home: str | PurePath, also_called: Sequence[str] = ()) -> Path | None:
+    """The folder that is probably meant to be `data_root`/`home`, which is not there; None if nothing looks like it."""
+    place = data_root / home
+    if os.path.lexists(place):
+        return place  # a file, or a link to a disk that is not mounted
+    parts = PurePath(home).parts
+    wanted = {_bare(name) for name in (parts[-1], *also_called)}
+    outer = {_bare(name) for name in parts[:-1]}
+    if _bare(data_root.absolute().name) in wanted:
+        return data_root
+    return next((path for path in _below(data_root, outer, DEPTH) if _bare(path.name) in wanted), None)
+
+
+def advice(found: Path, data_root: Path, home: str | PurePath) -> str:
+    """How to put right what `lookalike` found."""
+    if found == data_root:
+        return f"--data must name the folder that holds {home}/: try --data {data_root.absolute().parent}."
+    if found == data_root / home:
+        return "Mount the disk that it leads to, or put the dataset's folder in its place."
+    return f"Move it to {data_root / home}, or make that a link to it: the name must be exactly this."
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).lower()
+
+
+def _below(folder: Path, outer: set[str], depth: int) -> Iterator[Path]:
+    """Folders in `folder`, and in those of them that are called like the ones around the dataset's own."""
+    try:
+        inside = sorted(path for path in folder.iterdir() if path.is_dir())
+    except OSError:
+        return
+    yield from inside
+    for path in inside:
+        if depth > 1 and _bare(path.name) in outer:
+            yield from _below(path, outer, depth - 1)
