@@ -18,6 +18,7 @@ from tyro.extras import SubcommandApp
 
 from benchmark.core.errors import UserError
 from benchmark.core.provenance import own_version
+from benchmark.core.standard_streams import keep_writable, lost_output
 from benchmark.recipe.overrides import FLAG, override, renamed, split_flags
 from benchmark.recipe.scales import Scale
 
@@ -467,6 +468,7 @@ def run(arguments: Sequence[str]) -> int:
         print(f"sslbench {own_version()}")
         return 0
     try:
+        _refuse_torchrun(arguments)
         others, changes = split_flags(arguments)
         flags = ["--set", *(f"{key}={text}" for key, text in changes)] if changes else []
         return app.cli(prog="sslbench", description=ABOUT, args=[*others, *flags])
@@ -476,11 +478,23 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("sslbench: stopped; the same command picks up where this one left off", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output has gone, e.g. `sslbench list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+
+
+def _refuse_torchrun(arguments: Sequence[str]) -> None:
+    """Its processes would do the same work in the same folders."""
+    command = arguments[0] if arguments else ""
+    if "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1 and command != "pretrain":
+        raise UserError(f"`sslbench {command}` runs in one process: start it without torchrun, which is for pretrain")
 
 
 def main() -> None:
     """Entry point of the command."""
-    sys.exit(run(sys.argv[1:]))
+    keep_writable()
+    try:
+        status: object = run(sys.argv[1:])
+    except SystemExit as end:  # of --help, or of flags that are wrong
+        status = end.code
+    if lost := lost_output():
+        print(f"sslbench: not all output could be written ({lost}); the work itself went on", file=sys.stderr)
+        status = status or 1
+    sys.exit(status)  # type: ignore[arg-type]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-from benchmark.core.errors import UserError
+from benchmark.core.errors import UserError, remedy
 
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:
@@ -23,8 +24,9 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"{path}: could not be written ({error.strerror}); free space there and run again") from error
+        with suppress(OSError):  # whatever kept it from being written may keep it from being removed
+            temporary.unlink(missing_ok=True)
+        raise UserError(f"{path}: could not be written ({error.strerror}); {remedy(error)}, then run again") from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import pickle
@@ -14,7 +15,7 @@ import torch
 
 from benchmark.backbones.weights import load_strictly
 from benchmark.core import distributed
-from benchmark.core.errors import UserError
+from benchmark.core.errors import UserError, remedy
 from benchmark.core.files import clear_unfinished, write_whole
 from benchmark.core.plain import flat
 from benchmark.engine.losses import LastLosses
@@ -102,17 +103,24 @@ def _lock(run: Path) -> Iterator[None]:
         run.mkdir(parents=True, exist_ok=True)
         file = (run / ".lock").open("w")
     except OSError as error:
-        raise UserError(f"{run}: cannot be written to ({error.strerror}); choose another folder with --runs") from error
+        raise UserError(f"{run}: cannot be written to ({error.strerror}); {remedy(error)}, e.g. with --runs") from error
     with file:
         try:
             # lockf, not flock: a loader process would inherit a flock, and could still hold it after the run was killed
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UserError(
-                f"{run}: another process is working there; wait for it, or choose another folder with --runs"
-            ) from error
+            raise UserError(f"{run}: {_why_not_locked(error)}, or choose another folder with --runs") from error
         clear_unfinished(run)
         yield
+
+
+def _why_not_locked(error: OSError) -> str:
+    if error.errno in (errno.EAGAIN, errno.EACCES):
+        return "another process is working there; wait for it"
+    return (
+        f"cannot be locked against a second run ({error.strerror}), as on a network file system that is mounted without "
+        "locks; have it mounted with them (Lustre: -o flock; NFS: its lock service running)"
+    )
 
 
 def _shard(run: Path, step: int) -> Path:
@@ -134,7 +142,9 @@ def read_state(path: Path, content: set[str]) -> dict[str, Any]:
         raise UserError(
             f"{path}: missing; the checkpoint was written by more processes than there are now. Start as many as before"
         ) from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except OSError as error:  # the file may be sound
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {remedy(error)}") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise UserError(
             f"{path}: not a checkpoint of this program, or damaged; delete it to start over. No code in it was run"
         ) from error

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column
 
 from benchmark.core import distributed
-from benchmark.core.errors import UserError
+from benchmark.core.errors import UserError, remedy
 from benchmark.core.files import write_whole
 
 LOG_SECONDS = 10.0
@@ -161,7 +161,7 @@ class Journal:
                 self.writer.add_scalar(name, value, step)
         except OSError as error:
             raise UserError(
-                f"{self.path}: could not be written ({error.strerror}); free space and run again"
+                f"{self.path}: could not be written ({error.strerror}); {remedy(error)}, then run again"
             ) from error
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ Departures:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from benchmark.core.plain import as_plain
 from benchmark.core.provenance import commit, versions
 from benchmark.core.streams import Stream
 from benchmark.data.batch import Batch
+from benchmark.data.handover import lost_loader_told
 from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import step_seed
 from benchmark.engine.checkpoint import check_identity, clear_checkpoints, load_checkpoint, locked, save_checkpoint
@@ -81,7 +83,7 @@ def pretrain(
     _check_given(recipe, after or {})
     identity = run_identity(recipe, name, pools, after or {})
     path = run / "backbone.safetensors"
-    with distributed.lost_process_told(), locked(run):
+    with distributed.lost_process_told(), lost_loader_told(), locked(run):
         with distributed.together():
             is_done = _is_done(path, identity)
         trained = None if is_done else _trained(recipe, pools, run, machine, identity, after or {})
@@ -196,7 +198,7 @@ def _trained(
     finite = FiniteCheck(run, machine.device)
     pace = Pace(recipe.batch_size)
     look, save = Timer(min(LOG_SECONDS, machine.checkpoint_seconds)), Timer(machine.checkpoint_seconds)
-    with RunProgress(run, f"{identity['recipe']} seed {recipe.seed}", total, first) as report:
+    with closing(feed), RunProgress(run, f"{identity['recipe']} seed {recipe.seed}", total, first) as report:
         for step, batch in pace.timed(_steps(recipe, method, feed, machine, finite, first, total)):
             set_rates(players, recipe, step, total, feed.steps_per_epoch)
             torch.manual_seed(mix(recipe.seed, Stream.IN_STEP, step, distributed.rank()))

@@ -16,6 +16,7 @@ from benchmark.core import distributed
 from benchmark.core.errors import UserError
 from benchmark.core.files import file_hash, write_whole
 from benchmark.core.provenance import commit, versions
+from benchmark.data.handover import lost_loader_told
 from benchmark.engine.checkpoint import locked
 from benchmark.engine.method_file import TrainedMethod, load_method
 from benchmark.engine.progress import Display
@@ -45,7 +46,7 @@ def score(
         raise UserError("transfers run in one process; start them without torchrun")
     if why := refusal(transfer, run):
         raise UserError(f"{run.backbone}: {why}; `sslbench list` shows what each transfer takes")
-    with locked(run.folder), _display(f"{run.name} seed {run.seed}  {card.id}") as report:
+    with lost_loader_told(), locked(run.folder), _display(f"{run.name} seed {run.seed}  {card.id}") as report:
         backbone, facts = load_backbone(run.backbone)
         now = transfer_now(transfer, run, engine)
         context = Context(

@@ -10,21 +10,20 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
 import signal
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmark.core.errors import UserError
+from benchmark.core.errors import UserError, remedy
 from benchmark.core.files import write_whole
-from benchmark.core.processes import end_with_parent
+from benchmark.core.processes import process_pool
 from benchmark.toyland.layouts import LAYOUTS
 from benchmark.toyland.layouts.base import LayoutWriter, Picture, ScaleName
 from benchmark.toyland.progress import Progress
@@ -68,7 +67,7 @@ def build_world(
             _draw_all(root, scale, seed, {name: stamps[name] for name in missing}, workers, progress)
     except OSError as error:
         what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
-        raise UserError(f"{root}: the world could not be written ({what}); fix that and run again.") from error
+        raise UserError(f"{root}: the world could not be written ({what}); {remedy(error)}, then run again.") from error
     except BrokenProcessPool as error:
         raise UserError(f"{root}: a process drawing the world was killed; run again with fewer workers.") from error
     return root
@@ -135,13 +134,11 @@ def _draw_all(
 
 @contextmanager
 def _executor(workers: int) -> Iterator[Executor | None]:
-    """Worker processes, or None for a single worker, which is this process. They start from a fresh interpreter because
-    this one may hold torch and its threads, which do not survive a fork."""
+    """Worker processes, or None for a single worker, which is this process."""
     if workers <= 1:
         yield None
         return
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    executor = ProcessPoolExecutor(workers, multiprocessing.get_context(method), initializer=_obey_parent)
+    executor = process_pool(workers, _obey_parent)
     try:
         yield executor
     finally:
@@ -151,7 +148,6 @@ def _executor(workers: int) -> Iterator[Executor | None]:
 def _obey_parent() -> None:
     """Ctrl-C reaches every process of a terminal. Workers ignore it: the process that started them deals with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
 
 
 @contextmanager
