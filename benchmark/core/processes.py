@@ -31,8 +31,8 @@ def default_loaders(beside_gpu: bool) -> int:
 
 
 def process_pool(count: int, begin: Callable[..., object], *arguments: Any) -> ProcessPoolExecutor:
-    """`count` processes that start from a fresh interpreter, call begin(*arguments), and end with this one. Fresh, since
-    a fork copies the locks of this one's threads in whatever state they are. Raises UserError if none can be started."""
+    """`count` processes that start from a fresh interpreter, call begin(*arguments), and end with this one. Fresh, as a
+    fork copies the locks of this one's threads in whatever state they are. Raises UserError if none can be started."""
     return _pool(multiprocessing.get_context("spawn"), count, begin, arguments)
 
 

@@ -1,5 +1,5 @@
-"""Standard streams that a run cannot be lost by: a reader that has gone (`| head -1`), a terminal that was closed, a full
-disk, a stream that was never there (`>&-`). The work goes on without the output."""
+"""Work that does not end with its output: where a reader has gone (`| head -1`), a terminal was closed, a disk is full,
+or a standard stream was never there (`>&-`), it goes on without."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import io
 import os
 import select
 import sys
-from typing import IO, Any
+from typing import Any
 
 NOBODY_READS = (errno.EPIPE, errno.EIO)  # EIO: of a terminal that was closed
 _lost: list[OSError] = []
@@ -22,7 +22,7 @@ def keep_writable() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the least number that is free, which is this one
-    sys.stdin = sys.stdin or open(0, closefd=False)
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
     sys.stdout, sys.stderr = _lasting(1, sys.stdout), _lasting(2, sys.stderr)
 
 
@@ -32,7 +32,7 @@ def lost_output() -> str:
     return "; ".join(dict.fromkeys(error.strerror or str(error) for error in _lost))
 
 
-def _lasting(number: int, old: IO[str] | Any) -> io.TextIOWrapper:
+def _lasting(number: int, old: Any) -> io.TextIOWrapper:
     """The stream of that number, written as `old` was."""
     if old is not None:
         old.flush()

@@ -71,8 +71,8 @@ def lost_loader_told() -> Iterator[None]:
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker (pid"):
             raise
-        why = NO_ROOM if "Bus error" in str(error) else "perhaps memory ran out, and fewer --workers need less"
         raise UserError(
-            f"a loader process ended unexpectedly ({str(error).split('. ')[0]}): {why}. What was done until the last "
-            f"checkpoint is kept, and the same command goes on there; {IN_THIS_PROCESS}"
+            f"a loader process ended unexpectedly ({str(error).split('. ')[0]}). What was done until the last "
+            "checkpoint is kept, and the same command goes on there. If memory ran out, fewer --workers need less; if "
+            f"it was a bus error, {NO_ROOM}; {IN_THIS_PROCESS}"
         ) from error

@@ -118,8 +118,8 @@ def _why_not_locked(error: OSError) -> str:
     if error.errno in (errno.EAGAIN, errno.EACCES):
         return "another process is working there; wait for it"
     return (
-        f"cannot be locked against a second run ({error.strerror}), as on a network file system that is mounted without "
-        "locks; have it mounted with them (Lustre: -o flock; NFS: its lock service running)"
+        f"cannot be locked against a second run ({error.strerror}), as on a network file system without locks; have it "
+        "mounted with them (Lustre: -o flock; NFS: with its lock service)"
     )
 
 
