@@ -107,7 +107,8 @@ def test_every_process_is_started_where_it_is_told_to_end():
         f"{path.relative_to(HARNESS)}: {name}"
         for path in HARNESS.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call) and (name := getattr(node.func, "id", getattr(node.func, "attr", ""))) in starts
+        if isinstance(node, ast.Name | ast.Attribute)
+        and (name := node.id if isinstance(node, ast.Name) else node.attr) in starts
     }
     assert found == {"core/processes.py: ProcessPoolExecutor", "data/loader.py: DataLoader"}
 
@@ -126,7 +127,11 @@ def with_a_long_temporary_folder() -> None:
 
 
 def with_few_open_files() -> None:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (24, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    limit_open_files(24)
+
+
+def limit_open_files(most: int) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
 
 @pytest.mark.parametrize(
@@ -227,15 +232,22 @@ def _lose_an_svm() -> None:
     voc_svm._of_each(lambda codes, test_codes: os.kill(os.getpid(), signal.SIGKILL), [(codes, codes)] * 4, workers=2)  # type: ignore[arg-type, return-value]
 
 
-def test_no_pool_without_semaphores_but_a_message(monkeypatch: pytest.MonkeyPatch):
-    [outcome] = in_processes(1, _pool_on_full_shared_memory)
+@pytest.mark.parametrize(
+    ("how", "said"), [("full", "free space in /dev/shm"), ("spawned", "ulimit -n"), ("forked", "ulimit -n")]
+)
+def test_processes_that_cannot_start_are_told_of(how: str, said: str):
+    [outcome] = in_processes(1, _start_in_vain, how)
     if outcome.error_type == "Skipped":
         pytest.skip(outcome.error)
     assert outcome.error_type == "UserError", outcome
-    assert "free space in /dev/shm" in outcome.error
+    assert said in outcome.error
 
 
-def _pool_on_full_shared_memory() -> None:
+def _start_in_vain(how: str) -> None:
+    if how != "full":
+        pool = {"spawned": processes.process_pool, "forked": processes.forked_pool}[how](8, print)
+        limit_open_files(len(os.listdir("/proc/self/fd")) + 4)
+        list(pool.map(print, range(8)))
     on_little_shared_memory()
     with contextlib.suppress(OSError), open("/dev/shm/full", "wb", buffering=0) as full:
         while True:

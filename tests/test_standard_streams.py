@@ -78,12 +78,6 @@ def test_a_verdict_is_not_lost_with_its_output(lose: Callable[[int], None], tmp_
     assert (outcome.error, outcome.value) == (None, 1)
 
 
-def test_every_file_is_exported_though_nobody_reads_their_names(tmp_path: Path):
-    [outcome] = in_processes(1, _command, ["export", str(tmp_path / "all")], nobody_reads, (1,))
-    assert (outcome.error, outcome.value) == (None, 0)
-    assert len(list((tmp_path / "all").iterdir())) > 10
-
-
 def test_a_pipe_that_is_full_is_waited_for():
     """As some programs hand it over: a write does not wait, but fails."""
     [outcome] = in_processes(1, _fill_a_pipe)

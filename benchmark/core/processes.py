@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing.context import BaseContext
 from typing import Any
 
@@ -46,11 +46,25 @@ def _pool(
     context: BaseContext, count: int, begin: Callable[..., object], arguments: tuple[Any, ...]
 ) -> ProcessPoolExecutor:
     try:
-        return ProcessPoolExecutor(count, context, _begin, (begin, arguments))
+        return _Pool(count, context, _begin, (begin, arguments))
     except OSError as error:  # for instance no room in /dev/shm for a semaphore
-        raise UserError(
-            f"no processes can be started to work beside this one ({error}); {remedy(error, 'in /dev/shm')}"
-        ) from error
+        raise _not_started(error) from error
+
+
+class _Pool(ProcessPoolExecutor):
+    """Its processes start when there is something to do."""
+
+    def submit(self, *arguments: Any, **named: Any) -> Future[Any]:
+        try:
+            return super().submit(*arguments, **named)
+        except OSError as error:
+            for one in self._processes.values():  # who would wait for work, and this process for them
+                one.kill()
+            raise _not_started(error) from error
+
+
+def _not_started(error: OSError) -> UserError:
+    return UserError(f"no processes can be started to work beside this one ({error}); {remedy(error, 'in /dev/shm')}")
 
 
 def _begin(begin: Callable[..., object], arguments: tuple[Any, ...]) -> None:
