@@ -12,6 +12,7 @@ import resource
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,7 @@ from small_runs import drawn_images, in_processes, on_cpu, run
 from test_side_by_side import is_alive, until
 from tiny_methods import FEATURES
 
-from benchmark.core import processes
+from benchmark.core import distributed, processes
 from benchmark.core.processes import end_with_parent
 from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import Samples, Views, batches, in_order
@@ -86,6 +87,11 @@ def test_loaders_end_with_a_process_that_dies_while_they_start(images: ImageSet,
 
 
 def _die_beside_loaders(images: ImageSet, folder: Path) -> None:
+    _die_once_two_loaders_start(folder)
+    next(batches(Views(images, large, 0), [BATCH, BATCH], 2, labels=False))
+
+
+def _die_once_two_loaders_start(folder: Path) -> None:
     parent, sink = os.getpid(), os.nice
 
     def sink_late(by: int) -> None:  # what a loader does before torch's own watch begins
@@ -93,16 +99,32 @@ def _die_beside_loaders(images: ImageSet, folder: Path) -> None:
         until(lambda: os.getppid(), lambda now: now != parent)
         sink(by)
 
+    def die() -> None:
+        until(lambda: len(list(folder.iterdir())), lambda count: count == 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+
     os.nice = sink_late  # type: ignore[assignment]
-    iterator = iter(batches(Views(images, large, 0), [BATCH, BATCH], 2, labels=False))
-    processes.threading.Thread(target=lambda: next(iterator, None), daemon=True).start()
-    until(lambda: len(list(folder.iterdir())), lambda count: count == 2)
-    os.kill(os.getpid(), signal.SIGKILL)
+    threading.Thread(target=die, daemon=True).start()
+
+
+def test_a_peer_that_dies_while_its_loaders_start_is_missed_by_the_others(images: ImageSet, tmp_path: Path):
+    """Loaders that lived on would hold its connections open, and the others would wait for it without end."""
+    (tmp_path / "loaders").mkdir()
+    there, died = in_processes(2, _train_or_die, images, tmp_path)
+    assert died.exit_code == -signal.SIGKILL
+    assert there.error_type == "UserError", there
+    assert "another process of this run has ended" in there.error
+
+
+def _train_or_die(images: ImageSet, folder: Path) -> None:
+    if distributed.rank() == 1:
+        _die_once_two_loaders_start(folder / "loaders")
+    run(FEATURES["one loss"], images, folder / "run", on_cpu(workers=2))
 
 
 def test_every_process_is_started_where_it_is_told_to_end():
     """Another way to start one needs `end_with_parent` too."""
-    starts = {"Process", "Pool", "ProcessPoolExecutor", "Parallel", "DataLoader", "Popen", "fork", "spawn"}
+    starts = {"Process", "ProcessPoolExecutor", "Parallel", "DataLoader", "Popen", "fork", "spawn"}
     found = {
         f"{path.relative_to(HARNESS)}: {name}"
         for path in HARNESS.rglob("*.py")
