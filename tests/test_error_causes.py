@@ -31,9 +31,9 @@ def raising(number: int) -> Callable[..., None]:
     [
         (errno.EAGAIN, "another process is working there"),
         (errno.EACCES, "another process is working there"),  # what some systems say of a lock that is held
-        (errno.ENOLCK, r"No locks available.*mounted with them"),
-        (errno.ENOSYS, r"not implemented.*mounted with them"),
-        (errno.EIO, r"Input/output error"),
+        (errno.ENOLCK, r"No locks available.*mounted with locks"),
+        (errno.ENOSYS, r"not implemented.*mounted with locks"),
+        (errno.EIO, r"Input/output error.*look at the disk"),
     ],
 )
 def test_a_lock_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, said: str):
@@ -77,10 +77,13 @@ def test_a_file_that_cannot_be_read_now_is_not_called_damaged(tmp_path: Path, mo
     monkeypatch.setattr(torch, "load", raising(number))
     monkeypatch.setattr(Path, "open", raising(number))
     form = tensor_file.Format("x", 1, frozenset())
+    monkeypatch.setattr(Path, "read_text", raising(number))
     for read in (lambda: read_state(path, CONTENT), lambda: tensor_file.read_tensors(path, form)):
         with pytest.raises(UserError, match=rf"{path}: cannot be read \({os.strerror(number)}\)") as told:
             read()
         assert not any(word in str(told.value) for word in ("delete", "damaged", "not a"))
+    with pytest.raises(UserError, match=rf"toyland\.json: cannot be read \({os.strerror(number)}\)"):
+        build_world(tmp_path, "smoke", datasets=["imagenet"], progress=False)
 
 
 def test_a_world_on_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

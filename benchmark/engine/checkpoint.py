@@ -117,10 +117,10 @@ def _lock(run: Path) -> Iterator[None]:
 def _why_not_locked(error: OSError) -> str:
     if error.errno in (errno.EAGAIN, errno.EACCES):
         return "another process is working there; wait for it"
-    return (
-        f"cannot be locked against a second run ({error.strerror}), as on a network file system without locks; have it "
-        "mounted with them (Lustre: -o flock; NFS: with its lock service)"
-    )
+    advice = remedy(error)
+    if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+        advice = "a network file system must be mounted with locks (Lustre: -o flock; NFS: with its lock service)"
+    return f"cannot be locked against a second run ({error.strerror}); {advice}"
 
 
 def _shard(run: Path, step: int) -> Path:

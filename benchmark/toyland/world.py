@@ -92,6 +92,8 @@ def read_manifest(root: Path) -> dict[str, dict[str, Any]]:
         return json.loads((root / MANIFEST).read_text())["datasets"]
     except FileNotFoundError:
         return {}
+    except OSError as error:
+        raise UserError(f"{root / MANIFEST}: cannot be read ({error.strerror}); {remedy(error)}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{root / MANIFEST} is damaged ({error}); delete it, and the world is drawn again.") from error
 
