@@ -122,6 +122,24 @@ def _train_or_die(images: ImageSet, folder: Path) -> None:
     run(FEATURES["one loss"], images, folder / "run", on_cpu(workers=2))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a fork is not safe")
+def test_loaders_of_a_job_are_forked_as_any_others_are(images: ImageSet):
+    """A job was started afresh, and multiprocessing would start its loaders likewise: seconds and 400 MB for each, and
+    all that time no loader looks whether the job still lives."""
+    [outcome] = in_processes(1, _kind_of_loader, images)
+    assert outcome.value == ["ForkProcess"] * len(BATCH)
+
+
+def _kind_of_loader(images: ImageSet) -> list[str]:
+    multiprocessing.set_start_method("spawn", force=True)  # as in a job
+    return next(in_order(Kinds(images, 0), [BATCH], 1))
+
+
+class Kinds(Samples):
+    def sample(self, image: Any, index: int) -> str:
+        return type(multiprocessing.current_process()).__name__
+
+
 def test_every_process_is_started_where_it_is_told_to_end():
     """Another way to start one needs `end_with_parent` too."""
     starts = {"Process", "ProcessPoolExecutor", "Parallel", "DataLoader", "Popen", "fork", "spawn"}

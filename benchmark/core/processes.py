@@ -37,9 +37,15 @@ def process_pool(count: int, begin: Callable[..., object], *arguments: Any) -> P
 
 
 def forked_pool(count: int, begin: Callable[..., object], *arguments: Any) -> ProcessPoolExecutor:
-    """The same, forked where that is safe. For work that takes no longer than importing torch; and `arguments` may be
+    """The same, forked where that is safe, for work that takes no longer than importing torch. `arguments` may be
     large, since a fork shares them."""
-    return _pool(multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn"), count, begin, arguments)
+    return _pool(forking(), count, begin, arguments)
+
+
+def forking() -> BaseContext:
+    """How to start processes that share this one's memory, where that is safe. By itself multiprocessing starts them
+    afresh in a process that was started afresh: each would import torch for seconds, and take 400 MB."""
+    return multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
 
 
 def _pool(

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from benchmark.core import distributed
 from benchmark.core.draws import mix, permutation
 from benchmark.core.errors import UserError
-from benchmark.core.processes import end_with_parent
+from benchmark.core.processes import end_with_parent, forking
 from benchmark.core.streams import Stream
 from benchmark.data.batch import Batch
 from benchmark.data.handover import Parcel, lost_loader_told, packed, refused
@@ -155,6 +155,7 @@ def in_order(
         dataset,
         batch_sampler=positions,
         num_workers=workers,
+        multiprocessing_context=forking() if workers else None,
         collate_fn=_Checked(collate),
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_begin,
