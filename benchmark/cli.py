@@ -5,21 +5,23 @@ Commands import what they need when they run, so that help and an up-to-date `re
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
 from benchmark.core.errors import UserError
+from benchmark.core.flags import gathered
 from benchmark.core.provenance import own_version
 from benchmark.core.standard_streams import keep_writable, lost_output
-from benchmark.recipe.overrides import FLAG, override, renamed, split_flags
+from benchmark.recipe.overrides import FLAG, given_once, override, renamed, split_flags
 from benchmark.recipe.scales import Scale
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ ScaleFlag = Annotated[Scale, arg(help="paper: real datasets; desk: drawn data, m
 DataFlag = Annotated[
     Path | None, arg(help="Folder that holds the datasets. Without it, desk and smoke draw their own in data/<scale>.")
 ]
+RUNS = Path("runs")
 RunsFlag = Annotated[Path, arg(help="Folder for everything that runs write.")]
 SeedFlag = Annotated[int, arg(help="Seed of every random number of the run.")]
 WorkersFlag = Annotated[
@@ -43,10 +46,11 @@ WorkersFlag = Annotated[
 DeviceFlag = Annotated[str, arg(help="auto (a GPU if there is one), cpu or cuda.")]
 RecipesFlag = Annotated[Path | None, arg(help="A folder of your own recipe files, besides the benchmark's.")]
 TransfersFlag = Annotated[Path | None, arg(help="A folder of your own transfer files, besides the benchmark's.")]
+SET = "--set"
 SetFlag = Annotated[
     tuple[str, ...],
     arg(
-        name="set",
+        name=SET.removeprefix("--"),
         metavar="KEY=VALUE",
         help="Settings of the recipe, KEY=VALUE; also --recipe.KEY VALUE, e.g. --recipe.batch-size 64",
     ),
@@ -150,7 +154,7 @@ def pretrain(
     scale: ScaleFlag = "desk",
     seed: SeedFlag = 0,
     data: DataFlag = None,
-    runs: RunsFlag = Path("runs"),
+    runs: RunsFlag = RUNS,
     settings: SetFlag = (),
     workers: WorkersFlag = None,
     device: DeviceFlag = "auto",
@@ -191,7 +195,7 @@ def transfer(
     scale: ScaleFlag = "desk",
     seed: SeedFlag = 0,
     data: DataFlag = None,
-    runs: RunsFlag = Path("runs"),
+    runs: RunsFlag = RUNS,
     workers: WorkersFlag = None,
     device: DeviceFlag = "auto",
     engine: Annotated[str | None, arg(help="torchvision (default) or detectron2, where a protocol has both.")] = None,
@@ -233,7 +237,7 @@ def reproduce(
     scale: ScaleFlag = "desk",
     seeds: Annotated[tuple[int, ...], arg(help="Seeds to run each recipe with.")] = (0,),
     data: DataFlag = None,
-    runs: RunsFlag = Path("runs"),
+    runs: RunsFlag = RUNS,
     jobs: Annotated[
         int | None,
         arg(help="Rows at a time, each on its share of the cores. By default 1 at paper scale and on a GPU, else 2."),
@@ -246,8 +250,6 @@ def reproduce(
     """From nothing to the tables: draw the data, pretrain, transfer, print. What is current is not run again."""
     from benchmark.runs.request import Request, rows_and_transfers
 
-    if not seeds:
-        raise UserError("--seeds needs one seed or more, e.g. --seeds 0 1 2")
     for seed in seeds:
         _in_range("--seeds", seed, 0, MOST_SEED)
     _in_range("--jobs", 1 if jobs is None else jobs, 1)
@@ -272,7 +274,7 @@ def tables(
     ] = False,
     scale: ScaleFlag = "desk",
     data: DataFlag = None,
-    runs: RunsFlag = Path("runs"),
+    runs: RunsFlag = RUNS,
     recipes_dir: RecipesFlag = None,
     transfers_dir: TransfersFlag = None,
 ) -> int:
@@ -284,6 +286,9 @@ def tables(
         from benchmark.gate.pages import write_pages
         from benchmark.tables.ledger import leaderboards_to_write
 
+        ignored = {"--scale": scale != "desk", "--data": data, "--runs": runs != RUNS}
+        ignored |= {"--recipes-dir": recipes_dir, "--transfers-dir": transfers_dir}
+        _refuse_ignored("--write shows published records alone", ignored)
         leaderboards_to_write()
         _print_each(write_pages())
         return 0
@@ -300,7 +305,7 @@ def tables(
 @app.command
 def check(
     scale: Annotated[Scale | None, arg(help="Only this scale; without it, all.")] = None,
-    runs: RunsFlag = Path("runs"),
+    runs: RunsFlag = RUNS,
     data: DataFlag = None,
     accept: Annotated[bool, arg(help="Write leaderboards/expected.csv from the published records instead.")] = False,
 ) -> int:
@@ -317,6 +322,9 @@ def check(
 
     cards = {name: transfer.card for name, transfer in find_transfers().items()}
     if accept:
+        _refuse_ignored(
+            "--accept takes every published record", {"--scale": scale, "--runs": runs != RUNS, "--data": data}
+        )
         folder = leaderboards_to_write()
         write_whole(folder / EXPECTED, accepted(folder, cards).encode())
         print(folder / EXPECTED)
@@ -422,7 +430,7 @@ def _chosen(name: str, settings: Sequence[str], folder: Path | None, scale: Scal
     """(what the run is called, the recipe with its changes)."""
     from benchmark.runs.naming import recipe_called
 
-    _, changes = split_flags([f"{FLAG}{setting}" for setting in settings])
+    changes = given_once(settings)
     return renamed(name, changes), override(recipe_called(name, folder), changes, scale)
 
 
@@ -430,6 +438,12 @@ def _in_range(flag: str, value: float, least: float, most: float = math.inf) -> 
     if not least <= value <= most or value == math.inf:
         least_told = "more than 0" if least == MORE_THAN_0 else f"{least} or more"
         raise UserError(f"{flag} must be {least_told}{f', at most {most}' if most < math.inf else ''}, not {value}")
+
+
+def _refuse_ignored(why: str, given: Mapping[str, object]) -> None:
+    """given: flag -> whether it was given."""
+    if flags := ", ".join(flag for flag, is_given in given.items() if is_given):
+        raise UserError(f"{why}; leave out {flags}")
 
 
 def _machine(device: str, workers: int | None) -> Machine:
@@ -462,6 +476,15 @@ def _draw_world(scale: Scale, data: Path | None) -> None:
         build_world(_data_root(scale, data), scale)
 
 
+def _flags_of(command: str) -> Mapping[str, Any]:
+    """Flag -> type of its parameter; nothing for a word that is no command."""
+    function = globals().get({"list": "list_"}.get(command, command))
+    if not inspect.isfunction(function):
+        return {}
+    hints = {f"--{name.replace('_', '-')}": hint for name, hint in get_type_hints(function).items()}
+    return hints | ({SET: hints["--settings"]} if "--settings" in hints else {})
+
+
 def run(arguments: Sequence[str]) -> int:
     """Exit status of one command: 0 done, 1 something failed, 2 bad input, 130 interrupted."""
     if list(arguments) == ["--version"]:
@@ -470,8 +493,13 @@ def run(arguments: Sequence[str]) -> int:
     try:
         _refuse_torchrun(arguments)
         others, changes = split_flags(arguments)
-        flags = ["--set", *(f"{key}={text}" for key, text in changes)] if changes else []
-        return app.cli(prog="sslbench", description=ABOUT, args=[*others, *flags])
+        hints = _flags_of(others[0] if others else "")
+        if changes and SET not in hints:
+            raise UserError(
+                f"{FLAG}{changes[0][0]}: this command takes no settings of a recipe, `sslbench pretrain` does"
+            )
+        flags = [word for key, text in changes for word in (SET, f"{key}={text}")]
+        return app.cli(prog="sslbench", description=ABOUT, args=gathered([*others, *flags], hints))
     except UserError as error:
         print(f"sslbench: {error}", file=sys.stderr)
         return 2

@@ -129,7 +129,7 @@ def test_an_option_without_an_explanation_would_be_found(capsys: pytest.CaptureF
         ("transfer pirl voc07_svm_goyal --seed -1", "--seed must be 0 or more"),
         ("transfer pirl voc07_svm_goyal --device foo", "--device must be"),
         ("transfer pirl", "name a TRANSFER to score pirl under"),
-        ("reproduce pirl --seeds", "--seeds needs one seed or more"),
+        ("reproduce pirl --seeds", "--seeds needs a value"),
         ("reproduce pirl --seeds 0 -1", "--seeds must be 0 or more"),
         ("speed pirl --rounds 0", "--rounds must be 1 or more, not 0"),
         ("speed pirl --workers -1", "--workers must be 0 or more"),
