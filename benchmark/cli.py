@@ -19,7 +19,7 @@ from tyro.extras import SubcommandApp
 
 from benchmark.core.errors import UserError
 from benchmark.core.flags import gathered
-from benchmark.core.provenance import own_version
+from benchmark.core.provenance import git_complaint, own_version
 from benchmark.core.standard_streams import keep_writable, lost_output
 from benchmark.recipe.overrides import FLAG, given_once, override, renamed, split_flags
 from benchmark.recipe.scales import Scale
@@ -174,6 +174,7 @@ def pretrain(
     name, chosen = _chosen(recipe, settings, recipes_dir, scale)
     machine = _machine(device, workers)
     run = Run(name, scale, seed, _data_root(scale, data), runs)
+    _tell_of_git()
     resolved = run.resolved(chosen)
     after = backbones_before(run, resolved, recipes_dir)
     with distributed.together():
@@ -221,6 +222,7 @@ def transfer(
     require_backbone(run, recipes_dir)
     if reasons := [why for one in chosen if (why := refusal(one, run))]:  # before the first takes its time
         raise UserError(f"{run.backbone}: {'; '.join(reasons)}; `sslbench list` shows what each transfer takes")
+    _tell_of_git()
     _draw_world(scale, data)
     for one in chosen:
         if not is_scored(one, run, engine):
@@ -263,6 +265,7 @@ def reproduce(
 
     from benchmark.runs.reproduce import fulfil
 
+    _tell_of_git()
     make_world = None if data else lambda: _draw_world(scale, data)
     return 0 if fulfil(request, _machine(device, workers), jobs, make_world) else 1
 
@@ -446,6 +449,12 @@ def _refuse_ignored(why: str, given: Mapping[str, object]) -> None:
         raise UserError(f"{why}; leave out {flags}")
 
 
+def _tell_of_git() -> None:
+    """Once, by the process that the user started: its children would each say it again."""
+    if int(os.environ.get("RANK", "0")) == 0 and (complaint := git_complaint()):
+        print(f"sslbench: {complaint}", file=sys.stderr)
+
+
 def _machine(device: str, workers: int | None) -> Machine:
     import torch
 
@@ -489,6 +498,7 @@ def run(arguments: Sequence[str]) -> int:
     """Exit status of one command: 0 done, 1 something failed, 2 bad input, 130 interrupted."""
     if list(arguments) == ["--version"]:
         print(f"sslbench {own_version()}")
+        _tell_of_git()
         return 0
     try:
         _refuse_torchrun(arguments)

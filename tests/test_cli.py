@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import subprocess
@@ -192,7 +193,10 @@ def test_changed_settings_make_a_run_of_their_own():
 def test_the_version_is_told_with_the_commit(capsys: pytest.CaptureFixture[str]):
     assert run("--version") == 0
     version = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text())["project"]["version"]
-    assert re.fullmatch(rf"sslbench {version}, commit ([0-9a-f]{{40}}(\+dirty)?|unknown)\n", capsys.readouterr().out)
+    commit, code = r"([0-9a-f]{40}(\+dirty)?|unknown)", "[0-9a-f]{12}"
+    package = re.escape(importlib.metadata.version("torch"))
+    told = capsys.readouterr().out
+    assert re.fullmatch(f"sslbench {version}, commit {commit}, code {code}, torch {package}\n", told)
 
 
 def test_list_shows_recipes_and_transfers(capsys: pytest.CaptureFixture[str]):

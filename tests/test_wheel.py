@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.core.provenance import code_hash, versions
 from benchmark.records import frame
 from benchmark.records.folders import read_runs
 
@@ -122,10 +123,13 @@ def test_reproduce_from_nothing_to_the_tables(sslbench: Callable[..., str], empt
     assert {record.recipe for record in records} == {"random_init", "supervised"}
     # git would have answered with the commit of the repository around it
     assert {(record.commit, record.origin["made_by"]["commit"]) for record in records} == {("", "")}
+    of_code = {(one.versions["sslbench code"], one.origin["made_by"]["versions"]["sslbench code"]) for one in records}
+    assert of_code == {(code_hash(), code_hash())}
 
 
 def test_an_installed_copy_says_which_it_is(sslbench: Callable[..., str]):
-    assert sslbench("--version") == "sslbench 0.1.0\n"
+    """The hash of its code is that of the clone it was built from, so their records can be compared."""
+    assert sslbench("--version") == f"sslbench 0.1.0, code {code_hash()}, torch {versions()['torch']}\n"
 
 
 def test_what_is_installed_is_not_written_to(sslbench: Callable[..., str], site: Path, empty: Path):

@@ -6,7 +6,7 @@ import errno
 import fcntl
 import io
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,22 @@ from benchmark.core.files import clear_unfinished, write_whole
 from benchmark.core.plain import flat
 from benchmark.engine.losses import LastLosses
 from benchmark.engine.players import Player
+from benchmark.engine.stretches import UNKNOWN, Maker
 from benchmark.method import Method
 
 Players = Mapping[str, Player]
 CONTENT = {"step", "identity", "method", "optimizers", "losses"}
+LATER = {"made_by"}  # checkpoints from before it was kept are resumed too
 
 
 def save_checkpoint(
-    run: Path, step: int, identity: dict[str, Any], method: Method, players: Players, losses: LastLosses
+    run: Path,
+    step: int,
+    identity: dict[str, Any],
+    method: Method,
+    players: Players,
+    losses: LastLosses,
+    made_by: Sequence[Maker] = (),
 ) -> None:
     """Write run/checkpoint.pt (process 0) and, for buffers of which each process holds a part,
     run/checkpoint.shard<r>.step<s>.pt. The main file is written last and names the step, so a kill in between leaves
@@ -41,19 +49,21 @@ def save_checkpoint(
         if distributed.rank() == 0:
             optimizers = {name: player.optimizer.state_dict() for name, player in players.items()}
             whole = {"step": step, "identity": identity, "method": state, "optimizers": optimizers}
-            write_state(run / "checkpoint.pt", whole | {"losses": losses.state_dict()})
+            write_state(run / "checkpoint.pt", whole | {"losses": losses.state_dict(), "made_by": [*made_by]})
     for old in run.glob(f"checkpoint.shard{distributed.rank()}.step*.pt"):
         if old != _shard(run, step):
             old.unlink()
 
 
-def load_checkpoint(run: Path, identity: dict[str, Any], method: Method, players: Players, losses: LastLosses) -> int:
-    """Restore the whole state and return the step to continue from, which is 0 if there is no checkpoint. Raises
-    UserError if the checkpoint belongs to another run or does not fit."""
+def load_checkpoint(
+    run: Path, identity: dict[str, Any], method: Method, players: Players, losses: LastLosses
+) -> tuple[int, list[Maker]]:
+    """Restore the whole state; (the step to continue from, what made the steps before), 0 and nothing if there is no
+    checkpoint. Raises UserError if the checkpoint belongs to another run or does not fit."""
     path = run / "checkpoint.pt"
     if not path.is_file():
-        return 0
-    whole = read_state(path, CONTENT)
+        return 0, []
+    whole = read_state(path, CONTENT, LATER)
     check_identity(path, whole["identity"], identity)
     state = whole["method"]
     if method.sharded_buffers():
@@ -62,7 +72,7 @@ def load_checkpoint(run: Path, identity: dict[str, Any], method: Method, players
     load_strictly(losses, whole["losses"], path)
     for name, player in players.items():
         load_optimizer(player.optimizer, whole["optimizers"].get(name, {}), path)
-    return whole["step"]
+    return whole["step"], whole.get("made_by") or [{"first_step": 0, **UNKNOWN}]
 
 
 def check_identity(path: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
@@ -134,8 +144,9 @@ def write_state(path: Path, content: dict[str, Any]) -> None:
     write_whole(path, buffer.getbuffer())
 
 
-def read_state(path: Path, content: set[str]) -> dict[str, Any]:
-    """The dictionary stored at `path`, on the CPU, with exactly the keys `content`; anything else is a UserError."""
+def read_state(path: Path, content: set[str], later: Collection[str] = ()) -> dict[str, Any]:
+    """The dictionary stored at `path`, on the CPU, with exactly the keys `content`, and those in `later` or not;
+    anything else is a UserError."""
     try:
         whole = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
@@ -148,7 +159,7 @@ def read_state(path: Path, content: set[str]) -> dict[str, Any]:
         raise UserError(
             f"{path}: not a checkpoint of this program, or damaged; delete it to start over. No code in it was run"
         ) from error
-    if not isinstance(whole, dict) or whole.keys() != content:
+    if not isinstance(whole, dict) or whole.keys() - set(later) != content:
         raise UserError(f"{path}: not a checkpoint of this version of the program; delete it to start over")
     return whole
 

@@ -25,6 +25,7 @@ from benchmark.recipe.catalogue import all_recipes
 from benchmark.records.folders import write_record
 from benchmark.records.record import Record
 from benchmark.runs.current import transfer_now
+from benchmark.runs.kept_work import kept_by
 from benchmark.runs.report_page import write_report
 from benchmark.runs.run import Run
 from benchmark.transfers.contract import Context, Transfer
@@ -60,10 +61,15 @@ def score(
             engine=now.engine,
             trained=_trained(run, facts["origin"], recipes_dir) if card.asks else None,
         )
+        # asked before the work: a pull in the middle of it is not what did it
+        code, used, device = commit(), versions(type(transfer)), device_name(machine.device)
+        makers = kept_by(run.workspace, {"commit": code, "versions": used, "device": device})
         scores = transfer.run(backbone, context)
         if scores.metrics.keys() != card.metrics.keys():
             raise UserError(f"{card.id}: gave {sorted(scores.metrics)}, its card promises {sorted(card.metrics)}")
-        origin = facts["origin"]
+        origin, detail = facts["origin"], {**scores.detail, "data_read": scores.data}
+        detail |= {"engine": now.engine} if now.engine else {}
+        detail |= {"kept_by": makers} if len(makers) > 1 else {}
         assert isinstance(now.data, dict)
         record = Record(
             recipe=run.name,
@@ -74,13 +80,13 @@ def score(
             transfer=card.id,
             transfer_version=card.version,
             metrics=scores.metrics,
-            detail={**scores.detail, "data_read": scores.data} | ({"engine": now.engine} if now.engine else {}),
+            detail=detail,
             transfer_data=now.data,
             origin={key: value for key, value in origin.items() if key != "resolved"},
             backbone_hash=now.backbone or "",
-            commit=commit(),
-            versions=versions(),
-            device=device_name(machine.device),
+            commit=code,
+            versions=used,
+            device=device,
             threads=torch.get_num_threads(),
         )
         try:
