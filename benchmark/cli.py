@@ -259,7 +259,7 @@ def reproduce(
     root, unique = _data_root(scale, data), tuple(dict.fromkeys(seeds))
     request = Request(names, scored_on, scale, unique, root, runs, recipes_dir, transfers_dir)
     if request.is_answered():
-        print(request.tables_file.read_text())
+        print(request.tables_file.read_text(encoding="utf-8"))
         print(f"Nothing has changed since these tables were written to {request.tables_file}.")
         return 0
 

@@ -33,12 +33,13 @@ def lost_output() -> str:
 
 
 def _lasting(number: int, old: Any) -> io.TextIOWrapper:
-    """The stream of that number, written as `old` was."""
+    r"""The stream of that number, in the encoding of `old`. What that cannot say is written as \u2191: neither a
+    terminal of few letters nor a file name that is no text may cost a run its end."""
     if old is not None:
         old.flush()
-    encoding, errors = (old.encoding, old.errors) if old is not None else (None, "backslashreplace")
+    encoding = old.encoding if old is not None else None
     at_once = number == 2 or bool(old is not None and getattr(old, "line_buffering", False))
-    return io.TextIOWrapper(io.BufferedWriter(_Lasting(number)), encoding, errors, line_buffering=at_once)
+    return io.TextIOWrapper(io.BufferedWriter(_Lasting(number)), encoding, "backslashreplace", line_buffering=at_once)
 
 
 class _Lasting(io.FileIO):

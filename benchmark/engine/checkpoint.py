@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import io
+import os
 import pickle
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -109,9 +110,10 @@ def locked(run: Path) -> Iterator[None]:
 
 @contextmanager
 def _lock(run: Path) -> Iterator[None]:
+    _require_utf8(run)
     try:
         run.mkdir(parents=True, exist_ok=True)
-        file = (run / ".lock").open("w")
+        file = (run / ".lock").open("wb")
     except OSError as error:
         raise UserError(f"{run}: cannot be written to ({error.strerror}); {remedy(error)}, e.g. with --runs") from error
     with file:
@@ -131,6 +133,16 @@ def _why_not_locked(error: OSError) -> str:
     if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
         advice = "a network file system must be mounted with locks (Lustre: -o flock; NFS: with its lock service)"
     return f"cannot be locked against a second run ({error.strerror}); {advice}"
+
+
+def _require_utf8(run: Path) -> None:
+    """Libraries that write a run's files take names in UTF-8 alone: one fails after all the work, another writes to a
+    folder that nobody asked for."""
+    if os.fsencode(run) != str(run).encode("utf-8", "replace"):
+        raise UserError(
+            f"{run}: a name that is not in UTF-8, or not in this locale's; choose a folder of plain letters with "
+            "--runs, or set PYTHONUTF8=1"
+        )
 
 
 def _shard(run: Path, step: int) -> Path:

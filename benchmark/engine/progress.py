@@ -155,7 +155,7 @@ class Journal:
 
     def write(self, step: int, figures: dict[str, float]) -> None:
         try:
-            with self.path.open("a") as file:
+            with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, **figures}) + "\n")
             for name, value in figures.items():
                 self.writer.add_scalar(name, value, step)
@@ -172,7 +172,7 @@ def _lines(path: Path) -> list[str]:
     """Complete lines only: a kill can leave half of one."""
     if not path.is_file():
         return []
-    return [line[:-1] for line in path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+    return [line[:-1] for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("}\n")]
 
 
 def _bar() -> Progress:

@@ -89,7 +89,7 @@ def _is_built(root: Path, name: str, stamp: dict[str, Any]) -> bool:
 def read_manifest(root: Path) -> dict[str, dict[str, Any]]:
     """dataset → scale, seed, version, images, fingerprint; empty if nothing was built below `root`."""
     try:
-        return json.loads((root / MANIFEST).read_text())["datasets"]
+        return json.loads((root / MANIFEST).read_text(encoding="utf-8"))["datasets"]
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -111,7 +111,7 @@ def _refuse_foreign(root: Path, layout: LayoutWriter) -> None:
 def _alone(root: Path) -> Iterator[None]:
     """One builder at a time. The lock ends with its process, so temporary folders found here were left by a killed
     one."""
-    with open(root / f"{_TEMPORARY}lock", "w") as lock:
+    with open(root / f"{_TEMPORARY}lock", "wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for leftover in root.glob(f"{_TEMPORARY}*"):
             if leftover.is_dir():
@@ -200,7 +200,7 @@ def _put_in_place(root: Path, folder: Path, layout: LayoutWriter, entry: dict[st
     """Stamp the finished folders, move away what they replace, rename them into place, and only then update the
     manifest."""
     for owned in layout.folders:
-        (folder / owned / STAMP).write_text(json.dumps(entry, indent=2) + "\n")
+        (folder / owned / STAMP).write_text(json.dumps(entry, indent=2) + "\n", encoding="utf-8")
     for owned in layout.folders:
         target = root / owned
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -145,7 +145,7 @@ def _val_wnids(folder: Path) -> list[str]:
     if not path.is_file():
         raise bad(path, "there is no such file", "Unpack ILSVRC2012_devkit_t12.tar.gz again.")
     wnids = []
-    for number, line in enumerate(path.read_text().split(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split(), start=1):
         if not line.isdecimal() or int(line) not in wnid_of:
             raise bad(f"{path}, line {number}", f"meta.mat has no ILSVRC2012_ID {line!r}", "Unpack the devkit again.")
         wnids.append(wnid_of[int(line)])
