@@ -10,14 +10,15 @@ import math
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
 from benchmark.core.errors import UserError
+from benchmark.core.files import require_folder
 from benchmark.core.flags import gathered
 from benchmark.core.provenance import git_complaint, own_version
 from benchmark.core.standard_streams import keep_writable, lost_output
@@ -357,6 +358,7 @@ def export(folder: Annotated[Positional[Path], arg(metavar="DIR", help="Where th
     from benchmark.tables.export import export_files
     from benchmark.tables.parquet import parquet_files
 
+    require_folder(folder, "DIR")
     boards = current_boards()
     texts = {name: text.encode() for name, text in export_files(boards).items()}
     for name, content in (texts | parquet_files(boards)).items():
@@ -373,6 +375,7 @@ def leaderboards(folder: Annotated[Positional[Path], arg(metavar="DIR", help="Wh
     """
     from benchmark.gate.pages import write_pages
 
+    require_folder(folder, "DIR")
     _print_each(write_pages(folder))
     print(folder / "index.html")
     return 0
@@ -418,6 +421,8 @@ def publish(
     if not runs:
         raise UserError("name a run's folder, like runs/desk/<recipe>/seed0; `sslbench tables --write` publishes none")
     measured = leaderboards_to_write() / "measured"
+    for folder in runs:
+        require_folder(folder, "DIR")
     for folder in runs:
         for path in publish_run(folder, measured, allow_dirty):
             print(path)
@@ -494,6 +499,13 @@ def _flags_of(command: str) -> Mapping[str, Any]:
     return hints | ({SET: hints["--settings"]} if "--settings" in hints else {})
 
 
+def _paths(words: Sequence[str], hints: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
+    """(flag, path) of each flag that takes a path: all of them are folders."""
+    for flag, _, value in (word.partition("=") for word in words):
+        if value and Path in (hints.get(flag), *get_args(hints.get(flag))):
+            yield flag, Path(value)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Exit status of one command: 0 done, 1 something failed, 2 bad input, 130 interrupted."""
     if list(arguments) == ["--version"]:
@@ -509,7 +521,10 @@ def run(arguments: Sequence[str]) -> int:
                 f"{FLAG}{changes[0][0]}: this command takes no settings of a recipe, `sslbench pretrain` does"
             )
         flags = [word for key, text in changes for word in (SET, f"{key}={text}")]
-        return app.cli(prog="sslbench", description=ABOUT, args=gathered([*others, *flags], hints))
+        words = gathered([*others, *flags], hints)
+        for flag, path in _paths(words, hints):
+            require_folder(path, flag)
+        return app.cli(prog="sslbench", description=ABOUT, args=words)
     except UserError as error:
         print(f"sslbench: {error}", file=sys.stderr)
         return 2

@@ -16,7 +16,7 @@ import pytest
 from benchmark import cli
 from benchmark.core import provenance
 from benchmark.core.errors import UserError
-from benchmark.engine.stretches import UNKNOWN, change_told, joined
+from benchmark.engine.stretches import UNKNOWN, change_told, continued
 from benchmark.runs.kept_work import kept_by
 
 
@@ -159,12 +159,12 @@ def maker(code: str = "a", **more: str) -> dict[str, object]:
 
 
 def test_parts_under_the_same_code_are_one():
-    assert joined([], maker()) == [maker()]
-    assert joined([maker()], maker() | {"threads": 8}) == [maker()]
-    assert joined([maker()], maker(**{"mine.py": "f"})) == [maker()], "another transfer's own file is no change"
-    assert joined([maker()], maker("b")) == [maker(), maker("b")]
+    assert continued([], maker()) == [maker()]
+    assert continued([maker()], maker() | {"threads": 8}) == [maker()]
+    assert continued([maker()], maker(**{"mine.py": "f"})) == [maker()], "another transfer's own file is no change"
+    assert continued([maker()], maker("b")) == [maker(), maker("b")]
     assert change_told([maker(), maker("b") | {"commit": ""}]) == "commit c -> none; sslbench code a -> b"
-    assert joined([UNKNOWN], maker()) == [UNKNOWN, maker()]
+    assert continued([UNKNOWN], maker()) == [UNKNOWN, maker()]
 
 
 def test_work_in_a_workspace_is_used_after_a_change_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -32,6 +32,21 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
         raise
 
 
+def require_folder(path: Path, given_as: str) -> None:
+    """Raises UserError, naming flag and path, unless `path` is a folder or can become one: before the work, not after
+    it. Whether it may be written to shows when it is."""
+    for there in (path, *path.absolute().parents):
+        try:
+            there.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise UserError(f"{given_as} {path}: {error.strerror}; give another folder") from error
+        if not there.is_dir():
+            raise UserError(f"{given_as} {path}: {there} is a file, or a link that leads nowhere; give another folder")
+        return
+
+
 def clear_unfinished(folder: Path) -> None:
     """Remove the temporary files that a killed `write_whole` left anywhere below `folder`. Call it only while no other
     process writes there: its unfinished files look the same."""

@@ -15,7 +15,7 @@ Maker = Mapping[str, Any]  # commit, versions and device
 UNKNOWN: Maker = {"commit": "", "versions": {}, "device": ""}  # of what was written before this was kept
 
 
-def joined(before: Sequence[Maker], now: Maker) -> list[Maker]:
+def continued(before: Sequence[Maker], now: Maker) -> list[Maker]:
     """The makers of what lies there, in order, with the one that goes on with it."""
     return [*before] if before and not change_told([before[-1], now]) else [*before, now]
 

@@ -41,7 +41,7 @@ from benchmark.engine.losses import LastLosses, check_all_stepped, checked_loss
 from benchmark.engine.method_file import save_method
 from benchmark.engine.players import Player, build_players, set_rates
 from benchmark.engine.progress import LOG_SECONDS, Pace, RunProgress, Timer
-from benchmark.engine.stretches import Maker, change_told, joined
+from benchmark.engine.stretches import Maker, change_told, continued
 from benchmark.method import Method
 from benchmark.recipe.contract import Recipe, recipe_hash
 from benchmark.recipe.pools import Given
@@ -201,7 +201,7 @@ def _trained(
     losses = LastLosses(players, total, feed.steps_per_epoch).to(machine.device)
     with distributed.together():
         first, before = load_checkpoint(run, identity, method, players, losses)
-    makers = joined(before, {"first_step": first, **made_by})
+    makers = continued(before, {"first_step": first, **made_by})
     if first and len(makers) > len(before) and distributed.rank() == 0:
         print(f"{run}: goes on at step {first} after a change, which the record will say: {change_told(makers)}")
     finite = FiniteCheck(run, machine.device)

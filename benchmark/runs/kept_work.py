@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmark.core.errors import UserError
 from benchmark.core.files import write_whole
-from benchmark.engine.stretches import UNKNOWN, Maker, change_told, joined
+from benchmark.engine.stretches import UNKNOWN, Maker, change_told, continued
 
 
 def kept_by(workspace: Path, now: Maker) -> list[Maker]:
@@ -16,7 +16,7 @@ def kept_by(workspace: Path, now: Maker) -> list[Maker]:
     path = workspace / "made_by.json"
     try:
         before = json.loads(path.read_bytes())["made_by"] if path.is_file() else []
-        makers = joined(before or ([UNKNOWN] if any(workspace.glob("*")) else []), now)
+        makers = continued(before or ([UNKNOWN] if any(workspace.glob("*")) else []), now)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: damaged; delete {workspace}, and what it keeps is made anew") from error
     if len(makers) > max(len(before), 1):

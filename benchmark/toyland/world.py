@@ -90,7 +90,7 @@ def read_manifest(root: Path) -> dict[str, dict[str, Any]]:
     """dataset → scale, seed, version, images, fingerprint; empty if nothing was built below `root`."""
     try:
         return json.loads((root / MANIFEST).read_text(encoding="utf-8"))["datasets"]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # what stands in the way is told when something is written
         return {}
     except OSError as error:
         raise UserError(f"{root / MANIFEST}: cannot be read ({error.strerror}); {remedy(error)}") from error
