@@ -8,8 +8,8 @@ SEEDS ?= 0
 venv := .venv
 bin := $(venv)/bin
 sslbench := $(bin)/sslbench
-# Quoted, as a path may contain a space. The shell expands no ~ in quotes, so that is done here.
-data := $(if $(DATA),--data "$(patsubst ~/%,$(HOME)/%,$(DATA))")
+# Quoted, as a path may contain spaces, and not taken apart by make, which would make one of two. sslbench expands a ~.
+data := $(if $(DATA),--data "$(DATA)")
 running := $(if $(WORKERS),--workers $(WORKERS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(INCOMPLETE),--incomplete)
 options := --scale $(SCALE) --seeds $(SEEDS) $(running) $(data)
 # These tests fork, and autograd fails in a fork of a process that has used it already: they get workers of their own.

@@ -5,21 +5,25 @@ Commands import what they need when they run, so that help and an up-to-date `re
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
 from benchmark.core.errors import UserError
-from benchmark.core.provenance import own_version
+from benchmark.core.files import require_folder
+from benchmark.core.flags import gathered
+from benchmark.core.provenance import git_complaint, own_version
+from benchmark.core.standard_streams import keep_writable, lost_output
 from benchmark.data.unreadable import keep_lists_in
-from benchmark.recipe.overrides import FLAG, override, renamed, split_flags
+from benchmark.recipe.overrides import FLAG, given_once, override, renamed, split_flags
 from benchmark.recipe.scales import Scale
 
 if TYPE_CHECKING:
@@ -30,6 +34,7 @@ ScaleFlag = Annotated[Scale, arg(help="paper: real datasets; desk: drawn data, m
 DataFlag = Annotated[
     Path | None, arg(help="Folder that holds the datasets. Without it, desk and smoke draw their own in data/<scale>.")
 ]
+RUNS = Path("runs")
 RunsFlag = Annotated[Path, arg(help="Folder for everything that runs write.")]
 SeedFlag = Annotated[int, arg(help="Seed of every random number of the run.")]
 WorkersFlag = Annotated[
@@ -49,10 +54,11 @@ IncompleteFlag = Annotated[
         help="At paper scale: run on datasets that are not complete, too. The backbone file or record says what lacks."
     ),
 ]
+SET = "--set"
 SetFlag = Annotated[
     tuple[str, ...],
     arg(
-        name="set",
+        name=SET.removeprefix("--"),
         metavar="KEY=VALUE",
         help="Settings of the recipe, KEY=VALUE; also --recipe.KEY VALUE, e.g. --recipe.batch-size 64",
     ),
@@ -160,7 +166,7 @@ def pretrain(
     scale: ScaleFlag = "desk",
     seed: SeedFlag = 0,
     data: DataFlag = None,
-    runs: RunsFlag = Path("runs"),
+    runs: RunsFlag = RUNS,
     settings: SetFlag = (),
     workers: WorkersFlag = None,
     device: DeviceFlag = "auto",
@@ -183,6 +189,7 @@ def pretrain(
     machine = _machine(device, workers)
     keep_lists_in(runs)
     run = Run(name, scale, seed, _data_root(scale, data), runs)
+    _tell_of_git()
     resolved = run.resolved(chosen)
     after = backbones_before(run, resolved, recipes_dir)
     with distributed.together():
@@ -205,7 +212,7 @@ def transfer(
     scale: ScaleFlag = "desk",
     seed: SeedFlag = 0,
     data: DataFlag = None,
-    runs: RunsFlag = Path("runs"),
+    runs: RunsFlag = RUNS,
     workers: WorkersFlag = None,
     device: DeviceFlag = "auto",
     engine: Annotated[str | None, arg(help="torchvision (default) or detectron2, where a protocol has both.")] = None,
@@ -233,6 +240,7 @@ def transfer(
     require_backbone(run, recipes_dir)
     if reasons := [why for one in chosen if (why := refusal(one, run))]:  # before the first takes its time
         raise UserError(f"{run.backbone}: {'; '.join(reasons)}; `sslbench list` shows what each transfer takes")
+    _tell_of_git()
     _draw_world(scale, data)
     for one in chosen:
         if not is_scored(one, run, engine):
@@ -249,7 +257,7 @@ def reproduce(
     scale: ScaleFlag = "desk",
     seeds: Annotated[tuple[int, ...], arg(help="Seeds to run each recipe with.")] = (0,),
     data: DataFlag = None,
-    runs: RunsFlag = Path("runs"),
+    runs: RunsFlag = RUNS,
     jobs: Annotated[
         int | None,
         arg(help="Rows at a time, each on its share of the cores. By default 1 at paper scale and on a GPU, else 2."),
@@ -263,8 +271,6 @@ def reproduce(
     """From nothing to the tables: draw the data, pretrain, transfer, print. What is current is not run again."""
     from benchmark.runs.request import Request, rows_and_transfers
 
-    if not seeds:
-        raise UserError("--seeds needs one seed or more, e.g. --seeds 0 1 2")
     for seed in seeds:
         _in_range("--seeds", seed, 0, MOST_SEED)
     _in_range("--jobs", 1 if jobs is None else jobs, 1)
@@ -273,12 +279,13 @@ def reproduce(
     keep_lists_in(runs)
     request = Request(names, scored_on, scale, unique, root, runs, recipes_dir, transfers_dir, incomplete)
     if request.is_answered():
-        print(request.tables_file.read_text())
+        print(request.tables_file.read_text(encoding="utf-8"))
         print(f"Nothing has changed since these tables were written to {request.tables_file}.")
         return 0
 
     from benchmark.runs.reproduce import fulfil
 
+    _tell_of_git()
     make_world = None if data else lambda: _draw_world(scale, data)
     return 0 if fulfil(request, _machine(device, workers), jobs, make_world) else 1
 
@@ -290,7 +297,7 @@ def tables(
     ] = False,
     scale: ScaleFlag = "desk",
     data: DataFlag = None,
-    runs: RunsFlag = Path("runs"),
+    runs: RunsFlag = RUNS,
     recipes_dir: RecipesFlag = None,
     transfers_dir: TransfersFlag = None,
 ) -> int:
@@ -302,6 +309,9 @@ def tables(
         from benchmark.gate.pages import write_pages
         from benchmark.tables.ledger import leaderboards_to_write
 
+        ignored = {"--scale": scale != "desk", "--data": data, "--runs": runs != RUNS}
+        ignored |= {"--recipes-dir": recipes_dir, "--transfers-dir": transfers_dir}
+        _refuse_ignored("--write shows published records alone", ignored)
         leaderboards_to_write()
         _print_each(write_pages())
         return 0
@@ -319,7 +329,7 @@ def tables(
 @app.command
 def check(
     scale: Annotated[Scale | None, arg(help="Only this scale; without it, all.")] = None,
-    runs: RunsFlag = Path("runs"),
+    runs: RunsFlag = RUNS,
     data: DataFlag = None,
     accept: Annotated[bool, arg(help="Write leaderboards/expected.csv from the published records instead.")] = False,
 ) -> int:
@@ -336,6 +346,9 @@ def check(
 
     cards = {name: transfer.card for name, transfer in find_transfers().items()}
     if accept:
+        _refuse_ignored(
+            "--accept takes every published record", {"--scale": scale, "--runs": runs != RUNS, "--data": data}
+        )
         folder = leaderboards_to_write()
         write_whole(folder / EXPECTED, accepted(folder, cards).encode())
         print(folder / EXPECTED)
@@ -366,6 +379,7 @@ def export(folder: Annotated[Positional[Path], arg(metavar="DIR", help="Where th
     from benchmark.tables.export import export_files
     from benchmark.tables.parquet import parquet_files
 
+    require_folder(folder, "DIR")
     boards = current_boards()
     texts = {name: text.encode() for name, text in export_files(boards).items()}
     for name, content in (texts | parquet_files(boards)).items():
@@ -382,6 +396,7 @@ def leaderboards(folder: Annotated[Positional[Path], arg(metavar="DIR", help="Wh
     """
     from benchmark.gate.pages import write_pages
 
+    require_folder(folder, "DIR")
     _print_each(write_pages(folder))
     print(folder / "index.html")
     return 0
@@ -428,6 +443,8 @@ def publish(
         raise UserError("name a run's folder, like runs/desk/<recipe>/seed0; `sslbench tables --write` publishes none")
     measured = leaderboards_to_write() / "measured"
     for folder in runs:
+        require_folder(folder, "DIR")
+    for folder in runs:
         for path in publish_run(folder, measured, allow_dirty):
             print(path)
     return tables(write=True)
@@ -442,7 +459,7 @@ def _chosen(name: str, settings: Sequence[str], folder: Path | None, scale: Scal
     """(what the run is called, the recipe with its changes)."""
     from benchmark.runs.naming import recipe_called
 
-    _, changes = split_flags([f"{FLAG}{setting}" for setting in settings])
+    changes = given_once(settings)
     return renamed(name, changes), override(recipe_called(name, folder), changes, scale)
 
 
@@ -450,6 +467,18 @@ def _in_range(flag: str, value: float, least: float, most: float = math.inf) -> 
     if not least <= value <= most or value == math.inf:
         least_told = "more than 0" if least == MORE_THAN_0 else f"{least} or more"
         raise UserError(f"{flag} must be {least_told}{f', at most {most}' if most < math.inf else ''}, not {value}")
+
+
+def _refuse_ignored(why: str, given: Mapping[str, object]) -> None:
+    """given: flag -> whether it was given."""
+    if flags := ", ".join(flag for flag, is_given in given.items() if is_given):
+        raise UserError(f"{why}; leave out {flags}")
+
+
+def _tell_of_git() -> None:
+    """Once, by the process that the user started: its children would each say it again."""
+    if int(os.environ.get("RANK", "0")) == 0 and (complaint := git_complaint()):
+        print(f"sslbench: {complaint}", file=sys.stderr)
 
 
 def _machine(device: str, workers: int | None) -> Machine:
@@ -482,26 +511,64 @@ def _draw_world(scale: Scale, data: Path | None) -> None:
         build_world(_data_root(scale, data), scale)
 
 
+def _flags_of(command: str) -> Mapping[str, Any]:
+    """Flag -> type of its parameter; nothing for a word that is no command."""
+    function = globals().get({"list": "list_"}.get(command, command))
+    if not inspect.isfunction(function):
+        return {}
+    hints = {f"--{name.replace('_', '-')}": hint for name, hint in get_type_hints(function).items()}
+    return hints | ({SET: hints["--settings"]} if "--settings" in hints else {})
+
+
+def _paths(words: Sequence[str], hints: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
+    """(flag, path) of each flag that takes a path: all of them are folders."""
+    for flag, _, value in (word.partition("=") for word in words):
+        if value and Path in (hints.get(flag), *get_args(hints.get(flag))):
+            yield flag, Path(value)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Exit status of one command: 0 done, 1 something failed, 2 bad input, 130 interrupted."""
     if list(arguments) == ["--version"]:
         print(f"sslbench {own_version()}")
+        _tell_of_git()
         return 0
     try:
+        _refuse_torchrun(arguments)
         others, changes = split_flags(arguments)
-        flags = ["--set", *(f"{key}={text}" for key, text in changes)] if changes else []
-        return app.cli(prog="sslbench", description=ABOUT, args=[*others, *flags])
+        hints = _flags_of(others[0] if others else "")
+        if changes and SET not in hints:
+            raise UserError(
+                f"{FLAG}{changes[0][0]}: this command takes no settings of a recipe, `sslbench pretrain` does"
+            )
+        flags = [word for key, text in changes for word in (SET, f"{key}={text}")]
+        words = gathered([*others, *flags], hints)
+        for flag, path in _paths(words, hints):
+            require_folder(path, flag)
+        return app.cli(prog="sslbench", description=ABOUT, args=words)
     except UserError as error:
         print(f"sslbench: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("sslbench: stopped; the same command picks up where this one left off", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output has gone, e.g. `sslbench list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+
+
+def _refuse_torchrun(arguments: Sequence[str]) -> None:
+    """Its processes would do the same work in the same folders."""
+    command = arguments[0] if arguments else ""
+    if "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1 and command != "pretrain":
+        raise UserError(f"`sslbench {command}` runs in one process: start it without torchrun, which is for pretrain")
 
 
 def main() -> None:
     """Entry point of the command."""
-    sys.exit(run(sys.argv[1:]))
+    keep_writable()
+    try:
+        status: object = run(sys.argv[1:])
+    except SystemExit as end:  # of --help, or of flags that are wrong
+        status = end.code
+    if lost := lost_output():
+        print(f"sslbench: not all output could be written ({lost}); the work itself went on", file=sys.stderr)
+        status = status or 1
+    sys.exit(status)  # type: ignore[arg-type]

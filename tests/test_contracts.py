@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,10 +79,10 @@ def here(kind: type[Method], settings: type[Here] = Here, **changes: Any) -> Rec
 
 def batches(recipe: Recipe, images: ImageSet, workers: int = 0, first: int = 0) -> list[Batch]:
     """All batches from the `first` step to the end, as a method sees them."""
-    source = Feed(recipe, pools_of(recipe, images), workers, recipe.length.steps(3))
     seen: list[Batch] = []
-    while first + len(seen) < source.total:
-        seen += source.epoch(first + len(seen), Method())
+    with closing(Feed(recipe, pools_of(recipe, images), workers, recipe.length.steps(3))) as source:
+        while first + len(seen) < source.total:
+            seen += source.epoch(first + len(seen), Method())
     return seen
 
 

@@ -3,15 +3,20 @@ Whether every recipe keeps its state where the engine finds it is for test_every
 
 from __future__ import annotations
 
+import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from small_runs import (
     Processes,
     at_write,
@@ -22,11 +27,12 @@ from small_runs import (
     on_cpu,
     run,
     run_and_die,
+    run_and_stop,
 )
 from tiny_methods import FEATURES, UNTRAINED
 
 from benchmark.backbones.weights import read_facts
-from benchmark.core import distributed
+from benchmark.core import distributed, provenance
 from benchmark.core.optimisation import Steps
 from benchmark.engine import progress
 from benchmark.engine.train import pretrain
@@ -173,6 +179,69 @@ def test_losses_of_before_a_kill_count(images, tmp_path: Path):
     assert died.exit_code == -9
     [ended] = in_processes(1, run, recipe, images, tmp_path / "killed", on_cpu(workers=2))
     assert ended.value == whole.value
+
+
+def test_a_run_that_goes_on_under_other_code_says_so_for_both_halves(alone: Processes, images, tmp_path: Path):
+    recipe = FEATURES["one loss"]
+    assert alone.run(run, recipe, images, tmp_path / "whole", on_cpu())[0].error is None
+    assert "stretches" not in _made_by(tmp_path / "whole")
+    for code, steps in (("a", 2), ("a", 1), ("b", 2)):
+        [outcome] = alone.run(_stopped_under, code, recipe, images, tmp_path / "run", on_cpu(), steps)
+        told = f"goes on at step 3 after a change, which the record will say: sslbench code {'a' * 12} -> {'b' * 12}"
+        assert outcome.error is None
+        assert (told in outcome.value) is (code == "b"), outcome
+    [outcome] = alone.run(_ended_under, "c", recipe, images, tmp_path / "run", on_cpu())
+    assert f"goes on at step 5 after a change, which the record will say: sslbench code {'b' * 12}" in outcome.value
+    made_by = _made_by(tmp_path / "run")
+    codes = [(one["first_step"], one["versions"]["sslbench code"][0]) for one in made_by["stretches"]]
+    assert codes == [(0, "a"), (3, "b"), (5, "c")]
+    assert all(one["commit"] == made_by["commit"] for one in made_by["stretches"])
+    assert made_by["versions"]["sslbench code"] == "c" * 12
+    weights = [load_file(tmp_path / one / "backbone.safetensors") for one in ("whole", "run")]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0]), "no number is another for that"
+
+
+def test_a_checkpoint_from_before_its_code_was_kept_is_resumed(alone: Processes, images, tmp_path: Path):
+    recipe, file = FEATURES["one loss"], tmp_path / "checkpoint.pt"
+    [stopped] = alone.run(_stopped_under, "a", recipe, images, tmp_path, on_cpu(), 2)
+    assert stopped.error is None
+    state = torch.load(file, weights_only=True)
+    del state["made_by"]
+    torch.save(state, file)
+    [outcome] = alone.run(_ended_under, "a", recipe, images, tmp_path, on_cpu())
+    assert "goes on at step 2 after a change" in outcome.value
+    assert "by what code it began was not kept then" in outcome.value
+    assert _made_by(tmp_path)["stretches"][0]["commit"] == ""
+
+
+def _made_by(folder: Path) -> dict[str, Any]:
+    return read_facts(folder / "backbone.safetensors")["origin"]["made_by"]
+
+
+def _stopped_under(code: str, *arguments) -> str:
+    return _under(code, run_and_stop, *arguments)
+
+
+def _ended_under(code: str, *arguments) -> str:
+    return _under(code, run, *arguments)
+
+
+def _under(code: str, action: Callable[..., object], *arguments) -> str:
+    """What is printed by code with that hash."""
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as out:
+        patch.setattr(provenance, "code_hash", lambda: code * 12)
+        action(*arguments)
+    return out.getvalue()
+
+
+def test_processes_with_unlike_code_do_not_train_together(pair: Processes, images, tmp_path: Path):
+    for outcome in pair.run(_with_code_of_its_own, FEATURES["one loss"], images, tmp_path, on_cpu()):
+        assert outcome.error_type == "UserError"
+        assert "do not have the same code of the benchmark: 000000000000 in process 0, 1111" in str(outcome.error)
+
+
+def _with_code_of_its_own(*arguments) -> None:
+    _under(str(distributed.rank()), run, *arguments)
 
 
 def test_what_is_not_trained_has_no_losses(images, tmp_path: Path):

@@ -125,6 +125,13 @@ def test_publishing(tmp_path: Path):
         pretrained = write_record(a_record(seed=2, origin={"made_by": made_by}), runs, 1)
         with pytest.raises(UserError, match="in no commit"):
             publish_run(pretrained.parent, measured)
+    clean = {"commit": "e" * 40}
+    begun = {"origin": {"made_by": clean | {"stretches": [{"first_step": 0, "commit": "e+dirty"}, clean]}}}
+    kept = {"detail": {"kept_by": [{"commit": ""}, clean]}}
+    for part in (begun, kept):  # and that of its first half, where it went on after a change
+        path = write_record(a_record(seed=3, **part), runs, 1)
+        with pytest.raises(UserError, match="in no commit"):
+            publish_run(path.parent, measured)
     assert publish_run(runs / "desk/some/seed1", measured, allow_dirty=True)
     with pytest.raises(UserError, match="no records"):
         publish_run(runs / "desk/none/seed0", measured)

@@ -87,11 +87,11 @@ def test_none_outlives_who_began_it(tmp_path: Path, kind: signal.Signals):
     code += f"list(side_by_side(waits, [Path({str(tmp_path)!r})] * 2, 2))"
     parent = subprocess.Popen([sys.executable, "-c", code], env=_environment(), stderr=subprocess.PIPE)
     try:
-        children = _until(lambda: [int(path.name) for path in tmp_path.iterdir()], lambda found: len(found) == 2)
+        children = until(lambda: [int(path.name) for path in tmp_path.iterdir()], lambda found: len(found) == 2)
         assert len(children) == 2
         parent.send_signal(kind)
         assert parent.wait(timeout=60) != 0
-        assert _until(lambda: [child for child in children if _lives(child)], lambda left: not left) == []
+        assert until(lambda: [child for child in children if is_alive(child)], lambda left: not left) == []
     finally:
         parent.kill()
 
@@ -100,7 +100,7 @@ def _environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
 
 
-def _until(look, is_enough):  # type: ignore[no-untyped-def]
+def until(look, is_enough):  # type: ignore[no-untyped-def]
     for _ in range(600):
         if is_enough(seen := look()):
             break
@@ -108,7 +108,7 @@ def _until(look, is_enough):  # type: ignore[no-untyped-def]
     return seen
 
 
-def _lives(process: int) -> bool:
+def is_alive(process: int) -> bool:
     """And is no zombie that nobody has asked after yet."""
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True).stdout
     return bool(state.strip()) and not state.startswith("Z")

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.core.provenance import code_hash, versions
 from benchmark.records import frame
 from benchmark.records.folders import read_runs
 
+PLAIN = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # tables end a run: none may be lost by these
 ROOT = Path(__file__).parents[1]
 SOURCES = ("benchmark", "recipes", "leaderboards", "pyproject.toml", "README.md", "LICENSE", ".gitignore")
 # Runs a command and asserts that no file of ours came from elsewhere: the environment that runs the tests may hold an
@@ -23,9 +25,13 @@ DOOR = """
 import sys
 from pathlib import Path
 from benchmark import cli
-status = cli.run(sys.argv[2:])
+site, sys.argv = sys.argv[1], ["sslbench", *sys.argv[2:]]
+try:
+    cli.main()
+except SystemExit as end:
+    status = end.code
 ours = [module for name, module in sys.modules.items() if name.split(".")[0] in ("benchmark", "recipes")]
-assert all(Path(module.__file__).is_relative_to(sys.argv[1]) for module in ours if module.__file__), ours
+assert all(Path(module.__file__).is_relative_to(site) for module in ours if module.__file__), ours
 sys.exit(status)
 """
 
@@ -68,7 +74,7 @@ def sslbench(site: Path, empty: Path) -> Callable[..., str]:
         done = subprocess.run(
             [sys.executable, "-c", DOOR, str(site), *arguments],
             cwd=empty,
-            env={**os.environ, "PYTHONPATH": str(site)},
+            env={**os.environ, "PYTHONPATH": str(site), **PLAIN},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -118,14 +124,18 @@ def test_every_published_score_in_two_lines_of_python(site: Path, empty: Path):
 def test_reproduce_from_nothing_to_the_tables(sslbench: Callable[..., str], empty: Path):
     options = ("--scale", "smoke", "--jobs", "1", "--workers", "0", "--device", "cpu")
     assert "Tables: runs/smoke/tables.md" in sslbench("reproduce", "random_init", *options)
+    assert "Nothing has changed" in sslbench("reproduce", "random_init", *options)
     records = list(read_runs(empty / "runs"))
     assert {record.recipe for record in records} == {"random_init", "supervised"}
     # git would have answered with the commit of the repository around it
     assert {(record.commit, record.origin["made_by"]["commit"]) for record in records} == {("", "")}
+    of_code = {(one.versions["sslbench code"], one.origin["made_by"]["versions"]["sslbench code"]) for one in records}
+    assert of_code == {(code_hash(), code_hash())}
 
 
 def test_an_installed_copy_says_which_it_is(sslbench: Callable[..., str]):
-    assert sslbench("--version") == "sslbench 0.1.0\n"
+    """The hash of its code is that of the clone it was built from, so their records can be compared."""
+    assert sslbench("--version") == f"sslbench 0.1.0, code {code_hash()}, torch {versions()['torch']}\n"
 
 
 def test_what_is_installed_is_not_written_to(sslbench: Callable[..., str], site: Path, empty: Path):

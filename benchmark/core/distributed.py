@@ -57,6 +57,16 @@ def agree(wish: bool) -> bool:
     return bool(answer)
 
 
+def require_same(what: str, value: str) -> None:
+    """Raises UserError, on all processes, unless all have the same `value`: no state would tell that they differ."""
+    values = [value] * world_size()
+    if world_size() > 1:
+        dist.all_gather_object(values, value)
+    if len(set(values)) > 1:
+        told = ", ".join(f"{one} in process {place}" for place, one in enumerate(values))
+        raise UserError(f"the processes do not have the same {what}: {told}; install the same one on every machine")
+
+
 @contextmanager
 def together() -> Iterator[None]:
     """Run the block on all processes or fail on all: the UserError of one becomes everyone's, so that none waits for

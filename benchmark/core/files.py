@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-from benchmark.core.errors import UserError
+from benchmark.core.errors import UserError, remedy
 
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:
@@ -23,11 +24,27 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"{path}: could not be written ({error.strerror}); free space there and run again") from error
+        with suppress(OSError):  # whatever kept it from being written may keep it from being removed
+            temporary.unlink(missing_ok=True)
+        raise UserError(f"{path}: could not be written ({error.strerror}); {remedy(error)}, then run again") from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def require_folder(path: Path, given_as: str) -> None:
+    """Raises UserError, naming flag and path, unless `path` is a folder or can become one: before the work, not after
+    it. Whether it may be written to shows when it is."""
+    for there in (path, *path.absolute().parents):
+        try:
+            there.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise UserError(f"{given_as} {path}: {error.strerror}; give another folder") from error
+        if not there.is_dir():
+            raise UserError(f"{given_as} {path}: {there} is a file, or a link that leads nowhere; give another folder")
+        return
 
 
 def clear_unfinished(folder: Path) -> None:

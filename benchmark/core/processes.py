@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
+import signal
+import sys
 import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing.context import BaseContext
+from typing import Any
+
+from benchmark.core.errors import UserError, remedy
 
 MOST_LOADERS = 32  # for one GPU; each keeps batches ready in shared memory
+PR_SET_PDEATHSIG = 1  # Linux, sys/prctl.h
+LOOK_SECONDS = 1.0
 
 
 def default_loaders(beside_gpu: bool) -> int:
@@ -18,14 +30,71 @@ def default_loaders(beside_gpu: bool) -> int:
     return min(max(cores - 1, 1), MOST_LOADERS) if beside_gpu else min(max(cores // 4, 2), cores)
 
 
+def process_pool(count: int, begin: Callable[..., object], *arguments: Any) -> ProcessPoolExecutor:
+    """`count` processes that start from a fresh interpreter, call begin(*arguments), and end with this one. Fresh, as a
+    fork copies the locks of this one's threads in whatever state they are. Raises UserError if none can be started."""
+    return _pool(multiprocessing.get_context("spawn"), count, begin, arguments)
+
+
+def forked_pool(count: int, begin: Callable[..., object], *arguments: Any) -> ProcessPoolExecutor:
+    """The same, forked where that is safe, for work that takes no longer than importing torch. `arguments` may be
+    large, since a fork shares them."""
+    return _pool(forking(), count, begin, arguments)
+
+
+def forking() -> BaseContext:
+    """How to start processes that share this one's memory, where that is safe. By itself multiprocessing starts them
+    afresh in a process that was started afresh: each would import torch for seconds, and take 400 MB."""
+    return multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+
+
+def _pool(
+    context: BaseContext, count: int, begin: Callable[..., object], arguments: tuple[Any, ...]
+) -> ProcessPoolExecutor:
+    try:
+        return _Pool(count, context, _begin, (begin, arguments))
+    except OSError as error:  # for instance no room in /dev/shm for a semaphore
+        raise _not_started(error) from error
+
+
+class _Pool(ProcessPoolExecutor):
+    """Its processes start when there is something to do."""
+
+    def submit(self, *arguments: Any, **named: Any) -> Future[Any]:
+        try:
+            return super().submit(*arguments, **named)
+        except OSError as error:
+            for one in self._processes.values():  # who would wait for work, and this process for them
+                one.kill()
+            raise _not_started(error) from error
+
+
+def _not_started(error: OSError) -> UserError:
+    return UserError(f"no processes can be started to work beside this one ({error}); {remedy(error, 'in /dev/shm')}")
+
+
+def _begin(begin: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+    end_with_parent()
+    begin(*arguments)
+
+
 def end_with_parent() -> None:
-    """By themselves, processes of a pool outlive a parent that is killed: they wait for work forever, or hold the
-    folder they work in against the next start."""
-    threading.Thread(target=_exit_after_parent, daemon=True).start()
-
-
-def _exit_after_parent() -> None:
+    """From now on this process ends when the one that started it does, even by SIGKILL. Every process that this program
+    starts calls it first: by themselves they wait for work forever, or hold the folder they work in against the next
+    start."""
     parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
+    if parent is None:
+        return
+    assert parent.pid  # as the parent noted it before it started this one
+    if sys.platform == "linux":  # the kernel strikes at once, also where Python waits for a lock
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    else:
+        threading.Thread(target=_watch, args=(parent.pid,), daemon=True).start()
+    if os.getppid() != parent.pid:  # it ended before anybody watched
         os._exit(1)
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(LOOK_SECONDS)
+    os._exit(1)

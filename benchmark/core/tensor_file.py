@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from benchmark.core.errors import UserError
+from benchmark.core.errors import UserError, remedy
 from benchmark.core.files import write_whole
 
 
@@ -40,10 +40,13 @@ def write_tensors(path: Path, form: Format, tensors: Mapping[str, torch.Tensor],
 def read_tensors(path: Path, form: Format, *, weights: bool = True) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """(tensors, none of them without `weights`; facts). Raises UserError for a file of another format, or of none."""
     try:
+        path.open("rb").close()  # safetensors says of every error that there is no such file
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()} if weights else {}  # noqa: SIM118 - no dict
-    except (SafetensorError, OSError) as error:
+    except OSError as error:  # the file may be sound
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); {remedy(error)}") from error
+    except SafetensorError as error:
         raise UserError(
             f"{path}: not a safetensors file ({error}). Pickled checkpoints are not opened, since opening one can run "
             "any code; convert it with safetensors first"

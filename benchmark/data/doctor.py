@@ -9,10 +9,9 @@ leaves these out from then on, so that no run has to check all images by itself.
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from benchmark.core.errors import UserError
+from benchmark.core.processes import process_pool
 from benchmark.data.datasets import DATASETS, Layout, read_split
 from benchmark.data.findings import Finding, denied, from_error, printable, some
 from benchmark.data.folders import HIDDEN, NO_IMAGES
@@ -228,13 +228,16 @@ def _decode(images: ImageSet, positions: np.ndarray, bars: Progress) -> Iterator
         return
     chunks = np.array_split(positions, max(1, len(positions) // min(4096, max(16, len(positions) // 1000))))
     task = bars.add_task(f"{images.name}: decoding", total=len(positions))
-    # Not forked: the progress bar runs a thread, and a fork copies its locks in whatever state they are.
-    context = multiprocessing.get_context("spawn")
     workers = max(1, min(len(os.sched_getaffinity(0)), len(chunks)))
-    with ProcessPoolExecutor(workers, context, initializer=_take, initargs=(images.without_labels(),)) as pool:
-        for chunk, decoded in zip(chunks, pool.map(_decode_chunk, chunks), strict=True):
-            bars.advance(task, len(chunk))
-            yield from decoded
+    with process_pool(workers, _take, images.without_labels()) as pool:
+        try:
+            for chunk, decoded in zip(chunks, pool.map(_decode_chunk, chunks), strict=True):
+                bars.advance(task, len(chunk))
+                yield from decoded
+        except BrokenProcessPool as error:
+            raise UserError(
+                f"{images.name}: a process that decoded images was killed, perhaps for lack of memory; run again"
+            ) from error
 
 
 _images: ImageSet  # sent to each worker process only once, because the names alone can be 100 MB

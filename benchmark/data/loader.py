@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +15,15 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from benchmark.core import distributed
 from benchmark.core.draws import mix, permutation
 from benchmark.core.errors import UserError
+from benchmark.core.processes import end_with_parent, forking
 from benchmark.core.streams import Stream
 from benchmark.data.batch import Batch
+from benchmark.data.handover import Parcel, lost_loader_told, packed, refused
 from benchmark.data.image_set import ImageSet
 
 KEPT_DECODED_BYTES = 512 << 20  # sets that fit are decoded once; JPEG decoding is half of a small image's data path
@@ -135,7 +137,7 @@ def check_batch_size(batch_size: int, num_images: int, flag: str = "--recipe.bat
         )
 
 
-def batches(dataset: Views, positions: Iterable[list[Position]], workers: int, labels: bool) -> Iterator[Batch]:
+def batches(dataset: Views, positions: Iterable[list[Position]], workers: int, labels: bool) -> Generator[Batch]:
     """Batches in the order of `positions`; seeds are left at 0 for the engine to set. Raises UserError for an image
     that cannot be read, or views that cannot be stacked, from a loader process too."""
     return in_order(dataset, positions, workers, _Collate(labels))
@@ -146,21 +148,35 @@ def in_order(
     positions: Iterable[list[Position]],
     workers: int,
     collate: Callable[[list[Any]], Any] = list,
-) -> Iterator[Any]:
-    """What `collate` makes of the samples at each list of positions: the plain list, unless told otherwise. Raises the
-    UserError of a sample that is one."""
+) -> Generator[Any]:
+    """What `collate` makes of the samples at each list of positions: the plain list, unless told otherwise. Loader
+    processes end with the generator. Raises the UserError of a sample that is one, and for loader processes that cannot
+    start, cannot hand over what they made, or die."""
     loader = DataLoader(
         dataset,
         batch_sampler=positions,
         num_workers=workers,
+        multiprocessing_context=forking() if workers else None,
         collate_fn=_Checked(collate),
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_stay_in_background,
+        worker_init_fn=_begin,
     )
-    for batch in loader:
+    for batch in _told(loader):
         if isinstance(batch, UserError):
             raise batch
         yield batch
+
+
+def _told(loader: DataLoader[Any]) -> Iterator[Any | UserError]:
+    """What the loader gives, opened."""
+    with lost_loader_told():
+        try:
+            loaded = iter(loader)
+        except OSError as error:
+            yield refused(error)
+            return
+        for batch in loaded:
+            yield batch.opened() if isinstance(batch, Parcel) else batch
 
 
 @dataclass(frozen=True)
@@ -168,7 +184,8 @@ class _Checked:
     collate: Callable[[list[Any]], Any]
 
     def __call__(self, samples: list[Any]) -> Any | UserError:
-        return next((one for one in samples if isinstance(one, UserError)), None) or self.collate(samples)
+        batch = next((one for one in samples if isinstance(one, UserError)), None) or self.collate(samples)
+        return batch if get_worker_info() is None or isinstance(batch, UserError) else packed(batch)
 
 
 @dataclass(frozen=True)
@@ -185,7 +202,8 @@ class _Collate:
         return Batch(views, index, seed=0, labels=given)
 
 
-def _stay_in_background(worker: int) -> None:
+def _begin(worker: int) -> None:
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
     if not torch.cuda.is_available():
         # where training needs the same cores, a loader that takes one keeps all threads of a step waiting for the last

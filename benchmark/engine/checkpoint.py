@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
+import os
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,19 +16,27 @@ import torch
 
 from benchmark.backbones.weights import load_strictly
 from benchmark.core import distributed
-from benchmark.core.errors import UserError
+from benchmark.core.errors import UserError, remedy
 from benchmark.core.files import clear_unfinished, write_whole
 from benchmark.core.plain import flat
 from benchmark.engine.losses import LastLosses
 from benchmark.engine.players import Player
+from benchmark.engine.stretches import UNKNOWN, Maker
 from benchmark.method import Method
 
 Players = Mapping[str, Player]
 CONTENT = {"step", "identity", "method", "optimizers", "losses"}
+LATER = {"made_by"}  # checkpoints from before it was kept are resumed too
 
 
 def save_checkpoint(
-    run: Path, step: int, identity: dict[str, Any], method: Method, players: Players, losses: LastLosses
+    run: Path,
+    step: int,
+    identity: dict[str, Any],
+    method: Method,
+    players: Players,
+    losses: LastLosses,
+    made_by: Sequence[Maker] = (),
 ) -> None:
     """Write run/checkpoint.pt (process 0) and, for buffers of which each process holds a part,
     run/checkpoint.shard<r>.step<s>.pt. The main file is written last and names the step, so a kill in between leaves
@@ -40,19 +50,21 @@ def save_checkpoint(
         if distributed.rank() == 0:
             optimizers = {name: player.optimizer.state_dict() for name, player in players.items()}
             whole = {"step": step, "identity": identity, "method": state, "optimizers": optimizers}
-            write_state(run / "checkpoint.pt", whole | {"losses": losses.state_dict()})
+            write_state(run / "checkpoint.pt", whole | {"losses": losses.state_dict(), "made_by": [*made_by]})
     for old in run.glob(f"checkpoint.shard{distributed.rank()}.step*.pt"):
         if old != _shard(run, step):
             old.unlink()
 
 
-def load_checkpoint(run: Path, identity: dict[str, Any], method: Method, players: Players, losses: LastLosses) -> int:
-    """Restore the whole state and return the step to continue from, which is 0 if there is no checkpoint. Raises
-    UserError if the checkpoint belongs to another run or does not fit."""
+def load_checkpoint(
+    run: Path, identity: dict[str, Any], method: Method, players: Players, losses: LastLosses
+) -> tuple[int, list[Maker]]:
+    """Restore the whole state; (the step to continue from, what made the steps before), 0 and nothing if there is no
+    checkpoint. Raises UserError if the checkpoint belongs to another run or does not fit."""
     path = run / "checkpoint.pt"
     if not path.is_file():
-        return 0
-    whole = read_state(path, CONTENT)
+        return 0, []
+    whole = read_state(path, CONTENT, LATER)
     check_identity(path, whole["identity"], identity)
     state = whole["method"]
     if method.sharded_buffers():
@@ -61,7 +73,7 @@ def load_checkpoint(run: Path, identity: dict[str, Any], method: Method, players
     load_strictly(losses, whole["losses"], path)
     for name, player in players.items():
         load_optimizer(player.optimizer, whole["optimizers"].get(name, {}), path)
-    return whole["step"]
+    return whole["step"], whole.get("made_by") or [{"first_step": 0, **UNKNOWN}]
 
 
 def check_identity(path: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
@@ -98,21 +110,39 @@ def locked(run: Path) -> Iterator[None]:
 
 @contextmanager
 def _lock(run: Path) -> Iterator[None]:
+    _require_utf8(run)
     try:
         run.mkdir(parents=True, exist_ok=True)
-        file = (run / ".lock").open("w")
+        file = (run / ".lock").open("wb")
     except OSError as error:
-        raise UserError(f"{run}: cannot be written to ({error.strerror}); choose another folder with --runs") from error
+        raise UserError(f"{run}: cannot be written to ({error.strerror}); {remedy(error)}, e.g. with --runs") from error
     with file:
         try:
             # lockf, not flock: a loader process would inherit a flock, and could still hold it after the run was killed
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UserError(
-                f"{run}: another process is working there; wait for it, or choose another folder with --runs"
-            ) from error
+            raise UserError(f"{run}: {_why_not_locked(error)}, or choose another folder with --runs") from error
         clear_unfinished(run)
         yield
+
+
+def _why_not_locked(error: OSError) -> str:
+    if error.errno in (errno.EAGAIN, errno.EACCES):
+        return "another process is working there; wait for it"
+    advice = remedy(error)
+    if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+        advice = "a network file system must be mounted with locks (Lustre: -o flock; NFS: with its lock service)"
+    return f"cannot be locked against a second run ({error.strerror}); {advice}"
+
+
+def _require_utf8(run: Path) -> None:
+    """Libraries that write a run's files take names in UTF-8 alone: one fails after all the work, another writes to a
+    folder that nobody asked for."""
+    if os.fsencode(run) != str(run).encode("utf-8", "replace"):
+        raise UserError(
+            f"{run}: a name that is not in UTF-8, or not in this locale's; choose a folder of plain letters with "
+            "--runs, or set PYTHONUTF8=1"
+        )
 
 
 def _shard(run: Path, step: int) -> Path:
@@ -126,19 +156,22 @@ def write_state(path: Path, content: dict[str, Any]) -> None:
     write_whole(path, buffer.getbuffer())
 
 
-def read_state(path: Path, content: set[str]) -> dict[str, Any]:
-    """The dictionary stored at `path`, on the CPU, with exactly the keys `content`; anything else is a UserError."""
+def read_state(path: Path, content: set[str], later: Collection[str] = ()) -> dict[str, Any]:
+    """The dictionary stored at `path`, on the CPU, with exactly the keys `content`, and those in `later` or not;
+    anything else is a UserError."""
     try:
         whole = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(
             f"{path}: missing; the checkpoint was written by more processes than there are now. Start as many as before"
         ) from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except OSError as error:  # the file may be sound
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {remedy(error)}") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise UserError(
             f"{path}: not a checkpoint of this program, or damaged; delete it to start over. No code in it was run"
         ) from error
-    if not isinstance(whole, dict) or whole.keys() != content:
+    if not isinstance(whole, dict) or whole.keys() - set(later) != content:
         raise UserError(f"{path}: not a checkpoint of this version of the program; delete it to start over")
     return whole
 

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column
 
 from benchmark.core import distributed
-from benchmark.core.errors import UserError
+from benchmark.core.errors import UserError, remedy
 from benchmark.core.files import write_whole
 
 LOG_SECONDS = 10.0
@@ -155,13 +155,13 @@ class Journal:
 
     def write(self, step: int, figures: dict[str, float]) -> None:
         try:
-            with self.path.open("a") as file:
+            with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, **figures}) + "\n")
             for name, value in figures.items():
                 self.writer.add_scalar(name, value, step)
         except OSError as error:
             raise UserError(
-                f"{self.path}: could not be written ({error.strerror}); free space and run again"
+                f"{self.path}: could not be written ({error.strerror}); {remedy(error)}, then run again"
             ) from error
 
     def close(self) -> None:
@@ -172,7 +172,7 @@ def _lines(path: Path) -> list[str]:
     """Complete lines only: a kill can leave half of one."""
     if not path.is_file():
         return []
-    return [line[:-1] for line in path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+    return [line[:-1] for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("}\n")]
 
 
 def _bar() -> Progress:

@@ -13,6 +13,7 @@ Departures:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ from benchmark.core.plain import as_plain
 from benchmark.core.provenance import commit, versions
 from benchmark.core.streams import Stream
 from benchmark.data.batch import Batch
+from benchmark.data.handover import lost_loader_told
 from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import step_seed
 from benchmark.engine.checkpoint import check_identity, clear_checkpoints, load_checkpoint, locked, save_checkpoint
@@ -40,6 +42,7 @@ from benchmark.engine.losses import LastLosses, check_all_stepped, checked_loss
 from benchmark.engine.method_file import save_method
 from benchmark.engine.players import Player, build_players, set_rates
 from benchmark.engine.progress import LOG_SECONDS, Pace, RunProgress, Timer
+from benchmark.engine.stretches import Maker, change_told, continued
 from benchmark.method import Method
 from benchmark.recipe.contract import Recipe, recipe_hash
 from benchmark.recipe.pools import Given
@@ -83,16 +86,19 @@ def pretrain(
     pools = {key: found[key] if pool.labels else found[key].without_labels() for key, pool in recipe.pools.items()}
     _check_given(recipe, after or {})
     identity = run_identity(recipe, name, pools, after or {})
+    made_by = provenance(machine.device, recipe)
     path = run / "backbone.safetensors"
-    with distributed.lost_process_told(), few_told(few_of_batch(recipe)), locked(run):
+    with distributed.lost_process_told(), lost_loader_told(), few_told(few_of_batch(recipe)), locked(run):
+        distributed.require_same("code of the benchmark", made_by["versions"]["sslbench code"])
         with distributed.together():
             is_done = _is_done(path, identity)
-        trained = None if is_done else _trained(recipe, pools, run, machine, identity, after or {})
+        trained = None if is_done else _trained(recipe, pools, run, machine, identity, made_by, after or {})
         with distributed.together():
             if distributed.rank() == 0:
                 if trained:
-                    method, losses, given = trained
-                    came_to = {"losses": losses, "made_by": provenance(machine.device), **_recipes_before(after or {})}
+                    method, losses, given, makers = trained
+                    halves = {"stretches": makers} if len(makers) > 1 else {}
+                    came_to = {"losses": losses, "made_by": made_by | halves, **_recipes_before(after or {})}
                     came_to |= of_data or {}
                     kept = _keep(run / "method.safetensors", method, recipe, given, pools)
                     save_backbone(path, method.export(), identity | came_to | kept)
@@ -132,11 +138,11 @@ def data_fingerprint(pools: Mapping[str, ImageSet]) -> str:
     return ",".join(images.fingerprint() for images in pools.values())
 
 
-def provenance(device: torch.device) -> dict[str, Any]:
+def provenance(device: torch.device, recipe: Recipe) -> dict[str, Any]:
     """What should not change the result, and so is not part of the identity, but is of interest to its readers."""
     return {
         "commit": commit(),
-        "versions": versions(),
+        "versions": versions(type(recipe.method), type(recipe.backbone)),
         "device": device_name(device),
         "threads": torch.get_num_threads(),
     }
@@ -183,24 +189,29 @@ def _trained(
     run: Path,
     machine: Machine,
     identity: dict[str, Any],
+    made_by: dict[str, Any],
     after: Mapping[str, Path],
-) -> tuple[Method, dict[str, float], Given]:
-    """(the recipe's method after its last step, the means of its last losses by name, what it was built from)."""
+) -> tuple[Method, dict[str, float], Given, list[Maker]]:
+    """(the recipe's method after its last step, the means of its last losses by name, what it was built from, what made
+    its steps)."""
     given = given_of(pools, {name: load_backbone(path)[0] for name, path in after.items()})
     method = build_method(recipe, given).to(machine.device).to(memory_format=torch.channels_last)
     total = train_steps(recipe, given.num_images)
     if total == 0:
-        return method, {}, given
+        return method, {}, given, []
     check_order(method, recipe)
     players = build_players(method, recipe)
     feed = Feed(recipe, pools, machine.workers, total)
     losses = LastLosses(players, total, feed.steps_per_epoch).to(machine.device)
     with distributed.together():
-        first = load_checkpoint(run, identity, method, players, losses)
+        first, before = load_checkpoint(run, identity, method, players, losses)
+    makers = continued(before, {"first_step": first, **made_by})
+    if first and len(makers) > len(before) and distributed.rank() == 0:
+        print(f"{run}: goes on at step {first} after a change, which the record will say: {change_told(makers)}")
     finite = FiniteCheck(run, machine.device)
     pace = Pace(recipe.batch_size)
     look, save = Timer(min(LOG_SECONDS, machine.checkpoint_seconds)), Timer(machine.checkpoint_seconds)
-    with RunProgress(run, f"{identity['recipe']} seed {recipe.seed}", total, first) as report:
+    with closing(feed), RunProgress(run, f"{identity['recipe']} seed {recipe.seed}", total, first) as report:
         for step, batch in pace.timed(_steps(recipe, method, feed, machine, finite, first, total)):
             set_rates(players, recipe, step, total, feed.steps_per_epoch)
             torch.manual_seed(mix(recipe.seed, Stream.IN_STEP, step, distributed.rank()))
@@ -214,10 +225,10 @@ def _trained(
                 rates = {f"lr/{name}": player.optimizer.param_groups[0]["lr"] for name, player in players.items()}
                 report.write(step, shown | method.scalars() | pace.since_last(), {"epoch": batch.epoch, **rates})
                 if step + 1 < total and save.due():
-                    save_checkpoint(run, step + 1, identity, method, players, losses)
+                    save_checkpoint(run, step + 1, identity, method, players, losses, makers)
     if first == 0:
         check_all_stepped(players, method)
-    return method, losses.means(), given
+    return method, losses.means(), given, makers
 
 
 def _steps(

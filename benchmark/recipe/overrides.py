@@ -40,6 +40,25 @@ def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[Override]]:
     return others, overrides
 
 
+def given_once(settings: Sequence[str]) -> list[Override]:
+    """The overrides that `--set KEY=VALUE ...` stands for, each once. Raises UserError for what is not KEY=VALUE, for
+    keys that set the same thing to different values, and for the seed, which has a flag of its own."""
+    overrides: dict[str, str] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not (key and equals):
+            raise UserError(f"--set takes KEY=VALUE, e.g. --set batch_size=64, not {setting!r}")
+        _, [(key, text)] = split_flags([f"{FLAG}{setting}"])
+        for other, value in overrides.items():
+            is_inside = f"{other}.".startswith(f"{key}.") or f"{key}.".startswith(f"{other}.")
+            if is_inside and (other, value) != (key, text):
+                raise UserError(f"{FLAG}{other} {value} and {FLAG}{key} {text} contradict each other; give one")
+        overrides[key] = text
+    if "seed" in overrides:
+        raise UserError(f"{FLAG}seed: the seed is no setting of the recipe; give --seed {overrides['seed']}")
+    return list(overrides.items())
+
+
 def override(recipe: Recipe, overrides: Sequence[Override], scale: Scale) -> Recipe:
     """The recipe, which `at_scale` will bring to `scale` and then give every override.
 

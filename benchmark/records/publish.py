@@ -41,8 +41,11 @@ def publish_run(run: Path, measured: Path, allow_dirty: bool = False) -> list[Pa
     return [measured / record.published_path for record in records]
 
 
-def _commits(record: Record) -> tuple[str, str]:
-    return record.commit, record.origin.get("made_by", {}).get("commit", "")
+def _commits(record: Record) -> list[str]:
+    """Of all code that had a part in it."""
+    made_by = record.origin.get("made_by", {})
+    parts = [made_by, *made_by.get("stretches", ()), *record.detail.get("kept_by", ())]
+    return [record.commit, *(part.get("commit", "") for part in parts)]
 
 
 def _in_a_commit(commit: str) -> bool:

@@ -33,7 +33,11 @@ class Record:
     origin:        what the backbone file says about its pretraining: data fingerprint, last losses, world size ...
     backbone_hash: of the backbone file's bytes.
     commit:        of this repository, "+dirty" when the code had uncommitted changes.
+    versions:      of python and packages; "sslbench code" is a hash of the code itself, with git or without.
     device, threads: of the transfer; those of the pretraining are in origin["made_by"], with its commit and versions.
+
+    Where a pretraining went on after these had changed, origin["made_by"]["stretches"] says from which step on which
+    held; detail["kept_by"] says it of what a transfer found in the workspace. Older records have none of this.
     """
 
     recipe: str

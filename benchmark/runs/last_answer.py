@@ -34,17 +34,17 @@ class LastAnswer:
     def holds(self) -> bool:
         if not self.path.is_file():
             return False
-        digest, *also = self.path.read_text().splitlines() or [""]
-        return digest == self._digest(map(Path, also))
+        digest, *also = self.path.read_bytes().split(b"\0")
+        return digest.decode(errors="replace") == self._digest(Path(os.fsdecode(name)) for name in also)
 
     def write(self, also: Sequence[Path] = ()) -> None:
         """also: more files or folders that the answer depends on, which only working it out could tell."""
-        write_whole(self.path, "\n".join([self._digest(also), *map(str, also)]).encode())
+        write_whole(self.path, b"\0".join([self._digest(also).encode(), *map(os.fsencode, also)]))
 
     def _digest(self, also: Iterable[Path]) -> str:
         digest = hashlib.sha256(repr((tuple(self.arguments), versions())).encode())
         for path in self._sources():
-            digest.update(f"{path}\0".encode() + path.read_bytes())
+            digest.update(os.fsencode(path) + b"\0" + path.read_bytes())
         for root in (*self.files, *also):
             for line in _listing(root):
                 digest.update(line.encode("utf-8", "surrogateescape"))

@@ -16,6 +16,7 @@ from benchmark.core import distributed
 from benchmark.core.errors import UserError
 from benchmark.core.files import file_hash, write_whole
 from benchmark.core.provenance import commit, versions
+from benchmark.data.handover import lost_loader_told
 from benchmark.engine.checkpoint import locked
 from benchmark.engine.method_file import TrainedMethod, load_method
 from benchmark.engine.progress import Display
@@ -24,6 +25,7 @@ from benchmark.recipe.catalogue import all_recipes
 from benchmark.records.folders import write_record
 from benchmark.records.record import Record
 from benchmark.runs.current import transfer_now
+from benchmark.runs.kept_work import kept_by
 from benchmark.runs.report_page import write_report
 from benchmark.runs.run import Run
 from benchmark.runs.sound_data import checked_data
@@ -52,7 +54,7 @@ def score(
         raise UserError("transfers run in one process; start them without torchrun")
     if why := refusal(transfer, run):
         raise UserError(f"{run.backbone}: {why}; `sslbench list` shows what each transfer takes")
-    with locked(run.folder), _display(f"{run.name} seed {run.seed}  {card.id}") as report:
+    with lost_loader_told(), locked(run.folder), _display(f"{run.name} seed {run.seed}  {card.id}") as report:
         backbone, facts = load_backbone(run.backbone)
         of_data = checked_data(transfer, run, facts["origin"], incomplete)
         now = transfer_now(transfer, run, engine)
@@ -67,10 +69,15 @@ def score(
             engine=now.engine,
             trained=_trained(run, facts["origin"], recipes_dir) if card.asks else None,
         )
+        # asked before the work: a pull in the middle of it is not what did it
+        code, used, device = commit(), versions(type(transfer)), device_name(machine.device)
+        makers = kept_by(run.workspace, {"commit": code, "versions": used, "device": device})
         scores = transfer.run(backbone, context)
         if scores.metrics.keys() != card.metrics.keys():
             raise UserError(f"{card.id}: gave {sorted(scores.metrics)}, its card promises {sorted(card.metrics)}")
-        origin = facts["origin"]
+        origin, detail = facts["origin"], {**scores.detail, "data_read": scores.data}
+        detail |= {"engine": now.engine} if now.engine else {}
+        detail |= {"kept_by": makers} if len(makers) > 1 else {}
         assert isinstance(now.data, dict)
         record = Record(
             recipe=run.name,
@@ -81,16 +88,13 @@ def score(
             transfer=card.id,
             transfer_version=card.version,
             metrics=scores.metrics,
-            detail=scores.detail
-            | {"data_read": scores.data}
-            | ({"engine": now.engine} if now.engine else {})
-            | of_data,
+            detail=detail | of_data,
             transfer_data=now.data,
             origin={key: value for key, value in origin.items() if key != "resolved"},
             backbone_hash=now.backbone or "",
-            commit=commit(),
-            versions=versions(),
-            device=device_name(machine.device),
+            commit=code,
+            versions=used,
+            device=device,
             threads=torch.get_num_threads(),
         )
         try:

@@ -5,17 +5,18 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from graphlib import TopologicalSorter
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children
 from typing import TypeVar
 
 import torch
 from threadpoolctl import threadpool_limits
 
 from benchmark.core.errors import UserError
-from benchmark.core.processes import end_with_parent
+from benchmark.core.processes import process_pool
+from benchmark.core.standard_streams import keep_writable
 from benchmark.engine import progress
 
 Item = TypeVar("Item")
@@ -39,7 +40,7 @@ def side_by_side(
         yield from ((items[place], work(items[place])) for place in order.static_order())
         return
     threads = max(torch.get_num_threads() // jobs, 1)
-    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (threads,))
+    pool = process_pool(jobs, _begin, threads)
     begun: dict[Future[Outcome], int] = {}
     order.prepare()
     try:
@@ -71,8 +72,8 @@ def _sorted(items: Sequence[Item], needs: Mapping[Item, Collection[Item]]) -> To
 
 
 def _begin(threads: int) -> None:
+    keep_writable()
     torch.set_num_threads(threads)
     threadpool_limits(threads)  # numpy's
     progress.share_terminal()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupt ends it here and now; the one who waits says so
-    end_with_parent()

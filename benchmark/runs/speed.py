@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import replace
 
 import torch
@@ -72,16 +73,15 @@ def _data_path(
 ) -> tuple[Batch, float]:
     """(the last batch, images per second after the loader processes have started)."""
     fixed = replace(recipe, order=Shuffled()) if isinstance(recipe.order, Assigned) else recipe
-    feed = Feed(fixed, images, machine.workers, WARM_UP + rounds)
-    loader = (
-        batch for start in range(0, WARM_UP + rounds, feed.steps_per_epoch) for batch in feed.epoch(start, method)
-    )
-    for _ in range(WARM_UP):
-        next(loader)
-    started = time.perf_counter()
-    for _ in range(rounds):
-        batch = next(loader)
-    return batch, rounds * recipe.batch_size / (time.perf_counter() - started)
+    total = WARM_UP + rounds
+    with closing(Feed(fixed, images, machine.workers, total)) as feed:
+        loader = (batch for start in range(0, total, feed.steps_per_epoch) for batch in feed.epoch(start, method))
+        for _ in range(WARM_UP):
+            next(loader)
+        started = time.perf_counter()
+        for _ in range(rounds):
+            batch = next(loader)
+        return batch, rounds * recipe.batch_size / (time.perf_counter() - started)
 
 
 def _in_turns(actions: list[Callable[[], object]], device: torch.device, rounds: int) -> list[float]:

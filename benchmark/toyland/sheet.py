@@ -89,7 +89,7 @@ def _coco_cells(file: Path, image: Image.Image) -> list[Image.Image]:
 def _coco_objects(listing: Path) -> dict[int, list[dict[str, Any]]]:
     """Image id -> its annotations."""
     found: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
-    for entry in json.loads(listing.read_text())["annotations"]:
+    for entry in json.loads(listing.read_text(encoding="utf-8"))["annotations"]:
         found[entry["image_id"]].append(entry)
     return found
 

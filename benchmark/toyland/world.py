@@ -10,21 +10,20 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
 import signal
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmark.core.errors import UserError
+from benchmark.core.errors import UserError, remedy
 from benchmark.core.files import write_whole
-from benchmark.core.processes import end_with_parent
+from benchmark.core.processes import process_pool
 from benchmark.toyland.layouts import LAYOUTS
 from benchmark.toyland.layouts.base import LayoutWriter, Picture, ScaleName
 from benchmark.toyland.progress import Progress
@@ -68,7 +67,7 @@ def build_world(
             _draw_all(root, scale, seed, {name: stamps[name] for name in missing}, workers, progress)
     except OSError as error:
         what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
-        raise UserError(f"{root}: the world could not be written ({what}); fix that and run again.") from error
+        raise UserError(f"{root}: the world could not be written ({what}); {remedy(error)}, then run again.") from error
     except BrokenProcessPool as error:
         raise UserError(f"{root}: a process drawing the world was killed; run again with fewer workers.") from error
     return root
@@ -90,9 +89,11 @@ def _is_built(root: Path, name: str, stamp: dict[str, Any]) -> bool:
 def read_manifest(root: Path) -> dict[str, dict[str, Any]]:
     """dataset → scale, seed, version, images, fingerprint; empty if nothing was built below `root`."""
     try:
-        return json.loads((root / MANIFEST).read_text())["datasets"]
-    except FileNotFoundError:
+        return json.loads((root / MANIFEST).read_text(encoding="utf-8"))["datasets"]
+    except (FileNotFoundError, NotADirectoryError):  # what stands in the way is told when something is written
         return {}
+    except OSError as error:
+        raise UserError(f"{root / MANIFEST}: cannot be read ({error.strerror}); {remedy(error)}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{root / MANIFEST} is damaged ({error}); delete it, and the world is drawn again.") from error
 
@@ -110,7 +111,7 @@ def _refuse_foreign(root: Path, layout: LayoutWriter) -> None:
 def _alone(root: Path) -> Iterator[None]:
     """One builder at a time. The lock ends with its process, so temporary folders found here were left by a killed
     one."""
-    with open(root / f"{_TEMPORARY}lock", "w") as lock:
+    with open(root / f"{_TEMPORARY}lock", "wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for leftover in root.glob(f"{_TEMPORARY}*"):
             if leftover.is_dir():
@@ -135,13 +136,11 @@ def _draw_all(
 
 @contextmanager
 def _executor(workers: int) -> Iterator[Executor | None]:
-    """Worker processes, or None for a single worker, which is this process. They start from a fresh interpreter because
-    this one may hold torch and its threads, which do not survive a fork."""
+    """Worker processes, or None for a single worker, which is this process."""
     if workers <= 1:
         yield None
         return
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    executor = ProcessPoolExecutor(workers, multiprocessing.get_context(method), initializer=_obey_parent)
+    executor = process_pool(workers, _obey_parent)
     try:
         yield executor
     finally:
@@ -151,7 +150,6 @@ def _executor(workers: int) -> Iterator[Executor | None]:
 def _obey_parent() -> None:
     """Ctrl-C reaches every process of a terminal. Workers ignore it: the process that started them deals with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
 
 
 @contextmanager
@@ -202,7 +200,7 @@ def _put_in_place(root: Path, folder: Path, layout: LayoutWriter, entry: dict[st
     """Stamp the finished folders, move away what they replace, rename them into place, and only then update the
     manifest."""
     for owned in layout.folders:
-        (folder / owned / STAMP).write_text(json.dumps(entry, indent=2) + "\n")
+        (folder / owned / STAMP).write_text(json.dumps(entry, indent=2) + "\n", encoding="utf-8")
     for owned in layout.folders:
         target = root / owned
         target.parent.mkdir(parents=True, exist_ok=True)

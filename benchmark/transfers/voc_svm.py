@@ -10,14 +10,19 @@ that class in training and in cross-validation, and left out of that class's tes
 
 from __future__ import annotations
 
+import signal
 import warnings
+from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
+from benchmark.core.processes import forked_pool
 from benchmark.data.datasets import open_dataset
 from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Presence
@@ -46,26 +51,47 @@ class VocSvm(Transfer):
         self.card, self.costs = card, costs
 
     def run(self, backbone: Backbone, context: Context) -> Scores:
-        from sklearn.utils.parallel import Parallel, delayed  # sklearn takes a second, and pages read the card alone
-
         trainval, test = (open_dataset(context.data_root, *dataset) for dataset in self.card.datasets)
         classes = _scorable(trainval, test)
         view = squash(backbone.input.size)
         features = [extract(backbone, images, view, GOYAL_TAPS, context) for images in (trainval, test)]
         results: dict[str, list[ClassResult]] = {}
-        # Forked, since a process that starts afresh imports torch for longer than it then works at desk scale; and
-        # processes, not threads, since liblinear's random numbers are one global stream.
-        with Parallel(n_jobs=max(context.workers, 1), backend="multiprocessing") as parallel:
-            for number, tap in enumerate(GOYAL_TAPS):
-                x, x_test = rotated(*(normalized(each[tap.name]) for each in features))
-                results[tap.name] = parallel(
-                    delayed(svm)(x, codes, x_test, test_codes, self.costs[context.scale])
-                    for codes, test_codes in classes.values()
-                )
-                context.report("SVMs, stages", number + 1, len(GOYAL_TAPS), {"mAP": _mean_ap(results[tap.name])})
+        for number, tap in enumerate(GOYAL_TAPS):
+            x, x_test = rotated(*(normalized(each[tap.name]) for each in features))
+            fit = partial(svm, x=x, x_test=x_test, costs=self.costs[context.scale])
+            results[tap.name] = _of_each(fit, [*classes.values()], context.workers)
+            context.report("SVMs, stages", number + 1, len(GOYAL_TAPS), {"mAP": _mean_ap(results[tap.name])})
         detail = _detail(results, [*classes], trainval.classes, context.scale)
         data = {images.name: images.fingerprint() for images in (trainval, test)}
         return Scores({"map": detail["per_stage"][detail["selected"]["stage"]]}, detail, data)
+
+
+Fit = Callable[..., "ClassResult"]
+_fit: Fit  # in each of the processes below, with the features that they share
+
+
+def _of_each(fit: Fit, classes: list[tuple[np.ndarray, np.ndarray]], workers: int) -> list[ClassResult]:
+    """In processes, not threads, since liblinear's random numbers are one global stream."""
+    if workers <= 1:
+        return [fit(codes=codes, test_codes=test_codes) for codes, test_codes in classes]
+    try:
+        with forked_pool(min(workers, len(classes)), _take, fit) as pool:
+            return list(pool.map(_fit_one, *zip(*classes, strict=True)))
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a process that trained an SVM was killed, perhaps for lack of memory; the same command goes on there, and "
+            "--workers 1 (make: WORKERS=1) needs least"
+        ) from error
+
+
+def _take(fit: Fit) -> None:
+    global _fit
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupt ends it here and now; the one who waits says so
+    _fit = fit
+
+
+def _fit_one(codes: np.ndarray, test_codes: np.ndarray) -> ClassResult:
+    return _fit(codes=codes, test_codes=test_codes)
 
 
 def _scorable(trainval: ImageSet, test: ImageSet) -> dict[str, tuple[np.ndarray, np.ndarray]]:
