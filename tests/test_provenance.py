@@ -170,6 +170,9 @@ def test_parts_under_the_same_code_are_one():
 def test_work_in_a_workspace_is_used_after_a_change_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert kept_by(tmp_path / "new", maker()) == kept_by(tmp_path / "new", maker()) == [maker()]
     assert capsys.readouterr().out == ""
+    written = (tmp_path / "new/made_by.json").stat().st_ino
+    assert kept_by(tmp_path / "new", maker()) == [maker()]
+    assert (tmp_path / "new/made_by.json").stat().st_ino == written, "a nearly full disk has room for what is new alone"
     assert kept_by(tmp_path / "new", maker("b")) == [maker(), maker("b")]
     assert capsys.readouterr().out.endswith("which is used and the record will say: sslbench code a -> b\n")
     assert kept_by(tmp_path / "new", maker("b")) == [maker(), maker("b")]

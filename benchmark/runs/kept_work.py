@@ -22,5 +22,6 @@ def kept_by(workspace: Path, now: Maker) -> list[Maker]:
     if len(makers) > max(len(before), 1):
         told = change_told(makers)
         print(f"{workspace}: holds work from before a change, which is used and the record will say: {told}")
-    write_whole(path, (json.dumps({"made_by": makers}, indent=1) + "\n").encode())
+    if makers != before:
+        write_whole(path, (json.dumps({"made_by": makers}, indent=1) + "\n").encode())
     return makers
