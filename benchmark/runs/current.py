@@ -62,12 +62,7 @@ def _pool_fingerprint(data_root: Path, pool: Pool, seed: int) -> str:
 def transfer_now(transfer: Transfer, run: Run, engine: str | None = None) -> Now:
     """What a record of this transfer on this run's backbone file is held against. Raises UserError for a backbone file
     that does not say what it came from, or an engine that the transfer does not have."""
-    origin = read_facts(run.backbone)["origin"]
-    if missing := {"recipe_hash", "resolved"} - origin.keys():
-        lacks = " and ".join(sorted(missing))
-        raise UserError(
-            f"{run.backbone}: its origin lacks {lacks}, and without it a score says nothing; pretrain it here"
-        )
+    origin = known_origin(run)
     return Now(
         recipe=origin["recipe_hash"],
         protocol=transfer.card.version,
@@ -75,6 +70,17 @@ def transfer_now(transfer: Transfer, run: Run, engine: str | None = None) -> Now
         backbone=_backbone_hash(run.backbone, run.backbone.stat().st_mtime_ns),
         engine=transfer.chosen_engine(engine),
     )
+
+
+def known_origin(run: Run) -> dict[str, Any]:
+    """What the run's backbone file says it came from. Raises UserError where that is not enough for a score."""
+    origin = read_facts(run.backbone)["origin"]
+    if missing := {"recipe_hash", "resolved"} - origin.keys():
+        lacks = " and ".join(sorted(missing))
+        raise UserError(
+            f"{run.backbone}: its origin lacks {lacks}, and without it a score says nothing; pretrain it here"
+        )
+    return origin
 
 
 def transfer_data(transfer: Transfer, data_root: Path) -> dict[str, str]:

@@ -24,7 +24,7 @@ from benchmark.engine.train import Machine, device_name
 from benchmark.recipe.catalogue import all_recipes
 from benchmark.records.folders import write_record
 from benchmark.records.record import Record
-from benchmark.runs.current import transfer_now
+from benchmark.runs.current import known_origin, transfer_now
 from benchmark.runs.kept_work import kept_by
 from benchmark.runs.report_page import write_report
 from benchmark.runs.run import Run
@@ -56,7 +56,7 @@ def score(
         raise UserError(f"{run.backbone}: {why}; `sslbench list` shows what each transfer takes")
     with lost_loader_told(), locked(run.folder), _display(f"{run.name} seed {run.seed}  {card.id}") as report:
         backbone, facts = load_backbone(run.backbone)
-        of_data = checked_data(transfer, run, facts["origin"], incomplete)
+        of_data = checked_data(transfer, run, known_origin(run), incomplete)
         now = transfer_now(transfer, run, engine)
         context = Context(
             data_root=run.data_root,
