@@ -75,6 +75,14 @@ def test_a_planted_regression_is_told_with_its_size_and_other_seeds_are_not():
     assert kinds(records("a", 70.0, first=3))[0].endswith("+9.0, better")
 
 
+def test_a_pretraining_run_that_was_made_twice_counts_once():
+    origin = {"losses": {"loss/main": 2.5}}
+    again = [a_record(backbone_hash=one, origin=origin, metrics={"top1": 60.0}, detail={}) for one in "ab"]
+    assert [record.transfer for record in with_pretraining(again)].count(PRETRAINING) == 1
+    other = a_record(backbone_hash="c", origin={"losses": {"loss/main": 2.6}}, metrics={"top1": 60.0}, detail={})
+    assert [record.transfer for record in with_pretraining([*again, other])].count(PRETRAINING) == 2
+
+
 def test_what_no_table_averages_the_gate_does_not_average():
     now, before = records("a", 50.0, 51.0, 49.0), records("a", 10.0, 10.0, first=3, recipe_hash="e" * 12)
     targets = expect([*now, *before, *records("b", 20.0, 21.0)], {}, [now[0].recipe_hash])

@@ -83,14 +83,14 @@ class GateFinding:
 
 
 def with_pretraining(records: Iterable[Record]) -> list[Record]:
-    """The records, and one more for each pretraining run that they come from, whose metrics are its last losses.
-    Records from before losses were kept add none."""
+    """The records, and one more for each pretraining run that they come from, whose metrics are its last losses. A run
+    made twice, with the same losses, is one. Records from before losses were kept add none."""
     records = list(records)
     runs: dict[tuple[str, str, int, str], Record] = {}
     for record in records:
         losses = record.origin.get("losses")
         if losses and fits(losses, dict[str, float]):
-            runs[record.scale, record.recipe, record.seed, record.backbone_hash] = replace(
+            runs[record.scale, record.recipe, record.seed, repr(sorted(losses.items()))] = replace(
                 record,
                 transfer=PRETRAINING,
                 transfer_version=PRETRAINING_VERSION,
