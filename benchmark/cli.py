@@ -115,6 +115,7 @@ def plan(
     _in_range("--peak-tflops", peak_tflops, MORE_THAN_0)
     _in_range("--utilisation", utilisation, MORE_THAN_0, 1)
     _, chosen = _chosen(recipe, settings, recipes_dir, scale)
+    _require_data(data)
     if num_images is None:
         _draw_world(scale, data)  # whose images are counted
     gpu = Gpu(peak_tflops, utilisation)
@@ -129,7 +130,7 @@ def world(
     seed: SeedFlag = 0,
     sheets: Annotated[Path | None, arg(help="Also write a contact sheet of each dataset to this folder.")] = None,
 ) -> int:
-    """Draw Toyland, the stand-in for the real datasets, in their own layouts. What is there is kept."""
+    """Draw Toyland, the stand-in for the real datasets, in their own layouts. Existing data is kept."""
     from benchmark.toyland import WORLD_DATASETS, build_world, contact_sheet
 
     if scale == "paper":
@@ -137,8 +138,8 @@ def world(
     _in_range("--seed", seed, 0, MOST_SEED)
     if seed and data is None:
         raise UserError(f"--seed {seed} needs --data DIR: other commands keep data/{scale} drawn with seed 0")
-    root = build_world(_data_root(scale, data), scale, seed)
-    print(f"Toyland lies in {root}")
+    root = build_world(data or Path("data", scale), scale, seed)
+    print(f"Toyland is in {root}")
     if sheets:
         for name in WORLD_DATASETS:
             print(contact_sheet(root, name, sheets / f"{name}.png"))
@@ -303,7 +304,7 @@ def tables(
 ) -> int:
     """Show reported and measured numbers side by side: current runs, and published records where there is no run.
 
-    At paper scale no run is current without --data: what it ran on cannot be looked at.
+    At paper scale, runs count only with --data: without it their data cannot be checked.
     """
     if write:
         from benchmark.gate.pages import write_pages
@@ -322,7 +323,8 @@ def tables(
 
     root = None if data is None and scale == "paper" else _data_root(scale, data)
     keep_lists_in(runs)
-    print(write_tables(all_recipes(recipes_dir), find_transfers(transfers_dir), root, runs, scale))
+    text = write_tables(all_recipes(recipes_dir), find_transfers(transfers_dir), root, runs, scale)
+    print(text or f"No number at {scale} scale: no current run in {runs.resolve()}, and nothing published")
     return 0
 
 
@@ -500,7 +502,13 @@ def _machine(device: str, workers: int | None) -> Machine:
 def _data_root(scale: Scale, data: Path | None) -> Path:
     if data is None and scale == "paper":
         raise UserError("--scale paper reads real datasets: give --data DIR, the folder that holds them")
+    _require_data(data)
     return data or Path("data", scale)
+
+
+def _require_data(data: Path | None) -> None:
+    if data is not None and not data.is_dir():
+        raise UserError(f"--data {data}: there is no such folder")
 
 
 def _draw_world(scale: Scale, data: Path | None) -> None:

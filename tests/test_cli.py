@@ -104,8 +104,9 @@ def test_an_option_without_an_explanation_would_be_found(capsys: pytest.CaptureF
         ("plan supervised --recipe.batch-sise 3", "did you mean batch_size"),
         ("plan supervised --recipe.batch-size", "needs a value"),
         ("transfer supervised linear_imagenet_prl", "no transfer 'linear_imagenet_prl' (did you mean"),
-        ("transfer supervised voc07_svm_goyal --data nowhere", "`sslbench pretrain supervised --scale desk --seed 0`"),
+        ("transfer supervised voc07_svm_goyal --runs nowhere", "`sslbench pretrain supervised --scale desk --seed 0`"),
         ("pretrain supervised --scale paper", "give --data DIR"),
+        *((f"{command} supervised --data nowhere", "--data nowhere: there is no such folder") for command in RUNNING),
         ("world --scale paper", "only desk and smoke have a drawn world"),
         ("reproduce", "name a recipe, or --tables-of a paper"),
         ("reproduce --tables-of nobody", "no tables of 'nobody'"),
@@ -159,7 +160,7 @@ def test_a_run_that_is_there_is_scored_whatever_its_recipe(
     monkeypatch.setattr("benchmark.runs.scoring.refusal", lambda *_: "")  # the file below is empty
     folder = tmp_path / "smoke" / name / "seed0"
     folder.mkdir(parents=True)
-    line = ["transfer", name, "voc07_svm_goyal", "--scale", "smoke", "--data", "nowhere", "--runs", str(tmp_path)]
+    line = ["transfer", name, "voc07_svm_goyal", "--scale", "smoke", "--data", str(tmp_path), "--runs", str(tmp_path)]
     assert run(*line) == 2
     assert f"`sslbench pretrain {name.partition('@')[0]} --scale smoke" in capsys.readouterr().err
     (folder / "backbone.safetensors").touch()

@@ -139,7 +139,7 @@ def bring_up_to_date(
     needs = runs_needed(runs, row.recipes_dir)
     row = replace(row, unscored=needs.keys() - set(runs))
     world = StepLog("world", total=1)
-    if make_world and not world.take("draw what is not there", lambda: False, make_world):
+    if make_world and not world.take("draw missing datasets", lambda: False, make_world):
         return [world]
     done: dict[Run, StepLog] = {}
     for run, steps in side_by_side(row, list(needs), jobs, needs):
