@@ -123,7 +123,7 @@ deepcluster = Recipe(
     optimizers={
         "main": SGD(lr=0.05, momentum=0.9, weight_decay=1e-5),
         # NOTE: the classifier has an optimizer of its own, as in the released code.
-        # Without momentum it has no state, so it is as new as the classifier at each epoch.
+        # It has no momentum, so resetting the classifier each epoch leaves no stale optimizer state.
         "top": SGD(lr=0.05, momentum=0.0, weight_decay=1e-5),
     },
     schedule=Constant(),
