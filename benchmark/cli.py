@@ -50,9 +50,7 @@ RecipesFlag = Annotated[Path | None, arg(help="A folder of your own recipe files
 TransfersFlag = Annotated[Path | None, arg(help="A folder of your own transfer files, besides the benchmark's.")]
 IncompleteFlag = Annotated[
     bool,
-    arg(
-        help="At paper scale: run on datasets that are not complete, too. The backbone file or record says what lacks."
-    ),
+    arg(help="At paper scale: accept incomplete datasets; the backbone file and the record say what is missing."),
 ]
 SET = "--set"
 SetFlag = Annotated[

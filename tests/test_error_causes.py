@@ -33,7 +33,7 @@ def raising(number: int) -> Callable[..., None]:
         (errno.EACCES, "another process is working there"),  # what some systems say of a lock that is held
         (errno.ENOLCK, r"No locks available.*mounted with locks"),
         (errno.ENOSYS, r"not implemented.*mounted with locks"),
-        (errno.EIO, r"Input/output error.*look at the disk"),
+        (errno.EIO, r"Input/output error.*check the disk"),
     ],
 )
 def test_a_lock_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, said: str):
@@ -50,7 +50,7 @@ ADVICE = {
     errno.EROFS: "read-only",
     errno.EMFILE: "ulimit -n",
     errno.ENOTDIR: "a file stands where a folder must be",
-    errno.EIO: "look at the disk",
+    errno.EIO: "check the disk",
 }
 
 

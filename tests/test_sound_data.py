@@ -141,7 +141,7 @@ def test_nothing_is_scored_or_recorded_of_such_data(
         return replace(images, labels=kind(values, ("thing",)))
 
     changed(monkeypatch, TRANSFERS[name].card.datasets[-1], of_one_class)
-    with pytest.raises(UserError, match=r"not the same in the same order|has one class alone"):
+    with pytest.raises(UserError, match=r"not the same in the same order|has only one class"):
         scoring.score(TRANSFERS[name], run, on_cpu())
     assert not list(tmp_path.rglob("*.json"))
 
@@ -208,6 +208,30 @@ def test_links_are_followed(of: str, tmp_path: Path):
         (home / "val/n00000001/more.JPEG").symlink_to("../../train/n00000000/train_0.JPEG")
     with pytest.raises(UserError, match=r"1 of the . images of imagenet/val are in imagenet/train too"):
         checked(TRANSFERS["knn_imagenet_wu"], tmp_path)
+
+
+def test_a_store_that_keeps_equal_photos_once_is_sound(tmp_path: Path):
+    """As git-annex and DVC do: a pair of equal photos, of which the real datasets have some, is one file."""
+    home = tmp_path / "imagenet"
+    for split in ("train", "val"):
+        for number in range(2):
+            stored = tmp_path / "store" / ("same" if number else f"{split}_content")
+            image(stored.with_suffix(".png"), (9, 9, 9 if number else len(split)))
+            link = home / split / f"n0000000{number}" / f"{split}_{number}.png"
+            link.parent.mkdir(parents=True)
+            link.symlink_to(stored.with_suffix(".png"))
+    assert checked(TRANSFERS["knn_imagenet_wu"], tmp_path) == {}
+
+
+def test_a_backbone_of_data_that_is_half_there_is_scored_on_other_data(root: Path):
+    shutil.rmtree(root / "imagenet/train")
+    data = {"dataset": "imagenet", "split": "train", "labels": True}
+    assert checked(TRANSFERS["voc07_svm_goyal"], root, resolved={"data": data}) == {}
+
+
+def test_a_dataset_of_which_no_copy_is_complete_lacks_nothing():
+    assert shortfall(ImageSet("yfcc100m/train", Path(), ["a.jpg"])) == ""
+    assert shortfall(ImageSet("yfcc100m_zips/train", Path(), ["a.jpg"])).startswith("1 of ")
 
 
 def test_a_backbone_that_saw_the_labels_of_the_test_images_is_refused(world: Path):

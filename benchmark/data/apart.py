@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmark.data.image_set import ImageSet
@@ -17,14 +18,29 @@ def shared_images(first: ImageSet, second: ImageSet) -> list[str]:
 
 
 def _real_names(images: ImageSet) -> Iterator[str]:
-    """The path of each image without links, in order. Each folder is listed once, which tells links from files."""
+    """The path of each image without links, in order. Each folder is looked at once: a link more would cost a set of a
+    million links a minute."""
     folders: dict[str, tuple[str, set[str]]] = {}
+    real_folder = functools.cache(os.path.realpath)
+    root = real_folder(images.root)
     for file in images.files:
         folder, _, name = file.rpartition("/")
         if folder not in folders:
-            folders[folder] = os.path.realpath(images.root / folder), _links(images.root / folder)
+            folders[folder] = real_folder(images.root / folder), _links(images.root / folder)
         real, links = folders[folder]
-        yield os.path.realpath(f"{real}/{name}") if name in links else f"{real}/{name}"
+        yield _behind(real, name, root, real_folder) if name in links else f"{real}/{name}"
+
+
+def _behind(folder: str, name: str, root: str, real_folder: Callable[[str], str]) -> str:
+    """What a link leads to; itself, if that is outside of the dataset and has another name: stores that keep each
+    content once (git-annex, DVC) name it by its hash, and make one file of two photos that happen to be equal."""
+    try:
+        target = os.path.join(folder, os.readlink(f"{folder}/{name}"))
+    except OSError:  # gone since: whoever opens it tells
+        return f"{folder}/{name}"
+    place, _, called = target.rpartition("/")
+    real = f"{real_folder(place)}/{called}"
+    return real if called == name or real.startswith(f"{root}/") else f"{folder}/{name}"
 
 
 def _links(folder: Path) -> set[str]:

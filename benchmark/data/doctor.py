@@ -217,7 +217,15 @@ def _equal_bytes(train: ImageSet, test: ImageSet, first: dict[str, int], second:
     if not named:
         return []
     what = f"{len(named):,} of {len(test):,} test images have the same bytes as one of {train.name}: {some(named)}"
-    return [Finding("warning", test.name, str(test.root), what, "Scores are a little too high; see how many it are.")]
+    return [
+        Finding(
+            "warning",
+            test.name,
+            str(test.root),
+            what,
+            "Scores are a little too high; check how many images this concerns.",
+        )
+    ]
 
 
 def _decode(images: ImageSet, positions: np.ndarray, bars: Progress) -> Iterator[tuple[int, int, str]]:

@@ -13,12 +13,13 @@ from benchmark.data.images import is_image_name
 # Folders that file servers and operating systems leave behind. They hold thumbnails and deleted photos, and begin
 # without a dot.
 LEFT_BY_SYSTEMS = frozenset({"@eaDir", "#recycle", "#snapshot", "__MACOSX", "lost+found", "$RECYCLE.BIN",
-                             "System Volume Information"})  # fmt: skip
+                             "System Volume Information", "Network Trash Folder", "@Recycle",
+                             "@Recently-Snapshot"})  # fmt: skip
 
 STAMP = ".toyland.json"  # in each dataset that benchmark/toyland/world.py drew, and so nothing that was passed over
 
 HIDDEN = "hidden file(s) or folder(s)"
-NO_IMAGES = "file(s) that are no images"
+NO_IMAGES = "file(s) that are not images"
 FOLDERS = "folder(s) inside class folders"
 
 

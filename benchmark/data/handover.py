@@ -54,8 +54,9 @@ def refused(error: Exception) -> UserError:
     """What to do where loader processes cannot start, or not hand over a batch."""
     if "AF_UNIX" in str(error):
         return UserError(
-            f"loader processes cannot speak to this one: the path of the temporary folder, {tempfile.gettempdir()}, is "
-            f"too long for a socket. Set TMPDIR to a shorter one, e.g. TMPDIR=/tmp; or {IN_THIS_PROCESS}"
+            "loader processes cannot connect to the main process: the path of the temporary folder, "
+            f"{tempfile.gettempdir()}, is too long for a socket. Set TMPDIR to a shorter one, e.g. TMPDIR=/tmp; or "
+            f"{IN_THIS_PROCESS}"
         )
     if "No space left" in str(error):
         return UserError(f"{NO_ROOM}; or {IN_THIS_PROCESS} ({error})")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
+from benchmark.data.images import is_image_name
+
 DEPTH = 3  # VOCdevkit/VOCdevkit/VOC2007
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".mat")
+MOST_LOOKED_AT = 10_000  # files
 
 
 def lookalike(data_root: Path, home: str | PurePath, also_called: Sequence[str] = ()) -> Path | None:
@@ -20,7 +25,8 @@ def lookalike(data_root: Path, home: str | PurePath, also_called: Sequence[str] 
     outer = {_bare(name) for name in parts[:-1]}
     if _bare(data_root.absolute().name) in wanted:
         return data_root
-    return next((path for path in _below(data_root, outer, DEPTH) if _bare(path.name) in wanted), None)
+    called = (path for path in _below(data_root, outer, DEPTH) if _bare(path.name) in wanted)
+    return next((path for path in called if _holds_data(path)), None)
 
 
 def advice(found: Path, data_root: Path, home: str | PurePath) -> str:
@@ -30,6 +36,14 @@ def advice(found: Path, data_root: Path, home: str | PurePath) -> str:
     if found == data_root / home:
         return "Mount the disk that it leads to, or put the dataset's folder in its place."
     return f"Move it to {data_root / home}, or make that a link to it: the name must be exactly this."
+
+
+def _holds_data(folder: Path) -> bool:
+    """Whether images, or archives of them, are among the first files in it: many a folder has such a name."""
+    files = (name for _, _, names in os.walk(folder) for name in names)
+    return any(
+        is_image_name(name) or name.lower().endswith(ARCHIVES) for name in itertools.islice(files, MOST_LOOKED_AT)
+    )
 
 
 def _bare(name: str) -> str:

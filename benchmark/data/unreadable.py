@@ -91,5 +91,5 @@ def unknown_names(root: Path, known: frozenset[str]) -> list[Finding]:
     strange = sorted({*read_unreadable(root)} - known)
     if not strange:
         return []
-    what = f"{len(strange):,} listed name(s) are none of the images: {some(strange)}"
+    what = f"{len(strange):,} listed name(s) match no image: {some(strange)}"
     return [Finding("warning", root.name, str(current_list(root)), what, "Correct them, or run --deep again.")]

@@ -36,6 +36,8 @@ CLASSES = ("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat"
 PRESENCE = {"1": 1, "-1": 0, "0": -1}  # VOC's code -> ours: 1 present, 0 absent, -1 ignored
 IGNORED = 255  # in masks: the border between objects
 DIFFERING = 0.02  # of the images that show a class, by the lists or by the xml
+CORRECTED = 2  # files of a class that may differ however small it is, if it has FEW images or more
+FEW = 20
 ID = re.compile(r"\w+")
 UNPACK = "Unpack the year's trainval and test archives again."
 
@@ -53,8 +55,8 @@ def read_classification(data_root: Path, year: str, split: str) -> ImageSet:
 
 def _check_lists(root: Path, split: str, ids: list[str], labels: np.ndarray) -> tuple[str, ...]:
     """Holds the lists' labels (N, 20) against the xml of the images that have any. UserError if one class differs in
-    more than DIFFERING of the images that show it; what differs in fewer is returned in words: the lists were made from
-    the xml, but later corrections of single files are no reason to refuse a dataset."""
+    more than DIFFERING of the images that show it, and in more than CORRECTED; what differs in fewer is returned in
+    words: the lists were made from the xml, but later corrections of single files are no reason to refuse a dataset."""
     folder = root / "Annotations"
     there = {path.stem for path in folder.glob("*.xml")}
     rows = [row for row, image_id in enumerate(ids) if image_id in there]
@@ -69,7 +71,7 @@ def _check_lists(root: Path, split: str, ids: list[str], labels: np.ndarray) -> 
             continue
         path, named = f"{name}_{split}.txt", some([ids[rows[row]] for row in wrong])
         shown = int(((listed[:, label] != 0) | (found[:, label] != 0)).sum())
-        if len(wrong) > DIFFERING * shown:
+        if len(wrong) > max(CORRECTED if shown >= FEW else 0, DIFFERING * shown):
             what = f"contradicts the xml in {len(wrong):,} of the {shown:,} images that show a {name}: {named}"
             raise bad(root / "ImageSets" / "Main" / path, what, UNPACK)
         texts.append(f"label(s) of the xml that {path} does not share, {len(wrong):,}: {named}")

@@ -115,7 +115,9 @@ def _lock(run: Path) -> Iterator[None]:
         run.mkdir(parents=True, exist_ok=True)
         file = (run / ".lock").open("wb")
     except OSError as error:
-        raise UserError(f"{run}: cannot be written to ({error.strerror}); {remedy(error)}, e.g. with --runs") from error
+        raise UserError(
+            f"{run}: cannot be written to ({error.strerror}); {remedy(error)} (--runs names the folder)"
+        ) from error
     with file:
         try:
             # lockf, not flock: a loader process would inherit a flock, and could still hold it after the run was killed

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -151,14 +152,20 @@ class Journal:
         self.path = run / "log.jsonl"
         kept = [line for line in _lines(self.path) if json.loads(line)["step"] < first_step]
         write_whole(self.path, "".join(line + "\n" for line in kept).encode())
-        self.writer = SummaryWriter(str(run / "tensorboard"), purge_step=first_step)
+        with self._failure_told():
+            self.writer = SummaryWriter(str(run / "tensorboard"), purge_step=first_step)
 
     def write(self, step: int, figures: dict[str, float]) -> None:
-        try:
+        with self._failure_told():
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, **figures}) + "\n")
             for name, value in figures.items():
                 self.writer.add_scalar(name, value, step)
+
+    @contextmanager
+    def _failure_told(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise UserError(
                 f"{self.path}: could not be written ({error.strerror}); {remedy(error)}, then run again"

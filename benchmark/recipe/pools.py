@@ -85,7 +85,7 @@ class Given:
                 "choose another dataset"
             )
         if self.num_classes < 2:
-            raise UserError(f"pool {name!r} has one class alone, so there is nothing to tell apart: add classes")
+            raise UserError(f"pool {name!r} has only one class, so there is nothing to tell apart: add classes")
         return self.num_classes
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from benchmark.core.errors import UserError
 from benchmark.data.apart import shared_images
 from benchmark.data.completeness import shortfall
-from benchmark.data.datasets import is_there, open_dataset
+from benchmark.data.datasets import open_dataset
 from benchmark.data.findings import some
 from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Classes
@@ -31,7 +31,7 @@ def checked_data(transfer: Transfer, run: Run, origin: Mapping[str, Any], incomp
     *train, test = sets = [_opened(run, *dataset) for dataset in transfer.card.datasets]
     for images in train:
         _check_classes(images, test)
-    for images in (*([] if transfer.card.shared else train), *_seen_with_labels(run, origin)):
+    for images in (*([] if transfer.card.shared else train), *_seen_with_labels(run, origin, test)):
         _check_apart(images, test)
     for images in train:
         _check_folders(images, test)
@@ -105,18 +105,19 @@ def _check_apart(train: ImageSet, test: ImageSet) -> None:
         )
 
 
-def _seen_with_labels(run: Run, origin: Mapping[str, Any]) -> Iterator[ImageSet]:
-    """The pools that the backbone was trained on with labels, as far as they lie below the data root."""
+def _seen_with_labels(run: Run, origin: Mapping[str, Any], test: ImageSet) -> Iterator[ImageSet]:
+    """The pools of the test set's own dataset that the backbone was trained on with labels. Other datasets need not
+    even be there."""
     data = origin.get("resolved", {}).get("data", {})
     for pool in [data] if "dataset" in data else data.values():
-        if pool["labels"] and is_there(run.data_root, pool["dataset"]):
+        if pool["labels"] and pool["dataset"] == test.name.partition("/")[0]:
             yield _opened(run, pool["dataset"], pool["split"])
 
 
 def _check_scorable(transfer: Transfer, test: ImageSet, absent: Sequence[str]) -> None:
     names = test.classes
     if isinstance(test.labels, Classes) and len(names) < 2:
-        raise UserError(f"{test.name} has one class alone, {names[0]}, so every answer would be right; add classes")
+        raise UserError(f"{test.name} has only one class, {names[0]}, so every answer would be right; add classes")
     if absent and len(absent) >= len(names):
         raise UserError(
             f"{test.name}: no image shows anything that {transfer.card.id} could score: of none of the {len(names)} "
@@ -132,7 +133,7 @@ def _check_all_classes(transfer: Transfer, train: Sequence[ImageSet], test: Imag
     if what := [f"no image of {name} shows {some([*names])}" for names, name in where if names]:
         raise UserError(
             f"{'; '.join(what)}. {', '.join(transfer.card.metrics)} of {transfer.card.id} are means over "
-            f"{len(test.classes)} classes, and over fewer they would be other numbers. Unpack the dataset again"
+            f"{len(test.classes)} classes, and a mean over fewer is a different number. Unpack the dataset again"
         )
 
 
@@ -148,7 +149,7 @@ def _told(missing: Mapping[str, str], sets: Sequence[ImageSet], run: Run, incomp
     if not incomplete:
         named = "; ".join(f"{name}: {what}" for name, what in missing.items())
         raise UserError(
-            f"{run.data_root}: not the complete data that the paper scale is about. {named}. Fetch the rest "
+            f"{run.data_root}: the data is incomplete, and paper scale needs all of it. {named}. Fetch the rest "
             "(`sslbench doctor` helps), or give --incomplete, and the result will say what was missing"
         )
     return said | {"incomplete": dict(missing)}

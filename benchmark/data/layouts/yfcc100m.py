@@ -26,6 +26,7 @@ NAME = "yfcc100m"
 HOME = "yfcc100m"
 SPLITS = {"train": (99_206_564, 0)}
 LABELS = None
+COUNT_VARIES = True  # photos are deleted by their owners, so no copy of it has exactly so many
 ALSO_CALLED: tuple[str, ...] = ("yfcc",)
 
 LIST = "files.txt"
