@@ -57,7 +57,7 @@ def first_labels(images: ImageSet, kind: str) -> ImageSet:
         ("none", "gives no labels, and the method learns from them"),
         ("presence", "has 3 labels an image, and the method learns one class an image"),
         ("factors", "has 2 labels an image"),
-        ("one class", "has one class alone"),
+        ("one class", "has only one class"),
     ],
 )
 def test_labels_of_another_kind_are_told(name: str, kind: str, said: str, images: ImageSet, tmp_path: Path):
