@@ -20,6 +20,7 @@ class Stream(IntEnum):
     FINE_TUNED_HEAD = 12
     SEGMENTATION_HEAD = 13
     DETECTION_HEADS = 14
+    DROPOUT = 15  # of a network that a transfer trains, at each step
 
 
 class SplitStream(IntEnum):

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.norms import few_told
 from benchmark.backbones.weights import load_strictly
+from benchmark.core.draws import mix
 from benchmark.core.errors import UserError
 from benchmark.core.optimisation import Optimizer, Precision, Schedule, Span
+from benchmark.core.streams import Stream
 from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import TrainOrder
 from benchmark.engine.checkpoint import load_optimizer, read_state, write_state
@@ -96,9 +98,12 @@ def fit(
     total = course.steps_total(num_images)
     done, written = _restore(checkpoint, model, optimizer), time.monotonic()
     order = TrainOrder(num_images, course.batch(num_images), context.seed, done, total)
+    drops = any(isinstance(part, nn.modules.dropout._DropoutNd) for part in model.modules())
     for inputs, labels in source(order):
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * course.factor(done, num_images)
+        if drops:  # by position, or what goes on after a kill would drop other numbers
+            torch.manual_seed(mix(context.seed, Stream.DROPOUT, done))
         autocast = torch.autocast(context.device.type, torch.bfloat16, enabled=course.precision == "bf16")
         with autocast, few_told(f"{images.name} has {num_images} to train on: add images"):
             loss = loss_of(inputs, labels)
