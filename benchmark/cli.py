@@ -148,9 +148,7 @@ def world(
 def doctor(
     data: Annotated[Path, arg(help="Folder that holds the datasets.")],
     deep: Annotated[bool, arg(help="Decode every image too; runs will skip the unreadable ones.")] = False,
-    runs: Annotated[Path, arg(help="Where the list of unreadable images goes if the data is read-only.")] = Path(
-        "runs"
-    ),
+    runs: Annotated[Path, arg(help="Where the list of unreadable images goes if the data is read-only.")] = RUNS,
 ) -> int:
     """Check every dataset below a folder and say what to fix."""
     from benchmark.data.doctor import examine, print_report
@@ -421,7 +419,7 @@ def speed(
     name, chosen = _chosen(recipe, settings, recipes_dir, scale)
     machine = _machine(device, workers)
     _draw_world(scale, data)
-    run = Run(name, scale, 0, _data_root(scale, data), Path("runs"))
+    run = Run(name, scale, 0, _data_root(scale, data), RUNS)
     resolved = run.resolved(chosen)
     print(speed_text(resolved, pretraining_images(resolved, run.data_root), machine, rounds))
     return 0

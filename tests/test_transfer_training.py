@@ -65,3 +65,35 @@ def test_pixels_are_summed_in_float32():
     expected = nn.functional.cross_entropy(logits.double(), masks)
     with torch.autocast("cpu", torch.bfloat16):
         assert pixel_loss(logits, masks).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_what_a_loss_draws_is_the_same_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """AlexNet's dropout, for one: a process that goes on draws what the one that was killed would have drawn."""
+    monkeypatch.setattr("benchmark.transfers.training.CHECKPOINT_SECONDS", -1.0)
+    images = ImageSet("some", tmp_path, ["a.png", "b.png"])
+    context = Context(tmp_path, "smoke", 0, tmp_path, torch.device("cpu"), 0, lambda *_: None)
+
+    def trained(checkpoint: Path, killed_at: int | None) -> Tensor:
+        torch.manual_seed(0 if killed_at is None else killed_at)  # no two processes begin alike
+        model = nn.Linear(64, 2)
+        nn.init.ones_(model.weight)
+        nn.init.zeros_(model.bias)
+
+        def loss_of(x: Tensor, _: Tensor) -> Tensor:
+            return model(nn.functional.dropout(x)).square().sum()
+
+        def source(order: TrainOrder):
+            for step in range(order.first_step, 6):
+                if step == killed_at:
+                    raise KeyboardInterrupt
+                yield torch.ones(2, 64), torch.zeros(2)
+
+        optimizer = build_optimizer([(model.parameters(), SGD(lr=1e-4))])
+        fit(model, optimizer, loss_of, Course(Steps(6), 2, Constant()), images, source, checkpoint, context)
+        return model.weight.detach()
+
+    whole = trained(tmp_path / "whole", None)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "killed", 3)
+    assert torch.equal(trained(tmp_path / "killed", None), whole)
+    assert whole.std() > 0  # something was dropped

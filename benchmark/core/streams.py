@@ -20,7 +20,7 @@ class Stream(IntEnum):
     FINE_TUNED_HEAD = 12
     SEGMENTATION_HEAD = 13
     DETECTION_HEADS = 14
-    DROPOUT = 15  # of a network that a transfer trains, at each step
+    TRANSFER_STEP = 15  # what a step of a transfer's training draws: dropout
 
 
 class SplitStream(IntEnum):

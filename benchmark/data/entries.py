@@ -79,15 +79,19 @@ def read_lines(path: Path, fix: str) -> list[str]:
 
 def decoded(path: Path, content: bytes, fix: str) -> str:
     """Text with \\n at its line ends, whichever system wrote it. Bytes that are not UTF-8 become what they become in
-    file names, since a list has the names as they are. BadData for UTF-16, and for what is no text at all."""
-    for mark, encoding in MARKS:
-        if content.startswith(mark):
-            raise bad(path, f"is {encoding} and not a text file in UTF-8", f"Save it as UTF-8. {fix}")
+    file names, since a list has the names as they are. BadData for UTF-16 or UTF-32, and for what is no text at all."""
+    if encoding := other_encoding(content):
+        raise bad(path, f"is {encoding} and not a text file in UTF-8", f"Save it as UTF-8. {fix}")
     if b"\0" in content:
         line = content.count(b"\n", 0, content.index(b"\0")) + 1
         raise bad(f"{path}, line {line}", "has a NUL byte, so this is not a text file in UTF-8", fix)
     text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def other_encoding(content: bytes) -> str:
+    """The encoding that a text's first four bytes say it has; empty for UTF-8, marked or not."""
+    return next((encoding for mark, encoding in MARKS if content.startswith(mark)), "")
 
 
 def _listing(folder: Path) -> tuple[set[str], set[str]]:

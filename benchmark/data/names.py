@@ -7,13 +7,14 @@ sequences here hold only numbers.
 
 from __future__ import annotations
 
-from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import overload
 
 import numpy as np
 
+from benchmark.data.entries import other_encoding
 from benchmark.data.findings import bad
 
 LINES_PER_MARK = 16
@@ -135,7 +136,7 @@ class Lines(Names):
         self._refuse_other_text(chunk)
         marks: list[np.ndarray] = []
         # `first`: starts of lines known from the chunk before; the list itself starts after a byte order mark
-        count, first = 0, np.array([len(BOM_UTF8) if self._begins_with(BOM_UTF8) else 0], dtype=np.int64)
+        count, first = 0, np.array([len(BOM_UTF8) if self.text[:3].tobytes() == BOM_UTF8 else 0], dtype=np.int64)
         for begin in range(0, len(self.text), chunk):
             ends = begin + np.flatnonzero(self.text[begin : begin + chunk] == ord("\n"))
             starts = np.concatenate([first, ends + 1])
@@ -149,14 +150,11 @@ class Lines(Names):
         self._refuse_parents(chunk)
         return np.concatenate(marks), count
 
-    def _begins_with(self, mark: bytes) -> bool:
-        return self.text[: len(mark)].tobytes() == mark
-
     def _refuse_other_text(self, chunk: int) -> None:
-        """Refuses UTF-16 and other files with NUL bytes, which no text in UTF-8 has."""
+        """Refuses UTF-16, UTF-32 and other files with NUL bytes, which no text in UTF-8 has."""
         fix = "Save it as UTF-8, one image per line."
-        if self._begins_with(BOM_UTF16_LE) or self._begins_with(BOM_UTF16_BE):
-            raise bad(self.path, "is UTF-16 and not a text file in UTF-8", fix)
+        if encoding := other_encoding(self.text[:4].tobytes()):
+            raise bad(self.path, f"is {encoding} and not a text file in UTF-8", fix)
         for begin in range(0, len(self.text), chunk):
             at = self.text[begin : begin + chunk].tobytes().find(b"\0")
             if at >= 0:

@@ -169,13 +169,10 @@ def with_pools(found: dict[str, Batch], main: str) -> Batch:
 
 
 def _checked(indices: Tensor, wanted: int, num_images: int) -> Tensor:
-    if not isinstance(indices, Tensor):
-        raise UserError(
-            f"Method.order gave a {type(indices).__name__}; an epoch takes int64, {wanted} or more in a row"
-        )
-    if indices.dtype != torch.int64 or indices.ndim != 1 or len(indices) < wanted:
-        shape = f"{indices.dtype} {tuple(indices.shape)}"
-        raise UserError(f"Method.order gave {shape}; an epoch takes int64, {wanted} or more in a row")
+    is_tensor = isinstance(indices, Tensor)
+    if not is_tensor or indices.dtype != torch.int64 or indices.ndim != 1 or len(indices) < wanted:
+        got = f"{indices.dtype} {tuple(indices.shape)}" if is_tensor else f"a {type(indices).__name__}"
+        raise UserError(f"Method.order gave {got}; an epoch takes int64, {wanted} or more in a row")
     least, most = int(indices.min()), int(indices.max())
     if least < 0 or most >= num_images:
         raise UserError(f"Method.order gave {least} to {most}; the images are 0 to {num_images - 1}")

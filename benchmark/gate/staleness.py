@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmark.core.errors import UserError
 from benchmark.data.datasets import is_there
 from benchmark.recipe.catalogue import find_recipes
+from benchmark.recipe.contract import Recipe
 from benchmark.recipe.scales import SCALES, hashes_at
 from benchmark.records.currency import GONE, Now, reasons
 from benchmark.records.record import Record
@@ -20,15 +21,22 @@ DataNow = Callable[[Record], Mapping[str, str | None] | str]
 
 
 @functools.cache
+def _own_recipes() -> Mapping[str, Recipe]:
+    """The benchmark's own recipes. Found once per process: finding them reads every recipe's file."""
+    return find_recipes()
+
+
+@functools.cache
 def own_hashes() -> dict[tuple[str, str], str]:
     """(recipe, scale) -> hash of the benchmark's own recipe as it would run now. Computed once per process."""
-    return hashes_at(find_recipes(), SCALES)
+    return hashes_at(_own_recipes(), SCALES)
 
 
 @functools.cache
 def hashes_before(recipe: str, scale: str) -> dict[str, str]:
     """Of the recipes that one of the benchmark's own comes after, by the names it gives them."""
-    after = find_recipes()[recipe].after if recipe in find_recipes() else {}
+    own = _own_recipes()
+    after = own[recipe].after if recipe in own else {}
     return {key: own_hashes().get((name, scale), GONE) for key, name in after.items()}
 
 

@@ -190,15 +190,13 @@ def compare(
         found = by_key.get(line.key, [])
         if not found:
             yield GateFinding("missing", f"{name}: {line.target} expected, but there is no record")
-        like_target = [
-            record for record in found if _protocol_and_data(record) == (line.transfer_version, line.transfer_data)
-        ]
+        like_target = []
         for record in found:
-            if record not in like_target:
-                was = f"v{line.transfer_version} on {line.transfer_data}"
-                yield GateFinding(
-                    "incomparable", f"{name} seed {record.seed}: the target is for {was}; accept a new one"
-                )
+            if _protocol_and_data(record) == (line.transfer_version, line.transfer_data):
+                like_target.append(record)
+                continue
+            was = f"v{line.transfer_version} on {line.transfer_data}"
+            yield GateFinding("incomparable", f"{name} seed {record.seed}: the target is for {was}; accept a new one")
         if like_target:
             yield from _moved(line, name, *alike(like_target, current or {line.recipe_hash}, {}))
 

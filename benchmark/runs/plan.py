@@ -78,8 +78,7 @@ def plan_text(
             raise UserError(
                 f"batch_size {changed.batch_of(name)} of {name} cannot be divided over {processes} processes"
             )
-    given, source = _given(changed, scale, num_images, data)
-    given = replace(given, backbones=_before(changed, scale, recipes_dir))
+    given, source = _given(changed, scale, num_images, data, recipes_dir)
     count = given.num_images
     steps_per_epoch = max(count // changed.batch_of(next(iter(changed.pools))), 1)
     total = changed.length.steps(steps_per_epoch)
@@ -102,7 +101,9 @@ def _aligned(lines: list[Line]) -> str:
     return tabulate(lines, tablefmt="plain", colalign=("left", "right", "left"), disable_numparse=True)
 
 
-def _given(recipe: Recipe, scale: Scale, num_images: int | None, data: Path | None) -> tuple[Given, str]:
+def _given(
+    recipe: Recipe, scale: Scale, num_images: int | None, data: Path | None, recipes_dir: Path | None
+) -> tuple[Given, str]:
     """(what the method is built from, where the number of images comes from)."""
     # with a number given, a run can be planned before its data is there
     root = data or (Path("data", scale) if scale != "paper" and num_images is None else None)
@@ -111,7 +112,8 @@ def _given(recipe: Recipe, scale: Scale, num_images: int | None, data: Path | No
     source = f"{pool.title}/{pool.split}" + (f" in {root}" if root else ", complete")
     if num_images is not None:
         known[first], source = replace(known[first], num_images=num_images), "as given"
-    return Given(known[first].num_images, known[first].num_classes, known), source
+    backbones = _before(recipe, scale, recipes_dir)
+    return Given(known[first].num_images, known[first].num_classes, known, backbones), source
 
 
 def _known(pool: Pool, root: Path | None) -> Known:

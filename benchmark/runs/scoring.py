@@ -55,8 +55,9 @@ def score(
     if why := refusal(transfer, run):
         raise UserError(f"{run.backbone}: {why}; `sslbench list` shows what each transfer takes")
     with lost_loader_told(), locked(run.folder), _display(f"{run.name} seed {run.seed}  {card.id}") as report:
-        backbone, facts = load_backbone(run.backbone)
-        of_data = checked_data(transfer, run, known_origin(run), incomplete)
+        backbone, _ = load_backbone(run.backbone)
+        origin = known_origin(run)
+        of_data = checked_data(transfer, run, origin, incomplete)
         now = transfer_now(transfer, run, engine)
         context = Context(
             data_root=run.data_root,
@@ -67,7 +68,7 @@ def score(
             workers=machine.workers,
             report=report,
             engine=now.engine,
-            trained=_trained(run, facts["origin"], recipes_dir) if card.asks else None,
+            trained=_trained(run, origin, recipes_dir) if card.asks else None,
         )
         # asked before the work: a pull in the middle of it is not what did it
         code, used, device = commit(), versions(type(transfer)), device_name(machine.device)
@@ -75,7 +76,7 @@ def score(
         scores = transfer.run(backbone, context)
         if scores.metrics.keys() != card.metrics.keys():
             raise UserError(f"{card.id}: gave {sorted(scores.metrics)}, its card promises {sorted(card.metrics)}")
-        origin, detail = facts["origin"], {**scores.detail, "data_read": scores.data}
+        detail = {**scores.detail, "data_read": scores.data}
         detail |= {"engine": now.engine} if now.engine else {}
         detail |= {"kept_by": makers} if len(makers) > 1 else {}
         assert isinstance(now.data, dict)

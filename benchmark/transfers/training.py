@@ -98,12 +98,11 @@ def fit(
     total = course.steps_total(num_images)
     done, written = _restore(checkpoint, model, optimizer), time.monotonic()
     order = TrainOrder(num_images, course.batch(num_images), context.seed, done, total)
-    drops = any(isinstance(part, nn.modules.dropout._DropoutNd) for part in model.modules())
     for inputs, labels in source(order):
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * course.factor(done, num_images)
-        if drops:  # by position, or what goes on after a kill would drop other numbers
-            torch.manual_seed(mix(context.seed, Stream.DROPOUT, done))
+        # by position, or what goes on after a kill would draw other numbers, as dropout does
+        torch.manual_seed(mix(context.seed, Stream.TRANSFER_STEP, done))
         autocast = torch.autocast(context.device.type, torch.bfloat16, enabled=course.precision == "bf16")
         with autocast, few_told(f"{images.name} has {num_images} to train on: add images"):
             loss = loss_of(inputs, labels)
