@@ -11,15 +11,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 Ink = tuple[int, int, int]
 
 OVERSAMPLING = 2  # drawn this much larger, then averaged down, for smooth edges
 MAX_REGIONS = 128  # the eighth bit of a pixel says which of a region's two colours its texture picks
-TILE = 256  # oversampled pixels of a texture tile
-MAX_SIDE = 200  # pixels of a canvas: two tiles in a row cover it, with room for a random offset
-NOISE_SIGMA = 4.0  # of 255
+MAX_SIDE = 200  # pixels of a canvas
+TILE, TILE_PERIOD = 128, 32  # samples of a texture's tile, and of one period in it
+BLUR = 1.0  # pixels: not every picture is equally sharp
+NOISE_SIGMA = (1.5, 5.0)  # of 255, from picture to picture
 
 
 @dataclass(frozen=True)
@@ -46,28 +47,53 @@ class Palette:
         return int(r * 255), int(g * 255), int(b * 255)
 
 
+@dataclass(frozen=True)
+class Texture:
+    """A pattern as it lies on one thing. angle: radians from upright. period: pixels of the finished picture. The
+    pattern's origin is shifted by `offset` (x, y; shares of a tile)."""
+
+    kind: str
+    angle: float
+    period: float
+    offset: tuple[float, float]
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, period: float, angle: float | None = None) -> Texture:
+        """Any pattern, whatever it lies on."""
+        turned = rng.uniform(0, 2 * np.pi) if angle is None else angle
+        kind = list(_TILES)[int(rng.integers(len(_TILES)))]
+        return cls(kind, float(turned), period, (float(rng.random()), float(rng.random())))
+
+    def bits(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """0 or 1 at every point (x, y), in oversampled pixels."""
+        scale = TILE_PERIOD / (self.period * OVERSAMPLING)
+        across, down = np.float32(scale * np.cos(self.angle)), np.float32(scale * np.sin(self.angle))
+        u = (x * across + y * down + np.float32((2 + self.offset[0]) * TILE)).astype(np.int32) & (TILE - 1)
+        v = (y * across - x * down + np.float32((2 + self.offset[1]) * TILE)).astype(np.int32) & (TILE - 1)
+        return _TILES[self.kind][v, u]
+
+
 def _texture_tiles() -> dict[str, np.ndarray]:
-    """name → (TILE, TILE) uint8 of 0 and 1, in oversampled pixels; every period divides TILE, so tiles wrap."""
+    """kind → (TILE, TILE) uint8 of 0 and 1; every period divides TILE, so tiles wrap."""
     y, x = np.mgrid[0:TILE, 0:TILE]
-    tiles = {}
-    for size, period in (("fine", 8), ("wide", 16)):
-        half = period // 2
-        tiles[f"stripes_{size}"] = y % period < half
-        tiles[f"checks_{size}"] = (x // half + y // half) % 2 == 0
-        row = y // period
-        dx, dy = (x + row % 2 * half) % period - half + 0.5, y % period - half + 0.5
-        tiles[f"dots_{size}"] = dx**2 + dy**2 < (0.32 * period) ** 2
-    tiles["bricks"] = (y % 16 < 3) | ((x + y // 16 % 2 * 16) % 32 < 3)
-    tiles["planks"] = x % 32 < 3
-    tiles["ripples"] = (y + np.rint(3 * np.sin(2 * np.pi * x / 64)).astype(int)) % 16 < 5
-    blades = np.random.default_rng(0).random((TILE // 4, TILE // 2)) < 0.12
-    tiles["grass"] = blades.repeat(4, axis=0).repeat(2, axis=1)
+    period, half = TILE_PERIOD, TILE_PERIOD // 2
+    row = y // period
+    dx, dy = (x + row % 2 * half) % period - half + 0.5, y % period - half + 0.5
+    specks = np.random.default_rng(0).random((TILE // 8, TILE // 8)) < 0.3
+    tiles = {
+        "stripes": y % period < half,
+        "checks": (x // half + y // half) % 2 == 0,
+        "dots": dx**2 + dy**2 < (0.32 * period) ** 2,
+        "bricks": (y % period < 0.2 * period) | ((x + row % 2 * period) % (2 * period) < 0.2 * period),
+        "planks": x % period < 0.25 * period,
+        "ripples": (y + np.rint(0.25 * period * np.sin(2 * np.pi * x / (2 * period))).astype(int)) % period < half,
+        "specks": specks.repeat(8, axis=0).repeat(8, axis=1),
+    }
     return {name: tile.astype(np.uint8) for name, tile in tiles.items()}
 
 
-# Twice as wide and high as a tile, so that any offset leaves a whole canvas to cut out.
-_TILES = {name: np.tile(tile, (2, 2)) for name, tile in _texture_tiles().items()}
-_NOISE = np.tile(np.random.default_rng(1).normal(0, NOISE_SIGMA, (TILE, TILE, 3)).astype(np.float32), (2, 2, 1))
+_TILES = _texture_tiles()
+_NOISE = np.random.default_rng(1).normal(0, 1, (2 * MAX_SIDE, 2 * MAX_SIDE, 3)).astype(np.float32)
 
 
 class Canvas:
@@ -81,9 +107,9 @@ class Canvas:
         self._draw = ImageDraw.Draw(self._image)
         self._flat: list[Ink] = []
         self._other: list[Ink] = []
-        self._textures: list[str | None] = []
+        self._textures: list[Texture | None] = []
 
-    def region(self, colour: Ink, other: Ink | None = None, texture: str | None = None) -> int:
+    def region(self, colour: Ink, other: Ink | None = None, texture: Texture | None = None) -> int:
         """A new region number. `texture` alternates `colour` with `other`."""
         if len(self._flat) == MAX_REGIONS:
             raise ValueError(f"a canvas holds at most {MAX_REGIONS} regions")
@@ -111,19 +137,18 @@ class Canvas:
     def finish(self, rng: np.random.Generator) -> Image.Image:
         """The picture as RGB: textures, averaging down, a lighting gradient, sensor noise."""
         numbers = np.array(self._image)
-        height, width = numbers.shape
-        for name in dict.fromkeys(texture for texture in self._textures if texture):
-            x, y = rng.integers(2 * TILE - width), rng.integers(2 * TILE - height)
-            marked = np.array([texture == name for texture in self._textures], dtype=np.uint8)
-            region_bit = np.zeros(256, dtype=np.uint8)
-            region_bit[: len(marked)] = marked * MAX_REGIONS
-            numbers |= region_bit[numbers] * _TILES[name][y : y + height, x : x + width]
+        for texture in dict.fromkeys(texture for texture in self._textures if texture):
+            marked = np.zeros(256, dtype=bool)
+            marked[: len(self._textures)] = [other == texture for other in self._textures]
+            ys, xs = np.nonzero(marked[numbers])
+            numbers[ys, xs] |= MAX_REGIONS * texture.bits(xs.astype(np.float32), ys.astype(np.float32))
         colours = np.zeros((2, MAX_REGIONS, 3), dtype=np.uint8)
         colours[0, : len(self._flat)] = self._flat
         colours[1, : len(self._other)] = self._other
         picture = Image.fromarray(numbers)
         picture.putpalette(colours.tobytes())
-        pixels = np.asarray(picture.convert("RGB").reduce(OVERSAMPLING), dtype=np.float32)
+        focus = picture.convert("RGB").reduce(OVERSAMPLING).filter(ImageFilter.BoxBlur(float(rng.uniform(0, BLUR))))
+        pixels = np.asarray(focus, dtype=np.float32)
         return Image.fromarray(_light_and_noise(pixels, rng))
 
 
@@ -133,5 +158,6 @@ def _light_and_noise(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray
     sideways, downwards = rng.uniform(-0.25, 0.25), rng.uniform(0.0, 0.3)
     light = 1.05 + sideways * np.linspace(-0.5, 0.5, width, dtype=np.float32)[None, :, None]
     light = light - downwards * np.linspace(-0.5, 0.5, height, dtype=np.float32)[:, None, None]
-    x, y = rng.integers(2 * TILE - width), rng.integers(2 * TILE - height)
-    return np.clip(pixels * light + _NOISE[y : y + height, x : x + width], 0, 255).astype(np.uint8)
+    x, y = rng.integers(2 * MAX_SIDE - width), rng.integers(2 * MAX_SIDE - height)
+    noise = _NOISE[y : y + height, x : x + width] * np.float32(rng.uniform(*NOISE_SIGMA))
+    return np.clip(pixels * light + noise, 0, 255).astype(np.uint8)

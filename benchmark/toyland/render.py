@@ -8,10 +8,12 @@ import numpy as np
 from PIL import Image
 
 from benchmark.toyland.canvas import Canvas
-from benchmark.toyland.catalogue import OBJECTS
+from benchmark.toyland.catalogue import OBJECTS, VOC_OBJECTS
 from benchmark.toyland.places import PLACES, place
-from benchmark.toyland.scene import BACKGROUNDS, Scene, clutter, land, stand
+from benchmark.toyland.scene import BACKGROUNDS, Scene, clutter, plain, stand
 from benchmark.toyland.shapes import Shape
+
+CELLS = (0.088, 0.108)  # of the frame
 
 
 @dataclass(frozen=True)
@@ -34,38 +36,24 @@ class Instance:
 
 
 def single(rng: np.random.Generator, shape: Shape, width: int, height: int) -> tuple[Image.Image, Instance]:
-    """One object filling .62 … .95 of the frame, among clutter."""
-    scene = land(rng, width, height)
-    clutter(scene, int(rng.integers(3, 7)), 0.15, 0.45)
-    size = rng.uniform(0.62, 0.95) * min(width, height)
-    x = width / 2 + rng.uniform(-0.5, 0.5) * max(width - size, 0.15 * width)
-    y = min(max(scene.horizon + rng.uniform(0.02, 0.15) * height, size * 1.02), height * 0.99)
-    taken = stand(scene, shape, x, y, size)
+    """One figure anywhere in the frame."""
+    scene = plain(rng, width, height)
+    cell = rng.uniform(*CELLS) * min(width, height)
+    wide, high = shape.width * cell / 2, shape.height * cell
+    x = width / 2 + rng.uniform(-1, 1) * max(0.46 * width - wide, 0.03 * width)
+    y = (height + high) / 2 + rng.uniform(-1, 1) * max(0.46 * height - high / 2, 0.03 * height)
+    taken = stand(scene, shape, x, y, cell)
     painted = int(_mask(scene.canvas, taken).sum())
-    clutter(scene, int(rng.integers(0, 2)), 0.1, 0.25)
     pixels = scene.canvas.finish(rng)
     return pixels, _instance(scene.canvas, shape.name, taken, painted)
-
-
-# What is seen together: background → objects.
-CONTEXTS: dict[str, tuple[str, ...]] = {
-    "land": ("bird", "cow", "dog", "horse", "person", "sheep", "aeroplane", "train"),
-    "town": ("bicycle", "bus", "car", "motorbike", "person", "dog", "train"),
-    "room": ("bottle", "cat", "chair", "diningtable", "pottedplant", "sofa", "tvmonitor", "person"),
-    "water": ("boat", "bird", "person", "aeroplane"),
-}
-_SMALL = {"bottle": 0.5, "bird": 0.6, "cat": 0.65, "dog": 0.7, "pottedplant": 0.7, "sheep": 0.8}  # relative to others
-_ALOFT = {"aeroplane", "bird"}
 
 
 def crowd(
     rng: np.random.Generator, main: str, width: int, height: int, most: int = 4
 ) -> tuple[Image.Image, list[Instance]]:
-    """One to `most` objects in a background where they belong, nearer ones larger, `main` among them."""
-    context = str(rng.choice([name for name, members in CONTEXTS.items() if main in members]))
-    scene = BACKGROUNDS[context](rng, width, height)
-    clutter(scene, int(rng.integers(1, 5)), 0.1, 0.3)
-    others = rng.choice(CONTEXTS[context], int(rng.choice(most, p=_crowding(most))))
+    """One to `most` objects on any background, nearer ones larger, `main` among them."""
+    scene = BACKGROUNDS[str(rng.choice(list(BACKGROUNDS)))](rng, width, height)
+    others = rng.choice(VOC_OBJECTS, int(rng.choice(most, p=_crowding(most))))
     names = [main, *(str(name) for name in others)]
     depths = np.sort(rng.uniform(0, 1, len(names)))  # 0 at the horizon, 1 at the lower edge
     placed = []
@@ -86,13 +74,9 @@ def _crowding(most: int) -> np.ndarray:
 def _place_in_depth(rng: np.random.Generator, scene: Scene, name: str, depth: float, alone: bool) -> range:
     """Stand an object at a depth, smaller when it is far away and larger when it is alone."""
     width, height = scene.canvas.width, scene.canvas.height
-    size = height * (0.34 + 0.42 * depth) * rng.uniform(0.85, 1.2) * _SMALL.get(name, 1.0) * (1.3 if alone else 1.0)
-    foot = scene.horizon + (0.08 + 0.85 * depth) * (height - scene.horizon)
-    aloft = name in _ALOFT and rng.random() < 0.6
-    if aloft:
-        foot = rng.uniform(0.35, 0.95) * scene.horizon
-    x = rng.uniform(0.08, 0.92) * width
-    return stand(scene, OBJECTS[name], x, foot, size, shadow=not aloft)
+    cell = height * (0.075 + 0.065 * depth) * rng.uniform(0.9, 1.15) * (1.15 if alone else 1.0)
+    foot = (0.62 + 0.36 * depth) * height
+    return stand(scene, OBJECTS[name], rng.uniform(0.15, 0.85) * width, foot, cell)
 
 
 def anything(rng: np.random.Generator, width: int, height: int) -> Image.Image:
@@ -101,7 +85,7 @@ def anything(rng: np.random.Generator, width: int, height: int) -> Image.Image:
     if kind < 0.2:
         return place(rng, str(rng.choice(list(PLACES))), width, height)
     scene = BACKGROUNDS[str(rng.choice(list(BACKGROUNDS)))](rng, width, height)
-    clutter(scene, int(rng.integers(1, 7)), 0.1, 0.4)
+    clutter(scene, int(rng.integers(0, 4)), 0.1, 0.3)
     for depth in np.sort(rng.uniform(0, 1, int(rng.integers(1, 5)))):
         _place_in_depth(rng, scene, str(rng.choice(list(OBJECTS))), depth, alone=kind > 0.8)
     return scene.canvas.finish(rng)

@@ -1,4 +1,8 @@
-"""Where things stand: land, town, room and water backgrounds, clutter, and the objects placed among them."""
+"""Where things stand: land, town, room and water backgrounds, clutter, and the objects placed among them.
+
+Which texture something has, how it is turned, how large and how strong it is, is drawn anew every time: no texture
+belongs to a thing or to a background.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmark.toyland.canvas import Canvas, Palette
-from benchmark.toyland.shapes import Shape
+from benchmark.toyland.canvas import Canvas, Palette, Texture
+from benchmark.toyland.shapes import BRICKS, Shape
 
-JITTER = 0.12  # of a part's width and height, and of the whole object's
-TILT = np.deg2rad(10)
+JITTER = 0.04  # of a cell
+STRETCH = 0.05
+TILT = np.deg2rad(5)
+TONES = 0.03
 CONTRAST = 0.15  # least difference in brightness between an object and what is behind it
-
-
+TEXTURED = 0.15
+PERIODS = (3.0, 10.0)  # pixels of the finished picture
 @dataclass
 class Scene:
     """A canvas being painted: its palette, where the ground begins (pixels from the top) and how bright the two halves
@@ -31,30 +37,47 @@ class Scene:
         """A brightness between the ground's and the backdrop's."""
         return float(self.ground + self.rng.random() * (self.backdrop - self.ground))
 
-    def region(self, value: float, texture: str | None = None, step: float = 0.1) -> int:
+    def texture(self, share: float = TEXTURED) -> Texture | None:
+        """Any texture, for `share` of what asks."""
+        if self.rng.random() > share:
+            return None
+        return Texture.draw(self.rng, float(np.exp(self.rng.uniform(*np.log(PERIODS)))))
+
+    def region(self, value: float, texture: Texture | None = None, step: float = 0.1) -> int:
         """A region of brightness `value`; a texture alternates it with one `step` away."""
         colour = self.palette.colour(self.rng, value)
         other = self.palette.colour(self.rng, value + step) if texture else None
         return self.canvas.region(colour, other, texture)
 
+    def surface(self, value: float, strongest: float = 0.12) -> int:
+        """A region of brightness `value` that may have any texture, up to `strongest` lighter or darker."""
+        step = float(self.rng.uniform(0.3, 1.0) * strongest * self.rng.choice([-1, 1]))
+        return self.region(value, self.texture(), step)
 
-def _begin(
-    rng: np.random.Generator, width: int, height: int, backdrop_texture: str | None, ground_texture: str
-) -> Scene:
+
+def _begin(rng: np.random.Generator, width: int, height: int) -> Scene:
     """Backdrop above, ground below a horizon at .45 … .8 of the height; the backdrop is the lighter one."""
     canvas = Canvas(width, height)
     backdrop, ground = rng.uniform(0.62, 0.95), rng.uniform(0.35, 0.58)
     scene = Scene(canvas, Palette.draw(rng), rng, height * rng.uniform(0.45, 0.8), backdrop, ground)
-    canvas.box(scene.region(backdrop, backdrop_texture, -0.04), -1, -1, width + 1, height + 1)
-    canvas.box(
-        scene.region(ground, ground_texture, rng.choice([-0.06, 0.06])), -1, scene.horizon, width + 1, height + 1
-    )
+    canvas.box(scene.surface(backdrop, 0.06), -1, -1, width + 1, height + 1)
+    canvas.box(scene.surface(ground, 0.08), -1, scene.horizon, width + 1, height + 1)
+    return scene
+
+
+def plain(rng: np.random.Generator, width: int, height: int) -> Scene:
+    """Backdrop and ground, and nothing else."""
+    canvas = Canvas(width, height)
+    backdrop, ground = rng.uniform(0.75, 0.95), rng.uniform(0.5, 0.65)
+    scene = Scene(canvas, Palette.draw(rng), rng, height * rng.uniform(0.45, 0.8), backdrop, ground)
+    canvas.box(scene.region(backdrop), -1, -1, width + 1, height + 1)
+    canvas.box(scene.region(ground), -1, scene.horizon, width + 1, height + 1)
     return scene
 
 
 def land(rng: np.random.Generator, width: int, height: int) -> Scene:
     """Sky with the odd cloud, hills on the horizon, open ground."""
-    scene = _begin(rng, width, height, None, "grass")
+    scene = _begin(rng, width, height)
     if rng.random() < 0.6:
         cloud = scene.region(scene.backdrop + 0.06)
         x, y, size = rng.uniform(0, width), rng.uniform(0.05, 0.3) * height, rng.uniform(0.06, 0.12) * height
@@ -70,12 +93,12 @@ def ridge(scene: Scene, height: float, value: float, points: int = 6) -> None:
     xs = np.linspace(-0.05, 1.05, points) * scene.canvas.width
     ys = scene.horizon - height * scene.rng.uniform(0.1, 1.0, points)
     base = [(xs[-1], scene.horizon + 0.5), (xs[0], scene.horizon + 0.5)]
-    scene.canvas.fill(scene.region(value), [*zip(xs, ys, strict=True), *base])
+    scene.canvas.fill(scene.surface(value), [*zip(xs, ys, strict=True), *base])
 
 
 def town(rng: np.random.Generator, width: int, height: int) -> Scene:
     """A row of buildings with windows behind a road."""
-    scene = _begin(rng, width, height, None, "grass")
+    scene = _begin(rng, width, height)
     buildings(scene, rng.uniform(0.25, 0.6) * height)
     kerb = scene.region(scene.ground + 0.12)
     scene.canvas.box(kerb, -1, scene.horizon, width + 1, scene.horizon + 0.03 * height)
@@ -100,8 +123,8 @@ def buildings(scene: Scene, height: float) -> None:
 
 
 def room(rng: np.random.Generator, width: int, height: int) -> Scene:
-    """A papered wall, a skirting board, floor boards; perhaps a window or a picture."""
-    scene = _begin(rng, width, height, (None, "planks", "dots_wide")[int(rng.integers(3))], "planks")
+    """A wall, a skirting board, a floor; perhaps a window or a picture."""
+    scene = _begin(rng, width, height)
     scene.canvas.box(scene.region(scene.backdrop - 0.2), -1, scene.horizon - 0.03 * height, width + 1, scene.horizon)
     if rng.random() < 0.7:
         x, y = rng.uniform(0.05, 0.7) * width, rng.uniform(0.05, 0.15) * height
@@ -112,8 +135,8 @@ def room(rng: np.random.Generator, width: int, height: int) -> Scene:
 
 
 def water(rng: np.random.Generator, width: int, height: int) -> Scene:
-    """Sky, perhaps a far shore, water with ripples."""
-    scene = _begin(rng, width, height, None, "ripples")
+    """Sky, perhaps a far shore, water."""
+    scene = _begin(rng, width, height)
     if rng.random() < 0.6:
         ridge(scene, rng.uniform(0.04, 0.15) * height, scene.ground - 0.1)
     return scene
@@ -135,39 +158,46 @@ def clutter(scene: Scene, count: int, low: float, high: float) -> None:
         radii = rng.uniform(0.5, 1, corners) * rng.uniform(low, high) * scene.canvas.height / 2
         centre = rng.uniform(0, scene.canvas.width), rng.uniform(0.3, 1) * scene.canvas.height
         points = np.stack([np.cos(angles) * radii, np.sin(angles) * radii], axis=1) + centre
-        scene.canvas.fill(scene.region(scene.between() + rng.uniform(-0.12, 0.05)), points)
+        scene.canvas.fill(scene.surface(scene.between() + rng.uniform(-0.12, 0.05)), points)
 
 
-def stand(scene: Scene, shape: Shape, x: float, y: float, size: float, shadow: bool = True) -> range:
-    """Paint an object with its feet at (x, y), its longer side `size` pixels; returns the region numbers it took.
+def loose_bricks(scene: Scene, count: int, low: float, high: float) -> None:
+    """`count` bricks that belong to nothing, `low` … `high` pixels wide, anywhere."""
+    rng = scene.rng
+    for _ in range(count):
+        centre = rng.uniform(0, scene.canvas.width), rng.uniform(0, scene.canvas.height)
+        outline = any_brick(rng) @ _turned(rng.uniform(-TILT, TILT)) * rng.uniform(low, high)
+        scene.canvas.fill(scene.surface(_standing_out(scene)), outline * (1, -1) + centre)
 
-    The proportions of every part and of the whole, the tilt, the way it faces and its tones are random each time.
+
+def any_brick(rng: np.random.Generator) -> np.ndarray:
+    """(corners, 2) the outline of a brick of any kind."""
+    return BRICKS[int(rng.integers(len(BRICKS)))]
+
+
+def stand(scene: Scene, shape: Shape, x: float, y: float, cell: float) -> range:
+    """Build a figure with its feet at (x, y), its cells `cell` pixels wide; returns the region numbers it took.
+
+    The kind of its bricks, its proportions, its tilt, the way it faces, its tones and its texture are random each time,
+    and its bricks do not stand quite in line. A texture turns and grows with the figure.
     """
     rng = scene.rng
-    if shadow:
-        shade = scene.canvas.region(scene.palette.colour(rng, scene.ground * 0.6))
-        scene.canvas.ellipse(shade, x, y, size * rng.uniform(0.35, 0.5), size * 0.06)
-    turn = rng.uniform(-TILT, TILT)
-    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    stretch = rng.uniform(1 - JITTER, 1 + JITTER, 2) * (rng.choice([-1.0, 1.0]), 1.0)
-    to_pixels = (stretch[:, None] * rotation) * (size, -size)
-    value = _standing_out(scene)
-    contrast = rng.uniform(0.2, 0.4) * rng.choice([-1, 1])
-    step = rng.uniform(0.14, 0.26) * (1 if value < 0.5 else -1)
+    stretch = np.exp(rng.uniform(-STRETCH, STRETCH, 2)) * (rng.choice([-1.0, 1.0]), 1.0)
+    to_pixels = _turned(rng.uniform(-TILT, TILT)) * stretch[:, None] * (cell, -cell)
+    value, brick = _standing_out(scene), any_brick(rng)
+    texture, step = scene.texture(), float(rng.uniform(0.08, 0.26) * (1 if value < 0.5 else -1))
+    places = shape.cells + rng.uniform(-JITTER, JITTER, shape.cells.shape)
     regions = []
-    for part in shape.parts:
-        centre = part.points.mean(axis=0)
-        jittered = (part.points - centre) * rng.uniform(1 - JITTER, 1 + JITTER, 2) + centre
-        tone = value + contrast * part.tone
-        regions.append(scene.region(tone, None if part.plain else shape.texture, step))
-        scene.canvas.fill(regions[-1], jittered @ to_pixels + (x, y))
+    for place in places:
+        regions.append(scene.region(value + rng.uniform(-TONES, TONES), texture, step))
+        scene.canvas.fill(regions[-1], (brick + place) @ to_pixels + (x, y))
     return range(regions[0], regions[-1] + 1)
 
 
+def _turned(angle: float) -> np.ndarray:
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+
 def _standing_out(scene: Scene) -> float:
-    """A brightness unlike both the backdrop's and the ground's."""
-    for _ in range(20):
-        value = float(scene.rng.uniform(0.15, 0.95))
-        if min(abs(value - scene.backdrop), abs(value - scene.ground)) > CONTRAST:
-            return value
-    return 0.2
+    """A brightness darker than what is behind."""
+    return float(scene.rng.uniform(0.1, 0.25))
