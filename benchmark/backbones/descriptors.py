@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -67,15 +68,14 @@ class HandMade(Backbone):
             raise UserError(f"Descriptors: input.colour must be {UNIT_RGB}, not {spec.colour}")
         if spec.size < BLOCK:
             raise UserError(f"Descriptors: a block has {BLOCK} x {BLOCK} pixels; input.size {spec.size} is too small")
-        lengths = {name: of(torch.zeros(1, 3, BLOCK, BLOCK)).shape[1] for name, of in DESCRIPTORS.items()}
-        self.stages = {name: Stage(length, None) for name, length in lengths.items()}
-        self.stages["joined"] = Stage(sum(lengths.values()), None)
+        self.stages = {of.__name__: Stage(length, None) for of, length in DESCRIPTORS.items()}
+        self.stages["joined"] = Stage(sum(DESCRIPTORS.values()), None)
 
     def forward_stages(self, x: Tensor, upto: str | None = None) -> dict[str, Tensor]:
-        found = {}
-        for name, of in DESCRIPTORS.items():
-            found[name] = of(x)
-            if name == upto:
+        seen, found = Seen(x), {}
+        for of in DESCRIPTORS:
+            found[of.__name__] = of(seen)
+            if of.__name__ == upto:
                 return found
         return {**found, "joined": torch.cat([*found.values()], dim=1)}
 
@@ -86,87 +86,105 @@ def descriptors_of(images: Tensor) -> dict[str, Tensor]:
     return Descriptors().build(InputSpec(side, UNIT_RGB)).forward_stages(UNIT_RGB.prepare(images))
 
 
-def colour(x: Tensor) -> Tensor:
-    """RGB in [0, 1] (B, 3, H, W), as below too -> (B, 512)"""
-    levels = (x * 255).round().long().mul(LEVELS).div(256, rounding_mode="floor").flatten(2)  # (B, 3, pixels)
+class Seen:
+    """RGB in [0, 1] (B, 3, H, W), and what more than one descriptor needs of it."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+
+    @cached_property
+    def gradients(self) -> tuple[Tensor, Tensor]:
+        """(strength, angle from -pi to pi), (B, 1, H, W) each: of the colour in which it is strongest."""
+        padded = pad(self.x, (1, 1, 1, 1), mode="replicate")
+        across = (padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]) / 2  # (B, 3, H, W)
+        down = (padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]) / 2
+        square, strongest = (across.square() + down.square()).max(dim=1, keepdim=True)
+        return square.sqrt(), torch.atan2(down.gather(1, strongest), across.gather(1, strongest))
+
+    @cached_property
+    def log_dct(self) -> Tensor:
+        """(B, blocks, 64): of every whole block, with the fall over frequencies taken out."""
+        luma = 255 * torch.einsum("bchw,c->bhw", self.x, self.x.new_tensor(LUMA))
+        rows, columns = (side // BLOCK for side in luma.shape[1:])
+        blocks = luma[:, : rows * BLOCK, : columns * BLOCK].unflatten(2, (columns, BLOCK)).unflatten(1, (rows, BLOCK))
+        waves = _waves().to(luma)
+        found = torch.einsum("ui,bricj,vj->brcuv", waves, blocks, waves)
+        return ((found.abs() + GREY_LEVEL).log() + _frequencies().log().to(luma)).flatten(3).flatten(1, 2)
+
+
+def colour(seen: Seen) -> Tensor:
+    """-> (B, 512)"""
+    levels = ((seen.x * 255).round() / (256 / LEVELS)).long().flatten(2)  # (B, 3, pixels)
     red, green, blue = levels.unbind(dim=1)
-    first = torch.arange(len(x), device=x.device)[:, None] * LEVELS**3
-    bins = first + red * LEVELS**2 + green * LEVELS + blue
-    counts = torch.bincount(bins.flatten(), minlength=len(x) * LEVELS**3).view(len(x), -1)
-    return (counts.to(x.dtype) / bins.shape[1]).sqrt()
+    images = torch.arange(len(levels), device=levels.device)[:, None]
+    bins = ((images * LEVELS + red) * LEVELS + green) * LEVELS + blue
+    counts = torch.bincount(bins.flatten(), minlength=len(levels) * LEVELS**3).view(len(levels), -1)
+    return (counts.to(seen.x.dtype) / bins.shape[1]).sqrt()
 
 
-def thumbnail(x: Tensor) -> Tensor:
+def thumbnail(seen: Seen) -> Tensor:
     """-> (B, 192)"""
-    mean, std = (x.new_tensor(three).view(3, 1, 1) for three in (IMAGENET_MEAN, IMAGENET_STD))
-    small = (adaptive_avg_pool2d(x, GRID) - mean) / std
+    mean, std = (seen.x.new_tensor(three).view(3, 1, 1) for three in (IMAGENET_MEAN, IMAGENET_STD))
+    small = (adaptive_avg_pool2d(seen.x, GRID) - mean) / std
     return small.flatten(1) / math.sqrt(3 * GRID**2)
 
 
-def orientations(x: Tensor) -> Tensor:
+def orientations(seen: Seen) -> Tensor:
     """-> (B, 18)"""
-    return _unit(_votes(x, WHOLE_ANGLES, 1)).flatten(1)
+    return _unit(_votes(seen, WHOLE_ANGLES, 1)).flatten(1)
 
 
-def hog(x: Tensor) -> Tensor:
+def hog(seen: Seen) -> Tensor:
     """-> (B, 1764): the 9 angles of the 2 x 2 cells of each of 7 x 7 blocks, which overlap by half.
 
     Cells have an eighth of the image's side, which on 64 pixels are Dalal & Triggs's 8. As there, the colour with the
     largest gradient counts, votes are divided between neighbouring angles, and blocks are normalised, clipped and
     normalised again. Unlike there, votes are not divided between neighbouring cells, nor do they weigh less towards a
     block's border."""
-    cells = _votes(x, HOG_ANGLES, GRID)  # (B, 9, 8, 8)
+    cells = _votes(seen, HOG_ANGLES, GRID)  # (B, 9, 8, 8)
     last = GRID - 1
     blocks = torch.cat([cells[:, :, i : i + last, j : j + last] for i in (0, 1) for j in (0, 1)], dim=1)
     blocks = _unit(_unit(blocks).clamp_max(CLIPPED))  # (B, 36, 7, 7)
     return blocks.flatten(1) / last
 
 
-def dct_mean(x: Tensor) -> Tensor:
+def dct_mean(seen: Seen) -> Tensor:
     """-> (B, 64)"""
-    return (_log_dct(x).mean(dim=1) - MEAN_MIDDLE) / (MEAN_SPREAD * BLOCK)
+    return (seen.log_dct.mean(dim=1) - MEAN_MIDDLE) / (MEAN_SPREAD * BLOCK)
 
 
-def dct_max(x: Tensor) -> Tensor:
+def dct_max(seen: Seen) -> Tensor:
     """-> (B, 64)"""
-    return (_log_dct(x).amax(dim=1) - MAX_MIDDLE) / (MAX_SPREAD * BLOCK)
+    return (seen.log_dct.amax(dim=1) - MAX_MIDDLE) / (MAX_SPREAD * BLOCK)
 
 
-DESCRIPTORS: dict[str, Callable[[Tensor], Tensor]] = {
-    of.__name__: of for of in (colour, thumbnail, orientations, hog, dct_mean, dct_max)
+DESCRIPTORS: dict[Callable[[Seen], Tensor], int] = {  # in the order of the stages; how many numbers each has
+    colour: LEVELS**3,
+    thumbnail: 3 * GRID**2,
+    orientations: WHOLE_ANGLES,
+    hog: 4 * HOG_ANGLES * (GRID - 1) ** 2,
+    dct_mean: BLOCK**2,
+    dct_max: BLOCK**2,
 }
 
 
-def _votes(x: Tensor, angles: int, cells: int) -> Tensor:
+def _votes(seen: Seen, angles: int, cells: int) -> Tensor:
     """(B, angles, cells, cells): how strong gradients of each angle are in a cell, on average. Angles are bins' middles
-    and go over 180 degrees: dark to bright is as bright to dark."""
-    padded = pad(x, (1, 1, 1, 1), mode="replicate")
-    across = (padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]) / 2  # (B, 3, H, W)
-    down = (padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]) / 2
-    square, strongest = (across.square() + down.square()).max(dim=1, keepdim=True)  # (B, 1, H, W)
-    angle = torch.atan2(down.gather(1, strongest), across.gather(1, strongest))
-    place = angle * angles / math.pi - 0.5
+    and go over 180 degrees: dark to bright is as bright to dark. A pixel's vote is divided between its two nearest."""
+    strength, angle = seen.gradients
+    place = (angle * angles / math.pi - 0.5).remainder(angles)
     votes = []
     for number in range(angles):
-        apart = (place - number).remainder(angles)
-        share = (1 - torch.minimum(apart, angles - apart)).clamp_min(0)
-        votes.append(adaptive_avg_pool2d(square.sqrt() * share, cells))
+        share = (1 - (place - number).abs()).clamp_min(0)
+        if number == 0:  # which is also the one after the last
+            share += (1 - (angles - place)).clamp_min(0)
+        votes.append(adaptive_avg_pool2d(strength * share, cells))
     return torch.cat(votes, dim=1)
 
 
 def _unit(votes: Tensor) -> Tensor:
     """(B, C, H, W) with vectors (C,) of norm 1; less where they are faint."""
     return votes / (votes.square().sum(dim=1, keepdim=True) + FAINT**2).sqrt()
-
-
-def _log_dct(x: Tensor) -> Tensor:
-    """(B, blocks, 64): of every whole block, with the fall over frequencies taken out."""
-    luma = 255 * torch.einsum("bchw,c->bhw", x, x.new_tensor(LUMA))
-    rows, columns = (side // BLOCK for side in luma.shape[1:])
-    blocks = luma[:, : rows * BLOCK, : columns * BLOCK].unflatten(2, (columns, BLOCK)).unflatten(1, (rows, BLOCK))
-    waves = _waves().to(x)
-    found = torch.einsum("ui,bricj,vj->brcuv", waves, blocks, waves)
-    return ((found.abs() + GREY_LEVEL).log() + _frequencies().log().to(x)).flatten(3).flatten(1, 2)
 
 
 def _waves() -> Tensor:
