@@ -1,12 +1,12 @@
 """Descriptors that nobody learned: what a data set gives away to colours, layout, edges and frequencies alone.
 
-Colour histogram, 8 x 8 thumbnail, gradient orientations, HOG, and mean and maximum of log |DCT|; sources and values in
-benchmark/backbones/descriptors.py. A method that scores less than they do has not been shown to have learned objects.
+Dalal & Triggs, "Histograms of Oriented Gradients for Human Detection", CVPR 2005. Beside HOG: colour histogram, 8 x 8
+thumbnail, gradient orientations, and mean and maximum of log |DCT|; benchmark/backbones/descriptors.py has their values
+and sources. A method that scores less than they do has not been shown to have learned objects.
 Nothing is trained, and no seed changes a feature.
 
 Departures:
-- Where a protocol taps a network's stages, each descriptor is a stage, and all of them in a row are one more. What it
-  pools of a map it has nothing to pool of here.
+- Where a protocol pools a network's stages, each descriptor is a stage as it is, and all of them in a row are one more.
 - Not scored where the backbone itself trains: detection, segmentation, fine-tuning on few labels.
 """
 
