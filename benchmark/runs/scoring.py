@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmark.backbones.weights import load_backbone, read_facts
+from benchmark.backbones.weights import has_weights, load_backbone, read_facts
 from benchmark.core import distributed
 from benchmark.core.errors import UserError
 from benchmark.core.files import file_hash, write_whole
@@ -115,7 +115,9 @@ def refusal(transfer: Transfer, run: Run) -> str:
     """Why the protocol cannot score the run; empty where it can. The file says what it holds, which need not
     be what the recipe names: a method may export another network."""
     facts = read_facts(run.backbone)
-    return transfer.card.refusal(facts["architecture"]["is"], facts["origin"].get("method", {}).get("offers", ()))
+    offered = facts["origin"].get("method", {}).get("offers", ())
+    weightless = transfer.card.trains and not has_weights(run.backbone)
+    return transfer.card.refusal(facts["architecture"]["is"], offered, weightless)
 
 
 def _trained(run: Run, origin: dict[str, Any], recipes_dir: Path | None) -> TrainedMethod:

@@ -110,6 +110,7 @@ def _pirl(percent: int, reported: str, desk_epochs: float) -> SemiSupervised:
         metrics={"top5": PERCENT, "top1": PERCENT},
         datasets=(("imagenet", "train"), ("imagenet", "val")),
         lists=(f"imagenet/{percent}percent.txt",),
+        trains=True,
         frozen="nothing: all weights train, BatchNorm in training mode",
         selected="nothing: the last iterate is scored at every scale",
         departures=(
