@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from benchmark.toyland.plans import IMAGENET_PLANS, VOC_PLANS
-from benchmark.toyland.shapes import Shape, built
+from benchmark.toyland.shapes import Shape, in_families
+
+FAMILY = 4  # objects that share a kind of brick
 
 IMAGENET_OBJECTS = tuple(IMAGENET_PLANS)
 VOC_OBJECTS = tuple(VOC_PLANS)
-OBJECTS: dict[str, Shape] = {name: built(name, plan) for name, plan in (IMAGENET_PLANS | VOC_PLANS).items()}
+OBJECTS: dict[str, Shape] = in_families(IMAGENET_PLANS, FAMILY) | in_families(VOC_PLANS, FAMILY)

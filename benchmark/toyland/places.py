@@ -1,5 +1,5 @@
 """Ten places, told apart by the two figures that stand there together: neither their background nor where they stand
-says which place it is."""
+says which place it is. Two places share a kind of brick."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from PIL import Image
 
 from benchmark.toyland.plans import PLACE_PLANS
 from benchmark.toyland.scene import BACKGROUNDS, loose_bricks, stand
-from benchmark.toyland.shapes import Shape, built
+from benchmark.toyland.shapes import BRICKS, Shape, built
 
+FAMILY = 2  # places that share a kind of brick
 CELLS = (0.075, 0.105)  # of the frame
-SLOTS = (0.29, 0.71)  # of the width: where the middles of the two figures are, give or take SHIFT
-SHIFT = 0.06
+SHIFT = 0.1  # of the width: how far the two figures stray from the middles of its halves
 
 PLACES: dict[str, tuple[Shape, ...]] = {
-    name: tuple(built(name, plan) for plan in plans) for name, plans in PLACE_PLANS.items()
+    name: tuple(built(name, list(BRICKS)[number // FAMILY], plan) for plan in plans)
+    for number, (name, plans) in enumerate(PLACE_PLANS.items())
 }
 
 
@@ -24,9 +25,9 @@ def place(rng: np.random.Generator, name: str, width: int, height: int) -> Image
     scene = BACKGROUNDS[str(rng.choice(list(BACKGROUNDS)))](rng, width, height)
     side = min(width, height)
     loose_bricks(scene, int(rng.integers(0, 3)), CELLS[0] * side, CELLS[1] * side)
-    for slot, number in zip(SLOTS, rng.permutation(2), strict=True):
+    for half, number in zip((0.27, 0.73), rng.permutation(2), strict=True):
         shape, cell = PLACES[name][number], rng.uniform(*CELLS) * side
-        high = shape.height * cell
-        foot = rng.uniform(min(0.1 * height + high, 0.95 * height), 0.95 * height)
-        stand(scene, shape, (slot + rng.uniform(-SHIFT, SHIFT)) * width, foot, cell)
+        highest = min(0.1 * height + shape.height * cell, 0.95 * height)
+        x = (half + rng.uniform(-SHIFT, SHIFT)) * width
+        stand(scene, shape, x, rng.uniform(highest, 0.95 * height), cell)
     return scene.canvas.finish(rng)

@@ -13,7 +13,8 @@ from benchmark.toyland.places import PLACES, place
 from benchmark.toyland.scene import BACKGROUNDS, Scene, clutter, plain, stand
 from benchmark.toyland.shapes import Shape
 
-CELLS = (0.088, 0.108)  # of the frame
+CELLS = (0.095, 0.12)  # of the frame
+ALIKE = 0.3  # of an object's companions are of its kind
 
 
 @dataclass(frozen=True)
@@ -51,15 +52,15 @@ def single(rng: np.random.Generator, shape: Shape, width: int, height: int) -> t
 def crowd(
     rng: np.random.Generator, main: str, width: int, height: int, most: int = 4
 ) -> tuple[Image.Image, list[Instance]]:
-    """One to `most` objects on any background, nearer ones larger, `main` among them."""
+    """One to `most` objects on any background, nearer ones larger, `main` among them, and perhaps more of its kind."""
     scene = BACKGROUNDS[str(rng.choice(list(BACKGROUNDS)))](rng, width, height)
-    others = rng.choice(VOC_OBJECTS, int(rng.choice(most, p=_crowding(most))))
-    names = [main, *(str(name) for name in others)]
+    others = [str(name) for name in rng.choice(VOC_OBJECTS, int(rng.choice(most, p=_crowding(most))))]
+    names = [main, *(main if rng.random() < ALIKE else name for name in others)]
     depths = np.sort(rng.uniform(0, 1, len(names)))  # 0 at the horizon, 1 at the lower edge
     placed = []
-    for depth, name in zip(depths, rng.permutation(names), strict=True):
-        taken = _place_in_depth(rng, scene, str(name), depth, alone=len(names) == 1)
-        placed.append((str(name), taken, int(_mask(scene.canvas, taken).sum())))
+    for depth, name in zip(depths, [names[i] for i in rng.permutation(len(names))], strict=True):
+        taken = _place_in_depth(rng, scene, name, depth, alone=len(names) == 1)
+        placed.append((name, taken, int(_mask(scene.canvas, taken).sum())))
     pixels = scene.canvas.finish(rng)
     found = [_instance(scene.canvas, name, taken, painted) for name, taken, painted in placed]
     return pixels, [instance for instance in found if instance.mask.any()]
@@ -74,7 +75,7 @@ def _crowding(most: int) -> np.ndarray:
 def _place_in_depth(rng: np.random.Generator, scene: Scene, name: str, depth: float, alone: bool) -> range:
     """Stand an object at a depth, smaller when it is far away and larger when it is alone."""
     width, height = scene.canvas.width, scene.canvas.height
-    cell = height * (0.075 + 0.065 * depth) * rng.uniform(0.9, 1.15) * (1.15 if alone else 1.0)
+    cell = height * (0.08 + 0.07 * depth) * rng.uniform(0.9, 1.15) * (1.15 if alone else 1.0)
     foot = (0.62 + 0.36 * depth) * height
     return stand(scene, OBJECTS[name], rng.uniform(0.15, 0.85) * width, foot, cell)
 

@@ -21,6 +21,8 @@ TONES = 0.03
 CONTRAST = 0.15  # least difference in brightness between an object and what is behind it
 TEXTURED = 0.15
 PERIODS = (3.0, 10.0)  # pixels of the finished picture
+
+
 @dataclass
 class Scene:
     """A canvas being painted: its palette, where the ground begins (pixels from the top) and how bright the two halves
@@ -166,25 +168,20 @@ def loose_bricks(scene: Scene, count: int, low: float, high: float) -> None:
     rng = scene.rng
     for _ in range(count):
         centre = rng.uniform(0, scene.canvas.width), rng.uniform(0, scene.canvas.height)
-        outline = any_brick(rng) @ _turned(rng.uniform(-TILT, TILT)) * rng.uniform(low, high)
+        outline = BRICKS[str(rng.choice(list(BRICKS)))] @ _turned(rng.uniform(-TILT, TILT)) * rng.uniform(low, high)
         scene.canvas.fill(scene.surface(_standing_out(scene)), outline * (1, -1) + centre)
-
-
-def any_brick(rng: np.random.Generator) -> np.ndarray:
-    """(corners, 2) the outline of a brick of any kind."""
-    return BRICKS[int(rng.integers(len(BRICKS)))]
 
 
 def stand(scene: Scene, shape: Shape, x: float, y: float, cell: float) -> range:
     """Build a figure with its feet at (x, y), its cells `cell` pixels wide; returns the region numbers it took.
 
-    The kind of its bricks, its proportions, its tilt, the way it faces, its tones and its texture are random each time,
+    Its proportions, its tilt, the way it faces, its tones and its texture are random each time,
     and its bricks do not stand quite in line. A texture turns and grows with the figure.
     """
     rng = scene.rng
     stretch = np.exp(rng.uniform(-STRETCH, STRETCH, 2)) * (rng.choice([-1.0, 1.0]), 1.0)
     to_pixels = _turned(rng.uniform(-TILT, TILT)) * stretch[:, None] * (cell, -cell)
-    value, brick = _standing_out(scene), any_brick(rng)
+    value, brick = _standing_out(scene), BRICKS[shape.brick]
     texture, step = scene.texture(), float(rng.uniform(0.08, 0.26) * (1 if value < 0.5 else -1))
     places = shape.cells + rng.uniform(-JITTER, JITTER, shape.cells.shape)
     regions = []

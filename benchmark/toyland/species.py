@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from benchmark.toyland.plans import SPECIES_PLANS
-from benchmark.toyland.shapes import Shape, built
+from benchmark.toyland.shapes import BRICKS, Shape, built
 
 # (supercategory, shape) of every category, in the order of the category ids.
 SPECIES: tuple[tuple[str, Shape], ...] = tuple(
-    (family, built(name, plan)) for family, members in SPECIES_PLANS.items() for name, plan in members.items()
+    (family, built(name, brick, plan))
+    for brick, (family, members) in zip(BRICKS, SPECIES_PLANS.items(), strict=True)
+    for name, plan in members.items()
 )
