@@ -448,7 +448,7 @@ def test_contact_sheet_of_nothing(tmp_path):
 def test_the_largest_canvas_and_every_object_place_and_species_can_be_drawn():
     for number, shape in enumerate([*OBJECTS.values(), *(shape for _, shape in SPECIES)]):
         _, instance = single(generator(0, "any", number), shape, 112, 80)
-        assert instance.mask.sum() > 150, shape.name
+        assert instance.mask.sum() > 100, shape.name
         assert instance.visible > 0.5, shape.name
     for name in PLACES:
         for index in range(8):

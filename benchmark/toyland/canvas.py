@@ -20,7 +20,7 @@ MAX_REGIONS = 128  # the eighth bit of a pixel says which of a region's two colo
 MAX_SIDE = 200  # pixels of a canvas
 TILE, TILE_PERIOD = 128, 32  # samples of a texture's tile, and of one period in it
 BLUR = 1.0  # pixels: not every picture is equally sharp
-NOISE_SIGMA = (1.5, 5.0)  # of 255, from picture to picture
+NOISE_SIGMA = (2.0, 6.0)  # of 255, from picture to picture
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,10 @@ class Texture:
     offset: tuple[float, float]
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, period: float, angle: float | None = None) -> Texture:
-        """Any pattern, whatever it lies on."""
-        turned = rng.uniform(0, 2 * np.pi) if angle is None else angle
+    def draw(cls, rng: np.random.Generator, period: float) -> Texture:
+        """Any pattern, turned anyhow, whatever it lies on."""
         kind = list(_TILES)[int(rng.integers(len(_TILES)))]
-        return cls(kind, float(turned), period, (float(rng.random()), float(rng.random())))
+        return cls(kind, float(rng.uniform(0, 2 * np.pi)), period, (float(rng.random()), float(rng.random())))
 
     def bits(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """0 or 1 at every point (x, y), in oversampled pixels."""

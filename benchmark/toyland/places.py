@@ -1,5 +1,5 @@
 """Ten places, told apart by the two figures that stand there together: neither their background nor where they stand
-says which place it is. Two places share a kind of brick."""
+says which place it is. Five places share a kind of brick."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmark.toyland.plans import PLACE_PLANS
 from benchmark.toyland.scene import BACKGROUNDS, loose_bricks, stand
 from benchmark.toyland.shapes import BRICKS, Shape, built
 
-FAMILY = 2  # places that share a kind of brick
+FAMILY = 5  # places that share a kind of brick
 CELLS = (0.075, 0.105)  # of the frame
 SHIFT = 0.1  # of the width: how far the two figures stray from the middles of its halves
 

@@ -13,7 +13,7 @@ from benchmark.toyland.places import PLACES, place
 from benchmark.toyland.scene import BACKGROUNDS, Scene, clutter, plain, stand
 from benchmark.toyland.shapes import Shape
 
-CELLS = (0.095, 0.12)  # of the frame
+CELLS = (0.085, 0.12)  # of the frame
 ALIKE = 0.3  # of an object's companions are of its kind
 
 
@@ -37,7 +37,7 @@ class Instance:
 
 
 def single(rng: np.random.Generator, shape: Shape, width: int, height: int) -> tuple[Image.Image, Instance]:
-    """One figure anywhere in the frame."""
+    """One figure, anywhere in the frame where the protocols' central crop keeps most of it."""
     scene = plain(rng, width, height)
     cell = rng.uniform(*CELLS) * min(width, height)
     wide, high = shape.width * cell / 2, shape.height * cell
@@ -75,7 +75,7 @@ def _crowding(most: int) -> np.ndarray:
 def _place_in_depth(rng: np.random.Generator, scene: Scene, name: str, depth: float, alone: bool) -> range:
     """Stand an object at a depth, smaller when it is far away and larger when it is alone."""
     width, height = scene.canvas.width, scene.canvas.height
-    cell = height * (0.08 + 0.07 * depth) * rng.uniform(0.9, 1.15) * (1.15 if alone else 1.0)
+    cell = height * (0.09 + 0.07 * depth) * rng.uniform(0.9, 1.15) * (1.15 if alone else 1.0)
     foot = (0.62 + 0.36 * depth) * height
     return stand(scene, OBJECTS[name], rng.uniform(0.15, 0.85) * width, foot, cell)
 

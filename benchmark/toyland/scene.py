@@ -14,12 +14,14 @@ import numpy as np
 from benchmark.toyland.canvas import Canvas, Palette, Texture
 from benchmark.toyland.shapes import BRICKS, Shape
 
-JITTER = 0.04  # of a cell
-STRETCH = 0.05
+# A figure keeps its form: what varies most is what the methods' own augmentations vary. With more tilt, stretch and
+# clutter, minutes of training learn nothing of it (docs/toyland.md).
+JITTER = 0.04  # of a cell: how far a brick stands out of line
+STRETCH = 0.05  # of the figure's width and height
 TILT = np.deg2rad(5)
-TONES = 0.03
-CONTRAST = 0.15  # least difference in brightness between an object and what is behind it
-TEXTURED = 0.15
+TONES = 0.03  # of the range from black to white: how unlike a figure's bricks are
+DARK = (0.1, 0.25)  # the brightness of figures, darker than all grounds
+TEXTURED = 0.15  # the share of things that have a texture
 PERIODS = (3.0, 10.0)  # pixels of the finished picture
 
 
@@ -39,11 +41,11 @@ class Scene:
         """A brightness between the ground's and the backdrop's."""
         return float(self.ground + self.rng.random() * (self.backdrop - self.ground))
 
-    def texture(self, share: float = TEXTURED) -> Texture | None:
-        """Any texture, for `share` of what asks."""
-        if self.rng.random() > share:
+    def texture(self, periods: tuple[float, float] = PERIODS) -> Texture | None:
+        """Any texture, for a share of what asks."""
+        if self.rng.random() > TEXTURED:
             return None
-        return Texture.draw(self.rng, float(np.exp(self.rng.uniform(*np.log(PERIODS)))))
+        return Texture.draw(self.rng, float(np.exp(self.rng.uniform(*np.log(periods)))))
 
     def region(self, value: float, texture: Texture | None = None, step: float = 0.1) -> int:
         """A region of brightness `value`; a texture alternates it with one `step` away."""
@@ -164,25 +166,25 @@ def clutter(scene: Scene, count: int, low: float, high: float) -> None:
 
 
 def loose_bricks(scene: Scene, count: int, low: float, high: float) -> None:
-    """`count` bricks that belong to nothing, `low` … `high` pixels wide, anywhere."""
+    """`count` bricks of any kind that belong to nothing, `low` … `high` pixels wide, anywhere."""
     rng = scene.rng
     for _ in range(count):
         centre = rng.uniform(0, scene.canvas.width), rng.uniform(0, scene.canvas.height)
         outline = BRICKS[str(rng.choice(list(BRICKS)))] @ _turned(rng.uniform(-TILT, TILT)) * rng.uniform(low, high)
-        scene.canvas.fill(scene.surface(_standing_out(scene)), outline * (1, -1) + centre)
+        scene.canvas.fill(scene.surface(float(rng.uniform(*DARK))), outline * (1, -1) + centre)
 
 
 def stand(scene: Scene, shape: Shape, x: float, y: float, cell: float) -> range:
     """Build a figure with its feet at (x, y), its cells `cell` pixels wide; returns the region numbers it took.
 
-    Its proportions, its tilt, the way it faces, its tones and its texture are random each time,
-    and its bricks do not stand quite in line. A texture turns and grows with the figure.
+    The way it faces, its tones and its texture are random each time, its proportions and its tilt a little, and its
+    bricks do not stand quite in line. Textures grow with the figure, and are turned anyhow.
     """
     rng = scene.rng
     stretch = np.exp(rng.uniform(-STRETCH, STRETCH, 2)) * (rng.choice([-1.0, 1.0]), 1.0)
     to_pixels = _turned(rng.uniform(-TILT, TILT)) * stretch[:, None] * (cell, -cell)
-    value, brick = _standing_out(scene), BRICKS[shape.brick]
-    texture, step = scene.texture(), float(rng.uniform(0.08, 0.26) * (1 if value < 0.5 else -1))
+    value, brick = float(rng.uniform(*DARK)), BRICKS[shape.brick]
+    texture, step = scene.texture((0.25 * cell, 0.8 * cell)), float(rng.uniform(0.08, 0.26))
     places = shape.cells + rng.uniform(-JITTER, JITTER, shape.cells.shape)
     regions = []
     for place in places:
@@ -193,8 +195,3 @@ def stand(scene: Scene, shape: Shape, x: float, y: float, cell: float) -> range:
 
 def _turned(angle: float) -> np.ndarray:
     return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-
-
-def _standing_out(scene: Scene) -> float:
-    """A brightness darker than what is behind."""
-    return float(scene.rng.uniform(0.1, 0.25))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from benchmark.toyland.plans import SPECIES_PLANS
 from benchmark.toyland.shapes import BRICKS, Shape, built
 
+FAMILIES = 2  # that share a kind of brick
+
 # (supercategory, shape) of every category, in the order of the category ids.
 SPECIES: tuple[tuple[str, Shape], ...] = tuple(
-    (family, built(name, brick, plan))
-    for brick, (family, members) in zip(BRICKS, SPECIES_PLANS.items(), strict=True)
+    (family, built(name, list(BRICKS)[number // FAMILIES], plan))
+    for number, (family, members) in enumerate(SPECIES_PLANS.items())
     for name, plan in members.items()
 )

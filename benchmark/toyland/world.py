@@ -29,7 +29,7 @@ from benchmark.toyland.layouts.base import LayoutWriter, Picture, ScaleName
 from benchmark.toyland.progress import Progress
 
 WORLD_DATASETS = tuple(LAYOUTS)
-VERSION = 4  # raise it whenever a drawing or a number of pictures changes: worlds of other versions are drawn again
+VERSION = 5  # raise it whenever a drawing or a number of pictures changes: worlds of other versions are drawn again
 MANIFEST = "toyland.json"
 STAMP = ".toyland.json"
 _TEMPORARY = ".toyland-"
