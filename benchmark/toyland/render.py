@@ -58,8 +58,10 @@ def crowd(
     names = [main, *(main if rng.random() < ALIKE else name for name in others)]
     depths = np.sort(rng.uniform(0, 1, len(names)))  # 0 at the horizon, 1 at the lower edge
     placed = []
-    for depth, name in zip(depths, [names[i] for i in rng.permutation(len(names))], strict=True):
-        taken = _place_in_depth(rng, scene, name, depth, alone=len(names) == 1)
+    columns = (rng.permutation(len(names)) + rng.uniform(0, 1, len(names))) / len(names)
+    order = rng.permutation(len(names))
+    for depth, column, name in zip(depths, columns, [names[i] for i in order], strict=True):
+        taken = _place_in_depth(rng, scene, name, depth, column, alone=len(names) == 1)
         placed.append((name, taken, int(_mask(scene.canvas, taken).sum())))
     pixels = scene.canvas.finish(rng)
     found = [_instance(scene.canvas, name, taken, painted) for name, taken, painted in placed]
@@ -72,12 +74,14 @@ def _crowding(most: int) -> np.ndarray:
     return weights / weights.sum()
 
 
-def _place_in_depth(rng: np.random.Generator, scene: Scene, name: str, depth: float, alone: bool) -> range:
-    """Stand an object at a depth, smaller when it is far away and larger when it is alone."""
+def _place_in_depth(
+    rng: np.random.Generator, scene: Scene, name: str, depth: float, column: float, alone: bool
+) -> range:
+    """Stand an object at a depth and a share of the width, smaller when it is far away and larger when it is alone."""
     width, height = scene.canvas.width, scene.canvas.height
     cell = height * (0.09 + 0.07 * depth) * rng.uniform(0.9, 1.15) * (1.15 if alone else 1.0)
     foot = (0.62 + 0.36 * depth) * height
-    return stand(scene, OBJECTS[name], rng.uniform(0.15, 0.85) * width, foot, cell)
+    return stand(scene, OBJECTS[name], (0.12 + 0.76 * column) * width, foot, cell)
 
 
 def anything(rng: np.random.Generator, width: int, height: int) -> Image.Image:
@@ -88,7 +92,7 @@ def anything(rng: np.random.Generator, width: int, height: int) -> Image.Image:
     scene = BACKGROUNDS[str(rng.choice(list(BACKGROUNDS)))](rng, width, height)
     clutter(scene, int(rng.integers(0, 4)), 0.1, 0.3)
     for depth in np.sort(rng.uniform(0, 1, int(rng.integers(1, 5)))):
-        _place_in_depth(rng, scene, str(rng.choice(list(OBJECTS))), depth, alone=kind > 0.8)
+        _place_in_depth(rng, scene, str(rng.choice(list(OBJECTS))), depth, rng.random(), alone=kind > 0.8)
     return scene.canvas.finish(rng)
 
 
