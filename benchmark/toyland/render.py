@@ -13,7 +13,7 @@ from benchmark.toyland.places import PLACES, place
 from benchmark.toyland.scene import BACKGROUNDS, Scene, clutter, plain, stand
 from benchmark.toyland.shapes import Shape
 
-CELLS = (0.085, 0.12)  # of the frame
+CELLS = (0.075, 0.12)  # of the frame
 ALIKE = 0.3  # of an object's companions are of its kind
 
 
