@@ -93,16 +93,16 @@ SPECIES_PLANS = {
     },
 }
 
-# Places205's own class paths, three of them a folder deeper as some are there: the two figures a place is made of
+# Places205's own class paths, three of them a folder deeper as some are there
 PLACE_PLANS = {
-    "a/apartment_building/outdoor": ("..## ..#. ###. .#.. #...", "..#. .### #..# ##.."),
-    "b/bedroom": ("##.## .##.# ..#..", "#... .#.# #### ...#"),
-    "c/coast": ("..#. #### ..#. ...# ...#", "..#. ..## ##.. .##. .#.."),
-    "d/desert/sand": ("##.. .### #.#. #...", "..##. .#.## ##... .#..."),
-    "f/field/wild": (".## ##. #.. .#. ##.", ".#.# .##. .#.. ###."),
-    "f/forest_path": ("....# ....# ..##. .##.. ##...", ".##. ..#. .##. #.##"),
-    "h/harbor": ("...## ..##. ..#.. .#... ##...", "...#. .#.## .###. #...."),
-    "k/kitchen": ("....# ...#. ..##. ###.. ..#..", "##. ..# .## ##. #.."),
-    "m/mountain": (".#... .###. ##..# .#...", "##. #.. .#. .## ##."),
-    "s/skyscraper": ("...#. ...#. #.### .##..", "#.... ###.. .#.## ....#"),
+    "a/apartment_building/outdoor": "..## ..#. ###. .#.. #...",
+    "b/bedroom": "##.## .##.# ..#..",
+    "c/coast": "..#. #### ..#. ...# ...#",
+    "d/desert/sand": "##.. .### #.#. #...",
+    "f/field/wild": ".## ##. #.. .#. ##.",
+    "f/forest_path": "....# ....# ..##. .##.. ##...",
+    "h/harbor": "...## ..##. ..#.. .#... ##...",
+    "k/kitchen": "....# ...#. ..##. ###.. ..#..",
+    "m/mountain": ".#... .###. ##..# .#...",
+    "s/skyscraper": "...#. ...#. #.### .##..",
 }

@@ -10,7 +10,7 @@ from PIL import Image
 from benchmark.toyland.canvas import Canvas
 from benchmark.toyland.catalogue import OBJECTS, VOC_OBJECTS
 from benchmark.toyland.places import PLACES, place
-from benchmark.toyland.scene import BACKGROUNDS, Scene, clutter, plain, stand
+from benchmark.toyland.scene import BACKGROUNDS, Scene, clutter, plain, stand, stand_anywhere
 from benchmark.toyland.shapes import Shape
 
 CELLS = (0.075, 0.12)  # of the frame
@@ -37,13 +37,9 @@ class Instance:
 
 
 def single(rng: np.random.Generator, shape: Shape, width: int, height: int) -> tuple[Image.Image, Instance]:
-    """One figure, anywhere in the frame where the protocols' central crop keeps most of it."""
+    """One figure, anywhere on a plain ground."""
     scene = plain(rng, width, height)
-    cell = rng.uniform(*CELLS) * min(width, height)
-    wide, high = shape.width * cell / 2, shape.height * cell
-    x = width / 2 + rng.uniform(-1, 1) * max(0.46 * width - wide, 0.03 * width)
-    y = (height + high) / 2 + rng.uniform(-1, 1) * max(0.46 * height - high / 2, 0.03 * height)
-    taken = stand(scene, shape, x, y, cell)
+    taken = stand_anywhere(scene, shape, CELLS)
     painted = int(_mask(scene.canvas, taken).sum())
     pixels = scene.canvas.finish(rng)
     return pixels, _instance(scene.canvas, shape.name, taken, painted)

@@ -165,13 +165,15 @@ def clutter(scene: Scene, count: int, low: float, high: float) -> None:
         scene.canvas.fill(scene.surface(scene.between() + rng.uniform(-0.12, 0.05)), points)
 
 
-def loose_bricks(scene: Scene, count: int, low: float, high: float) -> None:
-    """`count` bricks of any kind that belong to nothing, `low` … `high` pixels wide, anywhere."""
-    rng = scene.rng
-    for _ in range(count):
-        centre = rng.uniform(0, scene.canvas.width), rng.uniform(0, scene.canvas.height)
-        outline = BRICKS[str(rng.choice(list(BRICKS)))] @ _turned(rng.uniform(-TILT, TILT)) * rng.uniform(low, high)
-        scene.canvas.fill(scene.surface(float(rng.uniform(*DARK))), outline * (1, -1) + centre)
+def stand_anywhere(scene: Scene, shape: Shape, cells: tuple[float, float]) -> range:
+    """Build a figure where the protocols' central crop keeps most of it, its cells `cells` of the frame's shorter side;
+    returns the region numbers it took."""
+    rng, width, height = scene.rng, scene.canvas.width, scene.canvas.height
+    cell = rng.uniform(*cells) * min(width, height)
+    wide, high = shape.width * cell / 2, shape.height * cell
+    x = width / 2 + rng.uniform(-1, 1) * max(0.46 * width - wide, 0.03 * width)
+    y = (height + high) / 2 + rng.uniform(-1, 1) * max(0.46 * height - high / 2, 0.03 * height)
+    return stand(scene, shape, x, y, cell)
 
 
 def stand(scene: Scene, shape: Shape, x: float, y: float, cell: float) -> range:
