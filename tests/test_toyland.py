@@ -340,7 +340,7 @@ def test_voc_marks_hidden_objects_difficult():
         for instance in crowd(generator(0, "crowd", index), VOC_OBJECTS[index % 20], 128, 96)[1]
     ]
     assert 0.03 < np.mean([voc.difficult(instance) for instance in instances]) < 0.2
-    assert 1.5 < len(instances) / 160 < 2.5
+    assert 1.3 < len(instances) / 160 < 2
     assert {instance.name for instance in instances} == set(VOC_OBJECTS)
     assert all(instance.mask.any() and 0 < instance.visible <= 1 for instance in instances)
 
@@ -504,7 +504,7 @@ def test_descriptors_would_see_a_shortcut(desk_pictures):
 PLAN_SETS = {
     "imagenet": [*IMAGENET_PLANS.values()],
     "voc": [*VOC_PLANS.values()],
-    "places": [plan for plans in PLACE_PLANS.values() for plan in plans],
+    "places": [*PLACE_PLANS.values()],
     "species": [plan for family in SPECIES_PLANS.values() for plan in family.values()],
 }
 
@@ -562,10 +562,27 @@ def test_no_figure_of_another_set_is_one_of_imagenets():
     assert max(shared_bricks(bricks(plan), other) for plan in PLAN_SETS["imagenet"] for other in others) <= 6
 
 
-def test_species_of_a_family_differ_in_one_or_two_bricks():
-    for members in SPECIES_PLANS.values():
-        first, *rest = (bricks(plan) for plan in members.values())
-        assert {shared_bricks(first, other) for other in rest} <= {6, 7}
+def test_species_are_unlike_each_other():
+    found = [bricks(plan) for plan in PLAN_SETS["species"]]
+    assert max(shared_bricks(one, other) for number, one in enumerate(found) for other in found[:number]) <= 6
+
+
+@pytest.mark.parametrize(
+    ("shapes", "kinds"),
+    [
+        ([OBJECTS[name] for name in IMAGENET_PLANS], 4),
+        ([OBJECTS[name] for name in VOC_PLANS], 2),
+        ([*PLACES.values()], 1),
+        ([shape for _, shape in SPECIES], 3),
+    ],
+    ids=["imagenet", "voc", "places", "species"],
+)
+def test_a_kind_of_brick_is_shared(shapes, kinds):
+    """Knowing it, which small patches tell, leaves as many classes to choose from everywhere: five at least."""
+    shared = Counter(shape.brick for shape in shapes)
+    assert len(shared) == kinds
+    assert set(shared.values()) == {len(shapes) // kinds}
+    assert min(shared.values()) >= 5
 
 
 def test_pictures_have_an_upright_order(desk_pictures):

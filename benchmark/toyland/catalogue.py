@@ -7,7 +7,7 @@ from benchmark.toyland.shapes import Shape, in_families
 
 # How many objects share a kind of brick. A kind is what a network learns first: where all objects share one, minutes of
 # training do not get as far as the arrangement.
-IMAGENET_FAMILY, VOC_FAMILY = 4, 10
+IMAGENET_FAMILY, VOC_FAMILY = 5, 10
 
 IMAGENET_OBJECTS = tuple(IMAGENET_PLANS)
 VOC_OBJECTS = tuple(VOC_PLANS)

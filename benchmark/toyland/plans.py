@@ -1,8 +1,8 @@
 """Who is built how: the plan of every figure, row by row, # a brick and . none.
 
 All plans have eight bricks, and as many neighbours beside, above and across from each other; they were searched for at
-random under that condition, and chosen so that no two of a set share more than five bricks, however they are moved or
-mirrored. tests/test_toyland.py holds them to it.
+random under that condition, and chosen so that no two of a set share more than five bricks (species: six), however they
+are moved or mirrored. tests/test_toyland.py holds them to it.
 """
 
 from __future__ import annotations
@@ -53,43 +53,43 @@ VOC_PLANS = {
     "tvmonitor": ".#. .## #.. ##. .##",
 }
 
-# supercategory: species; they share six or seven bricks of a family's figure
+# supercategory: species
 SPECIES_PLANS = {
     "Actinopterygii": {
-        "Piscis longus": "..## ..#. .#.. ###. ..#.",
-        "Piscis altus": "##.# .##. ..#. .##.",
-        "Piscis velifer": "..## .#.. .#.. ###. .#..",
-        "Piscis caudatus": ".#.. .##. ..#. .### #...",
+        "Piscis longus": "#..#. .#### ...#. ...#.",
+        "Piscis altus": "..#. ###. ..## ..#. ...#",
+        "Piscis velifer": "...# #### #.#. ...#",
+        "Piscis caudatus": "#.... .#... .###. .#.##",
     },
     "Aves": {
-        "Avis parva": "#... ##.. .##. ...# ..##",
-        "Avis palustris": "...# ..## ###. #..#",
-        "Avis rostrata": "##.. .##. ...# ..## ...#",
-        "Avis caudata": "#.## ###. #... .#..",
+        "Avis parva": "..# ##. .#. ##. .##",
+        "Avis palustris": "#.. ##. .## ..# ##.",
+        "Avis rostrata": "#... ###. .#.. ..#. ..##",
+        "Avis caudata": ".#.#. ##.## .##..",
     },
     "Fungi": {
-        "Boletus latus": "###.. #.##. ...#. ....#",
-        "Boletus crassus": "..##. .##.# ##..#",
-        "Boletus gracilis": "#.... .#... .###. .#.##",
-        "Boletus punctatus": "...#. ..### ##..# .#...",
+        "Boletus latus": ".#.. ###. ..## .#.. .#..",
+        "Boletus crassus": "..## .#.. ###. #.#.",
+        "Boletus gracilis": "..## ###. .#.# .#..",
+        "Boletus punctatus": ".##. .#.. ###. ..#. ...#",
     },
     "Insecta": {
-        "Papilio magnus": "#.#.. ###.. .#.##",
-        "Papilio caudatus": ".##. .#.. .### #.#.",
-        "Papilio angustus": "...## .###. #.#.. ..#..",
-        "Papilio humilis": "..#.# .#### #...#",
+        "Papilio magnus": ".##.. ##.## .#.#.",
+        "Papilio caudatus": ".#.#. ####. ...#. ....#",
+        "Papilio angustus": "..### .#.#. ##... .#...",
+        "Papilio humilis": "#.... ##... #.##. ...##",
     },
     "Pinopsida": {
-        "Pinus bina": "#.... #..#. .#### ..#..",
-        "Pinus quaterna": "#.... ##.#. ..### ....#",
-        "Pinus columna": "##.#. .#.## ..##.",
-        "Pinus parasol": ".#..# .#### #.#..",
+        "Pinus bina": "...# ..## ...# ###. .#..",
+        "Pinus quaterna": ".##.. #.#.. ..##. ...##",
+        "Pinus columna": "##. .#. #.. ##. .##",
+        "Pinus parasol": "..#. .### #..# ##..",
     },
     "Plantae": {
-        "Flos quinarius": "..#.. .##.. #.### ..#..",
-        "Flos radiatus": ".#.. ###. ..## .#.. .#..",
-        "Flos trinus": ".#... ##... .##.. .#.##",
-        "Flos solaris": "#..#. .###. ...## ...#.",
+        "Flos quinarius": "#... .##. ..## ..#. .##.",
+        "Flos radiatus": "##... .##.# ...## ....#",
+        "Flos trinus": "##.#. #.### ....#",
+        "Flos solaris": "..#. ..## ###. #..#",
     },
 }
 

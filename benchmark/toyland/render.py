@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,8 @@ from benchmark.toyland.scene import BACKGROUNDS, Scene, clutter, plain, stand, s
 from benchmark.toyland.shapes import Shape
 
 CELLS = (0.075, 0.12)  # of the frame
-ALIKE = 0.3  # of an object's companions are of its kind
+COMPANIONS = (0.64, 0.27, 0.08, 0.01)  # the chances of none, one, two, three
+ALIKE = 0.8  # of an object's companions are of its kind
 
 
 @dataclass(frozen=True)
@@ -46,17 +48,17 @@ def single(rng: np.random.Generator, shape: Shape, width: int, height: int) -> t
 
 
 def crowd(
-    rng: np.random.Generator, main: str, width: int, height: int, most: int = 4
+    rng: np.random.Generator, main: str, width: int, height: int, companions: Sequence[float] = COMPANIONS
 ) -> tuple[Image.Image, list[Instance]]:
-    """One to `most` objects on any background, nearer ones larger, `main` among them, and perhaps more of its kind."""
-    scene = BACKGROUNDS[str(rng.choice(list(BACKGROUNDS)))](rng, width, height)
-    others = [str(name) for name in rng.choice(VOC_OBJECTS, int(rng.choice(most, p=_crowding(most))))]
+    """`main` and none, one, two … more objects, which have the chances `companions`, mostly of its kind; nearer ones are
+    larger and lower."""
+    scene = plain(rng, width, height)
+    others = [str(name) for name in rng.choice(VOC_OBJECTS, int(rng.choice(len(companions), p=companions)))]
     names = [main, *(main if rng.random() < ALIKE else name for name in others)]
-    depths = np.sort(rng.uniform(0, 1, len(names)))  # 0 at the horizon, 1 at the lower edge
-    placed = []
-    columns = (rng.permutation(len(names)) + rng.uniform(0, 1, len(names))) / len(names)
+    depths = np.sort(rng.uniform(0, 1, len(names)))  # 0 far away, 1 near
     order = rng.permutation(len(names))
-    for depth, column, name in zip(depths, columns, [names[i] for i in order], strict=True):
+    placed = []
+    for depth, column, name in zip(depths, _columns(rng, len(names)), [names[i] for i in order], strict=True):
         taken = _place_in_depth(rng, scene, name, depth, column, alone=len(names) == 1)
         placed.append((name, taken, int(_mask(scene.canvas, taken).sum())))
     pixels = scene.canvas.finish(rng)
@@ -64,20 +66,23 @@ def crowd(
     return pixels, [instance for instance in found if instance.mask.any()]
 
 
-def _crowding(most: int) -> np.ndarray:
-    """Chances of 0, 1, … most - 1 companions: fewer are likelier."""
-    weights = np.arange(most, 0, -1, dtype=float)
-    return weights / weights.sum()
+def _columns(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Where `count` objects stand, 0 at the left edge, 1 at the right one: a single one anywhere, several side by side,
+    since figures in front of one another are hard to read."""
+    if count == 1:
+        return rng.uniform(0, 1, 1)
+    return np.clip((rng.permutation(count) + rng.uniform(-0.3, 0.3, count)) / (count - 1), 0, 1)
 
 
 def _place_in_depth(
     rng: np.random.Generator, scene: Scene, name: str, depth: float, column: float, alone: bool
 ) -> range:
     """Stand an object at a depth and a share of the width, smaller when it is far away and larger when it is alone."""
-    width, height = scene.canvas.width, scene.canvas.height
-    cell = height * (0.09 + 0.07 * depth) * rng.uniform(0.9, 1.15) * (1.15 if alone else 1.0)
-    foot = (0.62 + 0.36 * depth) * height
-    return stand(scene, OBJECTS[name], (0.12 + 0.76 * column) * width, foot, cell)
+    shape, width, height = OBJECTS[name], scene.canvas.width, scene.canvas.height
+    cell = height * (0.115 + 0.03 * depth) * rng.uniform(0.9, 1.15) * (1.15 if alone else 1.0)
+    wide, high = shape.width * cell, shape.height * cell
+    x = wide / 2 + column * max(width - wide, 0)
+    return stand(scene, shape, x, high + depth * max(0.99 * height - high, 0), cell)
 
 
 def anything(rng: np.random.Generator, width: int, height: int) -> Image.Image:

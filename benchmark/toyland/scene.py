@@ -169,10 +169,11 @@ def stand_anywhere(scene: Scene, shape: Shape, cells: tuple[float, float]) -> ra
     """Build a figure where the protocols' central crop keeps most of it, its cells `cells` of the frame's shorter side;
     returns the region numbers it took."""
     rng, width, height = scene.rng, scene.canvas.width, scene.canvas.height
-    cell = rng.uniform(*cells) * min(width, height)
-    wide, high = shape.width * cell / 2, shape.height * cell
-    x = width / 2 + rng.uniform(-1, 1) * max(0.46 * width - wide, 0.03 * width)
-    y = (height + high) / 2 + rng.uniform(-1, 1) * max(0.46 * height - high / 2, 0.03 * height)
+    side = min(width, height)
+    cell = rng.uniform(*cells) * side
+    wide, high = shape.width * cell, shape.height * cell
+    x = width / 2 + rng.uniform(-1, 1) * max(0.46 * side - wide / 2, 0.03 * side)
+    y = (height + high) / 2 + rng.uniform(-1, 1) * max(0.46 * side - high / 2, 0.03 * side)
     return stand(scene, shape, x, y, cell)
 
 

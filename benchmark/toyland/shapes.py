@@ -1,7 +1,7 @@
 """What things look like: every thing is a figure of eight bricks, and only where they stand tells what it is.
 
-Tones, textures and sizes are left to chance. The kind of bricks tells no more than a family, as four objects share it.
-So edges and corners in small patches say which family a picture shows at most, and within a family all look alike.
+Tones, textures and sizes are left to chance. The kind of bricks tells no more than a family, as five or more objects
+share it. So edges and corners in small patches say which family a picture shows at most: within one all look alike.
 Coordinates have x to the right and y up, feet at y = 0, and the middle at x = 0; a brick's cell is 1 wide.
 """
 

@@ -1,4 +1,5 @@
-"""Six families of four species each, which differ in one or two bricks, as in fine-grained recognition."""
+"""Six families of four species each. Each two families share a kind of brick, so that eight species look alike in small
+patches."""
 
 from __future__ import annotations
 
