@@ -48,18 +48,24 @@ def single(rng: np.random.Generator, shape: Shape, width: int, height: int) -> t
 
 
 def crowd(
-    rng: np.random.Generator, main: str, width: int, height: int, companions: Sequence[float] = COMPANIONS
+    rng: np.random.Generator,
+    main: str,
+    width: int,
+    height: int,
+    companions: Sequence[float] = COMPANIONS,
+    alike: float = ALIKE,
 ) -> tuple[Image.Image, list[Instance]]:
-    """`main` and none, one, two … more objects, which have the chances `companions`, mostly of its kind; nearer ones are
-    larger and lower."""
+    """`main` and none, one, two … more objects (the chances of each: `companions`), a share `alike` of them its kind;
+    nearer ones are larger and lower."""
     scene = plain(rng, width, height)
     others = [str(name) for name in rng.choice(VOC_OBJECTS, int(rng.choice(len(companions), p=companions)))]
-    names = [main, *(main if rng.random() < ALIKE else name for name in others)]
+    names = [main, *(main if rng.random() < alike else name for name in others)]
     depths = np.sort(rng.uniform(0, 1, len(names)))  # 0 far away, 1 near
     order = rng.permutation(len(names))
+    size = 1.15 if len(names) == 1 else min(1.0, 3 / len(names))
     placed = []
     for depth, column, name in zip(depths, _columns(rng, len(names)), [names[i] for i in order], strict=True):
-        taken = _place_in_depth(rng, scene, name, depth, column, alone=len(names) == 1)
+        taken = _place_in_depth(rng, scene, name, depth, column, size)
         placed.append((name, taken, int(_mask(scene.canvas, taken).sum())))
     pixels = scene.canvas.finish(rng)
     found = [_instance(scene.canvas, name, taken, painted) for name, taken, painted in placed]
@@ -75,11 +81,11 @@ def _columns(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 def _place_in_depth(
-    rng: np.random.Generator, scene: Scene, name: str, depth: float, column: float, alone: bool
+    rng: np.random.Generator, scene: Scene, name: str, depth: float, column: float, size: float
 ) -> range:
-    """Stand an object at a depth and a share of the width, smaller when it is far away and larger when it is alone."""
+    """Stand an object at a depth and a share of the width, smaller when it is far away; `size` multiplies it."""
     shape, width, height = OBJECTS[name], scene.canvas.width, scene.canvas.height
-    cell = height * (0.115 + 0.03 * depth) * rng.uniform(0.9, 1.15) * (1.15 if alone else 1.0)
+    cell = height * (0.115 + 0.03 * depth) * rng.uniform(0.9, 1.15) * size
     wide, high = shape.width * cell, shape.height * cell
     x = wide / 2 + column * max(width - wide, 0)
     return stand(scene, shape, x, high + depth * max(0.99 * height - high, 0), cell)
@@ -93,7 +99,7 @@ def anything(rng: np.random.Generator, width: int, height: int) -> Image.Image:
     scene = BACKGROUNDS[str(rng.choice(list(BACKGROUNDS)))](rng, width, height)
     clutter(scene, int(rng.integers(0, 4)), 0.1, 0.3)
     for depth in np.sort(rng.uniform(0, 1, int(rng.integers(1, 5)))):
-        _place_in_depth(rng, scene, str(rng.choice(list(OBJECTS))), depth, rng.random(), alone=kind > 0.8)
+        _place_in_depth(rng, scene, str(rng.choice(list(OBJECTS))), depth, rng.random(), 1.15 if kind > 0.8 else 1.0)
     return scene.canvas.finish(rng)
 
 

@@ -21,6 +21,7 @@ from benchmark.toyland.rng import generator
 
 SIZES: dict[ScaleName, dict[str, int]] = {"desk": {"train": 600, "val": 200}, "smoke": {"train": 24, "val": 12}}
 CROWDING = tuple(weight / 28 for weight in range(7, 0, -1))  # the chances of one, two … seven objects in a picture
+ALIKE = 0.3  # of an object's companions are of its kind
 EMPTY_EVERY = 12  # one picture in so many shows nothing: more than in COCO, so that even a small set has one
 CROWD = 3  # this many or more of a class in one picture are annotated as one crowd
 LEAST_PIXELS = 12  # objects with fewer visible pixels are not annotated, as nobody would outline them
@@ -75,7 +76,9 @@ def pictures(scale: ScaleName, seed: int) -> list[Picture]:
 def draw(root: Path, picture: Picture, seed: int) -> CocoNote:
     rng = generator(seed, "coco2017", picture.split, picture.index)
     size = FORMATS[int(rng.integers(len(FORMATS)))]
-    image, instances = crowd(rng, picture.shows, *size, CROWDING) if picture.shows else (background(rng, *size), [])
+    image, instances = (
+        crowd(rng, picture.shows, *size, CROWDING, ALIKE) if picture.shows else (background(rng, *size), [])
+    )
     save_jpeg(image, root / picture.path)
     return CocoNote(size, outlined(instances))
 
