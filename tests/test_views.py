@@ -55,6 +55,22 @@ def test_flip_turns_each_image_or_not(stack: torch.Tensor):
     assert 60 < turned.sum() < 140
 
 
+@pytest.mark.parametrize("K", [1, 4])
+@pytest.mark.parametrize("change", [GreyEach, FlipEach])
+def test_what_is_chosen_does_not_change_what_is_drawn(stack: torch.Tensor, K: int, change: type):
+    """As if all were changed and the choice came after: the same pixels, and the same random numbers are left."""
+    some = stack[:K]
+    changed = change(1.0)(some)
+    assert (changed != some).flatten(1).any(1).all()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        ours, next_ours = change(0.3)(some), torch.rand(1)
+        torch.manual_seed(seed)
+        expected = torch.where(torch.rand(K, 1, 1, 1) < 0.3, changed, some)
+        assert torch.equal(ours, expected)
+        assert torch.equal(next_ours, torch.rand(1))
+
+
 def test_patches_lie_in_their_own_cells():
     side, cell, patch = 255, 85, 64
     place = torch.arange(side * side).view(1, side, side).expand(3, -1, -1)
