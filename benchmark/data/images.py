@@ -17,6 +17,7 @@ from PIL import Image, ImageFile
 
 from benchmark.core.errors import UserError
 from benchmark.data.findings import denied, printable
+from benchmark.data.jpeg import decode_plain_jpeg
 
 # A truncated file must fail: padded with grey, it would be trained on without anyone noticing.
 ImageFile.LOAD_TRUNCATED_IMAGES = False
@@ -54,7 +55,7 @@ def decode_rgb(data: bytes, root: Path, file: str) -> Image.Image:
     if not data:
         raise unreadable(root, file, "the file is empty (0 bytes)")
     try:
-        return to_rgb(Image.open(io.BytesIO(data), formats=FORMATS))
+        return decode_plain_jpeg(data) or to_rgb(Image.open(io.BytesIO(data), formats=FORMATS))
     except MemoryError:
         raise  # says nothing about the file
     except Image.DecompressionBombError as error:

@@ -213,8 +213,8 @@ def _begin(worker: int) -> None:
 
 
 def _decode_all(images: ImageSet) -> list[Image.Image]:
-    """Every image decoded, in the parent process so that workers share the memory: of a set that does not fit, the first
-    ones that do; none where a few images tell that these would be a small part."""
+    """Every image decoded, in the parent process so that workers share the memory. Of a set that does not fit, the
+    first ones that do; none where a few images tell that these would be a small part."""
     tried = np.linspace(0, len(images) - 1, TRIED, dtype=np.int64).tolist()
     if statistics.median(_held_bytes(images.open(index)) for index in tried) * len(images) > KEPT_DECODED_BYTES:
         return []
