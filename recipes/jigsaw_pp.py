@@ -58,6 +58,7 @@ from benchmark.recipe import (
     Settings,
     Steps,
 )
+from benchmark.views.crops import flipped
 from benchmark.views.patches import grid_patches
 
 LEAST_DISTANCE = 3  # between permutations: two tiles may be lost
@@ -91,7 +92,8 @@ class JigsawPlusPlus(Settings):
     def cut(self, image: Image, grey: bool) -> Tensor:
         """uint8 (9, 3, 64, 64), row by row. Each colour of each tile is moved by itself, against chromatic
         aberration."""
-        cropped = v2.CenterCrop(self.crop_size)(v2.Resize(self.short_side)(image))
+        whole = v2.functional.resize(image, [self.short_side])
+        cropped = v2.functional.center_crop(whole, [self.crop_size])
         if grey:
             cropped = v2.functional.to_grayscale(cropped, num_output_channels=3)
         shift = 0 if grey else self.channel_shift
@@ -155,8 +157,8 @@ class ClusterNames(Settings):
 
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
         side = round(spec.size * 256 / 227)
-        crop = v2.RandomCrop(spec.size)(v2.Resize((side, side))(image))
-        return {"image": v2.functional.pil_to_tensor(v2.RandomHorizontalFlip()(crop))}  # (3, 227, 227)
+        crop = v2.RandomCrop(spec.size)(v2.functional.resize(image, [side, side]))
+        return {"image": v2.functional.pil_to_tensor(flipped(crop))}  # (3, 227, 227)
 
     def build(self, backbone: Backbone, given: Given) -> Method:
         return Student(self, backbone, given.backbones["teacher"], given.num_images)

@@ -34,6 +34,7 @@ from benchmark.core.bounds import Area, Count, Jitter, Positive, Probability
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
 from benchmark.recipe import DESK_RESNET, SGD, Change, Cosine, Epochs, Given, InputSpec, Pool, Recipe
+from benchmark.views.crops import cropped
 from benchmark.views.photometric import FlipEach, GreyEach, JitterEach, apply_all
 
 
@@ -49,7 +50,7 @@ class NPIDpp(BankSettings):
     head_norm: bool = False  # an affine-free BatchNorm after f
 
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
-        pixels = v2.RandomResizedCrop(spec.size, scale=self.crop_area)(image)
+        pixels = cropped(image, spec.size, self.crop_area)
         stack = v2.functional.pil_to_tensor(pixels)[None]
         changed = apply_all(stack, JitterEach(*self.jitter), GreyEach(self.grey), FlipEach())
         return {"image": changed[0]}  # (3, 224, 224)

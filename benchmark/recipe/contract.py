@@ -59,10 +59,10 @@ class Settings:
 
     def still(self, image: Any, spec: InputSpec) -> dict[str, Any]:
         """A view in which nothing is random, for looking at all images alike: the protocols' centre crop."""
-        from torchvision.transforms import v2
+        from torchvision.transforms.v2 import functional as F
 
-        steps = [v2.Resize(round(spec.size * 256 / 224)), v2.CenterCrop(spec.size), v2.PILToTensor()]
-        return {"image": v2.Compose(steps)(image)}
+        whole = F.resize(image, [round(spec.size * 256 / 224)])
+        return {"image": F.pil_to_tensor(F.center_crop(whole, [spec.size]))}
 
     def build(self, backbone: Any, given: Given) -> Any:
         """The method (benchmark.method.Method)."""
