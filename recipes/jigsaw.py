@@ -105,6 +105,7 @@ jigsaw = Recipe(
             "method.P",
             100,
             "2,000 images show each of 2,000 permutations about once an epoch: too rarely to learn them",
+            drawn=True,
         ),
         Change("method.tile_features", 128, "the network is narrower, and there are fewer permutations"),
         Change("optimizers.main", Adam(lr=5e-4, weight_decay=1e-4, decoupled=True), "needs far fewer steps"),

@@ -32,7 +32,7 @@ from benchmark.method import Method
 from benchmark.recipe.catalogue import get_recipe
 from benchmark.recipe.contract import Recipe
 from benchmark.recipe.pools import Given, Known, Pool
-from benchmark.recipe.scales import Scale, at_scale, desk_against_paper
+from benchmark.recipe.scales import DRAWN, Scale, at_scale, desk_against_paper
 from benchmark.runs.run import pool_images
 
 TYPICAL_IMAGE = (500, 375)  # width and height most ImageNet photographs have; views crop, so it decides nothing
@@ -106,7 +106,7 @@ def _given(
 ) -> tuple[Given, str]:
     """(what the method is built from, where the number of images comes from)."""
     # with a number given, a run can be planned before its data is there
-    root = data or (Path("data", scale) if scale != "paper" and num_images is None else None)
+    root = data or (Path("data", scale) if scale in DRAWN and num_images is None else None)
     known = {name: _known(pool, root) for name, pool in recipe.pools.items()}
     first, pool = next(iter(known)), next(iter(recipe.pools.values()))
     source = f"{pool.title}/{pool.split}" + (f" in {root}" if root else ", complete")

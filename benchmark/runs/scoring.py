@@ -22,6 +22,7 @@ from benchmark.engine.method_file import TrainedMethod, load_method
 from benchmark.engine.progress import Display
 from benchmark.engine.train import Machine, device_name
 from benchmark.recipe.catalogue import all_recipes
+from benchmark.recipe.scales import is_read_at
 from benchmark.records.folders import write_record
 from benchmark.records.record import Record
 from benchmark.runs.current import known_origin, transfer_now
@@ -114,6 +115,8 @@ def score(
 def refusal(transfer: Transfer, run: Run) -> str:
     """Why the protocol cannot score the run; empty where it can. The file says what it holds, which need not
     be what the recipe names: a method may export another network."""
+    if not all(is_read_at(run.scale, name) for name, _ in transfer.card.datasets):
+        return f"{transfer.card.id} reads data that nothing stands in for at {run.scale} scale"
     facts = read_facts(run.backbone)
     return transfer.card.refusal(facts["architecture"]["is"], facts["origin"].get("method", {}).get("offers", ()))
 
