@@ -15,6 +15,7 @@ from benchmark.backbones.weights import load_backbone, read_facts
 from benchmark.core import distributed
 from benchmark.core.errors import UserError
 from benchmark.core.files import file_hash, write_whole
+from benchmark.core.memory import forget_peak, peak_gb
 from benchmark.core.provenance import commit, versions
 from benchmark.data.handover import lost_loader_told
 from benchmark.engine.checkpoint import locked
@@ -50,6 +51,7 @@ def score(
     not finite. What was done until then is kept, and the next call goes on there.
     """
     started = time.monotonic()
+    forget_peak()
     card = transfer.card
     if distributed.world_size() > 1:
         raise UserError("transfers run in one process; start them without torchrun")
@@ -109,6 +111,7 @@ def score(
         write_record(record, run.runs, time.monotonic() - started)  # last: once it is there, nothing is done again
         for checkpoint in run.workspace.glob(f"{card.id}-*"):  # only now: a record that cannot be written is not lost
             checkpoint.unlink()
+    print(f"{run.name} seed {run.seed}  {card.id}: at most {peak_gb():.2f} GB of memory", flush=True)
     return record
 
 
