@@ -107,11 +107,7 @@ jigsaw = Recipe(
         Change("method.short_side", 73, "256 x 64 / 224: the same proportion"),
         Change("method.crop_size", 72, "3 x 3 cells of 24"),
         Change("method.tile_size", 18, "64/85 of a cell, as in the paper"),
-        Change(
-            "method.P",
-            100,
-            "2,000 images show each of 2,000 permutations about once an epoch: too rarely to learn them",
-        ),
+        Change("method.P", 100, "a short run shows each of 2,000 permutations too rarely to learn them"),
         Change("method.tile_features", 128, "the network is narrower, and there are fewer permutations"),
         Change("optimizers.main", Adam(lr=5e-4, weight_decay=1e-4, decoupled=True), "needs far fewer steps"),
         Change(

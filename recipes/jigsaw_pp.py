@@ -215,10 +215,10 @@ jigsaw_pp = Recipe(
         Change("method.crop_size", 96, "3 x 3 cells of 32"),
         Change("method.tile_size", 24, "three quarters of a cell, as in the paper"),
         Change("method.channel_shift", 1, "tiles are smaller"),
-        Change("method.P", 100, "2,000 images show each of 701 permutations too rarely to learn them"),
+        Change("method.P", 100, "a short run shows each of 701 permutations too rarely to learn them"),
         Change("method.tile_features", 128, "the network is narrower, and there are fewer permutations"),
         Change("method.fc7", 512, "the same"),
-        Change("method.dropout", 0.0, "2,500 steps are too few to overfit to random puzzles"),
+        Change("method.dropout", 0.0, "a few thousand steps are too few to overfit to random puzzles"),
     ),
 )
 
@@ -236,6 +236,6 @@ cc_jigsaw_pp = Recipe(
     reported="69.9 mAP VOC07 classification, fine-tuned, with an AlexNet as its teacher (as others copy its table)",
     desk=(
         *DESK,
-        Change("method.clusters", 40, "50 images a cluster; a smoke world has 48 images"),
+        Change("method.clusters", 40, "50 images a cluster; a smoke world has 48 images", drawn=True),
     ),
 )

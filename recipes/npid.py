@@ -106,7 +106,7 @@ npid = Recipe(
     reported="54.0 % ImageNet top-1 linear at res5 (PIRL, Table 7)",
     desk=(
         *DESK_RESNET,
-        Change("method.m", 1024, "half of the 2,000 images"),
+        Change("method.m", 1024, "half of the 2,000 images", drawn=True),
         Change("schedule", Milestones(at=(Epochs(24), Epochs(32))), "two drops, late in a short training"),
         Change(
             "method.head_norm", True, "the backbone's features are all positive, so without it all cosines are near 1"

@@ -98,13 +98,18 @@ npid_pp = Recipe(
     reported="59.0 % ImageNet top-1 linear at res5 (PIRL, Tables 2 and 7)",
     desk=(
         *DESK_RESNET,
-        Change("method.N", 1024, "half of the 2,000 images"),
-        Change("method.crop_area", (0.3, 1.0), "8 % of a 96-pixel picture is only 27 pixels wide"),
+        Change("method.N", 1024, "half of the 2,000 images", drawn=True),
+        Change("method.crop_area", (0.3, 1.0), "8 % of a 96-pixel picture is only 27 pixels wide", drawn=True),
         Change(
-            "method.jitter", (0.4, 0.4, 0.4, 0.5), "each drawn picture has a tint of its own, which would give it away"
+            "method.jitter",
+            (0.4, 0.4, 0.4, 0.5),
+            "each drawn picture has a tint of its own, which would give it away",
+            drawn=True,
         ),
-        Change("method.loss", "info_nce", "better than NCE on held-out training images, with 1,024 negatives"),
-        Change("method.tau", 0.05, "chosen on held-out training images"),
+        Change(
+            "method.loss", "info_nce", "better than NCE on held-out training images, with 1,024 negatives", drawn=True
+        ),
+        Change("method.tau", 0.05, "chosen on held-out training images", drawn=True),
         Change(
             "method.head_norm", True, "the backbone's features are all positive, so without it all cosines are near 1"
         ),

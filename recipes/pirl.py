@@ -147,9 +147,11 @@ pirl = Recipe(
         *DESK_RESNET,
         Change("method.puzzle_size", 72, "3 x 3 cells of 24"),
         Change("method.patch_size", 18, "64/85 of a cell, as in the paper"),
-        Change("method.N", 1024, "half of the 2,000 images"),
-        Change("method.crop_area", (0.3, 1.0), "8 % of a 96-pixel picture is only 27 pixels wide"),
-        Change("method.loss", "info_nce", "better than NCE on held-out training images, with 1,024 negatives"),
+        Change("method.N", 1024, "half of the 2,000 images", drawn=True),
+        Change("method.crop_area", (0.3, 1.0), "8 % of a 96-pixel picture is only 27 pixels wide", drawn=True),
+        Change(
+            "method.loss", "info_nce", "better than NCE on held-out training images, with 1,024 negatives", drawn=True
+        ),
         Change(
             "method.head_norm", True, "the backbone's features are all positive, so without it all cosines are near 1"
         ),
@@ -168,7 +170,7 @@ _analysis = replace(
     pirl,
     method=replace(PIRL(), N=4096),
     length=Epochs(400),
-    desk=(*pirl.desk, Change("length", Epochs(20), "half of PIRL's length, as in the paper")),
+    desk=(*pirl.desk, Change("length", Epochs(20), "half of PIRL's length, as in the paper", drawn=True)),
 )
 
 pirl_jigsaw = replace(

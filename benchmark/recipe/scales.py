@@ -1,24 +1,30 @@
 """Scales: the same code path for a laptop and a cluster.
 
-paper: the recipe as its paper states it, on the real datasets.
-desk:  the recipe with its own `desk` changes, on Toyland; minutes on 2 cores.
-smoke: desk with a handful of steps; what the tests run over every recipe.
+paper:  the recipe as its paper states it, on the real datasets.
+photos: desk's small networks on real photographs: Tiny ImageNet stands in for ImageNet; an hour on 2 cores.
+desk:   the recipe with its own `desk` changes, on Toyland; minutes on 2 cores.
+smoke:  desk with a handful of steps; what the tests run over every recipe.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Literal, get_args
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, Literal, get_args
 
 from benchmark.core.errors import UserError
-from benchmark.core.optimisation import Adam, Epochs, Steps
+from benchmark.core.optimisation import Adam, Epochs, Span, Steps
 from benchmark.core.plain import all_misfits, on_one_line
 from benchmark.recipe.contract import Change, Recipe, recipe_hash, value_at, with_change
 from benchmark.recipe.pools import Pool
 
-Scale = Literal["paper", "desk", "smoke"]
+Scale = Literal["paper", "photos", "desk", "smoke"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
+Drawn = Literal["desk", "smoke"]  # those with a drawn world; the others read real datasets
+DRAWN: tuple[Scale, ...] = get_args(Drawn)
+
+# scale -> the datasets that others stand in for there
+STAND_INS: Mapping[Scale, Mapping[str, str]] = {"photos": {"imagenet": "tiny_imagenet"}}
 
 # What every desk recipe changes. What is a recipe's own it adds behind, and what comes later counts.
 DESK_NETWORK = (
@@ -41,6 +47,12 @@ DESK_RESNET = (
     Change("backbone.zero_init_residual", True, "without it, 50 layers learn nothing in 2,000 steps"),
 )
 
+# At photos scale, as factors of what a recipe trains at desk scale. There are 50 times as many images: 5 epochs are the
+# most that PIRL, the slowest, does in an hour on two cores. Batches twice as large halve what a step costs besides its
+# images, and are still 7,810 steps: three times as many as at desk scale, whose rates are kept.
+PHOTOS_LENGTH = 1 / 8
+PHOTOS_BATCH = 2
+
 SMOKE = (
     Change("length", Steps(4), "enough steps to cross an epoch of the smoke world"),
     Change("batch_size", 16, "three steps an epoch"),
@@ -50,10 +62,10 @@ SMOKE = (
 SMOKE_PART = Change("batch_size", 4, "a few per cent of the smoke world are one image of each class")
 
 
-def desk_against_paper(recipe: Recipe) -> list[tuple[str, str, str, str]]:
-    """(key, the paper's value, desk's, why) of everything that desk scale changes, the values on one line each."""
+def against_paper(recipe: Recipe, scale: Scale) -> list[tuple[str, str, str, str]]:
+    """(key, the paper's value, that scale's, why) of everything that the scale changes, the values on one line each."""
     told: dict[str, tuple[str, str, str]] = {}
-    for change in recipe.desk:
+    for change in changes_at(recipe, scale):
         old = told[change.key][0] if change.key in told else on_one_line(value_at(recipe, change.key))
         recipe = with_change(recipe, change.key, change.value)
         told[change.key] = (old, on_one_line(change.value), change.why)
@@ -64,13 +76,84 @@ def at_scale(recipe: Recipe, scale: Scale) -> Recipe:
     """The recipe as it runs at `scale`. Raises UserError if one of its desk changes names no setting, or a value is of
     another type than its field."""
     _check(recipe)
-    changes = {"paper": (), "desk": recipe.desk, "smoke": (*recipe.desk, *SMOKE, *_small_parts(recipe))}[scale]
-    for change in (*changes, *recipe.overrides):
+    recipe = _changed(recipe, (*changes_at(recipe, scale), *recipe.overrides))
+    _check(recipe)
+    return recipe
+
+
+def changes_at(recipe: Recipe, scale: Scale) -> tuple[Change, ...]:
+    """What the scale does otherwise than the paper, in the order in which it is done."""
+    if scale == "paper":
+        return ()
+    if scale == "photos":
+        return _for_photos(recipe)
+    return recipe.desk if scale == "desk" else (*recipe.desk, *SMOKE, *_small_parts(recipe))
+
+
+def _changed(recipe: Recipe, changes: Iterable[Change]) -> Recipe:
+    for change in changes:
         if change.key == "length" and recipe.length == Steps(0):
             continue  # what is never trained is not trained at smoke scale either
         recipe = with_change(recipe, change.key, change.value)
-    _check(recipe)
     return recipe
+
+
+def stand_in(dataset: str, scale: Scale) -> str:
+    """The dataset that is read in its place at that scale; itself, where none is."""
+    return STAND_INS.get(scale, {}).get(dataset, dataset)
+
+
+def is_read_at(scale: Scale, dataset: str) -> bool:
+    """Whether transfers read it there, or its stand-in: a scale with stand-ins scores on nothing else."""
+    return scale not in STAND_INS or dataset in STAND_INS[scale]
+
+
+def _for_photos(recipe: Recipe) -> tuple[Change, ...]:
+    """The recipe's small changes, the data, and a part of desk's length with the rates falling at the same fractions of
+    it."""
+    small = tuple(change for change in recipe.desk if not change.drawn)
+    data = _with_stand_ins(recipe.data, "photos")
+    changes = (*small, Change("data", data, "Tiny ImageNet stands in for ImageNet"))
+    desk, here = _changed(recipe, recipe.desk), _changed(recipe, changes)
+    if here.length == Steps(0):
+        return changes
+    length = _stretched(here.length, PHOTOS_LENGTH)
+    schedule = _stretched(desk.schedule, _ratio(recipe, length, desk.length))
+    return (
+        *changes,
+        Change("length", length, "an hour on two cores for the slowest; the same for every row"),
+        *([Change("schedule", schedule, "falls where desk's does")] if schedule != here.schedule else []),
+        Change("batch_size", PHOTOS_BATCH * here.batch_size, "twice desk's, still 1,562 steps an epoch"),
+    )
+
+
+def _ratio(recipe: Recipe, length: Span, desk: Span) -> float:
+    if isinstance(length, Epochs) and isinstance(desk, Epochs):
+        return length.epochs / desk.epochs
+    if isinstance(length, Steps) and isinstance(desk, Steps):
+        return length.steps_total / desk.steps_total
+    raise UserError(f"{recipe.title}: photos needs both lengths in epochs or both in steps, not {length} and {desk}")
+
+
+def _with_stand_ins(data: Any, scale: Scale) -> Any:
+    if isinstance(data, Pool):
+        return replace(data, dataset=stand_in(data.dataset, scale))
+    return {name: _with_stand_ins(pool, scale) for name, pool in data.items()}
+
+
+def _stretched(value: Any, factor: float) -> Any:
+    """The value with every span in it that is counted in epochs or steps so many times as long."""
+    if isinstance(value, Epochs):
+        return Epochs(value.epochs * factor)
+    if isinstance(value, Steps):
+        return Steps(round(value.steps_total * factor))
+    if isinstance(value, tuple):
+        return tuple(_stretched(one, factor) for one in value)
+    if isinstance(value, Mapping):
+        return {name: _stretched(one, factor) for name, one in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: _stretched(getattr(value, f.name), factor) for f in fields(value) if f.init})
+    return value
 
 
 def _check(recipe: Recipe) -> None:

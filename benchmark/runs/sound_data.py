@@ -1,6 +1,6 @@
 """What the data must be before a number may come of it, for every transfer and every pretraining alike: the same
-classes in all splits, no image both trained and scored on, nothing scored over fewer classes than the card's, and at
-paper scale the complete datasets."""
+classes in all splits, no image both trained and scored on, nothing scored over fewer classes than the card's, and
+where real datasets are read, the complete ones."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Classes
 from benchmark.data.pairs import check_apart, check_classes, check_folders
 from benchmark.recipe.contract import Recipe
+from benchmark.recipe.scales import DRAWN
 from benchmark.runs.run import Run
 from benchmark.transfers.contract import Transfer
 
 
 def checked_data(transfer: Transfer, run: Run, origin: Mapping[str, Any], incomplete: bool) -> dict[str, Any]:
     """What the detail of a record says of its data besides: nothing of complete data. origin: the backbone's.
-    incomplete: whether data that is not complete may be scored at paper scale.
+    incomplete: whether data that is not complete may be scored where real
+    datasets are read.
 
     Raises UserError for data that gives a wrong number, or none."""
     if not transfer.card.datasets:
         return {}
-    *train, test = sets = [_opened(run, *dataset) for dataset in transfer.card.datasets]
+    *train, test = sets = [_opened(run, *dataset) for dataset in transfer.card.at(run.scale).datasets]
     for images in train:
         check_classes(images, test)
     for images in (*([] if transfer.card.shared else train), *_seen_with_labels(run, origin, test)):
@@ -35,10 +37,10 @@ def checked_data(transfer: Transfer, run: Run, origin: Mapping[str, Any], incomp
         check_folders(images, test)
     absent = transfer.absent(run.data_root, test)
     _check_scorable(transfer, test, absent)
-    if run.scale == "paper" and not isinstance(test.labels, Classes):
+    if run.scale not in DRAWN and not isinstance(test.labels, Classes):
         _check_all_classes(transfer, train, test, absent)
     missing = _missing(sets)
-    if run.scale == "paper":
+    if run.scale not in DRAWN:
         missing |= transfer.shortfalls(run.data_root)
     if absent and isinstance(test.labels, Classes):
         missing[f"{test.name}, classes without an image"] = some([*absent])
@@ -99,12 +101,12 @@ def _missing(sets: Sequence[ImageSet]) -> dict[str, str]:
 def _told(missing: Mapping[str, str], sets: Sequence[ImageSet], run: Run, incomplete: bool) -> dict[str, Any]:
     skipped = {images.name: [*images.skipped] for images in sets if images.skipped}
     said: dict[str, Any] = {"skipped": skipped} if skipped else {}
-    if run.scale != "paper" or not missing:
+    if run.scale in DRAWN or not missing:
         return said
     if not incomplete:
         named = "; ".join(f"{name}: {what}" for name, what in missing.items())
         raise UserError(
-            f"{run.data_root}: the data is incomplete, and paper scale needs all of it. {named}. Fetch the rest "
+            f"{run.data_root}: the data is incomplete, and {run.scale} scale needs all of it. {named}. Fetch the rest "
             "(`sslbench doctor` helps), or give --incomplete, and the result will say what was missing"
         )
     return said | {"incomplete": dict(missing)}

@@ -6,8 +6,8 @@ the id on its card.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ import torch
 from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
 from benchmark.core.plain import misfits
+from benchmark.data.datasets import DATASETS, open_dataset
 from benchmark.data.image_set import ImageSet
 from benchmark.engine.method_file import TrainedMethod
-from benchmark.recipe.scales import Scale
+from benchmark.recipe.scales import Scale, stand_in
 from benchmark.records.metric import Metric
 
 
@@ -65,6 +66,19 @@ class ProtocolCard:
         if not self.metrics:
             raise UserError(f"the card of {self.id}: it has no metrics")
 
+    def at(self, scale: Scale) -> ProtocolCard:
+        """The card with the datasets that are read at that scale, and the lists beside them."""
+        homes = {
+            f"{DATASETS[name].HOME}/": f"{DATASETS[stand_in(name, scale)].HOME}/"
+            for name, _ in self.datasets
+            if name in DATASETS
+        }
+        return replace(
+            self,
+            datasets=tuple((stand_in(name, scale), split) for name, split in self.datasets),
+            lists=tuple(_moved(name, homes) for name in self.lists),
+        )
+
     @property
     def for_whom(self) -> str:
         """What it takes and asks for, in words."""
@@ -79,6 +93,13 @@ class ProtocolCard:
             has = f"offers {', '.join(offered)}" if offered else "offers nothing to be asked for"
             return f"{self.id} asks the trained method for {' and '.join(missing)}; this run's method {has}"
         return ""
+
+
+def _moved(name: str, homes: Mapping[str, str]) -> str:
+    for old, new in homes.items():
+        if name.startswith(old):
+            return new + name.removeprefix(old)
+    return name
 
 
 @dataclass(frozen=True)
@@ -138,6 +159,10 @@ class Transfer:
             there = f"it has {', '.join(self.engines)}" if self.engines else "it has no engines to choose from"
             raise UserError(f"{self.card.id} has no engine {asked!r}; {there}")
         return asked
+
+    def image_sets(self, context: Context) -> list[ImageSet]:
+        """The card's datasets, or what stands in for them at the context's scale."""
+        return [open_dataset(context.data_root, *dataset) for dataset in self.card.at(context.scale).datasets]
 
     def annotations(self, data_root: Path) -> dict[str, str]:
         """Name -> fingerprint of what the transfer reads besides the splits and lists on its card, for example boxes or

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmark.backbones.contract import Backbone
-from benchmark.data.datasets import open_dataset
 from benchmark.data.labels import Classes
 from benchmark.records.metric import PERCENT
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
@@ -29,7 +28,7 @@ class NearestNeighbours(Transfer):
         self.card = card
 
     def run(self, backbone: Backbone, context: Context) -> Scores:
-        train, test = (open_dataset(context.data_root, *dataset) for dataset in self.card.datasets)
+        train, test = self.image_sets(context)
         view, tap = centre_crop(backbone.input.size), output_tap(backbone)
         database, queries = (
             torch.from_numpy(extract(backbone, images, view, (tap,), context)[tap.name]) for images in (train, test)

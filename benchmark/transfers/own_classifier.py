@@ -11,7 +11,6 @@ import torch
 
 from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
-from benchmark.data.datasets import open_dataset
 from benchmark.data.loader import Views
 from benchmark.records.metric import PERCENT
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
@@ -25,8 +24,7 @@ class OwnClassifier(Transfer):
         self.card = card
 
     def run(self, backbone: Backbone, context: Context) -> Scores:
-        (dataset,) = self.card.datasets
-        test = open_dataset(context.data_root, *dataset)
+        (test,) = self.image_sets(context)
         if context.trained is None:
             raise UserError(f"{self.card.id} scores the trained method's own classifier; a backbone alone has none")
         if context.trained.classes != test.classes:

@@ -22,7 +22,6 @@ from benchmark.core.draws import mix
 from benchmark.core.optimisation import SGD, Epochs, Milestones
 from benchmark.core.plain import as_plain
 from benchmark.core.streams import Stream
-from benchmark.data.datasets import open_dataset
 from benchmark.data.labels import Classes
 from benchmark.data.loader import TrainOrder, Views
 from benchmark.data.splits import labelled_part
@@ -34,7 +33,7 @@ from benchmark.transfers.metrics import topk_accuracy
 from benchmark.transfers.preprocessing import centre_crop, crop_and_flip
 from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit
 
-DESK_BATCH = 20
+DESK_BATCH, PHOTOS_BATCH = 20, 32
 OPTIMIZER = SGD(lr=0.01, momentum=0.9, weight_decay=0.0, nesterov=True)  # rate Wu; the rest VISSL
 
 
@@ -69,7 +68,7 @@ class SemiSupervised(Transfer):
             return self._run(backbone, context)
 
     def _run(self, backbone: Backbone, context: Context) -> Scores:
-        train, test = (open_dataset(context.data_root, *dataset) for dataset in self.card.datasets)
+        train, test = self.image_sets(context)
         classes = train.labelled(Classes).names
         labelled = labelled_part(train, self.percent, context.seed)
         data = {images.name: images.fingerprint() for images in (labelled, test)}
@@ -101,7 +100,7 @@ class SemiSupervised(Transfer):
         return {f"top{k}": topk_accuracy(torch.cat(scores), torch.cat(truth), k) for k in (5, 1)}
 
 
-def _pirl(percent: int, reported: str, desk_epochs: float) -> SemiSupervised:
+def _pirl(percent: int, reported: str, photos_epochs: float, desk_epochs: float) -> SemiSupervised:
     card = ProtocolCard(
         id=f"semi_supervised_{percent}pct_pirl",
         version=1,
@@ -115,16 +114,18 @@ def _pirl(percent: int, reported: str, desk_epochs: float) -> SemiSupervised:
         departures=(
             "paper: no weight decay and Nesterov momentum, as in VISSL; the papers do not say",
             "paper: the labelled images are not PIRL's, whose list was never published",
+            f"photos: batches of {PHOTOS_BATCH}; {photos_epochs:g} epochs, the rate dropping at the same fractions",
             f"desk: batches of {DESK_BATCH}; {desk_epochs:g} epochs, the rate dropping at the same fractions of them",
         ),
     )
     courses: dict[Scale, Course] = {
         "paper": _course(70, 256),  # Wu; the batch VISSL
+        "photos": _course(photos_epochs, PHOTOS_BATCH),
         "desk": _course(desk_epochs, DESK_BATCH),
         "smoke": _course(2, 10),
     }
     return SemiSupervised(card, percent, courses)
 
 
-semi_supervised_1pct_pirl = _pirl(1, "57.2 top-5", desk_epochs=70)
-semi_supervised_10pct_pirl = _pirl(10, "83.8 top-5", desk_epochs=28)
+semi_supervised_1pct_pirl = _pirl(1, "57.2 top-5", photos_epochs=70, desk_epochs=70)
+semi_supervised_10pct_pirl = _pirl(10, "83.8 top-5", photos_epochs=20, desk_epochs=28)

@@ -23,7 +23,6 @@ import numpy as np
 from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
 from benchmark.core.processes import forked_pool
-from benchmark.data.datasets import open_dataset
 from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Presence
 from benchmark.recipe.scales import Scale
@@ -51,7 +50,7 @@ class VocSvm(Transfer):
         self.card, self.costs = card, costs
 
     def run(self, backbone: Backbone, context: Context) -> Scores:
-        trainval, test = (open_dataset(context.data_root, *dataset) for dataset in self.card.datasets)
+        trainval, test = self.image_sets(context)
         classes = _scorable(trainval, test)
         view = squash(backbone.input.size)
         features = [extract(backbone, images, view, GOYAL_TAPS, context) for images in (trainval, test)]
