@@ -33,6 +33,7 @@ BY_HAND: dict[str, tuple[float, list[tuple[float, float]]]] = {
         [(0, 0.0), (5, 2.4), (10, 4.8), (257.5, 2.4 * (1 + math.cos(math.pi / 4))), (505, 2.4), (670, 1.2)],
     ),
     "random_init": (0, []),
+    "descriptors": (0, []),
     "deepcluster": (500, [(0, 0.05), (499.999, 0.05)]),
     # epochs of the labelled images
     "s4l_rotation_10pct": (

@@ -126,7 +126,7 @@ def test_reproduce_from_nothing_to_the_tables(sslbench: Callable[..., str], empt
     assert "Tables: runs/smoke/tables.md" in sslbench("reproduce", "random_init", *options)
     assert "Nothing has changed" in sslbench("reproduce", "random_init", *options)
     records = list(read_runs(empty / "runs"))
-    assert {record.recipe for record in records} == {"random_init", "supervised"}
+    assert {record.recipe for record in records} == {"random_init", "descriptors", "supervised"}
     # git would have answered with the commit of the repository around it
     assert {(record.commit, record.origin["made_by"]["commit"]) for record in records} == {("", "")}
     of_code = {(one.versions["sslbench code"], one.origin["made_by"]["versions"]["sslbench code"]) for one in records}

@@ -49,6 +49,11 @@ def read_facts(path: Path) -> dict[str, Any]:
     return _read(path, weights=False)[1]
 
 
+def has_weights(path: Path) -> bool:
+    """Whether a backbone file holds any tensor. Raises UserError for a file that is not one."""
+    return bool(_read(path, weights=True)[0])
+
+
 def load_backbone(path: Path) -> tuple[Backbone, dict[str, Any]]:
     """(backbone in evaluation mode, its metadata). Raises UserError, naming the file and what differs, unless every
     key, shape, dtype and stage is what the file says of itself, and every weight finite."""

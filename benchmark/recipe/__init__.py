@@ -20,13 +20,14 @@ from benchmark.core.optimisation import (
 from benchmark.recipe.contract import Architecture, Change, Recipe, Settings
 from benchmark.recipe.inputs import BGR, RGB, Grey, InputSpec, Lab, Lightness, Sobel
 from benchmark.recipe.pools import Assigned, Balanced, Given, Pool, Shuffled
-from benchmark.recipe.scales import DESK, DESK_NETWORK, DESK_RESNET
+from benchmark.recipe.scales import DESK, DESK_NETWORK, DESK_RESNET, DESK_SIZE
 
 __all__ = [
     "BGR",
     "DESK",
     "DESK_NETWORK",
     "DESK_RESNET",
+    "DESK_SIZE",
     "LARS",
     "RGB",
     "SGD",

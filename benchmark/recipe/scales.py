@@ -27,10 +27,8 @@ DRAWN: tuple[Scale, ...] = get_args(Drawn)
 STAND_INS: Mapping[Scale, Mapping[str, str]] = {"photos": {"imagenet": "tiny_imagenet"}}
 
 # What every desk recipe changes. What is a recipe's own it adds behind, and what comes later counts.
-DESK_NETWORK = (
-    Change("backbone.width", 0.25, "a quarter of the width, as in every desk recipe"),
-    Change("input.size", 64, "the image size of every desk recipe"),
-)
+DESK_SIZE = Change("input.size", 64, "the image size of every desk recipe")
+DESK_NETWORK = (Change("backbone.width", 0.25, "a quarter of the width, as in every desk recipe"), DESK_SIZE)
 DESK = (
     *DESK_NETWORK,
     Change("batch_size", 32, "62 steps an epoch on 2,000 images"),
@@ -94,6 +92,8 @@ def _changed(recipe: Recipe, changes: Iterable[Change]) -> Recipe:
     for change in changes:
         if change.key == "length" and recipe.length == Steps(0):
             continue  # what is never trained is not trained at smoke scale either
+        if change in SMOKE and change.key == "backbone.width" and not hasattr(recipe.backbone, "width"):
+            continue  # what has no width is no smaller
         recipe = with_change(recipe, change.key, change.value)
     return recipe
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmark.backbones.weights import load_backbone, read_facts
+from benchmark.backbones.weights import has_weights, load_backbone, read_facts
 from benchmark.core import distributed
 from benchmark.core.errors import UserError
 from benchmark.core.files import file_hash, write_whole
@@ -121,7 +121,9 @@ def refusal(transfer: Transfer, run: Run) -> str:
     if not all(is_read_at(run.scale, name) for name, _ in transfer.card.datasets):
         return f"{transfer.card.id} reads data that nothing stands in for at {run.scale} scale"
     facts = read_facts(run.backbone)
-    return transfer.card.refusal(facts["architecture"]["is"], facts["origin"].get("method", {}).get("offers", ()))
+    offered = facts["origin"].get("method", {}).get("offers", ())
+    weightless = transfer.card.trains and not has_weights(run.backbone)
+    return transfer.card.refusal(facts["architecture"]["is"], offered, weightless)
 
 
 def _trained(run: Run, origin: dict[str, Any], recipes_dir: Path | None) -> TrainedMethod:

@@ -14,7 +14,8 @@ from benchmark.tables.board import Board
 from benchmark.tables.ledger import LEADERBOARDS, Name, NamesByKind, Source, read_ledger, read_names, read_sources
 from benchmark.tables.markdown import plain_table
 
-CITATION = re.compile(r'([^"]+?), "[^"]+", ([^"]+?), (?:\w+ )?arXiv:(\d{4}\.\d{4,5})')  # authors, venue, number
+# authors, venue and year, number; papers before arXiv was usual have none
+CITATION = re.compile(r'([^"]+?), "[^"]+", ([^".;]+? \d{4})(?:, (?:\w+ )?arXiv:(\d{4}\.\d{4,5}))?')
 MOST_BACKBONES = 3
 INTRODUCTION = """\
 # Methods
@@ -70,7 +71,7 @@ def _recipe_rows(
         yield (
             _title(recipe.title, names["method"].get(name)),
             f"[`{name}`](../recipes/{path.name})",
-            f"{authors}, {venue}, {_arxiv(number)}",
+            ", ".join([authors, venue, *([_arxiv(number)] if number else [])]),
             recipe.backbone.title,
             _measured_in(name, boards),
         )

@@ -40,6 +40,7 @@ class ProtocolCard:
               lists, or without a list, are different numbers.
     asks:     what it needs of the trained method (benchmark.method.Method.offers), since the backbone alone is not
               enough; it refuses runs of methods without.
+    trains:   the backbone itself trains, so that one without weights is refused.
     frozen:   which part of the backbone does not train.
     selected: what is chosen (stage, cost, epoch), on which images, at each scale.
     departures: what differs from the paper or its code, a line each: "<scale>: <what>", where the scale is "paper",
@@ -58,6 +59,7 @@ class ProtocolCard:
     lists: tuple[str, ...] = ()
     asks: tuple[str, ...] = ()
     shared: str = ""
+    trains: bool = False
     departures: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -85,10 +87,12 @@ class ProtocolCard:
         able = f" that can {' and '.join(self.asks)}" if self.asks else ""
         return (", ".join(self.takes) or "any") + able
 
-    def refusal(self, architecture: str, offered: Collection[str]) -> str:
+    def refusal(self, architecture: str, offered: Collection[str], weightless: bool = False) -> str:
         """Why it cannot score a run with such a backbone, whose method offers so much; empty where it can."""
         if self.takes and architecture not in self.takes:
             return f"{self.id} is made for the stages of {' or '.join(self.takes)}, not of {architecture}"
+        if self.trains and weightless:
+            return f"{self.id} trains the backbone, and {architecture} has no weights to train"
         if missing := [name for name in self.asks if name not in offered]:
             has = f"offers {', '.join(offered)}" if offered else "offers nothing to be asked for"
             return f"{self.id} asks the trained method for {' and '.join(missing)}; this run's method {has}"

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmark.backbones.contract import Backbone
+from benchmark.backbones.weights import describe
 from benchmark.core.errors import UserError
 from benchmark.core.files import write_whole
 from benchmark.core.plain import as_plain
@@ -113,6 +114,13 @@ def output_tap(backbone: Backbone) -> Tap:
     return Tap(backbone.output, Mean() if is_map else None)
 
 
+def taps_on(backbone: Backbone, protocols: tuple[Tap, ...]) -> tuple[Tap, ...]:
+    """The protocol's own; where no stage is a map, there is nothing to pool, and each is taken as it is."""
+    if any(stage.stride is not None for stage in backbone.stages.values()):
+        return protocols
+    return tuple(Tap(stage) for stage in backbone.stages)
+
+
 def tapped(backbone: Backbone, taps: tuple[Tap, ...], x: Tensor) -> dict[str, Tensor]:
     """Tap name -> (B, channels, cells, cells) of images as the backbone takes them, which run no further than the last
     tap needs."""
@@ -149,8 +157,9 @@ def state_hash(module: nn.Module) -> str:
 
 
 def backbone_key(backbone: Backbone) -> dict[str, object]:
-    """What of a backbone decides its features: the weights and the meaning of its input."""
-    return {"state": state_hash(backbone), "input": as_plain(backbone.input)}
+    """What of a backbone decides its features: the architecture, which is all that one without weights has, the
+    weights and the meaning of its input."""
+    return {**describe(backbone), "state": state_hash(backbone)}
 
 
 def digest(facts: object) -> str:

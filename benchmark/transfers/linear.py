@@ -44,6 +44,7 @@ from benchmark.transfers.features import (
     once,
     output_tap,
     tapped,
+    taps_on,
     working_copy,
 )
 from benchmark.transfers.metrics import ranked_within
@@ -134,7 +135,7 @@ class _Run:
 
     def __init__(self, card: ProtocolCard, probe: Probe, trunk: Backbone, context: Context) -> None:
         self.card, self.probe, self.trunk, self.context = card, probe, trunk, context
-        self.taps = probe.taps or (output_tap(trunk),)
+        self.taps = taps_on(trunk, probe.taps) if probe.taps else (output_tap(trunk),)
         self.augment = probe.augment(trunk.input.size)
         self.centre = centre_crop(trunk.input.size)
 
@@ -282,7 +283,7 @@ def _pirl(dataset: str, epochs: float, reported: str) -> LinearTransfer:
         citation=f"Misra & van der Maaten, CVPR 2020, arXiv:1912.01991, section 3.2, supplement C; {reported}",
         metrics={"top1": PERCENT},
         datasets=((READER[dataset], "train"), (READER[dataset], "val")),
-        takes=("ResNet",),
+        takes=("ResNet", "Descriptors"),
         frozen="everything, BatchNorm's running statistics too",
         selected=CHOSEN_ON_TEST.format("") + CHOSEN_ON_HELD_OUT.format("stage and weight decay"),
         departures=(
@@ -311,7 +312,7 @@ def _goyal(dataset: str) -> LinearTransfer:
         citation="Goyal et al., ICCV 2019, arXiv:1905.01235",
         metrics={"top1": PERCENT},
         datasets=((READER[dataset], "train"), (READER[dataset], "val")),
-        takes=("ResNet",),
+        takes=("ResNet", "Descriptors"),
         frozen="everything, BatchNorm's running statistics too",
         selected=CHOSEN_ON_TEST.format(" and the best of the iterates visited every 5,000 steps")
         + CHOSEN_ON_HELD_OUT.format("stage and weight decay"),

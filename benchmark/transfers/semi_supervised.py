@@ -109,6 +109,7 @@ def _pirl(percent: int, reported: str, photos_epochs: float, desk_epochs: float)
         metrics={"top5": PERCENT, "top1": PERCENT},
         datasets=(("imagenet", "train"), ("imagenet", "val")),
         lists=(f"imagenet/{percent}percent.txt",),
+        trains=True,
         frozen="nothing: all weights train, BatchNorm in training mode",
         selected="nothing: the last iterate is scored at every scale",
         departures=(

@@ -28,7 +28,7 @@ from benchmark.data.labels import Presence
 from benchmark.recipe.scales import Scale
 from benchmark.records.metric import PERCENT
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
-from benchmark.transfers.features import GOYAL_TAPS, extract
+from benchmark.transfers.features import GOYAL_TAPS, extract, taps_on
 from benchmark.transfers.metrics import area_ap
 from benchmark.transfers.preprocessing import squash
 
@@ -53,13 +53,14 @@ class VocSvm(Transfer):
         trainval, test = self.image_sets(context)
         classes = _scorable(trainval, test)
         view = squash(backbone.input.size)
-        features = [extract(backbone, images, view, GOYAL_TAPS, context) for images in (trainval, test)]
+        taps = taps_on(backbone, GOYAL_TAPS)
+        features = [extract(backbone, images, view, taps, context) for images in (trainval, test)]
         results: dict[str, list[ClassResult]] = {}
-        for number, tap in enumerate(GOYAL_TAPS):
+        for number, tap in enumerate(taps):
             x, x_test = rotated(*(normalized(each[tap.name]) for each in features))
             fit = partial(svm, x=x, x_test=x_test, costs=self.costs[context.scale])
             results[tap.name] = _of_each(fit, [*classes.values()], context.workers)
-            context.report("SVMs, stages", number + 1, len(GOYAL_TAPS), {"mAP": _mean_ap(results[tap.name])})
+            context.report("SVMs, stages", number + 1, len(taps), {"mAP": _mean_ap(results[tap.name])})
         detail = _detail(results, [*classes], trainval.classes, context.scale)
         data = {images.name: images.fingerprint() for images in (trainval, test)}
         return Scores({"map": detail["per_stage"][detail["selected"]["stage"]]}, detail, data)
@@ -212,7 +213,7 @@ voc07_svm_goyal = VocSvm(
         citation="Goyal et al., ICCV 2019, arXiv:1905.01235; released code, tools/svm",
         metrics={"map": PERCENT},
         datasets=(("voc2007", "trainval"), ("voc2007", "test")),
-        takes=("ResNet",),
+        takes=("ResNet", "Descriptors"),
         frozen="everything, BatchNorm's running statistics too",
         selected="every scale: each class's cost by 3-fold cross-validation on trainval. paper: the best stage on the "
         "test images, as the protocol does. desk, smoke: the stage with the best mean AP in those folds; the test "

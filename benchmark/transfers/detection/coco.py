@@ -138,6 +138,7 @@ coco_det_c4_moco = Detection(
         metrics=dict.fromkeys((f"{name}{ending}" for ending in ENDINGS.values() for name in AT), PERCENT),
         datasets=((NAME, "train"), (NAME, "val")),
         takes=("ResNet",),
+        trains=True,
         frozen="nothing: all weights train, BatchNorm in training mode",
         selected="nothing: the last iterate is scored at every scale",
         departures=(

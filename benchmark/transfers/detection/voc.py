@@ -63,6 +63,7 @@ def _pirl(train: tuple[tuple[str, str], ...], steps: int, drop: int, reported: s
         metrics=METRICS,
         datasets=(*train, TEST07),
         takes=("ResNet",),
+        trains=True,
         frozen="paper: conv1, res2 and every BatchNorm; the rest trains",
         selected="nothing: the last iterate is scored at every scale",
         departures=(
@@ -91,6 +92,7 @@ def _moco() -> Detection:
         metrics=METRICS,
         datasets=(TRAINVAL07, TRAINVAL12, TEST07),
         takes=("ResNet",),
+        trains=True,
         frozen="nothing: all weights train, BatchNorm in training mode",
         selected="nothing: the last iterate is scored at every scale",
         departures=(

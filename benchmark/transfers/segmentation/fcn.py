@@ -267,6 +267,7 @@ CARD = ProtocolCard(
     datasets=(("voc2012", "trainval"), ("voc2012", "val")),
     takes=("ResNet",),
     shared="trainval holds val, and training leaves its images out",
+    trains=True,
     frozen="paper: nothing: all weights train, BatchNorm in training mode",
     selected="nothing: the last iterate is scored at every scale",
     departures=(
