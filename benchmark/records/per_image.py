@@ -52,7 +52,7 @@ def _as_text(values: np.ndarray) -> str:
     return NUMBERS + base64.b64encode(values.astype("<f4").tobytes()).decode()
 
 
-def _as_values(text: str, images: int) -> np.ndarray:
+def _as_values(text: Any, images: Any) -> np.ndarray:
     content = base64.b64decode(text.partition(" ")[2], validate=True)
     if text.startswith(BITS) and len(content) == (images + 7) // 8:
         return 100.0 * np.unpackbits(np.frombuffer(content, np.uint8), count=images)

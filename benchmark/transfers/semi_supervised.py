@@ -91,11 +91,10 @@ class SemiSupervised(Transfer):
         optimizer = build_optimizer([(model.parameters(), OPTIMIZER)])
         fit(model.train(), optimizer, loss_of, course, labelled, source, checkpoint, context)
         right = self._right(model.eval(), Views(test, centre_crop(side), context.seed), context)
-        return Scores(
-            {name: percentage(each) for name, each in right.items()},
-            {"labelled": labelled.name, "labelled_images": len(labelled), **kept_per_image({name: each.numpy() for name, each in right.items()})},
-            data,
-        )
+        metrics = {name: percentage(each) for name, each in right.items()}
+        detail = {"labelled": labelled.name, "labelled_images": len(labelled)}
+        kept = kept_per_image({name: each.numpy() for name, each in right.items()})
+        return Scores(metrics, detail | kept, data)
 
     def _right(self, model: Classifier, views: Views, context: Context) -> dict[str, Tensor]:
         """Metric -> (N,) bool."""

@@ -115,8 +115,8 @@ def _scorable(trainval: ImageSet, test: ImageSet) -> dict[str, tuple[np.ndarray,
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One class on one stage: AP on test, the cost, the mean AP over the folds that chose it, and the scores (M,) of the
-    test images that are not ignored."""
+    """One class on one stage: AP on test, the cost, the mean AP over the folds that chose it, and the scores (M,) of
+    the test images that are not ignored."""
 
     ap: float
     cost: float
