@@ -177,10 +177,10 @@ def test_one_seed_compares_networks_and_counts_nothing():
     assert text.splitlines()[2] == "**No pair of rows is settled at desk scale, for that takes three seeds of both.**"
     (line,) = [line for line in cells(text) if line[0] == "X, desk"]
     assert line == ["X, desk", "+1.00 (4 methods)", "–", "–", "+1.00 (3 methods)", "–", "–"]
-    assert "X, desk, these two networks, with the 95 % interval of the paired bootstrap" in text
+    assert text.count("bootstrap over the test images") == 1
     # ten of 200 images more, by hand: the count is binomial, of mean 10 and spread 3.1
     low, high = stats.binom.ppf([0.025, 0.975], 200, 10 / 200) / 2
-    assert f"C less B (seed 0) +5.0, {low:+.1f} to {high:+.1f};" in text
+    assert f"These two networks, X, desk: C less B +5.0 ({low:+.1f} to {high:+.1f}; seed 0); B less A +20.0 (" in text
     assert "No interval" not in text
 
 

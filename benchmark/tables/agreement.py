@@ -19,6 +19,11 @@ HEADS = (
     "seed by seed",
     "pairs settled",
 )
+NETWORKS = (
+    "With fewer than three seeds in common, networks are compared and not methods: neighbours in the paper's order, "
+    "the first less the second, with the 95 % interval of the bootstrap over the test images, paired by image. It says "
+    "nothing of other seeds."
+)
 EXPLAINED = (
     "Order: Kendall's τ-b between reported and measured numbers, 1 is the same order; of the means, and mean ± "
     "standard deviation of the seeds' own (number of seeds). Reference rows are those that frame a table, such as "
@@ -124,7 +129,7 @@ def _two_networks(one: Compared, other: Compared, column: Column) -> str:
     if found is None:
         return ""
     interval = f"{found.interval.low:+.1f} to {found.interval.high:+.1f}"
-    return f"{one.row.title} less {other.row.title} (seed {found.seed}) {found.gap:+.1f}, {interval}"
+    return f"{one.row.title} less {other.row.title} {found.gap:+.1f} ({interval}; seed {found.seed})"
 
 
 def agreement_texts(one: Agreement) -> tuple[str, ...]:
@@ -162,12 +167,9 @@ def first_line(agreements: Sequence[Agreement]) -> str:
 
 def about_networks(agreements: Sequence[Agreement]) -> list[str]:
     """What is known of networks where there are too few seeds to know anything of methods: a line a column."""
-    lines = [
-        f"{one.title}, these two networks, with the 95 % interval of the paired bootstrap over the test images, which "
-        f"says nothing of other seeds: {'; '.join(one.networks)}."
-        for one in agreements
-        if one.networks
-    ]
+    lines = [f"These two networks, {one.title}: {'; '.join(one.networks)}." for one in agreements if one.networks]
+    if lines:
+        lines.insert(0, NETWORKS)
     if unkept := [one.title for one in agreements if one.unkept]:
         why = "their records do not hold what each test image contributes: they are older, or their protocol keeps none"
         lines.append(f"No interval between networks with too few seeds in {'; '.join(unkept)}: {why}.")
