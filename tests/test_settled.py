@@ -104,7 +104,7 @@ def test_images_are_paired():
     same, turned = (Seeds((held("b", right),), (50.0,)) for right in (half, half[::-1]))
     assert (paired := over_images(ours, same, TOP1))
     assert paired.interval.low > 0
-    assert paired.gap == 1.0
+    assert paired.interval.gap == pytest.approx(1.0)
     assert (paired.images, paired.seed) == (1000, 0)
     assert (apart := over_images(ours, turned, TOP1))
     assert apart.interval.low < 0 < apart.interval.high
@@ -180,7 +180,10 @@ def test_one_seed_compares_networks_and_counts_nothing():
     assert text.count("bootstrap over the test images") == 1
     # ten of 200 images more, by hand: the count is binomial, of mean 10 and spread 3.1
     low, high = stats.binom.ppf([0.025, 0.975], 200, 10 / 200) / 2
-    assert f"These two networks, X, desk: C less B +5.0 ({low:+.1f} to {high:+.1f}; seed 0); B less A +20.0 (" in text
+    assert (
+        f"These two networks, X, desk: C less B, seed 0, +5.0 ({low:+.1f} to {high:+.1f}); B less A, seed 0, +20.0 ("
+        in text
+    )
     assert "No interval" not in text
 
 
@@ -195,6 +198,8 @@ def test_settled_pairs_are_counted_and_told_when_they_are_few():
     assert text.splitlines()[2] == "**Fewer than two pairs of rows are settled at desk scale (1).**"
     (line,) = [line for line in cells(text) if line[0] == "X, desk"]
     assert line[3] == "1 of 1"
+    wanted = stats.ttest_rel(other, one).confidence_interval(0.95)
+    assert f"interval over seeds, X, desk: B less A +10.2 ({wanted.low:+.1f} to {wanted.high:+.1f})." in text
     more = [*measured("ra", *one), *measured("rb", *other), *measured("rc", 30.0, 31.0, 32.5)]
     text = table(a_layout(), ALL, more)
     assert "ettled at desk" not in text

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from benchmark.tables.layout import Column, Row
 from benchmark.tables.measured import Seeds, mean_std
-from benchmark.tables.settled import ENOUGH, over_images, over_seeds, shared_seeds
+from benchmark.tables.settled import Interval, over_images, over_seeds
 
 HEADS = (
     "Order as in the paper",
@@ -19,6 +19,7 @@ HEADS = (
     "seed by seed",
     "pairs settled",
 )
+METHODS = "Neighbours in the paper's order, 95 % interval over seeds"
 NETWORKS = (
     "With fewer than three seeds in common, networks are compared and not methods: neighbours in the paper's order, "
     "the first less the second, with the 95 % interval of the bootstrap over the test images, paired by image. It says "
@@ -63,32 +64,32 @@ class RowOrder:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of one measured column. networks: of neighbours in the paper's order that have too few seeds to settle them, one
-    network less the other, in words; `unkept`: how many such pairs lack what each test image contributes."""
+    """Of one measured column. methods: the differences of neighbours in the paper's order, over seeds, in words.
+    networks: the same over test images, of those with too few seeds. unkept: how many of these lack what each test
+    image contributes."""
 
     title: str
     scale: str
     every_row: RowOrder
     without_references: RowOrder
+    methods: tuple[str, ...]
     networks: tuple[str, ...]
     unkept: int
 
 
 def agreement(title: str, scale: str, column: Column, compared: Sequence[Compared]) -> Agreement:
     """title: of the column where it stands. compared: in the table's order."""
-    open_pairs = [
-        pair
-        for pair in itertools.pairwise(sorted(compared, key=lambda one: -one.reported))
-        if len(shared_seeds(pair[0].measured, pair[1].measured)) < ENOUGH
-    ]
-    texts = [_two_networks(*pair, column) for pair in open_pairs]
+    neighbours = list(itertools.pairwise(sorted(compared, key=lambda one: -one.reported)))
+    methods = [_two_methods(*pair) for pair in neighbours]
+    networks = [_two_networks(*pair, column) for pair, text in zip(neighbours, methods, strict=True) if not text]
     return Agreement(
         title,
         scale,
         order_of(compared),
         order_of([one for one in compared if one.row.competes]),
-        tuple(filter(None, texts)),
-        texts.count(""),
+        tuple(filter(None, methods)),
+        tuple(filter(None, networks)),
+        networks.count(""),
     )
 
 
@@ -123,13 +124,20 @@ def _tau(both: Sequence[tuple[float, float]]) -> float | None:
     return rank_agreement(*zip(*both, strict=True)) if len(both) > 1 else None
 
 
+def _two_methods(one: Compared, other: Compared) -> str:
+    """In words; empty with too few seeds in common."""
+    interval = over_seeds(one.measured, other.measured)
+    return f"{one.row.title} less {other.row.title} {_in_words(interval)}" if interval else ""
+
+
 def _two_networks(one: Compared, other: Compared, column: Column) -> str:
     """In words; empty where nothing is known."""
     found = over_images(one.measured, other.measured, column)
-    if found is None:
-        return ""
-    interval = f"{found.interval.low:+.1f} to {found.interval.high:+.1f}"
-    return f"{one.row.title} less {other.row.title} {found.gap:+.1f} ({interval}; seed {found.seed})"
+    return f"{one.row.title} less {other.row.title}, seed {found.seed}, {_in_words(found.interval)}" if found else ""
+
+
+def _in_words(interval: Interval) -> str:
+    return f"{interval.gap:+.1f} ({interval.low:+.1f} to {interval.high:+.1f})"
 
 
 def agreement_texts(one: Agreement) -> tuple[str, ...]:
@@ -165,11 +173,11 @@ def first_line(agreements: Sequence[Agreement]) -> str:
     return " ".join(found)
 
 
-def about_networks(agreements: Sequence[Agreement]) -> list[str]:
-    """What is known of networks where there are too few seeds to know anything of methods: a line a column."""
-    lines = [f"These two networks, {one.title}: {'; '.join(one.networks)}." for one in agreements if one.networks]
-    if lines:
-        lines.insert(0, NETWORKS)
+def differences_in_words(agreements: Sequence[Agreement]) -> list[str]:
+    """Of methods, and of networks where there are too few seeds to know anything of methods: a line a column."""
+    lines = [f"{METHODS}, {one.title}: {'; '.join(one.methods)}." for one in agreements if one.methods]
+    networks = [f"These two networks, {one.title}: {'; '.join(one.networks)}." for one in agreements if one.networks]
+    lines += [NETWORKS, *networks] if networks else []
     if unkept := [one.title for one in agreements if one.unkept]:
         why = "their records do not hold what each test image contributes: they are older, or their protocol keeps none"
         lines.append(f"No interval between networks with too few seeds in {'; '.join(unkept)}: {why}.")

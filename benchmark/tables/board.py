@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.records.record import Record
-from benchmark.tables.agreement import Agreement, Compared, about_networks, agreement, first_line, orders, reproduced
+from benchmark.tables.agreement import (
+    Agreement,
+    Compared,
+    agreement,
+    differences_in_words,
+    first_line,
+    orders,
+    reproduced,
+)
 from benchmark.tables.budget import budgets
 from benchmark.tables.emphasis import measured_emphasis, reported_emphasis
 from benchmark.tables.footnotes import STALE, UNVERIFIED, Footnote, footnotes, marks
@@ -101,7 +109,7 @@ def board(layout: TableLayout, reported: Sequence[Reported], scores: pd.DataFram
         frozenset(differences),
         first_line(agreements),
         tuple(agreements),
-        (*about_networks(agreements), *_protocols(layout, measured)),
+        (*differences_in_words(agreements), *_protocols(layout, measured)),
         tuple(footnotes(layout, printed, measured, left_out, _stale(measured, legend.stale), legend.discrepancies)),
     )
 

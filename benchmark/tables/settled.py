@@ -30,8 +30,9 @@ DRAWS = 10_000
 
 @dataclass(frozen=True)
 class Interval:
-    """Of one row less another, at LEVEL."""
+    """Of one row less another, at LEVEL. gap: what was found."""
 
+    gap: float
     low: float
     high: float
 
@@ -51,7 +52,7 @@ def over_seeds(one: Seeds, other: Seeds) -> Interval | None:
         return None
     gaps = [one.by_seed[seed] - other.by_seed[seed] for seed in seeds]
     mean, half = statistics.fmean(gaps), _t(len(gaps) - 1) * statistics.stdev(gaps) / math.sqrt(len(gaps))
-    return Interval(mean - half, mean + half)
+    return Interval(mean, mean - half, mean + half)
 
 
 def are_settled(one: Seeds, other: Seeds) -> bool:
@@ -72,7 +73,6 @@ class TwoNetworks:
 
     seed: int
     images: int
-    gap: float
     interval: Interval
 
 
@@ -83,8 +83,7 @@ def over_images(one: Seeds, other: Seeds, column: Column) -> TwoNetworks | None:
         name = column.stage or column.metric
         ours, theirs = (per_image(rows.record_of(seed), name) for rows in (one, other))
         if ours is not None and theirs is not None:
-            gaps = ours - theirs
-            return TwoNetworks(seed, len(gaps), one.by_seed[seed] - other.by_seed[seed], bootstrapped(gaps))
+            return TwoNetworks(seed, len(ours), bootstrapped(ours - theirs))
     return None
 
 
@@ -95,4 +94,4 @@ def bootstrapped(gaps: np.ndarray) -> Interval:
     generator = np.random.RandomState(0)
     means = generator.multinomial(len(gaps), counts / len(gaps), size=DRAWS) @ values / len(gaps)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(low), float(high))
+    return Interval(float(gaps.mean()), float(low), float(high))
