@@ -63,9 +63,9 @@ def text_of(latex: str) -> str:
 
 # all that LaTeX and amssymb define; another would have to be looked up there
 MACROS = {
-    "caption", "checkmark", "Delta", "ensuremath", "footnotesize", "hline", "label", "par", "pm", "textasciicircum",
-    "textbf", "textendash", "textquotedblleft", "textquotedblright", "textrightarrow", "textsuperscript", "texttimes",
-    "underline", "\\", "%", "&", "_", "#",
+    "caption", "checkmark", "Delta", "ensuremath", "footnotesize", "hline", "label", "par", "pm", "tau",
+    "textasciicircum", "textbf", "textendash", "textquotedblleft", "textquotedblright", "textrightarrow",
+    "textsuperscript", "texttimes", "underline", "\\", "%", "&", "_", "#",
 }  # fmt: skip
 
 

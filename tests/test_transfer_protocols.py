@@ -21,6 +21,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import LinearSVC
+from test_results import a_record
 
 from benchmark.backbones.alexnet import ROTNET
 from benchmark.backbones.contract import Backbone
@@ -34,6 +35,8 @@ from benchmark.data.labels import Classes, Presence
 from benchmark.data.splits import labelled_part
 from benchmark.engine.train import Machine
 from benchmark.recipe.inputs import InputSpec
+from benchmark.records.per_image import KEY
+from benchmark.records.soundness import faults
 from benchmark.runs import scoring
 from benchmark.runs.current import is_scored
 from benchmark.runs.run import Run
@@ -91,6 +94,8 @@ def test_runs_and_gives_the_same_twice(name: str, world: Path, tmp_path: Path):
     assert all(math.isfinite(value) and 0 <= value <= 100 for value in first.metrics.values())
     assert len(first.data) == len(transfer.card.datasets)
     assert json.loads(json.dumps(first.detail)) == first.detail
+    assert list(faults(a_record(metrics=first.metrics, detail=first.detail), transfer.card.metrics)) == []
+    assert (KEY in first.detail) == ("_det_" not in name), "what each image contributes"
     assert state_hash(backbone) == before
     assert not list(tmp_path.rglob("*.pt")), "a checkpoint outlived its run"
     assert transfer.run(backbone, context(world, tmp_path / "second")) == first

@@ -111,7 +111,8 @@ class Scores:
     """What one scoring gives.
 
     metrics: metric -> value, for every metric on the card.
-    detail:  more values, ready for JSON, for example {"per_stage": {"res5": 63.6}}.
+    detail:  more values, ready for JSON, for example {"per_stage": {"res5": 63.6}}. With what each test image
+             contributes (benchmark.records.per_image), tables can compare two networks image by image.
     data:    dataset/split -> fingerprint of the images that were read.
     picture: the bytes of a PNG that shows what was found in a few test images; empty if there is nothing to see.
     """

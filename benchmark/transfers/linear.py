@@ -32,6 +32,7 @@ from benchmark.data.loader import TrainOrder, Views
 from benchmark.data.splits import held_out
 from benchmark.recipe.scales import Scale
 from benchmark.records.metric import PERCENT
+from benchmark.records.per_image import kept_per_image
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 from benchmark.transfers.features import (
     GOYAL_TAPS,
@@ -80,11 +81,14 @@ class Probe:
 
 
 class Heads(nn.Module):
-    """For each tap a BatchNorm without scale and shift, and one linear classifier per optimizer."""
+    """For each tap a BatchNorm without scale and shift, and one linear classifier per optimizer.
+
+    best: (taps, optimizers, N) bool, which of the images that choose were right at the best of the iterates so far.
+    """
 
     best: Tensor
 
-    def __init__(self, maps: Maps, num_classes: int, probe: Probe, seed: int) -> None:
+    def __init__(self, maps: Maps, num_classes: int, probe: Probe, seed: int, choosing: int) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(mix(seed, Stream.LINEAR_HEADS))
         self.norms, self.linears = nn.ModuleDict(), nn.ModuleDict()
@@ -92,7 +96,7 @@ class Heads(nn.Module):
             self.norms[tap] = nn.BatchNorm2d(x.shape[1], affine=False) if probe.batch_norm else nn.Identity()
             heads = (_linear(x[0].numel(), num_classes, probe, generator) for _ in probe.optimizers)
             self.linears[tap] = nn.ModuleList(heads)
-        self.register_buffer("best", torch.zeros(len(maps), len(probe.optimizers), dtype=torch.float64))
+        self.register_buffer("best", torch.zeros(len(maps), len(probe.optimizers), choosing, dtype=torch.bool))
 
     def forward(self, maps: Maps) -> Tensor:
         """tap -> (B, C, grid, grid) to (taps, optimizers, B, classes)"""
@@ -144,17 +148,17 @@ class _Run:
         seed, part = self.context.seed, self.probe.held_out
         fitting, choosing = held_out(train, part, seed) if part else (train, test)
         choice = Views(choosing, self.centre, seed)
-        heads = self._heads(len(train.labelled(Classes).names))
+        heads = self._heads(len(train.labelled(Classes).names), len(choosing))
         checkpoint = self._checkpoint(data)
         self._fit(heads, Views(fitting, self.augment, seed), choice, checkpoint)
-        chosen_by = torch.maximum(heads.best, self._accuracies(heads, choice))  # (taps, optimizers)
-        final = self._accuracies(heads, Views(test, self.centre, seed)) if part else chosen_by
+        chosen_by = _better(heads.best, self._right(heads, choice))  # (taps, optimizers, N)
+        final = self._right(heads, Views(test, self.centre, seed)) if part else chosen_by
         return replace(self._choose(chosen_by, final, choosing.name), data=data)
 
-    def _heads(self, num_classes: int) -> Heads:
+    def _heads(self, num_classes: int, choosing: int) -> Heads:
         side = self.trunk.input.size
         maps = self._maps(torch.zeros(2, 3, side, side, dtype=torch.uint8))
-        return Heads(maps, num_classes, self.probe, self.context.seed).to(self.context.device)
+        return Heads(maps, num_classes, self.probe, self.context.seed, choosing).to(self.context.device)
 
     def _fit(self, heads: Heads, views: Views, choice: Views, checkpoint: Path) -> None:
         probe = self.probe
@@ -167,7 +171,7 @@ class _Run:
 
         def track(steps_done: int) -> None:
             if every and steps_done % every == 0:
-                heads.best.copy_(torch.maximum(heads.best, self._accuracies(heads, choice)))
+                heads.best.copy_(_better(heads.best, self._right(heads, choice)))
 
         source = self._streamed(views) if probe.views is None else self._stored(views, probe.views)
         optimizer = build_optimizer(groups)
@@ -206,28 +210,32 @@ class _Run:
         with torch.no_grad():
             return tapped(self.trunk, self.taps, as_input(self.trunk, pixels, self.context.device))
 
-    def _accuracies(self, heads: Heads, views: Views) -> Tensor:
-        """Top-1 of every head, in percent: (taps, optimizers), on the heads' device."""
+    def _right(self, heads: Heads, views: Views) -> Tensor:
+        """Which images every head classifies rightly: (taps, optimizers, N) bool, on the heads' device."""
         heads.eval()
         with torch.inference_mode():
             parts = [
-                ranked_within(heads(self._maps(pixels)), labels.to(self.context.device), 1).sum(dim=2)
+                ranked_within(heads(self._maps(pixels)), labels.to(self.context.device), 1)
                 for pixels, labels in at_positions(views, once(len(views.images)), self.context.workers)
             ]
         heads.train()
-        return 100 * torch.stack(parts).sum(dim=0).double() / len(views.images)
+        return torch.cat(parts, dim=2)
 
     def _choose(self, chosen_by: Tensor, final: Tensor, chosen_on: str) -> Scores:
-        """Of each tap the optimizer, then of all taps the one, that is best by `chosen_by`; scored by `final`."""
-        variants = chosen_by.argmax(dim=1).tolist()
+        """Of each tap the optimizer, then of all taps the one, that is best by `chosen_by`; scored by `final`. Both are
+        (taps, optimizers, images) bool."""
+        on_choosing = _percent(chosen_by)
+        variants = on_choosing.argmax(dim=1).tolist()
         names = [tap.name for tap in self.taps]
-        chosen = dict(zip(names, chosen_by.amax(dim=1).tolist(), strict=True))
-        per_stage = {name: final[t, v].item() for t, (name, v) in enumerate(zip(names, variants, strict=True))}
+        chosen = dict(zip(names, on_choosing.amax(dim=1).tolist(), strict=True))
+        right = {name: final[t, v] for t, (name, v) in enumerate(zip(names, variants, strict=True))}
+        per_stage = {name: _percent(each).item() for name, each in right.items()}
         optimizers = {name: as_plain(self.probe.optimizers[v]) for name, v in zip(names, variants, strict=True)}
         stage = max(names, key=lambda name: chosen[name])
         detail = {
             "per_stage": per_stage,
             "selected": {"stage": stage, "on": chosen_on, "top1": chosen, "optimizer": optimizers},
+            **kept_per_image({name: each.cpu().numpy() for name, each in right.items()}),
         }
         return Scores({"top1": per_stage[stage]}, detail)
 
@@ -236,6 +244,16 @@ class _Run:
         read = (context.scale, context.seed, data, self.augment.name, probe.views)
         trained = (backbone_key(self.trunk), as_plain(probe.course), as_plain(probe.optimizers))
         return checkpoint_path(self.card, context, *read, *trained)
+
+
+def _percent(right: Tensor) -> Tensor:
+    """(..., N) bool -> (...,) float64"""
+    return 100 * right.sum(dim=-1).double() / right.shape[-1]
+
+
+def _better(one: Tensor, other: Tensor) -> Tensor:
+    """Of every head, (..., N) bool, the one of more right images; of two with as many, the first."""
+    return torch.where((other.sum(dim=-1) > one.sum(dim=-1))[..., None], other, one)
 
 
 READER = {"imagenet": "imagenet", "places205": "places205", "inat18": "inat2018"}

@@ -23,10 +23,20 @@ def topk_accuracy(scores: Tensor, labels: Tensor, k: int) -> float:
     Source: Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015 (arXiv:1409.0575):
     100 less its error; the rule for equal scores is ours.
     """
+    return percentage(topk_right(scores, labels, k))
+
+
+def topk_right(scores: Tensor, labels: Tensor, k: int) -> Tensor:
+    """(N,) bool: which of the images `topk_accuracy` counts as right; it raises the same."""
     if len(scores) == 0 or k < 1:
         raise ValueError(f"top-{k} accuracy of {len(scores)} images is undefined")
     _check_finite(bool(scores.isfinite().all()))
-    return 100 * ranked_within(scores, labels, k).double().mean().item()
+    return ranked_within(scores, labels, k)
+
+
+def percentage(right: Tensor) -> float:
+    """(N,) bool -> how many of a hundred."""
+    return 100 * right.double().mean().item()
 
 
 def ranked_within(scores: Tensor, labels: Tensor, k: int) -> Tensor:
