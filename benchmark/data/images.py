@@ -45,7 +45,7 @@ def open_rgb(root: Path, file: str) -> Image.Image:
     """The image `root`/`file` as 8-bit RGB; "x.zip/y.jpg" is the member y.jpg of x.zip.
 
     EXIF orientation is ignored, as in every published protocol. Alpha is dropped, not blended. The pixels depend only
-    on the file and the Pillow build.
+    on the file and the JPEG library that simplejpeg and Pillow were built with.
     """
     return decode_rgb(read_bytes(root, file), root, file)
 
