@@ -38,7 +38,7 @@ from benchmark.runs import scoring
 from benchmark.runs.current import is_scored
 from benchmark.runs.run import Run
 from benchmark.toyland import build_world
-from benchmark.transfers import contract, find_transfers, pictures, training, voc_svm
+from benchmark.transfers import contract, find_transfers, pictures, training
 from benchmark.transfers.contract import Context, Scores, Transfer
 from benchmark.transfers.features import GOYAL_TAPS, NotFrozenError, extract, state_hash
 from benchmark.transfers.linear import LinearTransfer
