@@ -13,8 +13,10 @@ from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.contract import recipe_hash, value_at
 from benchmark.recipe.scales import STAND_INS, at_scale, is_read_at
 from benchmark.records.folders import read_runs
+from benchmark.tables.photos_page import photos_page
 from benchmark.toyland import build_world
 from benchmark.transfers import find_transfers
+from tests.test_results import a_record
 
 RECIPES, TRANSFERS = find_recipes(), find_transfers()
 TRAINED = [name for name, recipe in RECIPES.items() if recipe.length != Steps(0)]
@@ -109,3 +111,24 @@ def test_the_plan_is_of_tiny_imagenet(capsys: pytest.CaptureFixture[str]):
     told = " ".join(capsys.readouterr().out.split())
     for statement in ("images 100,000 tiny_imagenet/train", "steps 7,810", "Photos against paper"):
         assert statement in told
+
+
+def test_what_was_measured_stands_on_one_page():
+    """Seeds are averaged; other settings, and single stages, are left out; a protocol on other data is another column."""
+    linear = {"transfer": "linear_imagenet_pirl", "metrics": {"top1": 20.0}}
+    records = [
+        a_record(scale="photos", recipe="pirl", **linear),
+        a_record(scale="photos", recipe="pirl", seed=1, **linear | {"metrics": {"top1": 22.0}}),
+        a_record(scale="photos", recipe="pirl", seed=2, recipe_hash="another", **linear),
+        a_record(scale="photos", recipe="npid", transfer="knn_imagenet_wu", metrics={"top1": 5.0}),
+        a_record(
+            scale="photos", recipe="pirl", transfer="knn_imagenet_wu", metrics={"top1": 6.0}, transfer_data={"x": "y"}
+        ),
+    ]
+    lines = photos_page(records, "small", ("0123456789ab",)).splitlines()
+    assert lines[-4:] == [
+        "| recipe | knn_imagenet_wu v1, top1 on data aaaaaaaaaaaa | knn_imagenet_wu v1, top1 on data y | linear_imagenet_pirl v1, top1 |",
+        "| --- | --- | --- | --- |",
+        "| `npid` | 5.0 (1) | – | – |",
+        "| `pirl` | – | 6.0 (1) | 21.0 ± 1.4 (2) |",
+    ]
