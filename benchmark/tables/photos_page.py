@@ -11,8 +11,10 @@ from benchmark.tables.measured import mean_std, measured_scores
 INTRODUCTION = """\
 # Photographs
 
-Scale photos is {}. Here is every recipe under every protocol that reads ImageNet, as mean ± standard deviation over seeds
-(number of seeds). What papers report, and how far the two orders agree, is in the papers' own tables.
+Scale photos is {}.
+
+Here is every recipe under every protocol that reads ImageNet, as mean ± standard deviation over seeds (number of seeds).
+What papers report, and how far the two orders agree, is in the papers' own tables.
 """
 
 
