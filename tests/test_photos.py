@@ -114,7 +114,7 @@ def test_the_plan_is_of_tiny_imagenet(capsys: pytest.CaptureFixture[str]):
 
 
 def test_what_was_measured_stands_on_one_page():
-    """Seeds are averaged; other settings and single stages are left out; a protocol on other data has another column."""
+    """Seeds are averaged; other settings and single stages are left out; other data is another column."""
     linear = {"transfer": "linear_imagenet_pirl", "metrics": {"top1": 20.0}}
     knn = {"scale": "photos", "transfer": "knn_imagenet_wu"}
     records = [

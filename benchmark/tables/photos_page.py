@@ -13,7 +13,7 @@ INTRODUCTION = """\
 
 Scale photos is {}.
 
-Here is every recipe under every protocol that reads ImageNet, as mean ± standard deviation over seeds (number of seeds).
+Here is every recipe under every protocol that reads ImageNet, as mean ± standard deviation (number of seeds).
 What papers report, and how far the two orders agree, is in the papers' own tables.
 """
 
