@@ -56,7 +56,7 @@ RecipesFlag = Annotated[Path | None, arg(help="A folder of your own recipe files
 TransfersFlag = Annotated[Path | None, arg(help="A folder of your own transfer files, besides the benchmark's.")]
 IncompleteFlag = Annotated[
     bool,
-    arg(help="At paper scale: accept incomplete datasets; the backbone file and the record say what is missing."),
+    arg(help="At paper and photos scale: accept incomplete datasets; backbone file and record say what is missing."),
 ]
 SET = "--set"
 SetFlag = Annotated[
@@ -306,7 +306,7 @@ def tables(
 ) -> int:
     """Show reported and measured numbers side by side: current runs, and published records where there is no run.
 
-    At paper scale, runs count only with --data: without it their data cannot be checked.
+    At paper and photos scale, runs count only with --data: without it their data cannot be checked.
     """
     if write:
         from benchmark.gate.pages import write_pages

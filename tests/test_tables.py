@@ -18,6 +18,7 @@ from test_results import a_record
 
 from benchmark.core.errors import UserError
 from benchmark.gate.check import current_boards
+from benchmark.gate.staleness import own_hashes
 from benchmark.records.folders import read_published
 from benchmark.records.record import Record
 from benchmark.tables.agreement import rank_agreement
@@ -36,7 +37,7 @@ from benchmark.tables.layout import (
 from benchmark.tables.ledger import LEADERBOARDS, Reported, read_ledger
 from benchmark.tables.markdown import markdown
 from benchmark.tables.measured import collect, measured_scores
-from benchmark.tables.pages import boards, leaderboard_files
+from benchmark.tables.pages import boards, leaderboard_files, photos_files
 from benchmark.tables.reported import printed_in
 
 
@@ -362,7 +363,8 @@ def test_what_the_tables_name_exists():
 
 
 def test_written_leaderboards_are_not_stale():
-    for path, text in leaderboard_files(current_boards()).items():
+    files = leaderboard_files(current_boards()) | photos_files(frozenset(own_hashes().values()))
+    for path, text in files.items():
         assert path.read_text(encoding="utf-8") == text, f"{path} is stale: run `sslbench tables --write`"
 
 

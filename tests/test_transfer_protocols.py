@@ -41,7 +41,7 @@ from benchmark.runs import scoring
 from benchmark.runs.current import is_scored
 from benchmark.runs.run import Run
 from benchmark.toyland import build_world
-from benchmark.transfers import find_transfers, linear, pictures, training, voc_svm
+from benchmark.transfers import contract, find_transfers, pictures, training
 from benchmark.transfers.contract import Context, Scores, Transfer
 from benchmark.transfers.features import GOYAL_TAPS, NotFrozenError, extract, state_hash
 from benchmark.transfers.linear import LinearTransfer
@@ -132,7 +132,6 @@ def test_features_that_are_not_finite_are_an_error(name: str, world: Path, tmp_p
 @pytest.mark.parametrize("name", [name for name in FROZEN if name != "knn_imagenet_wu"])
 def test_the_test_images_choose_nothing(name: str, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Below paper scale, other test labels change nothing that was selected."""
-    module = voc_svm if name.startswith("voc") else linear
     test = TRANSFERS[name].card.datasets[1]
 
     def reversed_labels(root: Path, *dataset: str) -> ImageSet:
@@ -142,7 +141,7 @@ def test_the_test_images_choose_nothing(name: str, world: Path, tmp_path: Path, 
         return replace(images, labels=turned) if dataset == test else images
 
     honest = TRANSFERS[name].run(small_for(name), context(world, tmp_path))
-    monkeypatch.setattr(module, "open_dataset", reversed_labels)
+    monkeypatch.setattr(contract, "open_dataset", reversed_labels)
     other = TRANSFERS[name].run(small_for(name), context(world, tmp_path / "other"))
     assert other.detail["selected"] == honest.detail["selected"]
     assert other.data != honest.data

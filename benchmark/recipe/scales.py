@@ -70,6 +70,17 @@ def against_paper(recipe: Recipe, scale: Scale) -> list[tuple[str, str, str, str
     return [(key, *rest) for key, rest in told.items()]
 
 
+def photos_against_desk(recipe: Recipe) -> list[tuple[str, str, str, str]]:
+    """The same of desk and photos: (key, desk's value, that of photos, why)."""
+    desk, photos = _changed(recipe, recipe.desk), _changed(recipe, _for_photos(recipe))
+    whys = {change.key: "the paper's: the other suits drawn pictures" for change in recipe.desk}
+    whys |= {change.key: change.why for change in _for_photos(recipe)}
+    values = [
+        (key, on_one_line(value_at(desk, key)), on_one_line(value_at(photos, key)), why) for key, why in whys.items()
+    ]
+    return [value for value in values if value[1] != value[2]]
+
+
 def at_scale(recipe: Recipe, scale: Scale) -> Recipe:
     """The recipe as it runs at `scale`. Raises UserError if one of its desk changes names no setting, or a value is of
     another type than its field."""
@@ -112,8 +123,7 @@ def _for_photos(recipe: Recipe) -> tuple[Change, ...]:
     """The recipe's small changes, the data, and a part of desk's length with the rates falling at the same fractions of
     it."""
     small = tuple(change for change in recipe.desk if not change.drawn)
-    data = _with_stand_ins(recipe.data, "photos")
-    changes = (*small, Change("data", data, "Tiny ImageNet stands in for ImageNet"))
+    changes = (*small, *_stand_ins(recipe, "photos"))
     desk, here = _changed(recipe, recipe.desk), _changed(recipe, changes)
     if here.length == Steps(0):
         return changes
@@ -121,9 +131,9 @@ def _for_photos(recipe: Recipe) -> tuple[Change, ...]:
     schedule = _stretched(desk.schedule, _ratio(recipe, length, desk.length))
     return (
         *changes,
-        Change("length", length, "an hour on two cores for the slowest; the same for every row"),
+        Change("length", length, "an eighth of desk's, for every row"),
         *([Change("schedule", schedule, "falls where desk's does")] if schedule != here.schedule else []),
-        Change("batch_size", PHOTOS_BATCH * here.batch_size, "twice desk's, still 1,562 steps an epoch"),
+        Change("batch_size", PHOTOS_BATCH * here.batch_size, "twice desk's, for every row"),
     )
 
 
@@ -135,10 +145,14 @@ def _ratio(recipe: Recipe, length: Span, desk: Span) -> float:
     raise UserError(f"{recipe.title}: photos needs both lengths in epochs or both in steps, not {length} and {desk}")
 
 
-def _with_stand_ins(data: Any, scale: Scale) -> Any:
-    if isinstance(data, Pool):
-        return replace(data, dataset=stand_in(data.dataset, scale))
-    return {name: _with_stand_ins(pool, scale) for name, pool in data.items()}
+def _stand_ins(recipe: Recipe, scale: Scale) -> Iterator[Change]:
+    for name, pool in recipe.pools.items():
+        if (other := stand_in(pool.dataset, scale)) != pool.dataset:
+            yield Change(f"{_pool_key(recipe, name)}.dataset", other, f"stands in for {pool.dataset}")
+
+
+def _pool_key(recipe: Recipe, name: str) -> str:
+    return "data" if isinstance(recipe.data, Pool) else f"data.{name}"
 
 
 def _stretched(value: Any, factor: float) -> Any:
@@ -164,8 +178,7 @@ def _check(recipe: Recipe) -> None:
 def _small_parts(recipe: Recipe) -> Iterator[Change]:
     for name, pool in recipe.pools.items():
         if pool.percent < 100:
-            key = "data" if isinstance(recipe.data, Pool) else f"data.{name}"
-            yield replace(SMOKE_PART, key=f"{key}.{SMOKE_PART.key}")
+            yield replace(SMOKE_PART, key=f"{_pool_key(recipe, name)}.{SMOKE_PART.key}")
 
 
 def hashes_at(recipes: Mapping[str, Recipe], scales: Sequence[Scale]) -> dict[tuple[str, str], str]:

@@ -19,7 +19,7 @@ from benchmark.tables.layout import read_layouts, recipes_of, select, transfers_
 class Request:
     """names: of the recipes, in the order in which they begin. transfers: ids of those that score them.
     recipes_dir, transfers_dir: the user's own folders besides the benchmark's. incomplete: whether data that is not
-    complete will do at paper scale."""
+    complete will do at paper and photos scale."""
 
     names: tuple[str, ...]
     transfers: tuple[str, ...]

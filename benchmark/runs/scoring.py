@@ -44,7 +44,7 @@ def score(
 ) -> Record:
     """Run the transfer on the run's backbone and write its record, its picture and the run's report. recipes_dir: a
     folder of recipes besides the benchmark's, for a transfer that asks for the trained method. incomplete: data that is
-    not complete may be scored at paper scale; the record says so.
+    not complete may be scored at paper and photos scale; the record says so.
 
     Raises UserError for a run that the protocol cannot score, a folder in use, a full disk, a backbone that does not
     load strictly, data that is missing or not sound (benchmark.runs.sound_data), or a metric that is not on the card or

@@ -23,7 +23,7 @@ from benchmark.core.plain import on_one_line
 from benchmark.core.provenance import REPOSITORY
 from benchmark.recipe.catalogue import assigned_names
 from benchmark.recipe.contract import Recipe
-from benchmark.recipe.scales import SMOKE, SMOKE_PART, Scale, against_paper
+from benchmark.recipe.scales import SMOKE, SMOKE_PART, against_paper, photos_against_desk
 from benchmark.tables.markdown import plain_table
 
 HEADING = "Departures:"
@@ -61,10 +61,10 @@ def departures_page(
         "## Protocols",
         *_of_cards(cards, harness),
         "## Recipes, at desk scale",
-        _changed_at("desk", by_name),
+        _changes({name: against_paper(recipe, "desk") for name, recipe in by_name.items()}, "paper", "desk"),
         "## Recipes, at photos scale",
-        "What photographs do without is not in this list: changes that a recipe marks as `drawn`.",
-        _changed_at("photos", by_name),
+        "As at desk scale, but without the changes that suit drawn pictures alone:",
+        _changes({name: photos_against_desk(recipe) for name, recipe in by_name.items()}, "desk", "photos"),
         "## Recipes, at smoke scale",
         "As at desk scale, and in addition:",
         _list(
@@ -186,13 +186,13 @@ def _list(items: Sequence[str]) -> str:
     return "\n".join(chain.from_iterable(wrapped))
 
 
-def _changed_at(scale: Scale, recipes: Mapping[str, Recipe]) -> str:
-    """What the scale changes: a line per change, with the recipes that make it."""
+def _changes(of: Mapping[str, Sequence[tuple[str, str, str, str]]], before: str, after: str) -> str:
+    """of: recipe -> its changes. A line per change, with the recipes that make it."""
     changes: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
-    for name, recipe in recipes.items():
-        for change in against_paper(recipe, scale):
+    for name, own in of.items():
+        for change in own:
             changes[change].append(f"`{name}`")
     keys = list(dict.fromkeys(key for key, *_ in changes))
     lines = sorted(changes.items(), key=lambda one: keys.index(one[0][0]))
     rows = [(f"`{key}`", old, new, why, ", ".join(names)) for (key, old, new, why), names in lines]
-    return plain_table(("setting", "paper", scale, "why", "recipes"), rows)
+    return plain_table(("setting", before, after, "why", "recipes"), rows)
