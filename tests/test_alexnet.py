@@ -421,11 +421,15 @@ def test_no_grid_is_improvised_for_stages_that_a_protocol_does_not_know():
 @pytest.mark.parametrize(
     ("architecture", "refused", "told"),
     [
-        (ROTNET, "linear_imagenet_pirl", "linear_imagenet_pirl is made for the stages of ResNet, not of AlexNet"),
+        (
+            ROTNET,
+            "linear_imagenet_pirl",
+            "linear_imagenet_pirl is made for the stages of ResNet or Descriptors, not",
+        ),
         (ROTNET, "voc07_svm_goyal", "not of AlexNet"),
         (ROTNET, "voc0712_det_c4_pirl", "not of AlexNet"),
         (ROTNET, "voc12_seg_fcn_moco", "not of AlexNet"),
-        (ResNet(), "linear_imagenet_gidaris", "is made for the stages of AlexNet, not of ResNet"),
+        (ResNet(), "linear_imagenet_gidaris", "is made for the stages of AlexNet or Descriptors, not of ResNet"),
     ],
 )
 def test_others_are_refused_before_any_work(architecture: Architecture, refused: str, told: str, tmp_path: Path):

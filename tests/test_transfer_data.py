@@ -62,7 +62,7 @@ def forget() -> None:
 def opened_by(transfer: Transfer, world: Path, workspace: Path) -> list[Path]:
     """Every file below `world` that scoring a backbone opens."""
     torch.manual_seed(0)
-    network = ROTNET if transfer.card.takes == ("AlexNet",) else ResNet()
+    network = ROTNET if "AlexNet" in transfer.card.takes else ResNet()
     backbone = replace(network, width=0.0625).build(InputSpec(32)).eval()
     global _opened
     _opened = opened = []
