@@ -180,10 +180,8 @@ def test_one_seed_compares_networks_and_counts_nothing():
     assert text.count("bootstrap over the test images") == 1
     # ten of 200 images more, by hand: the count is binomial, of mean 10 and spread 3.1
     low, high = stats.binom.ppf([0.025, 0.975], 200, 10 / 200) / 2
-    assert (
-        f"These two networks, X, desk: C less B, seed 0, +5.0 ({low:+.1f} to {high:+.1f}); B less A, seed 0, +20.0 ("
-        in text
-    )
+    wanted = f"C less B, seed 0, +5.0 ({low:+.1f} to {high:+.1f}); B less A, seed 0, +20.0 ("
+    assert f"These two networks, X, desk: {wanted}" in text
     assert "No interval" not in text
 
 
