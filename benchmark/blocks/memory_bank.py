@@ -113,8 +113,8 @@ def dense_is_cheaper(num_images: int, v_shape: Sequence[int], N: int) -> bool:
     """Whether one product with all rows moves less memory than gathering B x N of them, forward and backward together.
 
     All rows are read twice, and the scores of all written and read, then their gradients. Gathered rows are read where
-    they lie, written, and read twice. On two CPU cores this is within a third of where the times cross: 25 rows a
-    negative for 16 queries, 40 for 64 pairs of them. The dense product also takes less memory wherever it is chosen.
+    they lie, written, and read twice. On two CPU cores the times crossed between 22 and 55 rows a negative for 16
+    queries (this rule: 26), and between 36 and 43 for 64 pairs of them (43). Not measured on a GPU.
     """
     B, Q, D = v_shape
     return num_images * (2 * D + 4 * B * Q) <= 4 * B * N * D
