@@ -99,7 +99,7 @@ npid_pp = Recipe(
     desk=(
         *DESK_RESNET,
         Change("method.N", 1024, "half of the 2,000 images", drawn=True),
-        Change("method.crop_area", (0.3, 1.0), "8 % of a 96-pixel picture is only 27 pixels wide", drawn=True),
+        Change("method.crop_area", (0.3, 1.0), "8 % of a drawn picture often shows no part of its object", drawn=True),
         Change(
             "method.jitter",
             (0.4, 0.4, 0.4, 0.5),

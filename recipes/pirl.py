@@ -148,7 +148,7 @@ pirl = Recipe(
         Change("method.puzzle_size", 72, "3 x 3 cells of 24"),
         Change("method.patch_size", 18, "64/85 of a cell, as in the paper"),
         Change("method.N", 1024, "half of the 2,000 images", drawn=True),
-        Change("method.crop_area", (0.3, 1.0), "8 % of a 96-pixel picture is only 27 pixels wide", drawn=True),
+        Change("method.crop_area", (0.3, 1.0), "8 % of a drawn picture often shows no part of its object", drawn=True),
         Change(
             "method.loss", "info_nce", "better than NCE on held-out training images, with 1,024 negatives", drawn=True
         ),

@@ -8,6 +8,8 @@ import pytest
 from test_results import a_record
 
 from benchmark import cli
+from benchmark.core import memory
+from benchmark.core.errors import UserError
 from benchmark.core.optimisation import Epochs, Steps
 from benchmark.data.datasets import DATASETS
 from benchmark.recipe.catalogue import find_recipes
@@ -17,11 +19,13 @@ from benchmark.records.folders import read_runs
 from benchmark.tables.photos_page import photos_page
 from benchmark.toyland import build_world
 from benchmark.transfers import find_transfers
+from benchmark.transfers.contract import values_at
 
 RECIPES, TRANSFERS = find_recipes(), find_transfers()
 TRAINED = [name for name, recipe in RECIPES.items() if recipe.length != Steps(0)]
 READ = [name for name, one in TRANSFERS.items() if {of for of, _ in one.card.datasets} <= STAND_INS["photos"].keys()]
 STEPS = 1_000
+REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -45,13 +49,30 @@ def test_some_changes_are_of_each_kind():
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_every_row_trains_equally_long(name: str):
-    """5 epochs in batches of 64. An epoch of several pools is one of the first, so there it is said by desk's: as many
-    pictures pass the network as in the other rows."""
+    """5 epochs in batches of 64. An epoch of several pools is one of the first, so theirs are held against desk's."""
     photos, desk = (at_scale(RECIPES[name], scale) for scale in ("photos", "desk"))
     if len(photos.pools) == 1:
         assert (photos.length, photos.batch_size) == (Epochs(5.0), 64)
     else:
         assert (photos.length, photos.batch_size) == (Epochs(desk.length.epochs / 8), 2 * desk.batch_size)
+
+
+def test_what_the_pages_say_of_it_is_what_it_does():
+    photos = at_scale(RECIPES["pirl"], "photos")
+    said = f"{photos.length.epochs:g} epochs"  # type: ignore[union-attr]
+    assert f", {said}, on real photographs" in (REPOSITORY / "leaderboards/tables.toml").read_text()
+    page = (REPOSITORY / "docs/reading-a-recipe.md").read_text()
+    assert f"{said} in batches of {photos.batch_size} " in page
+    assert f"{said} of 100,000 photographs" in page
+
+
+def test_a_transfer_without_values_there_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in READ:
+        transfer = TRANSFERS[name]
+        for field in ("values", "courses", "costs"):
+            if values := getattr(transfer, field, None):
+                with pytest.raises(UserError, match=f"{name} has no values for photos scale, only for desk"):
+                    values_at("photos", {"desk": values["desk"]}, transfer.card)
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -90,7 +111,7 @@ def test_from_photographs_to_records(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "photos scale needs all of it" in capsys.readouterr().err
     read = [name for name in READ if not TRANSFERS[name].card.refusal("ResNet", ())]
     assert run("transfer", "random_init", *read, *where, "--incomplete") == 0
-    assert "GB of memory" in capsys.readouterr().out
+    assert "peak memory" in capsys.readouterr().out
     records = list(read_runs(tmp_path))
     assert [record.transfer for record in records] == sorted(read)
     for record in records:
@@ -128,3 +149,12 @@ def test_what_was_measured_stands_on_one_page():
     knn_heads = "knn_imagenet_wu v1, top1 on data aaaaaaaaaaaa | knn_imagenet_wu v1, top1 on data y"
     assert head == f"| recipe | {knn_heads} | linear_imagenet_pirl v1, top1 |"
     assert lines == ["| `npid` | 5.0 (1) | – | – |", "| `pirl` | – | 6.0 (1) | 21.0 ± 1.4 (2) |"]
+
+
+@pytest.mark.parametrize("status", ["", "Name:\tpython\n", "VmHWM:\tmuch\n", "VmHWM:\t2000000 kB\n"])
+def test_the_peak_is_known_where_the_system_tells_less(status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A number at the end of hours of work must not lose them."""
+    (tmp_path / "status").write_text(status)
+    monkeypatch.setattr(memory, "STATUS", tmp_path / "status")
+    assert (memory.peak_gb() == 2.048) == ("2000000" in status)
+    assert 0.01 < memory.peak_gb() < 1000

@@ -19,7 +19,7 @@ def peak_gb() -> float:
     """In 10⁹ bytes. Loader processes are not in it."""
     import resource
 
-    with suppress(OSError):
+    with suppress(OSError, KeyError, ValueError):  # a sandbox's file may lack the field
         fields = dict(line.partition(":")[::2] for line in STATUS.read_text().splitlines())
         return int(fields["VmHWM"].split()[0]) * 1024 / 1e9
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -127,7 +127,7 @@ def _disagreements(splits: list[ImageSet]) -> Iterator[Finding]:
 def _without_an_image(images: ImageSet) -> Iterator[Finding]:
     if images.labels is not None and (absent := images.labels.absent()):
         what = f"no image is of {some([*absent])}: {len(absent):,} of {len(images.classes):,} classes"
-        fix = "A mean over fewer classes is another number, and paper scale refuses it. Is this a subset?"
+        fix = "A mean over fewer classes is another number, and paper and photos scale refuse it. Is this a subset?"
         yield Finding("note", images.name, str(images.root), what, fix)
 
 

@@ -127,7 +127,8 @@ def read_bytes(root: Path, file: str) -> bytes:
             size = os.fstat(stream.fileno()).st_size
             if size > MAX_BYTES:
                 raise unreadable(root, file, TOO_LARGE)
-            return stream.read(size)  # a larger limit would be allocated whole, at five times the time of reading
+            # a larger limit would be allocated whole, at five times the time of reading; some mounts tell no size
+            return stream.read(size or MAX_BYTES)
     except IsADirectoryError as error:
         raise unreadable(root, file, "it is a folder") from error
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL byte in the name

@@ -232,7 +232,8 @@ def _trained(
     if first == 0:
         check_all_stepped(players, method)
     if distributed.rank() == 0:
-        print(f"{identity['recipe']} seed {recipe.seed}  pretraining: at most {peak_gb():.2f} GB of memory", flush=True)
+        memory = f"peak memory {peak_gb():.2f} GB, loaders not counted"
+        print(f"{identity['recipe']} seed {recipe.seed}  pretraining: {memory}", flush=True)
     return method, losses.means(), given, makers
 
 

@@ -115,8 +115,8 @@ def stand_in(dataset: str, scale: Scale) -> str:
 
 
 def is_read_at(scale: Scale, dataset: str) -> bool:
-    """Whether transfers read it there, or its stand-in: a scale with stand-ins scores on nothing else."""
-    return scale not in STAND_INS or dataset in STAND_INS[scale]
+    """Whether transfers read it there, or its stand-in: a scale with stand-ins scores on these alone."""
+    return scale not in STAND_INS or dataset in (*STAND_INS[scale], *STAND_INS[scale].values())
 
 
 def _for_photos(recipe: Recipe) -> tuple[Change, ...]:

@@ -111,7 +111,7 @@ def score(
         write_record(record, run.runs, time.monotonic() - started)  # last: once it is there, nothing is done again
         for checkpoint in run.workspace.glob(f"{card.id}-*"):  # only now: a record that cannot be written is not lost
             checkpoint.unlink()
-    print(f"{run.name} seed {run.seed}  {card.id}: at most {peak_gb():.2f} GB of memory", flush=True)
+    print(f"{run.name} seed {run.seed}  {card.id}: peak memory {peak_gb():.2f} GB, loaders not counted", flush=True)
     return record
 
 

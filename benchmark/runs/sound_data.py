@@ -22,8 +22,7 @@ from benchmark.transfers.contract import Transfer
 
 def checked_data(transfer: Transfer, run: Run, origin: Mapping[str, Any], incomplete: bool) -> dict[str, Any]:
     """What the detail of a record says of its data besides: nothing of complete data. origin: the backbone's.
-    incomplete: whether data that is not complete may be scored where real
-    datasets are read.
+    incomplete: whether data that is not complete may be scored where real datasets are read.
 
     Raises UserError for data that gives a wrong number, or none."""
     if not transfer.card.datasets:

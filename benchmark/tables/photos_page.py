@@ -19,8 +19,8 @@ What papers report, and how far the two orders agree, is in the papers' own tabl
 
 
 def photos_page(records: Sequence[Record], what: str, current: Collection[str]) -> str:
-    """A row a recipe, a column a metric of a protocol. records: those of scale photos. what: its numbers are, in words.
-    current: hashes of the recipes as they would run now."""
+    """A row a recipe, a column a metric of a protocol. records: those of scale photos. what: what that scale is,
+    in words. current: hashes of the recipes as they would run now."""
     scores = measured_scores(records, current)
     shown = scores[(scores["stage"] == "") & (scores["instead"] == "")].astype({"transfer_version": str})
     named = shown["transfer"] + " v" + shown["transfer_version"] + ", " + shown["metric"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -21,6 +21,8 @@ from benchmark.data.image_set import ImageSet
 from benchmark.engine.method_file import TrainedMethod
 from benchmark.recipe.scales import Scale, stand_in
 from benchmark.records.metric import Metric
+
+Values = TypeVar("Values")
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,13 @@ class ProtocolCard:
             has = f"offers {', '.join(offered)}" if offered else "offers nothing to be asked for"
             return f"{self.id} asks the trained method for {' and '.join(missing)}; this run's method {has}"
         return ""
+
+
+def values_at(scale: Scale, values: Mapping[Scale, Values], card: ProtocolCard) -> Values:
+    """The protocol's values there. UserError where it has none, as one that was written before the scale was."""
+    if scale not in values:
+        raise UserError(f"{card.id} has no values for {scale} scale, only for {', '.join(values)}; give it some")
+    return values[scale]
 
 
 def _moved(name: str, homes: Mapping[str, str]) -> str:

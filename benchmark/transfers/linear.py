@@ -33,7 +33,7 @@ from benchmark.data.splits import held_out
 from benchmark.recipe.scales import Scale
 from benchmark.records.metric import PERCENT
 from benchmark.records.per_image import kept_per_image
-from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
+from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer, values_at
 from benchmark.transfers.features import (
     GOYAL_TAPS,
     Mean,
@@ -54,7 +54,7 @@ from benchmark.transfers.training import Batches, Course, build_optimizer, check
 
 Maps = dict[str, Tensor]  # tap -> (B, C, grid, grid)
 
-PHOTOS_VIEWS = 2  # of 80,000 images they take 0.8 GB
+PHOTOS_VIEWS = 2  # of 80,000 images they take 0.8 GB; of the descriptors, 3.4 GB
 DESK_VIEWS = 8  # 40 epochs over these score as 24 over views that are all new, for a third of the backbone's time
 HELD_OUT = 0.2  # of the training images, at all scales but paper, for choosing stage and regularisation
 
@@ -127,7 +127,7 @@ class LinearTransfer(Transfer):
         self.card, self.values = card, values
 
     def run(self, backbone: Backbone, context: Context) -> Scores:
-        probe = self.values[context.scale]
+        probe = values_at(context.scale, self.values, self.card)
         train, test = self.image_sets(context)
         trunk = working_copy(backbone, context.device)
         with frozen(trunk):

@@ -28,7 +28,7 @@ from benchmark.data.splits import labelled_part
 from benchmark.recipe.scales import Scale
 from benchmark.records.metric import PERCENT
 from benchmark.records.per_image import kept_per_image
-from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
+from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer, values_at
 from benchmark.transfers.features import as_input, at_positions, backbone_key, frozen, once, working_copy
 from benchmark.transfers.metrics import percentage, topk_right
 from benchmark.transfers.preprocessing import centre_crop, crop_and_flip
@@ -73,7 +73,7 @@ class SemiSupervised(Transfer):
         classes = train.labelled(Classes).names
         labelled = labelled_part(train, self.percent, context.seed)
         data = {images.name: images.fingerprint() for images in (labelled, test)}
-        course, side = self.courses[context.scale], backbone.input.size
+        course, side = values_at(context.scale, self.courses, self.card), backbone.input.size
         facts = (context.scale, context.seed, backbone_key(backbone), data, as_plain(course), as_plain(OPTIMIZER))
         checkpoint = checkpoint_path(self.card, context, *facts)
         model = Classifier(working_copy(backbone, context.device), len(classes), context.seed).to(context.device)

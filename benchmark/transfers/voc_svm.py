@@ -28,7 +28,7 @@ from benchmark.data.labels import Presence
 from benchmark.recipe.scales import Scale
 from benchmark.records.metric import PERCENT
 from benchmark.records.per_image import kept_per_image
-from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
+from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer, values_at
 from benchmark.transfers.features import GOYAL_TAPS, extract, taps_on
 from benchmark.transfers.influence import influences
 from benchmark.transfers.metrics import area_ap
@@ -60,7 +60,7 @@ class VocSvm(Transfer):
         results: dict[str, list[ClassResult]] = {}
         for number, tap in enumerate(taps):
             x, x_test = rotated(*(normalized(each[tap.name]) for each in features))
-            fit = partial(svm, x=x, x_test=x_test, costs=self.costs[context.scale])
+            fit = partial(svm, x=x, x_test=x_test, costs=values_at(context.scale, self.costs, self.card))
             results[tap.name] = _of_each(fit, [*classes.values()], context.workers)
             context.report("SVMs, stages", number + 1, len(taps), {"mAP": _mean_ap(results[tap.name])})
         detail = _detail(results, [*classes], trainval.classes, context.scale)

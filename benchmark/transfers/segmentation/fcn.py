@@ -35,7 +35,7 @@ from benchmark.recipe.scales import Scale
 from benchmark.records.metric import PERCENT
 from benchmark.records.per_image import kept_per_image
 from benchmark.transfers import pictures
-from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
+from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer, values_at
 from benchmark.transfers.features import as_input, backbone_key, frozen, working_copy
 from benchmark.transfers.influence import influences
 from benchmark.transfers.segmentation.mean_iou import confusion, iou_per_class, most_likely
@@ -201,7 +201,7 @@ class Segmentation(Transfer):
             return self._run(backbone, context)
 
     def _run(self, backbone: Backbone, context: Context) -> Scores:
-        values = self.values[context.scale]
+        values = values_at(context.scale, self.values, self.card)
         train, test = train_aug(context.data_root), voc_masks(context.data_root, "2012", "val")
         data = _fingerprints(train, test)
         model = Fcn(working_copy(backbone, context.device), values, context.seed).to(context.device)
