@@ -12,7 +12,7 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 def forget_peak() -> None:
     """Count from now on: one process runs a whole row. Only Linux can; elsewhere the peak is that of the process."""
     with suppress(OSError):
-        CLEAR.write_text("5")
+        CLEAR.write_text("5", encoding="ascii")
 
 
 def peak_gb() -> float:
@@ -20,7 +20,7 @@ def peak_gb() -> float:
     import resource
 
     with suppress(OSError, KeyError, ValueError):  # a sandbox's file may lack the field
-        fields = dict(line.partition(":")[::2] for line in STATUS.read_text().splitlines())
+        fields = dict(line.partition(":")[::2] for line in STATUS.read_text(encoding="utf-8").splitlines())
         return int(fields["VmHWM"].split()[0]) * 1024 / 1e9
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most / 1e9 if sys.platform == "darwin" else most * 1024 / 1e9
