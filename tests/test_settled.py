@@ -27,7 +27,7 @@ from benchmark.tables.budget import budgets
 from benchmark.tables.layout import Column
 from benchmark.tables.ledger import LEADERBOARDS
 from benchmark.tables.measured import Seeds
-from benchmark.tables.settled import are_settled, bootstrapped, over_images, over_seeds
+from benchmark.tables.settled import bootstrapped, over_images, over_seeds
 
 TOP1 = Column("X", metric="top1")
 
@@ -64,8 +64,9 @@ def test_the_interval_over_seeds_is_scipys(values: list[float]):
 
 def test_fewer_than_three_seeds_in_common_settle_nothing():
     assert over_seeds(seeds(90.0, 91.0), seeds(1.0, 2.0)) is None
-    assert not are_settled(seeds(90.0), seeds(1.0))
-    assert are_settled(seeds(90.0, 91.0, 90.5), seeds(1.0, 2.0, 1.2))
+    assert over_seeds(seeds(90.0), seeds(1.0)) is None
+    assert (found := over_seeds(seeds(90.0, 91.0, 90.5), seeds(1.0, 2.0, 1.2)))
+    assert found.excludes_zero
 
 
 # over test images

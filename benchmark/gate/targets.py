@@ -44,7 +44,7 @@ class Expected:
     """A line of expected.csv.
 
     direction: which way is better, "higher" or "lower". tolerance: how far one more run may be from the target.
-    target, tolerance: empty where no spread is known. Such a line compares nothing, and still holds its records' hashes.
+    target, tolerance: empty where no spread is known. Such a line compares nothing, but still holds its records' hash.
     runs: "seed@hash" of the records that the target is the mean of, separated by spaces; a record with another hash has
           been edited or replaced. For losses, the hash is the backbone file's: its transfers' records hold them.
     """

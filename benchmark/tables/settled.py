@@ -55,11 +55,6 @@ def over_seeds(one: Seeds, other: Seeds) -> Interval | None:
     return Interval(mean, mean - half, mean + half)
 
 
-def are_settled(one: Seeds, other: Seeds) -> bool:
-    interval = over_seeds(one, other)
-    return interval is not None and interval.excludes_zero
-
-
 @functools.cache
 def _t(freedom: int) -> float:
     from scipy.stats import t  # a second to import
