@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections import defaultdict
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -22,11 +22,11 @@ from benchmark.records.per_image import KEY, kept_per_image, per_image
 from benchmark.records.record import Record, read_record
 from benchmark.records.soundness import faults
 from benchmark.tables.agreement import RowOrder
-from benchmark.tables.board import Board
+from benchmark.tables.board import Board, Legend, board
 from benchmark.tables.budget import budgets
 from benchmark.tables.layout import Column
 from benchmark.tables.ledger import LEADERBOARDS
-from benchmark.tables.measured import Seeds
+from benchmark.tables.measured import Seeds, measured_scores
 from benchmark.tables.settled import bootstrapped, over_images, over_seeds
 
 TOP1 = Column("X", metric="top1")
@@ -97,6 +97,24 @@ def test_the_bootstrap_is_scipys_and_the_same_every_time():
     assert bootstrapped(gaps) == found
 
 
+def test_draws_in_blocks_are_those_of_one_draw():
+    """Of eighths, so that sums are exact in any order."""
+    gaps = np.random.default_rng(3).integers(-800, 800, 60) / 8
+    values, counts = np.unique(gaps, return_counts=True)
+    together = np.random.RandomState(0).multinomial(60, counts / 60, size=10_000) @ values / 60
+    found = bootstrapped(gaps)
+    assert (found.low, found.high) == tuple(np.quantile(together, [(1 - 0.95) / 2, (1 + 0.95) / 2]))
+
+
+def test_the_draws_of_many_values_are_not_held_at_once():
+    gaps = np.random.default_rng(4).normal(size=1_000)
+    tracemalloc.start()
+    bootstrapped(gaps)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6, "all 10,000 draws of 1,000 would be 80 MB"
+
+
 def test_images_are_paired():
     """Both networks are right on half of the images: on the same ones, one more settles it; on others, nothing does."""
     half = np.arange(1000) < 500
@@ -113,6 +131,14 @@ def test_images_are_paired():
 
 def test_without_what_each_image_contributes_there_is_no_interval():
     assert over_images(Seeds((held("a", np.ones(4, bool)),), (100.0,)), seeds(50.0), TOP1) is None
+
+
+def test_every_seed_in_common_is_tried():
+    right = np.arange(100) < 60
+    ours = Seeds((a_record(seed=0), held("a", right, seed=1)), (60.0, 60.0))
+    theirs = Seeds((held("b", ~right, seed=0), held("b", ~right, seed=1)), (40.0, 40.0))
+    assert (found := over_images(ours, theirs, TOP1))
+    assert (found.seed, found.interval.gap) == (1, pytest.approx(20.0))
 
 
 # what a record keeps
@@ -189,6 +215,14 @@ def test_one_seed_compares_networks_and_counts_nothing():
 def test_records_without_it_say_why():
     text = table(a_layout(), ALL, [*measured("ra", 50.0), *measured("rb", 70.0)])
     assert "No interval between networks with too few seeds in X, desk: their records do not hold what" in text
+
+
+def test_rows_without_a_seed_in_common_say_so():
+    right = np.arange(100) < 60
+    records = [held("ra", right, seed=0), held("rb", ~right, seed=1)]
+    text = table(a_layout(), ALL, records)
+    assert "No interval between rows without a seed in common in X, desk." in text
+    assert "do not hold what each test image contributes" not in text
 
 
 def test_settled_pairs_are_counted_and_told_when_they_are_few():
@@ -313,14 +347,27 @@ def is_as_counted(found: RowOrder, rows: list[tuple[bool, float, dict[int, float
         assert found.by_seed == pytest.approx(tuple(own))
 
 
+def opens_with_what_it_cannot_say(one: Board) -> bool:
+    """It names each scale that settles fewer than two pairs, and no other."""
+    by_scale: dict[str, set] = {agreement.scale: set() for agreement in one.agreements}
+    for agreement in one.agreements:
+        by_scale[agreement.scale] |= set(agreement.every_row.settled)
+    return all((f" at {scale} scale" in one.opening) == (len(by_scale[scale]) < 2) for scale in by_scale)
+
+
 def test_a_table_opens_with_what_it_cannot_say():
-    settled: dict[str, set] = defaultdict(set)
     for key in MEASURED:
-        for agreement in BOARDS[key].agreements:
-            settled[key] |= set(agreement.every_row.settled)
+        assert opens_with_what_it_cannot_say(BOARDS[key]), key
         written = (LEADERBOARDS / f"{key}.md").read_text(encoding="utf-8").splitlines()
-        assert bool(BOARDS[key].opening) == (len(settled[key]) < 2), key
         assert (written[4] == f"**{BOARDS[key].opening}**") == bool(BOARDS[key].opening)
+
+
+def test_what_one_scale_settles_is_not_said_of_another():
+    three = [*measured("ra", 49.0, 50.0, 51.0), *measured("rb", 59.0, 60.5, 61.0), *measured("rc", 30.0, 31.0, 32.5)]
+    alone = [*measured("ra", 49.0, scale="photos"), *measured("rb", 59.0, scale="photos")]
+    one = board(a_layout(), ALL, measured_scores([*three, *alone]), Legend())
+    assert opens_with_what_it_cannot_say(one)
+    assert one.opening == "No pair of rows is settled at photos scale, for that takes three seeds of both."
 
 
 def test_every_measured_table_has_the_budgets_of_its_rows():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from benchmark.tables.layout import Column, Row
 from benchmark.tables.measured import Seeds, mean_std
-from benchmark.tables.settled import Interval, over_images, over_seeds
+from benchmark.tables.settled import Interval, over_images, over_seeds, shared_seeds
 
 HEADS = (
     "Order as in the paper",
@@ -66,7 +66,7 @@ class RowOrder:
 class Agreement:
     """Of one measured column. methods: the differences of neighbours in the paper's order, over seeds, in words.
     networks: the same over test images, of those with too few seeds. unkept: how many of these lack what each test
-    image contributes."""
+    image contributes. apart: how many have no seed in common."""
 
     title: str
     scale: str
@@ -75,13 +75,16 @@ class Agreement:
     methods: tuple[str, ...]
     networks: tuple[str, ...]
     unkept: int
+    apart: int
 
 
 def agreement(title: str, scale: str, column: Column, compared: Sequence[Compared]) -> Agreement:
     """title: of the column where it stands. compared: in the table's order."""
     neighbours = list(itertools.pairwise(sorted(compared, key=lambda one: -one.reported)))
     methods = [_two_methods(*pair) for pair in neighbours]
-    networks = [_two_networks(*pair, column) for pair, text in zip(neighbours, methods, strict=True) if not text]
+    few = [pair for pair, text in zip(neighbours, methods, strict=True) if not text]
+    together = [(a, b) for a, b in few if shared_seeds(a.measured, b.measured)]
+    networks = [_two_networks(*pair, column) for pair in together]
     return Agreement(
         title,
         scale,
@@ -90,6 +93,7 @@ def agreement(title: str, scale: str, column: Column, compared: Sequence[Compare
         tuple(filter(None, methods)),
         tuple(filter(None, networks)),
         networks.count(""),
+        len(few) - len(together),
     )
 
 
@@ -181,6 +185,8 @@ def differences_in_words(agreements: Sequence[Agreement]) -> list[str]:
     if unkept := [one.title for one in agreements if one.unkept]:
         why = "their records do not hold what each test image contributes: they are older, or their protocol keeps none"
         lines.append(f"No interval between networks with too few seeds in {'; '.join(unkept)}: {why}.")
+    if apart := [one.title for one in agreements if one.apart]:
+        lines.append(f"No interval between rows without a seed in common in {'; '.join(apart)}.")
     return lines
 
 
