@@ -43,9 +43,8 @@ def method_page(
         parts.append("Measured: nothing published.")
     with_transfers = [layout for layout in layouts if transfers_of([layout])]
     if shown := [one.key for one in with_transfers if any(row.recipe in recipes for row in one.rows)]:
-        parts.append(
-            f"Its measured numbers {'have' if measured else 'will have'} a row in {', '.join(f'leaderboards/{key}.md' for key in shown)}."
-        )
+        files = ", ".join(f"leaderboards/{key}.md" for key in shown)
+        parts.append(f"Its measured numbers {'have' if measured else 'will have'} a row in {files}.")
     return "\n\n".join(parts)
 
 
