@@ -345,6 +345,7 @@ def check(
     from benchmark.core.files import write_whole
     from benchmark.gate.check import EXPECTED, accepted, all_findings, findings_text
     from benchmark.gate.staleness import data_below
+    from benchmark.gate.targets import expected_csv, without_target
     from benchmark.tables.ledger import leaderboards_to_write
     from benchmark.transfers import find_transfers
 
@@ -354,8 +355,9 @@ def check(
             "--accept takes every published record", {"--scale": scale, "--runs": runs != RUNS, "--data": data}
         )
         folder = leaderboards_to_write()
-        write_whole(folder / EXPECTED, accepted(folder, cards).encode())
-        print(folder / EXPECTED)
+        expected = accepted(folder, cards)
+        write_whole(folder / EXPECTED, expected_csv(expected).encode())
+        print("\n".join([*without_target(expected), str(folder / EXPECTED)]))
         return tables(write=True)
     keep_lists_in(runs)
     findings = all_findings(runs, scale, cards, data_below(lambda of: data or Path("data", of)))

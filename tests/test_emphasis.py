@@ -62,6 +62,16 @@ def test_fewer_than_three_seeds_do_not_compete():
     assert bold(HIGHEST, seeds(99.0, 99.1), seeds(63.0, 63.5, 63.2), seeds(60.0, 60.4, 60.1)) == ["", "bold", ""]
 
 
+def test_fewer_than_three_seeds_in_common_with_the_best_do_not_compete():
+    best, elsewhere, third = seeds(90.0, 91.0, 89.5), seeds(10.0, 11.0, 10.5, first=1), seeds(50.0, 51.0, 50.5)
+    assert bold(HIGHEST, best, elsewhere, third) == ["bold", "", ""]
+    assert bold(LOWEST, best, elsewhere, third) == ["", "", ""], "no other row shares three seeds with the best"
+    assert bold(HIGHEST, best, elsewhere) == ["", ""], "nothing to compare it with"
+    assert bold(HIGHEST, best, elsewhere, third, underline="second") == ["bold", "", "underline"]
+    many = seeds(90.0, 91.0, 89.5, 90.2, 90.7, 89.9)
+    assert bold(HIGHEST, many, third, seeds(40.0, 41.0, 42.0, first=3), underline="second") == ["bold", "underline", ""]
+
+
 def test_seeds_are_paired_by_their_number():
     """Every seed is a point better, on seeds that differ by twenty: unpaired, nothing could be told."""
     one, other = seeds(50.0, 60.0, 70.0), seeds(49.0, 58.9, 69.1)

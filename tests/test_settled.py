@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections import defaultdict
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from test_results import a_record
-from test_tables import ALL, a_layout, cells, measured, table
+from test_tables import ALL, a_layout, cells, measured, reported, table
 
 from benchmark.core.errors import UserError
 from benchmark.gate.check import current_boards
@@ -22,12 +22,12 @@ from benchmark.records.per_image import KEY, kept_per_image, per_image
 from benchmark.records.record import Record, read_record
 from benchmark.records.soundness import faults
 from benchmark.tables.agreement import RowOrder
-from benchmark.tables.board import Board
+from benchmark.tables.board import Board, Legend, board
 from benchmark.tables.budget import budgets
-from benchmark.tables.layout import Column
+from benchmark.tables.layout import Column, Row
 from benchmark.tables.ledger import LEADERBOARDS
-from benchmark.tables.measured import Seeds
-from benchmark.tables.settled import are_settled, bootstrapped, over_images, over_seeds
+from benchmark.tables.measured import Seeds, measured_scores
+from benchmark.tables.settled import bootstrapped, over_images, over_seeds
 
 TOP1 = Column("X", metric="top1")
 
@@ -64,8 +64,9 @@ def test_the_interval_over_seeds_is_scipys(values: list[float]):
 
 def test_fewer_than_three_seeds_in_common_settle_nothing():
     assert over_seeds(seeds(90.0, 91.0), seeds(1.0, 2.0)) is None
-    assert not are_settled(seeds(90.0), seeds(1.0))
-    assert are_settled(seeds(90.0, 91.0, 90.5), seeds(1.0, 2.0, 1.2))
+    assert over_seeds(seeds(90.0), seeds(1.0)) is None
+    assert (found := over_seeds(seeds(90.0, 91.0, 90.5), seeds(1.0, 2.0, 1.2)))
+    assert found.excludes_zero
 
 
 # over test images
@@ -96,6 +97,24 @@ def test_the_bootstrap_is_scipys_and_the_same_every_time():
     assert bootstrapped(gaps) == found
 
 
+def test_draws_in_blocks_are_those_of_one_draw():
+    """Of eighths, so that sums are exact in any order."""
+    gaps = np.random.default_rng(3).integers(-800, 800, 60) / 8
+    values, counts = np.unique(gaps, return_counts=True)
+    together = np.random.RandomState(0).multinomial(60, counts / 60, size=10_000) @ values / 60
+    found = bootstrapped(gaps)
+    assert (found.low, found.high) == tuple(np.quantile(together, [(1 - 0.95) / 2, (1 + 0.95) / 2]))
+
+
+def test_the_draws_of_many_values_are_not_held_at_once():
+    gaps = np.random.default_rng(4).normal(size=1_000)
+    tracemalloc.start()
+    bootstrapped(gaps)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6, "all 10,000 draws of 1,000 would be 80 MB"
+
+
 def test_images_are_paired():
     """Both networks are right on half of the images: on the same ones, one more settles it; on others, nothing does."""
     half = np.arange(1000) < 500
@@ -112,6 +131,14 @@ def test_images_are_paired():
 
 def test_without_what_each_image_contributes_there_is_no_interval():
     assert over_images(Seeds((held("a", np.ones(4, bool)),), (100.0,)), seeds(50.0), TOP1) is None
+
+
+def test_every_seed_in_common_is_tried():
+    right = np.arange(100) < 60
+    ours = Seeds((a_record(seed=0), held("a", right, seed=1)), (60.0, 60.0))
+    theirs = Seeds((held("b", ~right, seed=0), held("b", ~right, seed=1)), (40.0, 40.0))
+    assert (found := over_images(ours, theirs, TOP1))
+    assert (found.seed, found.interval.gap) == (1, pytest.approx(20.0))
 
 
 # what a record keeps
@@ -176,7 +203,7 @@ def test_one_seed_compares_networks_and_counts_nothing():
     text = table(a_layout(), ALL, records)
     assert text.splitlines()[2] == "**No pair of rows is settled at desk scale, for that takes three seeds of both.**"
     (line,) = [line for line in cells(text) if line[0] == "X, desk"]
-    assert line == ["X, desk", "+1.00 (4 methods)", "–", "–", "+1.00 (3 methods)", "–", "–"]
+    assert line == ["X, desk", "+1.00 (4 rows)", "–", "–", "–", "+1.00 (3 rows)", "–", "–"]
     assert text.count("bootstrap over the test images") == 1
     # ten of 200 images more, by hand: the count is binomial, of mean 10 and spread 3.1
     low, high = stats.binom.ppf([0.025, 0.975], 200, 10 / 200) / 2
@@ -188,6 +215,14 @@ def test_one_seed_compares_networks_and_counts_nothing():
 def test_records_without_it_say_why():
     text = table(a_layout(), ALL, [*measured("ra", 50.0), *measured("rb", 70.0)])
     assert "No interval between networks with too few seeds in X, desk: their records do not hold what" in text
+
+
+def test_rows_without_a_seed_in_common_say_so():
+    right = np.arange(100) < 60
+    records = [held("ra", right, seed=0), held("rb", ~right, seed=1)]
+    text = table(a_layout(), ALL, records)
+    assert "No interval between rows without a seed in common in X, desk." in text
+    assert "do not hold what each test image contributes" not in text
 
 
 def test_settled_pairs_are_counted_and_told_when_they_are_few():
@@ -204,8 +239,21 @@ def test_settled_pairs_are_counted_and_told_when_they_are_few():
     (line,) = [line for line in cells(text) if line[0] == "X, desk"]
     assert line[3] == "3 of 3, 2 against the paper", "c is best in the paper, and worst here"
     (line,) = [line for line in cells(table(a_layout(), ALL, [*more, *measured("r0", 1.0)])) if line[0] == "X, desk"]
-    assert line[2] == "-0.33 ± 0.00 (3), 3 methods", "the floor has one seed"
+    assert line[2] == "-0.33 ± 0.00 (3), 3 rows", "the floor has one seed"
     assert line[3] == "3 of 6, 2 against the paper, 3 with too few seeds"
+
+
+def test_the_supervised_row_can_be_left_out_alone():
+    """It is the reference row whose records were given labels; a method with labels of its own stays."""
+    labelled = {"settings": {"data": {"is": "Pool", "labels": True}}}
+    rows = (Row("s", "S", recipe="rs", competes=False), *a_layout().rows)
+    printed = [*ALL, *reported(s="70.0")]
+    records = [*measured("r0", 20.0), *measured("ra", 10.0, **labelled), *measured("rb", 30.0)]
+    text = table(a_layout(rows=rows), printed, [*records, *measured("rs", 40.0, **labelled)])
+    (line,) = [line for line in cells(text) if line[0] == "X, desk"]
+    assert [line[1], *line[4:6]] == ["+0.67 (4 rows)", "+0.33 (3 rows)", "+1.00 (2 rows)"]
+    (line,) = [line for line in cells(table(a_layout(rows=rows), printed, records)) if line[0] == "X, desk"]
+    assert line[4] == "–", "there is none"
 
 
 def test_a_pair_that_is_settled_in_several_columns_is_one_pair():
@@ -246,8 +294,8 @@ BOARDS = current_boards()
 MEASURED = [key for key, one in BOARDS.items() if any(head.kind == "measured" for head in one.heads)]
 
 
-def of_column(one: Board, column: Column, scale: str) -> list[tuple[bool, float, dict[int, float]]]:
-    """(competes, reported, seed -> value) of every row with both, from the files themselves."""
+def of_column(one: Board, column: Column, scale: str) -> list[tuple[str, float, dict[int, float]]]:
+    """(what the row is, reported, seed -> value) of every row with both, from the files themselves."""
     at = next(i for i, head in enumerate(one.heads) if head.column == column.title and head.kind == "reported")
     lines = [line for place, line in enumerate(one.lines) if place not in one.differences]
     found = []
@@ -256,7 +304,8 @@ def of_column(one: Board, column: Column, scale: str) -> list[tuple[bool, float,
         files = sorted(path for path in folder.glob("seed*.json") if ".time" not in path.name) if row.recipe else []
         by_seed = {record.seed: value_of(record, column) for record in map(read_record, files)}
         if by_seed and line[at].number is not None:
-            found.append((row.competes, line[at].number, by_seed))
+            framing = "supervised" if row.recipe.startswith("supervised") else "frames"
+            found.append(("competes" if row.competes else framing, line[at].number, by_seed))
     return found
 
 
@@ -264,16 +313,16 @@ def value_of(record: Record, column: Column) -> float:
     return record.detail["per_stage"][column.stage] if column.stage else record.metrics[column.metric]
 
 
-def counted(rows: list[tuple[bool, float, dict[int, float]]]) -> tuple[int, int, int]:
+def counted(rows: list[tuple[str, float, dict[int, float]]]) -> tuple[int, int, int]:
     """(pairs, settled, those against the paper), by scipy's own test."""
     settled, against = 0, 0
     pairs = list(itertools.combinations(rows, 2))
-    for (_, reported, ours), (_, their_reported, theirs) in pairs:
+    for (_, printed, ours), (_, their_printed, theirs) in pairs:
         common = sorted(ours.keys() & theirs.keys())
         if len(common) >= 3:
             test = stats.ttest_rel([ours[seed] for seed in common], [theirs[seed] for seed in common])
             settled += test.pvalue < 0.05
-            against += test.pvalue < 0.05 and test.statistic * (reported - their_reported) < 0
+            against += test.pvalue < 0.05 and test.statistic * (printed - their_printed) < 0
     return len(pairs), settled, against
 
 
@@ -294,32 +343,46 @@ def test_published_tables_say_what_their_records_say(key: str):
         if title in by_title:
             rows = of_column(one, column, scale)
             is_as_counted(by_title[title].every_row, rows)
-            is_as_counted(by_title[title].without_references, [row for row in rows if row[0]])
+            is_as_counted(by_title[title].without_supervised, [row for row in rows if row[0] != "supervised"])
+            is_as_counted(by_title[title].methods_only, [row for row in rows if row[0] == "competes"])
             compared += 1
     assert compared == len(by_title)
 
 
-def is_as_counted(found: RowOrder, rows: list[tuple[bool, float, dict[int, float]]]) -> None:
+def is_as_counted(found: RowOrder, rows: list[tuple[str, float, dict[int, float]]]) -> None:
     assert found.rows == len(rows)
     assert (found.pairs, len(found.settled), found.against) == counted(rows)
     if len(rows) < 2:
         return
-    means = [(reported, float(np.mean(list(by_seed.values())))) for _, reported, by_seed in rows]
+    means = [(printed, float(np.mean(list(by_seed.values())))) for _, printed, by_seed in rows]
     assert found.tau == pytest.approx(tau_b(means))
     common = set.intersection(*(set(by_seed) for _, _, by_seed in rows))
     if len(common) > 1 and found.seeded == len(rows):
-        own = [tau_b([(reported, by_seed[seed]) for _, reported, by_seed in rows]) for seed in sorted(common)]
+        own = [tau_b([(printed, by_seed[seed]) for _, printed, by_seed in rows]) for seed in sorted(common)]
         assert found.by_seed == pytest.approx(tuple(own))
 
 
+def opens_with_what_it_cannot_say(one: Board) -> bool:
+    """It names each scale that settles fewer than two pairs, and no other."""
+    by_scale: dict[str, set] = {agreement.scale: set() for agreement in one.agreements}
+    for agreement in one.agreements:
+        by_scale[agreement.scale] |= set(agreement.every_row.settled)
+    return all((f" at {scale} scale" in one.opening) == (len(by_scale[scale]) < 2) for scale in by_scale)
+
+
 def test_a_table_opens_with_what_it_cannot_say():
-    settled: dict[str, set] = defaultdict(set)
     for key in MEASURED:
-        for agreement in BOARDS[key].agreements:
-            settled[key] |= set(agreement.every_row.settled)
+        assert opens_with_what_it_cannot_say(BOARDS[key]), key
         written = (LEADERBOARDS / f"{key}.md").read_text(encoding="utf-8").splitlines()
-        assert bool(BOARDS[key].opening) == (len(settled[key]) < 2), key
         assert (written[4] == f"**{BOARDS[key].opening}**") == bool(BOARDS[key].opening)
+
+
+def test_what_one_scale_settles_is_not_said_of_another():
+    three = [*measured("ra", 49.0, 50.0, 51.0), *measured("rb", 59.0, 60.5, 61.0), *measured("rc", 30.0, 31.0, 32.5)]
+    alone = [*measured("ra", 49.0, scale="photos"), *measured("rb", 59.0, scale="photos")]
+    one = board(a_layout(), ALL, measured_scores([*three, *alone]), Legend())
+    assert opens_with_what_it_cannot_say(one)
+    assert one.opening == "No pair of rows is settled at photos scale, for that takes three seeds of both."
 
 
 def test_every_measured_table_has_the_budgets_of_its_rows():

@@ -166,8 +166,8 @@ def test_rank_agreement_is_printed_with_its_number_of_methods():
     records = [*measured("r0", 20.0), *measured("ra", 50.0), *measured("rb", 70.0), *measured("rc", 65.0)]
     text = table(a_layout(), ALL, records)
     (line,) = [line for line in cells(text) if line[0] == "X, desk"]
-    assert line[1] == "+0.67 (4 methods)"  # 5 of 6 pairs agree, 1 does not: (5 - 1) / 6
-    assert line[4] == "+0.33 (3 methods)", "the floor only frames the table: 2 of 3 pairs agree"
+    assert line[1] == "+0.67 (4 rows)"  # 5 of 6 pairs agree, 1 does not: (5 - 1) / 6
+    assert line[5] == "+0.33 (3 rows)", "the floor only frames the table: 2 of 3 pairs agree"
     assert "| – (1 to compare) |" in " ".join(table(a_layout(), ALL, measured("ra", 50.0)).split())
 
 

@@ -6,18 +6,20 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from benchmark.tables.budget import has_labels
 from benchmark.tables.layout import Column, Row
 from benchmark.tables.measured import Seeds, mean_std
-from benchmark.tables.settled import Interval, over_images, over_seeds
+from benchmark.tables.settled import Interval, over_images, over_seeds, shared_seeds
 
 HEADS = (
     "Order as in the paper",
     "τ of the means",
     "τ seed by seed",
     "pairs settled",
-    "τ without reference rows",
-    "seed by seed",
-    "pairs settled",
+    "τ of the means, without supervised",
+    "τ of the means, methods only",
+    "τ seed by seed, methods only",
+    "pairs settled, methods only",
 )
 METHODS = "Neighbours in the paper's order, 95 % interval over seeds"
 NETWORKS = (
@@ -27,8 +29,8 @@ NETWORKS = (
 )
 EXPLAINED = (
     "Order: Kendall's τ-b between reported and measured numbers, 1 is the same order; of the means, and mean ± "
-    "standard deviation of the seeds' own (number of seeds). Reference rows are those that frame a table, such as "
-    "random and supervised.",
+    "standard deviation of the seeds' own (number of seeds). Without supervised: without the reference row that was "
+    "pretrained with labels. Methods only: without any row that frames the table, so without random too.",
     "A pair of rows is settled if the 95 % interval of its difference excludes 0: Student's t, paired by seed, with at "
     "least three seeds in common. With three, the interval is wide, so real gaps stay open; and of a hundred pairs "
     "without any difference it settles five.",
@@ -64,33 +66,48 @@ class RowOrder:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of one measured column. methods: the differences of neighbours in the paper's order, over seeds, in words.
-    networks: the same over test images, of those with too few seeds. unkept: how many of these lack what each test
-    image contributes."""
+    """Of one measured column.
+
+    without_supervised: without reference rows that were pretrained with labels. methods_only: without any other too.
+    methods:  the differences of neighbours in the paper's order, over seeds, in words.
+    networks: the same over test images, of those with too few seeds.
+    unkept:   how many of these lack what each test image contributes. apart: how many have no seed in common.
+    """
 
     title: str
     scale: str
     every_row: RowOrder
-    without_references: RowOrder
+    without_supervised: RowOrder
+    methods_only: RowOrder
     methods: tuple[str, ...]
     networks: tuple[str, ...]
     unkept: int
+    apart: int
 
 
 def agreement(title: str, scale: str, column: Column, compared: Sequence[Compared]) -> Agreement:
     """title: of the column where it stands. compared: in the table's order."""
     neighbours = list(itertools.pairwise(sorted(compared, key=lambda one: -one.reported)))
     methods = [_two_methods(*pair) for pair in neighbours]
-    networks = [_two_networks(*pair, column) for pair, text in zip(neighbours, methods, strict=True) if not text]
+    few = [pair for pair, text in zip(neighbours, methods, strict=True) if not text]
+    together = [(a, b) for a, b in few if shared_seeds(a.measured, b.measured)]
+    networks = [_two_networks(*pair, column) for pair in together]
     return Agreement(
         title,
         scale,
         order_of(compared),
+        order_of([one for one in compared if not _is_supervised(one)]),
         order_of([one for one in compared if one.row.competes]),
         tuple(filter(None, methods)),
         tuple(filter(None, networks)),
         networks.count(""),
+        len(few) - len(together),
     )
+
+
+def _is_supervised(one: Compared) -> bool:
+    """A method that uses a few labels competes, and is not what is meant."""
+    return not one.row.competes and any(has_labels(record) for record in one.measured.records)
 
 
 def order_of(compared: Sequence[Compared]) -> RowOrder:
@@ -142,14 +159,16 @@ def _in_words(interval: Interval) -> str:
 
 def agreement_texts(one: Agreement) -> tuple[str, ...]:
     """Below HEADS."""
-    return one.title, *_texts(one.every_row), *_texts(one.without_references)
+    left = one.without_supervised
+    tau = _texts(left)[0] if left.rows < one.every_row.rows else "–"  # otherwise it would be the first τ again
+    return one.title, *_texts(one.every_row), tau, *_texts(one.methods_only)
 
 
 def _texts(order: RowOrder) -> tuple[str, str, str]:
     if order.rows < 2:
         return f"– ({order.rows} to compare)", "–", "–"
-    tau = f"{'all tied' if order.tau is None else f'{order.tau:+.2f}'} ({order.rows} methods)"
-    of = f", {order.seeded} methods" if order.seeded < order.rows else ""
+    tau = f"{'all tied' if order.tau is None else f'{order.tau:+.2f}'} ({order.rows} rows)"
+    of = f", {order.seeded} rows" if order.seeded < order.rows else ""
     by_seed = f"{mean_std(order.by_seed, digits=2)}{of}" if len(order.by_seed) > 1 and order.seeded > 1 else "–"
     if not order.comparable:
         return tau, by_seed, "–"
@@ -181,6 +200,8 @@ def differences_in_words(agreements: Sequence[Agreement]) -> list[str]:
     if unkept := [one.title for one in agreements if one.unkept]:
         why = "their records do not hold what each test image contributes: they are older, or their protocol keeps none"
         lines.append(f"No interval between networks with too few seeds in {'; '.join(unkept)}: {why}.")
+    if apart := [one.title for one in agreements if one.apart]:
+        lines.append(f"No interval between rows without a seed in common in {'; '.join(apart)}.")
     return lines
 
 

@@ -21,7 +21,7 @@ from benchmark.tables.agreement import (
     orders,
     reproduced,
 )
-from benchmark.tables.budget import budgets
+from benchmark.tables.budget import COUNTED, budgets
 from benchmark.tables.emphasis import measured_emphasis, reported_emphasis
 from benchmark.tables.footnotes import STALE, UNVERIFIED, Footnote, footnotes, marks
 from benchmark.tables.layout import Column, Discrepancy, TableLayout
@@ -89,9 +89,10 @@ def board(layout: TableLayout, reported: Sequence[Reported], scores: pd.DataFram
     printed = printed_in(layout, reported)
     measured, left_out = measured_in(layout, scores)
     layout = _without_empty_rows(layout, printed, measured)
+    how_long = list(_budget_columns(layout, measured))
     columns = [
         *_row_columns(layout, reported, printed, legend),
-        *_budget_columns(layout, measured),
+        *how_long,
         *(one for column in layout.columns for one in _number_columns(layout, column, printed, measured, legend)),
     ]
     lines = [list(line) for line in zip(*(cells for _, cells, _ in columns), strict=True)]
@@ -109,7 +110,7 @@ def board(layout: TableLayout, reported: Sequence[Reported], scores: pd.DataFram
         frozenset(differences),
         first_line(agreements),
         tuple(agreements),
-        (*differences_in_words(agreements), *_protocols(layout, measured)),
+        (*differences_in_words(agreements), *([COUNTED] if how_long else []), *_protocols(layout, measured)),
         tuple(footnotes(layout, printed, measured, left_out, _stale(measured, legend.stale), legend.discrepancies)),
     )
 

@@ -1,4 +1,5 @@
-"""How long a row was pretrained, from its records: rows of one table should have had as much. Imports no torch."""
+"""How a row was pretrained, from its records: how long, for rows of one table should have had as much, and with labels
+or without. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ from benchmark.core.errors import UserError
 from benchmark.core.optimisation import Epochs, Steps
 from benchmark.core.plain import from_plain
 from benchmark.records.record import Record
+
+COUNTED = "Pretraining counts an image once a step, however many views or rotations of it a method takes."
 
 
 def budgets(records: Iterable[Record]) -> str:
@@ -39,7 +42,17 @@ def _budget(record: Record) -> str:
 
 def _batch_sizes(settings: dict[str, Any]) -> list[int]:
     """Of each pool. An epoch is one of the first, which a record no longer tells from the others."""
+    own = [pool.get("batch_size") for pool in _pools(settings)]
+    return [size or settings.get("batch_size") or 0 for size in own]
+
+
+def has_labels(record: Record) -> bool:
+    """Whether its pretraining was given labels, of any of its pools."""
+    return any(pool.get("labels") is True for pool in _pools(record.settings))
+
+
+def _pools(settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """One without anything where the record does not say."""
     data = settings.get("data")
     pools = [data] if not isinstance(data, dict) or "is" in data else data.values()
-    own = [pool.get("batch_size") if isinstance(pool, dict) else None for pool in pools]
-    return [size or settings.get("batch_size") or 0 for size in own]
+    return [pool if isinstance(pool, dict) else {} for pool in pools]

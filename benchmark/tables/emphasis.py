@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from benchmark.tables.layout import Column, TableLayout
 from benchmark.tables.measured import Seeds
-from benchmark.tables.settled import ENOUGH, are_settled
+from benchmark.tables.settled import ENOUGH, over_seeds, shared_seeds
 
 BOLD = (
     "Bold among measured numbers: the best row and every row that is not settled to be worse, because its mean prints "
-    "the same or the 95 % interval of the difference contains 0. Rows that have fewer than three seeds, or that only "
-    "frame a table, such as random and supervised, do not compete. If no row is settled to be worse, none is bold."
+    "the same or the 95 % interval of the difference contains 0. Rows that have fewer than three seeds in common with "
+    "the best, or that only frame a table, such as random and supervised, do not compete. If no row is settled to be "
+    "worse, none is bold."
 )
 
 
@@ -34,9 +35,21 @@ def measured_emphasis(layout: TableLayout, column: Column, found: Sequence[Seeds
         for row, seeds in zip(layout.rows, found, strict=True)
     ]
     means = [seeds.mean if seeds else None for seeds in found]
+    competing = _comparable(column, there, competing)
     styles = _emphasis(layout, column, means, competing, lambda one, other: _tied(there[one], there[other]))
     told_apart = len({style for style, competes in zip(styles, competing, strict=True) if competes}) > 1
     return styles if told_apart else ["" for _ in found]
+
+
+def _comparable(column: Column, there: Mapping[int, Seeds], competing: Sequence[bool]) -> list[bool]:
+    """Of those that compete, the best and whoever shares enough seeds with it: of others, nothing can be said."""
+    sign = -1 if column.best == "lowest" else 1
+    places = [place for place in there if competing[place]]
+    best = max(places, key=lambda place: sign * there[place].mean, default=None)
+    return [
+        best is not None and place in places and len(shared_seeds(there[best], there[place])) >= ENOUGH
+        for place in range(len(competing))
+    ]
 
 
 def _emphasis(
@@ -64,7 +77,8 @@ def _emphasis(
 
 
 def _tied(one: Seeds, other: Seeds) -> bool:
-    return _printed(one) == _printed(other) or not are_settled(one, other)
+    interval = over_seeds(one, other)
+    return interval is not None and (_printed(one) == _printed(other) or not interval.excludes_zero)
 
 
 def _printed(seeds: Seeds) -> str:

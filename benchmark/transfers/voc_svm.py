@@ -65,7 +65,7 @@ class VocSvm(Transfer):
             context.report("SVMs, stages", number + 1, len(taps), {"mAP": _mean_ap(results[tap.name])})
         detail = _detail(results, [*classes], trainval.classes, context.scale)
         stage = detail["selected"]["stage"]
-        moved = _per_image(results[stage], [codes for _, codes in classes.values()])
+        moved = _per_image(results[stage], [codes for _, codes in classes.values()], context.report)
         data = {images.name: images.fingerprint() for images in (trainval, test)}
         return Scores({"map": detail["per_stage"][stage]}, {**detail, **kept_per_image({"map": moved})}, data)
 
@@ -184,16 +184,19 @@ def _cross_validated(x: np.ndarray, targets: np.ndarray, cost: float) -> float:
     return 100 * float(cross_val_score(classifier(cost), x, targets, cv=folds, scoring="average_precision").mean())
 
 
-def _per_image(results: list[ClassResult], test_codes: list[np.ndarray]) -> np.ndarray:
+def _per_image(
+    results: list[ClassResult], test_codes: list[np.ndarray], report: Callable[[str, int, int, dict[str, float]], None]
+) -> np.ndarray:
     """Each test image's influence on the mean AP: (N,). An image does not move a class that ignores it, or of which it
     is the only positive: without it there would be nothing to score."""
     without = np.repeat([[result.ap] for result in results], len(test_codes[0]), axis=1)
-    for row, result, codes in zip(without, results, test_codes, strict=True):
+    for number, (row, result, codes) in enumerate(zip(without, results, test_codes, strict=True)):
         positive = codes[codes != IGNORED] == PRESENT
         for at, image in enumerate(np.flatnonzero(codes != IGNORED)):
             others = np.delete(positive, at)
             if others.any():
                 row[image] = area_ap(np.delete(result.scores, at), others)
+        report("influence of each test image, classes", number + 1, len(results), {})
     return influences(_mean_ap(results), without.mean(axis=0))
 
 
