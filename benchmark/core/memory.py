@@ -15,6 +15,10 @@ def forget_peak() -> None:
         CLEAR.write_text("5", encoding="ascii")
 
 
+def peak_in_words() -> str:
+    return f"peak memory {peak_gb():.2f} GB, loaders not counted"
+
+
 def peak_gb() -> float:
     """In 10⁹ bytes. Loader processes are not in it."""
     import resource

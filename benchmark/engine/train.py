@@ -28,7 +28,7 @@ from benchmark.core import distributed
 from benchmark.core.draws import mix
 from benchmark.core.errors import UserError
 from benchmark.core.files import file_hash
-from benchmark.core.memory import forget_peak, peak_gb
+from benchmark.core.memory import forget_peak, peak_gb, peak_in_words
 from benchmark.core.plain import as_plain
 from benchmark.core.provenance import commit, versions
 from benchmark.core.streams import Stream
@@ -232,8 +232,7 @@ def _trained(
     if first == 0:
         check_all_stepped(players, method)
     if distributed.rank() == 0:
-        memory = f"peak memory {peak_gb():.2f} GB, loaders not counted"
-        print(f"{identity['recipe']} seed {recipe.seed}  pretraining: {memory}", flush=True)
+        print(f"{identity['recipe']} seed {recipe.seed}  pretraining: {peak_in_words()}", flush=True)
     return method, losses.means(), given, makers
 
 

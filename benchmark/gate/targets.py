@@ -189,9 +189,7 @@ def _quantile(freedom: int) -> float:
 def compare(
     expected: Sequence[Expected], records: Sequence[Record], current: Collection[str] = ()
 ) -> Iterator[GateFinding]:
-    """What moved, is missing, or cannot be compared. Numbers without a target are not reported.
-
-    current: hashes of the
+    """What moved, is missing, or cannot be compared. Numbers without a target are not reported. current: hashes of the
     recipes as they would run now, whose records are preferred; without any, those of the targets are."""
     by_key: dict[Key, list[Record]] = defaultdict(list)
     for record in records:

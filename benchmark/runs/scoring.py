@@ -15,7 +15,7 @@ from benchmark.backbones.weights import has_weights, load_backbone, read_facts
 from benchmark.core import distributed
 from benchmark.core.errors import UserError
 from benchmark.core.files import file_hash, write_whole
-from benchmark.core.memory import forget_peak, peak_gb
+from benchmark.core.memory import forget_peak, peak_in_words
 from benchmark.core.provenance import commit, versions
 from benchmark.data.handover import lost_loader_told
 from benchmark.engine.checkpoint import locked
@@ -111,7 +111,7 @@ def score(
         write_record(record, run.runs, time.monotonic() - started)  # last: once it is there, nothing is done again
         for checkpoint in run.workspace.glob(f"{card.id}-*"):  # only now: a record that cannot be written is not lost
             checkpoint.unlink()
-    print(f"{run.name} seed {run.seed}  {card.id}: peak memory {peak_gb():.2f} GB, loaders not counted", flush=True)
+    print(f"{run.name} seed {run.seed}  {card.id}: {peak_in_words()}", flush=True)
     return record
 
 

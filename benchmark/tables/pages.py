@@ -94,17 +94,22 @@ def leaderboard_files(found: Mapping[str, Board], leaderboards: Path = LEADERBOA
 def photos_files(current: Collection[str], leaderboards: Path = LEADERBOARDS) -> dict[Path, str]:
     """leaderboards/photos.md as it should be, where something was measured. current: hashes of the recipes as they
     would run now."""
-    records = [record for record in shown_records(leaderboards) if record.scale == "photos"]
+    there = _has_photos(leaderboards)  # reading every record takes seconds
+    records = [record for record in shown_records(leaderboards) if record.scale == "photos"] if there else []
     if not records:
         return {}
     what = read_layouts(leaderboards / "tables.toml")[0].scales["photos"]
     return {leaderboards / "photos.md": WRITTEN + photos_page(records, what, current)}
 
 
+def _has_photos(leaderboards: Path) -> bool:
+    return (leaderboards / "measured" / "photos").is_dir()
+
+
 def _index(leaderboards: Path, found: Mapping[str, Board]) -> str:
     about = "Numbers reported in papers, next to those measured here. Where sources contradict each other:"
     lines = ["# Leaderboards", "", f"{about} [discrepancies](discrepancies.md).", ""]
-    if (leaderboards / "measured" / "photos").is_dir():
+    if _has_photos(leaderboards):
         lines += ["What was measured on photographs, on one page: [photos](photos.md).", ""]
     for number, chapter in enumerate(read_chapters(leaderboards / "tables.toml"), 1):
         lines += [f"{number}. {chapter.title}"]

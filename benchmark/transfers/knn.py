@@ -13,10 +13,9 @@ from torch import Tensor
 from benchmark.backbones.contract import Backbone
 from benchmark.data.labels import Classes
 from benchmark.records.metric import PERCENT
-from benchmark.records.per_image import kept_per_image
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 from benchmark.transfers.features import extract, output_tap
-from benchmark.transfers.metrics import percentage, topk_right
+from benchmark.transfers.metrics import topk_scores
 from benchmark.transfers.preprocessing import centre_crop
 
 K = 200  # section 4
@@ -37,12 +36,8 @@ class NearestNeighbours(Transfer):
         labels = torch.as_tensor(train.labelled(Classes).values, device=context.device)
         scores = vote(queries.to(context.device), database.to(context.device), labels, len(train.classes))
         truth = torch.as_tensor(test.labelled(Classes).values, device=context.device)
-        right = {f"top{k}": topk_right(scores, truth, k) for k in (1, 5)}
-        return Scores(
-            {name: percentage(each) for name, each in right.items()},
-            kept_per_image({name: each.cpu().numpy() for name, each in right.items()}),
-            {images.name: images.fingerprint() for images in (train, test)},
-        )
+        data = {images.name: images.fingerprint() for images in (train, test)}
+        return Scores(*topk_scores(scores, truth), data)
 
 
 def vote(queries: Tensor, database: Tensor, labels: Tensor, num_classes: int) -> Tensor:

@@ -13,10 +13,9 @@ from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
 from benchmark.data.loader import Views
 from benchmark.records.metric import PERCENT
-from benchmark.records.per_image import kept_per_image
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 from benchmark.transfers.features import at_positions, frozen, once
-from benchmark.transfers.metrics import percentage, topk_right
+from benchmark.transfers.metrics import topk_scores
 from benchmark.transfers.preprocessing import centre_crop
 
 
@@ -41,12 +40,7 @@ class OwnClassifier(Transfer):
                 scores.append(given.cpu())
                 truth.append(labels)
                 context.report(f"classes of {test.name}", sum(map(len, truth)), len(test), {})
-        right = {f"top{k}": topk_right(torch.cat(scores), torch.cat(truth), k) for k in (1, 5)}
-        return Scores(
-            {name: percentage(each) for name, each in right.items()},
-            kept_per_image({name: each.numpy() for name, each in right.items()}),
-            {test.name: test.fingerprint()},
-        )
+        return Scores(*topk_scores(torch.cat(scores), torch.cat(truth)), {test.name: test.fingerprint()})
 
 
 own_classifier_imagenet = OwnClassifier(

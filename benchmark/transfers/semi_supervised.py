@@ -12,6 +12,7 @@ different numbers: the list is part of the record's data.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,10 +28,9 @@ from benchmark.data.loader import TrainOrder, Views
 from benchmark.data.splits import labelled_part
 from benchmark.recipe.scales import Scale
 from benchmark.records.metric import PERCENT
-from benchmark.records.per_image import kept_per_image
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer, values_at
 from benchmark.transfers.features import as_input, at_positions, backbone_key, frozen, once, working_copy
-from benchmark.transfers.metrics import percentage, topk_right
+from benchmark.transfers.metrics import topk_scores
 from benchmark.transfers.preprocessing import centre_crop, crop_and_flip
 from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit
 
@@ -89,20 +89,16 @@ class SemiSupervised(Transfer):
 
         optimizer = build_optimizer([(model.parameters(), OPTIMIZER)])
         fit(model.train(), optimizer, loss_of, course, labelled, source, checkpoint, context)
-        right = self._right(model.eval(), Views(test, centre_crop(side), context.seed), context)
-        metrics = {name: percentage(each) for name, each in right.items()}
-        detail = {"labelled": labelled.name, "labelled_images": len(labelled)}
-        kept = kept_per_image({name: each.numpy() for name, each in right.items()})
-        return Scores(metrics, detail | kept, data)
+        metrics, kept = self._tested(model.eval(), Views(test, centre_crop(side), context.seed), context)
+        return Scores(metrics, {"labelled": labelled.name, "labelled_images": len(labelled), **kept}, data)
 
-    def _right(self, model: Classifier, views: Views, context: Context) -> dict[str, Tensor]:
-        """Metric -> (N,) bool."""
+    def _tested(self, model: Classifier, views: Views, context: Context) -> tuple[dict[str, float], dict[str, Any]]:
         scores, truth = [], []
         with torch.inference_mode():
             for pixels, labels in at_positions(views, once(len(views.images)), context.workers):
                 scores.append(model(as_input(model.backbone, pixels, context.device)).cpu())
                 truth.append(labels)
-        return {f"top{k}": topk_right(torch.cat(scores), torch.cat(truth), k) for k in (5, 1)}
+        return topk_scores(torch.cat(scores), torch.cat(truth), ks=(5, 1))
 
 
 def _pirl(percent: int, reported: str, photos_epochs: float, desk_epochs: float) -> SemiSupervised:
