@@ -1,6 +1,6 @@
 # Every target sets up .venv by itself, with what runs need; test, lint and format add the [dev] tools.
-# SCALE=desk (default), smoke or paper; DATA=/path for real datasets; SEEDS="0 1 2"; WORKERS, JOBS, INCOMPLETE=1: see
-# --help.
+# SCALE=desk (default), smoke, photos or paper; DATA=/path for real datasets, which the last two need; SEEDS="0 1 2";
+# WORKERS, JOBS, INCOMPLETE=1: see --help.
 PYTHON ?= python3
 SCALE ?= desk
 SEEDS ?= 0
@@ -22,7 +22,7 @@ help:
 	@echo "make test                      lint, types and every test"
 	@echo "make reproduce-<recipe>        one recipe and the reference rows, from nothing to the tables"
 	@echo "make reproduce-<paper>-tables  every row of a paper's tables, e.g. pirl"
-	@echo "  SCALE=desk|smoke|paper  DATA=/path/to/datasets (paper)  SEEDS=\"0 1 2\"  WORKERS=8  JOBS=2"
+	@echo "  SCALE=desk|smoke|photos|paper  DATA=/path/to/datasets (photos, paper)  SEEDS=\"0 1 2\"  WORKERS=8  JOBS=2"
 	@echo "make tables                    write leaderboards/*.md again from the published records"
 	@echo "make leaderboards              the same, and a website with plots and downloads in build/leaderboards"
 	@echo "make check                     the regression gate on the published records, and on your runs if there are any"

@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args, get_type_hints
 
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
@@ -24,13 +24,19 @@ from benchmark.core.provenance import git_complaint, own_version
 from benchmark.core.standard_streams import keep_writable, lost_output
 from benchmark.data.unreadable import keep_lists_in
 from benchmark.recipe.overrides import FLAG, given_once, override, renamed, split_flags
-from benchmark.recipe.scales import Scale
+from benchmark.recipe.scales import DRAWN, Drawn, Scale
 
 if TYPE_CHECKING:
     from benchmark.engine.train import Machine
     from benchmark.recipe.contract import Recipe
 
-ScaleFlag = Annotated[Scale, arg(help="paper: real datasets; desk: drawn data, minutes on two cores; smoke: seconds.")]
+ScaleFlag = Annotated[
+    Scale,
+    arg(
+        help="paper: real datasets; photos: small networks on Tiny ImageNet, an hour on two cores; desk: drawn data, "
+        "minutes; smoke: seconds."
+    ),
+]
 DataFlag = Annotated[
     Path | None, arg(help="Folder that holds the datasets. Without it, desk and smoke draw their own in data/<scale>.")
 ]
@@ -50,7 +56,7 @@ RecipesFlag = Annotated[Path | None, arg(help="A folder of your own recipe files
 TransfersFlag = Annotated[Path | None, arg(help="A folder of your own transfer files, besides the benchmark's.")]
 IncompleteFlag = Annotated[
     bool,
-    arg(help="At paper scale: accept incomplete datasets; the backbone file and the record say what is missing."),
+    arg(help="At paper and photos scale: accept incomplete datasets; backbone file and record say what is missing."),
 ]
 SET = "--set"
 SetFlag = Annotated[
@@ -131,12 +137,12 @@ def world(
     """Draw Toyland, the stand-in for the real datasets, in their own layouts. Existing data is kept."""
     from benchmark.toyland import WORLD_DATASETS, build_world, contact_sheet
 
-    if scale == "paper":
-        raise UserError("the paper scale reads real datasets; only desk and smoke have a drawn world")
+    if scale not in DRAWN:
+        raise UserError(f"the {scale} scale reads real datasets; only {' and '.join(DRAWN)} have a drawn world")
     _in_range("--seed", seed, 0, MOST_SEED)
     if seed and data is None:
         raise UserError(f"--seed {seed} needs --data DIR: other commands keep data/{scale} drawn with seed 0")
-    root = build_world(data or Path("data", scale), scale, seed)
+    root = build_world(data or Path("data", scale), cast(Drawn, scale), seed)
     print(f"Toyland is in {root}")
     if sheets:
         for name in WORLD_DATASETS:
@@ -300,7 +306,7 @@ def tables(
 ) -> int:
     """Show reported and measured numbers side by side: current runs, and published records where there is no run.
 
-    At paper scale, runs count only with --data: without it their data cannot be checked.
+    At paper and photos scale, runs count only with --data: without it their data cannot be checked.
     """
     if write:
         from benchmark.gate.pages import write_pages
@@ -317,7 +323,7 @@ def tables(
     from benchmark.runs.reproduce import write_tables
     from benchmark.transfers import find_transfers
 
-    root = None if data is None and scale == "paper" else _data_root(scale, data)
+    root = None if data is None and scale not in DRAWN else _data_root(scale, data)
     keep_lists_in(runs)
     text = write_tables(all_recipes(recipes_dir), find_transfers(transfers_dir), root, runs, scale)
     print(text or f"No number at {scale} scale: no current run in {runs.resolve()}, and nothing published")
@@ -339,6 +345,7 @@ def check(
     from benchmark.core.files import write_whole
     from benchmark.gate.check import EXPECTED, accepted, all_findings, findings_text
     from benchmark.gate.staleness import data_below
+    from benchmark.gate.targets import expected_csv, without_target
     from benchmark.tables.ledger import leaderboards_to_write
     from benchmark.transfers import find_transfers
 
@@ -348,8 +355,9 @@ def check(
             "--accept takes every published record", {"--scale": scale, "--runs": runs != RUNS, "--data": data}
         )
         folder = leaderboards_to_write()
-        write_whole(folder / EXPECTED, accepted(folder, cards).encode())
-        print(folder / EXPECTED)
+        expected = accepted(folder, cards)
+        write_whole(folder / EXPECTED, expected_csv(expected).encode())
+        print("\n".join([*without_target(expected), str(folder / EXPECTED)]))
         return tables(write=True)
     keep_lists_in(runs)
     findings = all_findings(runs, scale, cards, data_below(lambda of: data or Path("data", of)))
@@ -496,8 +504,8 @@ def _machine(device: str, workers: int | None) -> Machine:
 
 
 def _data_root(scale: Scale, data: Path | None) -> Path:
-    if data is None and scale == "paper":
-        raise UserError("--scale paper reads real datasets: give --data DIR, the folder that holds them")
+    if data is None and scale not in DRAWN:
+        raise UserError(f"--scale {scale} reads real datasets: give --data DIR, the folder that holds them")
     _require_data(data)
     return data or Path("data", scale)
 
@@ -509,10 +517,10 @@ def _require_data(data: Path | None) -> None:
 
 def _draw_world(scale: Scale, data: Path | None) -> None:
     """Make sure that the drawn data is there, unless the user brought data."""
-    if data is None and scale != "paper":
+    if data is None and scale in DRAWN:
         from benchmark.toyland import build_world
 
-        build_world(_data_root(scale, data), scale)
+        build_world(_data_root(scale, data), cast(Drawn, scale))
 
 
 def _flags_of(command: str) -> Mapping[str, Any]:

@@ -130,7 +130,7 @@ deepcluster = Recipe(
     reported="39.8 % ImageNet top-1 linear at conv4 and 73.7 mAP VOC07, fine-tuned (its Tables 1 and 2)",
     desk=(
         *DESK,
-        Change("method.k", 40, "50 images a cluster; a smoke world has 48 images"),
-        Change("method.components", 64, "the features have 1,024 numbers, and there are 2,000 of them"),
+        Change("method.k", 40, "50 images a cluster; a smoke world has 48 images", drawn=True),
+        Change("method.components", 64, "the features have 1,024 numbers, and there are 2,000 of them", drawn=True),
     ),
 )

@@ -18,6 +18,7 @@ Departures:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from PIL.Image import Image
@@ -58,8 +59,7 @@ class Jigsaw(Settings):
     tile_features: Count = 1000
 
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
-        pixels = v2.functional.pil_to_tensor(v2.RandomCrop(self.crop_size)(v2.Resize(self.short_side)(image)))
-        pixels = v2.RandomGrayscale(self.grey)(v2.RandomHorizontalFlip()(pixels))  # (3, 255, 255)
+        pixels = _changes(self)(image)  # (3, 255, 255)
         S = int(torch.randint(self.P, ()))
         order = torch.from_numpy(permutation_set(self.P)[S]).long()
         return {"tiles": grid_patches(pixels, 3, self.tile_size)[order], "S": torch.tensor(S)}  # (9, 3, 64, 64), ()
@@ -67,6 +67,12 @@ class Jigsaw(Settings):
     def build(self, backbone: Backbone, given: Given) -> Method:
         permutation_set(self.P)  # computed here, before the loader processes start, so that they inherit it
         return ContextFreeNetwork(self, backbone)
+
+
+@cache  # building them for every image takes longer than some of them do
+def _changes(settings: Jigsaw) -> v2.Compose:
+    crop = [v2.Resize(settings.short_side), v2.RandomCrop(settings.crop_size), v2.PILToTensor()]
+    return v2.Compose([*crop, v2.RandomHorizontalFlip(), v2.RandomGrayscale(settings.grey)])
 
 
 class ContextFreeNetwork(Method):
@@ -101,11 +107,7 @@ jigsaw = Recipe(
         Change("method.short_side", 73, "256 x 64 / 224: the same proportion"),
         Change("method.crop_size", 72, "3 x 3 cells of 24"),
         Change("method.tile_size", 18, "64/85 of a cell, as in the paper"),
-        Change(
-            "method.P",
-            100,
-            "2,000 images show each of 2,000 permutations about once an epoch: too rarely to learn them",
-        ),
+        Change("method.P", 100, "a short run shows each of 2,000 permutations too rarely to learn them"),
         Change("method.tile_features", 128, "the network is narrower, and there are fewer permutations"),
         Change("optimizers.main", Adam(lr=5e-4, weight_decay=1e-4, decoupled=True), "needs far fewer steps"),
         Change(

@@ -58,6 +58,7 @@ from benchmark.recipe import (
     Settings,
     Steps,
 )
+from benchmark.views.crops import flipped
 from benchmark.views.patches import grid_patches
 
 LEAST_DISTANCE = 3  # between permutations: two tiles may be lost
@@ -91,7 +92,8 @@ class JigsawPlusPlus(Settings):
     def cut(self, image: Image, grey: bool) -> Tensor:
         """uint8 (9, 3, 64, 64), row by row. Each colour of each tile is moved by itself, against chromatic
         aberration."""
-        cropped = v2.CenterCrop(self.crop_size)(v2.Resize(self.short_side)(image))
+        whole = v2.functional.resize(image, [self.short_side])
+        cropped = v2.functional.center_crop(whole, [self.crop_size])
         if grey:
             cropped = v2.functional.to_grayscale(cropped, num_output_channels=3)
         shift = 0 if grey else self.channel_shift
@@ -155,8 +157,8 @@ class ClusterNames(Settings):
 
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
         side = round(spec.size * 256 / 227)
-        crop = v2.RandomCrop(spec.size)(v2.Resize((side, side))(image))
-        return {"image": v2.functional.pil_to_tensor(v2.RandomHorizontalFlip()(crop))}  # (3, 227, 227)
+        crop = v2.RandomCrop(spec.size)(v2.functional.resize(image, [side, side]))
+        return {"image": v2.functional.pil_to_tensor(flipped(crop))}  # (3, 227, 227)
 
     def build(self, backbone: Backbone, given: Given) -> Method:
         return Student(self, backbone, given.backbones["teacher"], given.num_images)
@@ -213,10 +215,10 @@ jigsaw_pp = Recipe(
         Change("method.crop_size", 96, "3 x 3 cells of 32"),
         Change("method.tile_size", 24, "three quarters of a cell, as in the paper"),
         Change("method.channel_shift", 1, "tiles are smaller"),
-        Change("method.P", 100, "2,000 images show each of 701 permutations too rarely to learn them"),
+        Change("method.P", 100, "a short run shows each of 701 permutations too rarely to learn them"),
         Change("method.tile_features", 128, "the network is narrower, and there are fewer permutations"),
         Change("method.fc7", 512, "the same"),
-        Change("method.dropout", 0.0, "2,500 steps are too few to overfit to random puzzles"),
+        Change("method.dropout", 0.0, "a few thousand steps are too few to overfit to random puzzles"),
     ),
 )
 
@@ -234,6 +236,6 @@ cc_jigsaw_pp = Recipe(
     reported="69.9 mAP VOC07 classification, fine-tuned, with an AlexNet as its teacher (as others copy its table)",
     desk=(
         *DESK,
-        Change("method.clusters", 40, "50 images a cluster; a smoke world has 48 images"),
+        Change("method.clusters", 40, "50 images a cluster; a smoke world has 48 images", drawn=True),
     ),
 )

@@ -25,7 +25,6 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from torchvision.transforms import v2
 
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
@@ -37,6 +36,7 @@ from benchmark.core.bounds import Area, Count, Jitter, Positive, Probability
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
 from benchmark.recipe import DESK_RESNET, SGD, Change, Epochs, Given, InputSpec, Milestones, Pool, Recipe
+from benchmark.views.crops import flipped_crop
 from benchmark.views.photometric import GreyEach, JitterEach, apply_all
 
 
@@ -51,8 +51,7 @@ class NPID(BankSettings):
     head_norm: bool = False  # an affine-free BatchNorm after fc
 
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
-        crop = v2.RandomResizedCrop(spec.size, scale=self.crop_area)
-        pixels = v2.functional.pil_to_tensor(v2.RandomHorizontalFlip()(crop(image)))
+        pixels = flipped_crop(image, spec.size, self.crop_area)
         return {"image": apply_all(pixels[None], GreyEach(self.grey), JitterEach(*self.jitter))[0]}  # (3, 224, 224)
 
     def build(self, backbone: Backbone, given: Given) -> Method:
@@ -107,7 +106,7 @@ npid = Recipe(
     reported="54.0 % ImageNet top-1 linear at res5 (PIRL, Table 7)",
     desk=(
         *DESK_RESNET,
-        Change("method.m", 1024, "half of the 2,000 images"),
+        Change("method.m", 1024, "half of the 2,000 images", drawn=True),
         Change("schedule", Milestones(at=(Epochs(24), Epochs(32))), "two drops, late in a short training"),
         Change(
             "method.head_norm", True, "the backbone's features are all positive, so without it all cosines are near 1"

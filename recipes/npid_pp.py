@@ -34,6 +34,7 @@ from benchmark.core.bounds import Area, Count, Jitter, Positive, Probability
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
 from benchmark.recipe import DESK_RESNET, SGD, Change, Cosine, Epochs, Given, InputSpec, Pool, Recipe
+from benchmark.views.crops import cropped
 from benchmark.views.photometric import FlipEach, GreyEach, JitterEach, apply_all
 
 
@@ -49,7 +50,7 @@ class NPIDpp(BankSettings):
     head_norm: bool = False  # an affine-free BatchNorm after f
 
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
-        pixels = v2.RandomResizedCrop(spec.size, scale=self.crop_area)(image)
+        pixels = cropped(image, spec.size, self.crop_area)
         stack = v2.functional.pil_to_tensor(pixels)[None]
         changed = apply_all(stack, JitterEach(*self.jitter), GreyEach(self.grey), FlipEach())
         return {"image": changed[0]}  # (3, 224, 224)
@@ -97,13 +98,18 @@ npid_pp = Recipe(
     reported="59.0 % ImageNet top-1 linear at res5 (PIRL, Tables 2 and 7)",
     desk=(
         *DESK_RESNET,
-        Change("method.N", 1024, "half of the 2,000 images"),
-        Change("method.crop_area", (0.3, 1.0), "8 % of a 96-pixel picture is only 27 pixels wide"),
+        Change("method.N", 1024, "half of the 2,000 images", drawn=True),
+        Change("method.crop_area", (0.3, 1.0), "8 % of a drawn picture often shows no part of its object", drawn=True),
         Change(
-            "method.jitter", (0.4, 0.4, 0.4, 0.5), "each drawn picture has a tint of its own, which would give it away"
+            "method.jitter",
+            (0.4, 0.4, 0.4, 0.5),
+            "each drawn picture has a tint of its own, which would give it away",
+            drawn=True,
         ),
-        Change("method.loss", "info_nce", "better than NCE on held-out training images, with 1,024 negatives"),
-        Change("method.tau", 0.05, "chosen on held-out training images"),
+        Change(
+            "method.loss", "info_nce", "better than NCE on held-out training images, with 1,024 negatives", drawn=True
+        ),
+        Change("method.tau", 0.05, "chosen on held-out training images", drawn=True),
         Change(
             "method.head_norm", True, "the backbone's features are all positive, so without it all cosines are near 1"
         ),

@@ -43,6 +43,7 @@ from benchmark.core.bounds import Area, Count, Jitter, Positive, Probability
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
 from benchmark.recipe import DESK_RESNET, SGD, Change, Cosine, Epochs, Given, InputSpec, Pool, Recipe
+from benchmark.views.crops import cropped
 from benchmark.views.patches import grid_patches
 from benchmark.views.photometric import FlipEach, GreyEach, JitterEach, apply_all
 
@@ -67,16 +68,16 @@ class PIRL(BankSettings):
     head_norm: bool = False  # an affine-free BatchNorm after f and g
 
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
-        pixels = v2.RandomResizedCrop(spec.size, scale=self.crop_area)(image)
+        pixels = cropped(image, spec.size, self.crop_area)
         whole = self._augment(v2.functional.pil_to_tensor(pixels)[None])[0]
         return {"I": whole, "I_t": self._transform(image, spec)}  # (3, 224, 224), (9, 3, 64, 64) or (3, 224, 224)
 
     def _transform(self, image: Image, spec: InputSpec) -> Tensor:
         turns = 0 if self.pretext == "jigsaw" else int(torch.randint(QUARTERS, ()))
         if self.pretext == "rotation":
-            pixels = v2.RandomResizedCrop(spec.size, scale=self.crop_area)(image)
+            pixels = cropped(image, spec.size, self.crop_area)
             return torch.rot90(self._augment(v2.functional.pil_to_tensor(pixels)[None])[0], turns, dims=(1, 2))
-        pixels = v2.RandomResizedCrop(self.puzzle_size, scale=self.puzzle_area)(image)
+        pixels = cropped(image, self.puzzle_size, self.puzzle_area)
         puzzle = torch.rot90(v2.functional.pil_to_tensor(pixels), turns, dims=(1, 2))  # (3, 255, 255)
         patches = self._augment(grid_patches(puzzle, 3, self.patch_size))  # each patch on its own
         return patches[torch.randperm(TILES)]  # any of 9! orders
@@ -146,9 +147,11 @@ pirl = Recipe(
         *DESK_RESNET,
         Change("method.puzzle_size", 72, "3 x 3 cells of 24"),
         Change("method.patch_size", 18, "64/85 of a cell, as in the paper"),
-        Change("method.N", 1024, "half of the 2,000 images"),
-        Change("method.crop_area", (0.3, 1.0), "8 % of a 96-pixel picture is only 27 pixels wide"),
-        Change("method.loss", "info_nce", "better than NCE on held-out training images, with 1,024 negatives"),
+        Change("method.N", 1024, "half of the 2,000 images", drawn=True),
+        Change("method.crop_area", (0.3, 1.0), "8 % of a drawn picture often shows no part of its object", drawn=True),
+        Change(
+            "method.loss", "info_nce", "better than NCE on held-out training images, with 1,024 negatives", drawn=True
+        ),
         Change(
             "method.head_norm", True, "the backbone's features are all positive, so without it all cosines are near 1"
         ),
@@ -167,7 +170,7 @@ _analysis = replace(
     pirl,
     method=replace(PIRL(), N=4096),
     length=Epochs(400),
-    desk=(*pirl.desk, Change("length", Epochs(20), "half of PIRL's length, as in the paper")),
+    desk=(*pirl.desk, Change("length", Epochs(20), "half of PIRL's length, as in the paper", drawn=True)),
 )
 
 pirl_jigsaw = replace(

@@ -45,7 +45,9 @@ from benchmark.recipe import (
     Recipe,
     Settings,
 )
+from benchmark.views.crops import random_crop
 
+FLIP = v2.RandomHorizontalFlip()
 QUARTERS = 4  # 0, 90, 180 and 270 degrees
 
 
@@ -56,8 +58,8 @@ class Rotation(Settings):
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
         y = torch.randint(QUARTERS, ())
         pixels = torch.rot90(v2.functional.pil_to_tensor(image), int(y), dims=(1, 2))  # g(X | y), before any cropping
-        crop = v2.RandomResizedCrop(spec.size, scale=self.crop_area)
-        return {"rotated": v2.RandomHorizontalFlip()(crop(pixels)), "y": y}  # (3, 224, 224), ()
+        crop = random_crop(spec.size, self.crop_area)(pixels)
+        return {"rotated": FLIP(crop), "y": y}  # (3, 224, 224), ()
 
     def build(self, backbone: Backbone, given: Given) -> Method:
         return RotNet(backbone)

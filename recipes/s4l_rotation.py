@@ -49,6 +49,7 @@ from benchmark.recipe import (
     Settings,
     Warmup,
 )
+from benchmark.views.crops import cropped, flipped
 
 QUARTERS = 4  # 0, 90, 180 and 270 degrees
 
@@ -62,8 +63,7 @@ class S4LRotation(Settings):
     hsv_noise: bool = False
 
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
-        crop = v2.RandomResizedCrop(spec.size, scale=self.crop_area)
-        picture = v2.RandomHorizontalFlip()(crop(image))
+        picture = flipped(cropped(image, spec.size, self.crop_area))
         return {"image": v2.functional.pil_to_tensor(noisy(picture) if self.hsv_noise else picture)}  # (3, 224, 224)
 
     def build(self, backbone: Backbone, given: Given) -> Method:

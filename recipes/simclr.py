@@ -25,10 +25,12 @@ Departures:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
-from PIL.Image import Image
+from PIL.Image import Image, Resampling
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 from torchvision.transforms import v2
@@ -56,6 +58,7 @@ from benchmark.recipe import (
     Warmup,
     WarmupCosine,
 )
+from benchmark.views.crops import cropped
 from benchmark.views.photometric import FlipEach, GreyEach, JitterEach, apply_all
 
 
@@ -75,15 +78,20 @@ class SimCLR(Settings):
 
     def _view(self, image: Image, spec: InputSpec) -> Tensor:
         """Appendix A. Without the change of colours, two crops would know one another by their histograms."""
-        crop = v2.RandomResizedCrop(spec.size, scale=self.crop_area, interpolation=v2.InterpolationMode.BICUBIC)
-        x = v2.functional.pil_to_tensor(crop(image))[None]  # (1, 3, 224, 224)
-        jitter = v2.RandomApply([JitterEach(*self.jitter)], p=self.jittered)
-        kernel = 2 * (spec.size // 20) + 1  # a tenth of the side, odd
-        blur = v2.RandomApply([v2.GaussianBlur(kernel, self.blur)], p=self.blurred)
-        return apply_all(x, FlipEach(), jitter, GreyEach(self.grey), blur)[0]
+        crop = cropped(image, spec.size, self.crop_area, Resampling.BICUBIC)
+        x = v2.functional.pil_to_tensor(crop)[None]  # (1, 3, 224, 224)
+        return apply_all(x, *_changes(self, spec.size))[0]
 
     def build(self, backbone: Backbone, given: Given) -> Method:
         return ContrastiveViews(self, backbone)
+
+
+@cache  # building them takes longer than some of them do
+def _changes(settings: SimCLR, size: int) -> tuple[Callable[[Tensor], Tensor], ...]:
+    jitter = v2.RandomApply([JitterEach(*settings.jitter)], p=settings.jittered)
+    kernel = 2 * (size // 20) + 1  # a tenth of the side, odd
+    blur = v2.RandomApply([v2.GaussianBlur(kernel, settings.blur)], p=settings.blurred)
+    return FlipEach(), jitter, GreyEach(settings.grey), blur
 
 
 class ContrastiveViews(Method):

@@ -81,7 +81,7 @@ supervised = Recipe(
     reported="75.9 % ImageNet top-1 in the linear evaluation of PIRL's Table 2",
     desk=(
         *DESK_RESNET,
-        Change("length", Epochs(20), "it has converged by then"),
+        Change("length", Epochs(20), "it has converged by then", drawn=True),
         Change(
             "schedule",
             Milestones(at=(Epochs(12), Epochs(17)), warmup=Warmup(Epochs(1), 0.1)),

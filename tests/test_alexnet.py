@@ -345,7 +345,7 @@ def test_the_probes_rates_at_every_milestone():
 def test_the_probes_heads_begin_as_in_the_released_code():
     transfer = TRANSFERS["linear_imagenet_gidaris"]
     assert isinstance(transfer, LinearTransfer)
-    heads = Heads({"conv1": torch.zeros(2, 16, 12, 12)}, 1000, transfer.values["paper"], seed=0)
+    heads = Heads({"conv1": torch.zeros(2, 16, 12, 12)}, 1000, transfer.values["paper"], seed=0, choosing=1)
     (linear,) = heads.linears["conv1"]  # type: ignore[misc]
     assert linear.weight.std().item() == pytest.approx(math.sqrt(2 / 1000), rel=0.01)
     assert not linear.bias.any()

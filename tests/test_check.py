@@ -24,7 +24,15 @@ from benchmark.data.image_set import ImageSet
 from benchmark.engine.train import pretrain
 from benchmark.gate.check import accepted, all_findings, findings_text, flagged
 from benchmark.gate.staleness import not_good, now_of
-from benchmark.gate.targets import PRETRAINING, compare, expect, expected_csv, read_expected, with_pretraining
+from benchmark.gate.targets import (
+    PRETRAINING,
+    compare,
+    expect,
+    expected_csv,
+    read_expected,
+    with_pretraining,
+    without_target,
+)
 from benchmark.recipe.contract import Recipe, recipe_hash, with_change
 from benchmark.recipe.scales import at_scale
 from benchmark.records.folders import read_published
@@ -114,9 +122,27 @@ def test_false_alarms_are_as_rare_as_promised():
     assert 0 < alarms + 1 <= 12  # 3.6 expected of 3,600
 
 
-def test_one_seed_alone_tells_no_spread():
-    with pytest.raises(UserError, match="no recipe has two seeds"):
-        expect(records("a", 60.0), {})
+def test_one_seed_alone_tells_no_spread_and_leaves_other_scales_their_targets():
+    alone = records("a", 60.0, scale="photos")
+    lines = expect([*SPREAD, *alone], {})
+    assert [line for line in lines if line.scale == "desk"] == TARGETS
+    (line,) = (line for line in lines if line.scale == "photos")
+    assert (line.target, line.tolerance, line.hashes) == ("", "", {alone[0].published_path: alone[0].hash})
+    assert list(compare([line], records("a", 99.0, scale="photos"))) == []
+    (said,) = without_target(lines)
+    assert said.startswith("photos scale: its scores get no target: no recipe has two seeds that differ")
+
+
+def test_what_no_seed_changes_tells_nothing_of_the_spread():
+    """Descriptors have no weights, so their nearest neighbours are the same whatever the seed."""
+    random_init, one = records("random_init", 10.0, 11.0, 12.0), records("pirl", 40.0)
+    constant = [*records("descriptors", 20.0, 20.0, 20.0), *records("others", 30.0, 30.0, 30.0)]
+    tolerances = {line.recipe: line.tolerance for line in expect([*random_init, *one], {})}
+    lines = expect([*constant, *random_init, *one], {})
+    assert {line.recipe: line.tolerance for line in lines if line.recipe in tolerances} == tolerances
+    assert float(tolerances["pirl"]) == pytest.approx(31.599 * 1.0 * 2**0.5, rel=1e-3)  # t(0.9995, 2), spread 1
+    assert without_target(lines) == []
+    assert {line.target for line in expect([*constant, *one], {})} == {""}, "no spread at all"
 
 
 @pytest.mark.parametrize("now", [1, 2])
@@ -149,6 +175,7 @@ def test_other_settings_are_told_and_do_not_fail():
         ("61.000", "nan", "line 2: 'nan' is not a number"),
         ("higher", "up", "line 2: direction is 'up'"),
         ("0@", "zero@", "line 2: runs are"),
+        ("61.000,", ",", "line 2: '' is not a number"),
         ("desk,b", "desk,a", "line 3: a second target for desk a"),
         ("scale,", "size,", "header must be scale,"),
     ],
@@ -162,16 +189,18 @@ def test_faults_in_expected_are_named(tmp_path: Path, old: str, new: str, said: 
 
 def test_expected_is_read_as_written(tmp_path: Path):
     path = tmp_path / "expected.csv"
-    path.write_text(expected_csv(TARGETS))
-    assert read_expected(path) == TARGETS
+    lines = expect([*SPREAD, *records("a", 60.0, scale="photos")], {})
+    path.write_text(expected_csv(lines))
+    assert read_expected(path) == lines
     with pytest.raises(UserError, match="--accept"):
         read_expected(tmp_path / "none.csv")
 
 
 def test_the_committed_targets_are_of_the_committed_records():
     cards = {name: transfer.card for name, transfer in find_transfers().items()}
-    assert (LEADERBOARDS / "expected.csv").read_text() == accepted(LEADERBOARDS, cards)
-    assert all(float(line.tolerance) > 0 for line in read_expected(LEADERBOARDS / "expected.csv"))
+    assert (LEADERBOARDS / "expected.csv").read_text() == expected_csv(accepted(LEADERBOARDS, cards))
+    lines = read_expected(LEADERBOARDS / "expected.csv")
+    assert all(float(line.tolerance) > 0 for line in lines if line.target)
 
 
 def with_loss(recipe: str, *losses: float, transfer: str = "one") -> list[Record]:
@@ -211,7 +240,7 @@ def test_a_loss_is_judged_by_the_spread_of_its_own_recipe():
         "desk a pretraining loss/main: 0.0300 ± 0.3649 expected, 0.5000 now (seeds 0): +0.4700, worse"
     )
     scores = [line for line in expect(with_pretraining(several), {}) if line.transfer != PRETRAINING]
-    assert {line.tolerance for line in scores} == {"0.000"}  # all scores are the same: no loss is pooled with them
+    assert {line.target for line in scores} == {""}  # all scores are the same: no loss is pooled with them
 
 
 @pytest.fixture(scope="module")
@@ -297,6 +326,16 @@ def test_a_record_changed_by_hand_is_named(shelf: Path, old: str, new: str, said
     assert any(re.match(text, one) for one in failing(shelf)), failing(shelf)
 
 
+def test_a_record_without_a_target_is_accepted_and_may_not_be_edited(shelf: Path):
+    (alone,) = records("a", 60.0, scale="photos")
+    write_whole(shelf / "measured" / alone.published_path, alone.to_bytes())
+    (shelf / "expected.csv").write_text(expected_csv(accepted(shelf, {CARD.id: CARD})))
+    assert failing(shelf) == []
+    write_whole(shelf / "measured" / alone.published_path, dataclasses.replace(alone, threads=99).to_bytes())
+    (only,) = failing(shelf)
+    assert only.startswith(f"not accepted: {alone.published_path.as_posix()}: edited or replaced")
+
+
 def test_a_missing_seed_an_unknown_record_and_a_duplicate_are_named(shelf: Path):
     path = shelf / "measured" / FIRST
     shutil.copy(path, path.with_name("copy.json"))
@@ -317,7 +356,7 @@ def test_fresh_losses_are_judged_instead_of_published_ones(shelf: Path):
     for record in with_loss("a", 2.0, 2.1, 2.2):
         published = dataclasses.replace(record, transfer=CARD.id, metrics={"top1": 61.0}, detail={})
         (shelf / "measured" / published.published_path).write_bytes(published.to_bytes())
-    (shelf / "expected.csv").write_text(accepted(shelf, {CARD.id: CARD}))
+    (shelf / "expected.csv").write_text(expected_csv(accepted(shelf, {CARD.id: CARD})))
     assert failing(shelf) == []
     (fresh,) = with_loss("a", 9.0)
     write_whole(shelf / "runs" / fresh.path, fresh.to_bytes())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -183,3 +184,20 @@ def test_sizes(tmp_path: Path) -> None:
     assert images.file_size(tmp_path, "a.jpg") == size
     assert images.file_size(tmp_path, "x.zip/1.jpg") == (tmp_path / "x.zip").stat().st_size
     assert images.file_size(tmp_path, "gone.jpg") == -1
+
+
+def test_reading_takes_the_memory_of_the_file(tmp_path: Path) -> None:
+    image(tmp_path / "a.jpg")
+    images.read_bytes(tmp_path, "a.jpg")
+    tracemalloc.start()
+    images.read_bytes(tmp_path, "a.jpg")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def test_a_file_too_large_is_refused_unread(tmp_path: Path) -> None:
+    with open(tmp_path / "a.jpg", "wb") as stream:
+        stream.truncate(images.MAX_BYTES + 1)  # takes no room on the disk
+    with pytest.raises(UnreadableImage, match="larger than 1 GiB"):
+        open_rgb(tmp_path, "a.jpg")

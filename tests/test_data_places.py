@@ -22,7 +22,7 @@ from benchmark.data.doctor import examine, print_report
 from benchmark.data.findings import BadData, Finding
 from benchmark.data.images import _open_zip
 from benchmark.data.splits import labelled_part
-from benchmark.data.unreadable import UNREADABLE, keep_lists_in, list_beside_runs
+from benchmark.data.unreadable import UNREADABLE, keep_lists_in, list_beside_runs, read_unreadable
 
 
 def findings(root: Path, deep: bool = False) -> list[Finding]:
@@ -46,6 +46,8 @@ MISPLACED: dict[str, tuple[str, str, str]] = {
     "the year": ("coco", "coco2017", "coco2017"),
     "a short name": ("tiny-imagenet-200", "tiny-imagenet", "tiny_imagenet"),
     "upper case": ("inat2018", "iNat2018", "inat2018"),
+    "in the archive's folder": ("VOCdevkit/VOC2012", "VOCtrainval_11-May-2012/VOCdevkit/VOC2012", "voc2012"),
+    "as the competition packs it": ("imagenet", "ILSVRC/Data/CLS-LOC", "imagenet"),
 }
 
 
@@ -58,7 +60,7 @@ def test_a_dataset_almost_in_place_is_pointed_out(tmp_path: Path, way: str) -> N
     shutil.move(tmp_path / belongs, spare)
     if (tmp_path / belongs).parent != tmp_path:
         (tmp_path / belongs).parent.rmdir()
-    (tmp_path / lies).parent.mkdir(exist_ok=True)
+    (tmp_path / lies).parent.mkdir(exist_ok=True, parents=True)
     shutil.move(spare, tmp_path / lies)
     place = tmp_path / lies / "VOC2007" if way == "the devkit twice" else tmp_path / lies
     assert errors(tmp_path) == [
@@ -84,9 +86,8 @@ def test_a_home_that_is_no_folder_is_an_error(tmp_path: Path, what: str) -> None
 def test_sbd_in_another_place(tmp_path: Path) -> None:
     home = handmade.sbd(tmp_path)
     shutil.move(home.parent, tmp_path / "SBD")
-    assert errors(tmp_path) == [
-        f"{tmp_path}/SBD: looks like SBD, which is only read as a folder benchmark_RELEASE/dataset/ in {tmp_path}"
-    ]
+    place = "which is only read as a folder benchmark_RELEASE/dataset/"
+    assert errors(tmp_path) == [f"{tmp_path}/SBD/dataset: looks like SBD, {place} in {tmp_path}"]
 
 
 # --- names of a flat val/ almost right
@@ -200,6 +201,27 @@ def test_where_nothing_can_be_written_both_places_are_named(tmp_path: Path) -> N
     assert str(list_beside_runs(home)) in error
 
 
+def test_the_newer_of_two_lists_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSLBENCH_RUNS", str(tmp_path / "runs"))
+    home = handmade.yfcc(tmp_path)
+    for place, name, when in ((list_beside_runs(home), "old.jpg", 1000), (home / UNREADABLE, "new.jpg", 2000)):
+        handmade.text(place, f"{name}\t0 bytes\n")
+        os.utime(place, (when, when))
+    assert read_unreadable(home) == ["new.jpg"]
+    os.utime(list_beside_runs(home), (3000, 3000))
+    assert read_unreadable(home) == ["old.jpg"]
+
+
+@pytest.mark.parametrize("name", ["two\twords.jpg", "#1.jpg"])
+def test_odd_names_are_listed_and_left_out(tmp_path: Path, name: str) -> None:
+    home = handmade.yfcc(tmp_path)
+    (home / name).write_bytes(b"nothing")
+    findings(tmp_path, deep=True)
+    images = open_dataset(tmp_path, "yfcc100m", "train", lambda _: None)
+    assert images.unreadable == (name,)
+    assert name not in images.files
+
+
 def test_a_listed_name_that_is_no_image_is_told(tmp_path: Path) -> None:
     handmade.text(handmade.imagenet(tmp_path, flat=False) / UNREADABLE, "n01440764_4.JPEG\n")
     (told,) = [one for one in findings(tmp_path) if one.level == "warning"]
@@ -275,6 +297,31 @@ def test_an_xml_without_a_size_is_called_so(tmp_path: Path, size: tuple[str, str
     assert any("× 0, which none is" in text for text in errors(tmp_path))
 
 
+# --- what is listed twice
+
+
+def test_one_file_under_two_names_is_refused(tmp_path: Path) -> None:
+    path = handmade.places205(tmp_path) / "trainvalsplit_places205/train_places205.csv"
+    first = path.read_text().splitlines()[0]
+    folder, _, file = first.rpartition("/")
+    for other in (f"./{first}", f"{folder}/./{file}", f"{folder}//{file}"):
+        handmade.text(path, f"{first}\n{other}\n")
+        with pytest.raises(BadData, match=r"line 2: .* is listed twice"):
+            open_dataset(tmp_path, "places205", "train")
+
+
+def test_the_doctor_finds_what_yfcc_lists_twice(tmp_path: Path) -> None:
+    home = handmade.yfcc(tmp_path)
+    file = open_dataset(tmp_path, "yfcc100m", "train").files[0]
+    handmade.text(home / "files.txt", f"{file}\n./{file}\n")
+    zips = handmade.yfcc_zips(tmp_path, {"00/000.zip": ["000.jpg", "001.jpg"]})
+    np.save(zips / "flickr_unique_ids.npy", [1, 0, 1])
+    assert errors(tmp_path) == [
+        f"{home}/files.txt: 1 name(s) are listed more than once, among them ./{file}, {file}",
+        f"{zips}/flickr_unique_ids.npy: 1 number(s) are listed more than once: 00000001",
+    ]
+
+
 # --- what stands in train and test
 
 
@@ -282,7 +329,8 @@ def test_a_file_in_both_lists_is_an_error(tmp_path: Path) -> None:
     home = handmade.places205(tmp_path) / "trainvalsplit_places205"
     with open(home / "val_places205.csv", "a") as stream:
         stream.write("a/abbey/gsun_1.jpg 0\n")
-    assert any("1 of its images are in places205/val too: a/abbey/gsun_1.jpg" in text for text in errors(tmp_path))
+    said = "images of places205/val are in places205/train too, which is trained on: a/abbey/gsun_1.jpg"
+    assert any(said in text for text in errors(tmp_path))
 
 
 def test_equal_bytes_in_both_are_counted_and_named(tmp_path: Path) -> None:

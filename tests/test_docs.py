@@ -82,6 +82,13 @@ def test_the_analysis_of_the_page_finds_the_means_of_the_records(tmp_path: Path)
     assert by_stage["res4"] == pytest.approx(statistics.mean(one.detail["per_stage"]["res4"] for one in pirl))
 
 
+def test_the_interval_of_the_page_is_the_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(runnable("reading-a-table.md", tmp_path) / "one_pair.py"))
+    printed = capsys.readouterr().out.strip()
+    assert printed.startswith(("+", "-"))
+    assert f"PIRL less Supervised {printed}" in (LEADERBOARDS / "pirl_detection_voc07.md").read_text()
+
+
 @pytest.mark.parametrize(("heading", "made"), [("the scores", frame), ("the ledger", ledger_frame)])
 def test_the_columns_of_the_page_are_those_of_the_frames(heading: str, made: Callable[[], Any]) -> None:
     rows = re.findall(r"^\| (`.*?) \| (.*?) \|", sections("frames.md")[f"Columns of {heading}"], re.MULTILINE)

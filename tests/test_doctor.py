@@ -181,7 +181,7 @@ PLANTED: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         "places205/val",
         "'../x.jpg' points outside",
     ),
-    "csv order": (shift_places, "error", "places205", "the classes or their order differ"),
+    "csv order": (shift_places, "error", "places205", "not the same in the same order"),
     "categories": (rename_category, "error", "inat2018", "they are not the same"),
     "json": (lambda r: handmade.text(r / "inat2018/val2018.json", "{"), "error", "inat2018/val", "is not JSON"),
     "xml": (
@@ -287,7 +287,7 @@ PLANTED: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         "coco2017/val",
         "000000139.jpg: is 8 × 10, but its annotation says 10 × 8",
     ),
-    "coco classes": (lambda r: edit_coco(r, add_category), "error", "coco2017", "the classes or their order differ"),
+    "coco classes": (lambda r: edit_coco(r, add_category), "error", "coco2017", "not the same in the same order"),
     "zip": (lambda r: (r / "yfcc100m_zips/00/001.zip").write_bytes(b"PK"), "error", "yfcc100m_zips", "001.zip"),
     "zip ids": (
         lambda r: np.save(r / "yfcc100m_zips/flickr_unique_ids.npy", [0, 1000, 99999999]),

@@ -17,8 +17,10 @@ from pylatexenc.macrospec import std_macro
 from benchmark import cli
 from benchmark.core.errors import UserError
 from benchmark.gate.check import flagged
+from benchmark.recipe.catalogue import find_recipes
 from benchmark.tables.export import export_files
-from benchmark.tables.ledger import read_ledger
+from benchmark.tables.layout import read_layouts, transfers_of
+from benchmark.tables.ledger import LEADERBOARDS, by_any_name, read_ledger, read_names
 from benchmark.tables.method_page import method_page
 from benchmark.tables.pages import boards, shown_records
 
@@ -63,9 +65,9 @@ def text_of(latex: str) -> str:
 
 # all that LaTeX and amssymb define; another would have to be looked up there
 MACROS = {
-    "caption", "checkmark", "Delta", "ensuremath", "footnotesize", "hline", "label", "par", "pm", "textasciicircum",
-    "textbf", "textendash", "textquotedblleft", "textquotedblright", "textrightarrow", "textsuperscript", "texttimes",
-    "underline", "\\", "%", "&", "_", "#",
+    "caption", "checkmark", "Delta", "ensuremath", "footnotesize", "hline", "label", "par", "pm", "tau",
+    "textasciicircum", "textbf", "textendash", "textquotedblleft", "textquotedblright", "textrightarrow",
+    "textsuperscript", "texttimes", "underline", "\\", "%", "&", "_", "#",
 }  # fmt: skip
 
 
@@ -141,3 +143,14 @@ def test_a_method_is_found_by_any_of_its_names(capsys: pytest.CaptureFixture[str
         page("pirll")
     assert cli.run(["show", "mundhenk"]) == 0
     assert "Measured: nothing published." in capsys.readouterr().out
+
+
+def test_every_recipe_has_a_page_whether_or_not_a_paper_reports_it():
+    names = read_names(LEADERBOARDS / "names.csv")["method"]
+    with_transfers = [layout for layout in read_layouts() if transfers_of([layout])]
+    shown = {row.recipe: layout.key for layout in with_transfers for row in layout.rows}
+    records, known = shown_records(), by_any_name(names)
+    for recipe in find_recipes():
+        text = method_page(recipe, records, {})
+        assert ("by no paper in the ledger" in text) == (recipe not in known), recipe
+        assert recipe not in shown or f"leaderboards/{shown[recipe]}.md" in text

@@ -11,7 +11,7 @@ from benchmark.core.errors import UserError
 from benchmark.core.plain import as_plain
 from benchmark.gate.check import current_boards
 from benchmark.recipe.catalogue import find_recipes, recipes_by_file
-from benchmark.recipe.scales import at_scale
+from benchmark.recipe.scales import Scale, at_scale
 from benchmark.records.folders import read_published
 from benchmark.tables.departures import HARNESS, departures_in, departures_page, notes_in
 from benchmark.tables.ledger import LEADERBOARDS, read_names
@@ -88,12 +88,14 @@ def test_every_departure_is_collected():
             assert line.partition(": ")[2][1:] in FLAT, f"{name}: {line}"
 
 
-def test_every_setting_that_desk_scale_changes_is_listed():
-    rows = [(row[0].strip("`"), row[4]) for row in cells(DEPARTURES.partition("## Recipes, at desk scale")[2])[2:]]
+@pytest.mark.parametrize(("before", "after"), [("paper", "desk"), ("desk", "photos")])
+def test_every_setting_that_a_scale_changes_is_listed(before: Scale, after: Scale):
+    section = DEPARTURES.partition(f"## Recipes, at {after} scale")[2].partition("\n## ")[0]
+    rows = [(row[0].strip("`"), row[4]) for row in cells(section)[2:]]
     for name, recipe in find_recipes().items():
-        paper, desk = as_plain(recipe), as_plain(at_scale(recipe, "desk"))
+        old, new = (as_plain(at_scale(recipe, scale)) for scale in (before, after))
         listed = {key.split(".")[0] for key, recipes in rows if f"`{name}`" in recipes}
-        assert listed == {key for key in paper if paper[key] != desk[key]}, name
+        assert listed == {key for key in old if old[key] != new[key]}, name
 
 
 def test_what_was_found_from_outside_is_stated():

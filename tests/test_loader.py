@@ -11,6 +11,8 @@ from small_runs import drawn_images
 from torch import Tensor
 
 from benchmark.core.errors import UserError
+from benchmark.data import loader
+from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import TrainOrder, Views, batches
 
 
@@ -40,3 +42,26 @@ def test_views_that_cannot_be_made_are_told_in_one_line(tmp_path: Path, workers:
     dataset = Views(drawn_images(tmp_path, count=4), refusing, seed=0)
     with pytest.raises(UserError, match=r"^no such view$"):
         next(batches(dataset, TrainOrder(4, 2, 0, 0, 1), workers, labels=False))
+
+
+@pytest.mark.parametrize(
+    ("sides", "kept"),
+    [
+        ([100] + [10] * 99, 100),  # by the first image's size they would take ten times as much
+        ([10] + [100] * 99, 0),
+        ([10] * 100, 100),
+        ([10] * 40 + [100] * 2 + [10] * 58, 79),  # most are small, and yet not all fit
+        ([10], 1),
+    ],
+)
+def test_decoded_images_are_kept_within_the_bytes_they_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sides: list[int], kept: int
+):
+    monkeypatch.setattr(loader, "KEPT_DECODED_BYTES", 200_000)
+    colours = [(number, 255 - number, 0) for number in range(len(sides))]
+    files = [f"{number}.png" for number in range(len(sides))]
+    for file, side, colour in zip(files, sides, colours, strict=True):
+        Image.new("RGB", (side, side), colour).save(tmp_path / file)
+    dataset = Views(ImageSet("x", tmp_path, files), None, seed=0)
+    assert len(dataset.decoded) == kept
+    assert [dataset.open(index).getpixel((0, 0)) for index in range(len(files))] == colours

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import ctypes
+import importlib
 import multiprocessing
 import os
 import resource
@@ -34,6 +35,7 @@ from benchmark.transfers import voc_svm
 
 HARNESS = Path(__file__).parents[1] / "benchmark"
 BATCH = [(0, index) for index in range(8)]
+PR_GET_PDEATHSIG = 2  # Linux, sys/prctl.h
 PIXELS = 400  # so that one batch of views takes 4 MB
 
 
@@ -270,6 +272,17 @@ def test_a_killed_svm_process_is_told_of():
 def _lose_an_svm() -> None:
     codes = np.zeros(3)
     voc_svm._of_each(lambda codes, test_codes: os.kill(os.getpid(), signal.SIGKILL), [(codes, codes)] * 4, workers=2)  # type: ignore[arg-type, return-value]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel is asked")
+def test_a_fresh_process_is_bound_before_it_imports_what_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """torch takes seconds, and on a busy machine a minute, in which a kill would leave it alone."""
+    asks = f"import ctypes; bound = ctypes.c_int(); ctypes.CDLL(None).prctl({PR_GET_PDEATHSIG}, ctypes.byref(bound))"
+    (tmp_path / "slow_to_import.py").write_text(f"{asks}\n\n\ndef told():\n    return bound.value\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("slow_to_import")
+    with processes.process_pool(1, module.told) as pool:
+        assert pool.submit(module.told).result() == signal.SIGKILL
 
 
 @pytest.mark.parametrize(

@@ -129,5 +129,5 @@ def test_rows_side_by_side_have_the_records_of_rows_one_by_one(
     finally:
         torch.set_num_threads(threads)
     one, two = ({(each.recipe, str(each.metrics)) for each in read_runs(Path(jobs))} for jobs in ("1", "2"))
-    assert len(one) == 2
+    assert len(one) == 3
     assert one == two

@@ -56,7 +56,7 @@ def test_methods_stand_at_their_years_where_there_are_three():
     drawn = [key for key in BOARDS if "by the year of the method" in SITE[f"{key}.html"]]
     assert {"moco_linear", "pirl_linear", "cpcv2_linear"} <= set(drawn)
     for key, one in BOARDS.items():
-        scored = {row.method for row in one.layout.rows if years[row.method]}
+        scored = {row.method for row in one.layout.rows if years.get(row.method)}
         if len({years[method] for method in scored}) < 3 or one.layout.plot == "lines":
             assert key not in drawn
     for key in drawn:
@@ -65,7 +65,7 @@ def test_methods_stand_at_their_years_where_there_are_three():
         layout = BOARDS[key].layout
         found = printed_in(layout, LEDGER[layout.source])
         (column,) = [one.title for one in layout.columns if f"<figcaption>{one.title}" in figure]
-        rows = [row for row in layout.rows if years[row.method] and (row.key, column) in found]
+        rows = [row for row in layout.rows if years.get(row.method) and (row.key, column) in found]
         names = Counter(row.title if len(row.title) <= 18 else f"{row.title[:17]}…" for row in rows)
         assert sum(names.values()) > 2
         points, texts = drawn_points(figure)
@@ -149,29 +149,31 @@ def opened(page: Any, key: str, theme: str = "light") -> Any:
 
 def methods(page: Any) -> list[str]:
     """Without the letters of footnotes."""
-    return page.eval_on_selector_all("tbody td.method", "cells => cells.map(cell => cell.firstChild.data.trim())")
+    return page.eval_on_selector_all(
+        "table.board tbody td.method", "cells => cells.map(cell => cell.firstChild.data.trim())"
+    )
 
 
 def test_a_browser_sorts_by_number_and_filters_without_a_network(page: Any):
     opened(page, "pirl_linear")
     before = methods(page)
     assert before == [row.title for row in BOARDS["pirl_linear"].layout.rows]
-    head = page.locator("thead th", has_text="VOC07 mAP, reported").first
-    column = page.locator("thead th").all_inner_texts().index(head.inner_text())
+    head = page.locator("table.board thead th", has_text="VOC07 mAP, reported").first
+    column = page.locator("table.board thead th").all_inner_texts().index(head.inner_text())
     for order in ("ascending", "descending"):
         head.click()
-        page.wait_for_selector(f"thead th[aria-sort={order}]")
-        texts = page.locator(f"tbody tr td:nth-child({column + 1})").all_inner_texts()
+        page.wait_for_selector(f"table.board thead th[aria-sort={order}]")
+        texts = page.locator(f"table.board tbody tr td:nth-child({column + 1})").all_inner_texts()
         values = [float(text) for text in texts if text != "–"]
         assert values == sorted(values, reverse=order == "descending")
         assert len(values) > 3
         assert "–" not in (texts[-len(values) :] if order == "ascending" else texts[: len(values)])
     page.locator("input[type=search]").fill("npid")
     wanted = sorted(name for name in before if "NPID" in name)
-    page.wait_for_function(f"document.querySelectorAll('tbody tr').length == {len(wanted)}")
+    page.wait_for_function(f"document.querySelectorAll('table.board tbody tr').length == {len(wanted)}")
     assert sorted(methods(page)) == wanted
     page.locator("input[type=search]").fill("")
-    page.wait_for_function(f"document.querySelectorAll('tbody tr').length == {len(before)}")
+    page.wait_for_function(f"document.querySelectorAll('table.board tbody tr').length == {len(before)}")
     assert page.faults == []
 
 

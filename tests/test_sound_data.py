@@ -19,11 +19,12 @@ from benchmark import cli
 from benchmark.backbones.resnet import ResNet
 from benchmark.backbones.weights import read_facts, save_backbone
 from benchmark.core.errors import UserError
-from benchmark.data.apart import shared_images
 from benchmark.data.completeness import shortfall
 from benchmark.data.datasets import DATASETS, open_dataset
+from benchmark.data.doctor import examine
 from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Classes, Presence
+from benchmark.data.pairs import shared_images
 from benchmark.recipe.inputs import InputSpec
 from benchmark.records.record import read_record
 from benchmark.runs import current, scoring, sound_data
@@ -191,6 +192,50 @@ def test_lists_that_were_changed_give_no_record(
     assert cli.run(["transfer", "some", transfer, *flags]) == 2
     assert said in capsys.readouterr().err
     assert not list((tmp_path / "runs").rglob("*.json"))
+
+
+def val_is_train(root: Path) -> None:
+    shutil.rmtree(root / "imagenet/val")
+    (root / "imagenet/val").symlink_to("train")
+
+
+def coco_val_is_train(root: Path) -> None:
+    home = root / "coco"
+    shutil.rmtree(home / "val2017")
+    (home / "val2017").symlink_to("train2017")
+    shutil.copy(home / "annotations/instances_train2017.json", home / "annotations/instances_val2017.json")
+
+
+def in_place(path: str, damage: Callable[[Path], None]) -> Callable[[Path], None]:
+    return lambda root: [damage(found) for found in root.glob(path)] and None
+
+
+def shared_in_list(root: Path) -> None:
+    home = root / "VOCdevkit/VOC2007/ImageSets/Main"
+    line = (home / "trainval.txt").read_text().splitlines()[0]
+    for path in (home / "test.txt", *home.glob("*_test.txt")):
+        of = home / path.name.replace("test", "trainval")
+        path.write_text(path.read_text() + next(one for one in of.read_text().splitlines() if line in one) + "\n")
+
+
+REFUSED: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "species fewer": ("linear_inat18_pirl", in_place("inat2018/val2018.json", only_species_that_occur)),
+    "species of other folders": ("linear_inat18_pirl", in_place("inat2018/val2018.json", swapped_species)),
+    "scenes renumbered": ("linear_places205_pirl", in_place("places205/*/val_places205.csv", renumbered)),
+    "val a link to train": ("knn_imagenet_wu", val_is_train),
+    "COCO's val a link": ("coco_det_c4_moco", coco_val_is_train),
+    "in both lists of VOC": ("voc07_svm_goyal", shared_in_list),
+}
+
+
+@pytest.mark.parametrize("way", REFUSED)
+def test_what_a_run_refuses_the_doctor_names(way: str, root: Path):
+    transfer, damage = REFUSED[way]
+    damage(root)
+    with pytest.raises(UserError) as refused:
+        checked(TRANSFERS[transfer], root)
+    errors = [one for one in examine(root, deep=False, progress=False) if one.level == "error"]
+    assert any(one.message in str(refused.value) for one in errors), (str(refused.value), errors)
 
 
 @pytest.mark.parametrize("of", ["folder", "file"])

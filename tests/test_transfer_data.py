@@ -114,8 +114,8 @@ def record_of(transfer: Transfer, world: Path) -> Record:
     return Record(
         recipe="some", recipe_hash="h", settings={}, scale="smoke", seed=0, transfer=transfer.card.id,
         transfer_version=transfer.card.version, metrics={}, detail={},
-        transfer_data=current.transfer_data(transfer, world), origin={}, backbone_hash="h", commit="", versions={},
-        device="cpu", threads=1,
+        transfer_data=current.transfer_data(transfer, world, "smoke"), origin={}, backbone_hash="h", commit="",
+        versions={}, device="cpu", threads=1,
     )  # fmt: skip
 
 

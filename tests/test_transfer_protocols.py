@@ -21,6 +21,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import LinearSVC
+from test_results import a_record
 
 from benchmark.backbones.alexnet import ROTNET
 from benchmark.backbones.contract import Backbone
@@ -34,11 +35,13 @@ from benchmark.data.labels import Classes, Presence
 from benchmark.data.splits import labelled_part
 from benchmark.engine.train import Machine
 from benchmark.recipe.inputs import InputSpec
+from benchmark.records.per_image import KEY
+from benchmark.records.soundness import faults
 from benchmark.runs import scoring
 from benchmark.runs.current import is_scored
 from benchmark.runs.run import Run
 from benchmark.toyland import build_world
-from benchmark.transfers import find_transfers, linear, pictures, training, voc_svm
+from benchmark.transfers import contract, find_transfers, pictures, training
 from benchmark.transfers.contract import Context, Scores, Transfer
 from benchmark.transfers.features import GOYAL_TAPS, NotFrozenError, extract, state_hash
 from benchmark.transfers.linear import LinearTransfer
@@ -91,6 +94,8 @@ def test_runs_and_gives_the_same_twice(name: str, world: Path, tmp_path: Path):
     assert all(math.isfinite(value) and 0 <= value <= 100 for value in first.metrics.values())
     assert len(first.data) == len(transfer.card.datasets)
     assert json.loads(json.dumps(first.detail)) == first.detail
+    assert list(faults(a_record(metrics=first.metrics, detail=first.detail), transfer.card.metrics)) == []
+    assert (KEY in first.detail) == ("_det_" not in name), "what each image contributes"
     assert state_hash(backbone) == before
     assert not list(tmp_path.rglob("*.pt")), "a checkpoint outlived its run"
     assert transfer.run(backbone, context(world, tmp_path / "second")) == first
@@ -127,7 +132,6 @@ def test_features_that_are_not_finite_are_an_error(name: str, world: Path, tmp_p
 @pytest.mark.parametrize("name", [name for name in FROZEN if name != "knn_imagenet_wu"])
 def test_the_test_images_choose_nothing(name: str, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Below paper scale, other test labels change nothing that was selected."""
-    module = voc_svm if name.startswith("voc") else linear
     test = TRANSFERS[name].card.datasets[1]
 
     def reversed_labels(root: Path, *dataset: str) -> ImageSet:
@@ -137,7 +141,7 @@ def test_the_test_images_choose_nothing(name: str, world: Path, tmp_path: Path, 
         return replace(images, labels=turned) if dataset == test else images
 
     honest = TRANSFERS[name].run(small_for(name), context(world, tmp_path))
-    monkeypatch.setattr(module, "open_dataset", reversed_labels)
+    monkeypatch.setattr(contract, "open_dataset", reversed_labels)
     other = TRANSFERS[name].run(small_for(name), context(world, tmp_path / "other"))
     assert other.detail["selected"] == honest.detail["selected"]
     assert other.data != honest.data
@@ -173,6 +177,7 @@ KILLED = """
     [
         ("here.TRANSFERS['linear_places205_pirl']", 1),
         ("here.short_paper('linear_imagenet_goyal')", 5),
+        ("here.short_paper('linear_imagenet_moco')", 5),  # which keeps the best of its iterates
         ("here.TRANSFERS['semi_supervised_10pct_pirl']", 1),
         ("here.TRANSFERS['voc12_seg_fcn_moco']", 2),
         ("here.TRANSFERS['voc07_det_c4_pirl']", 3),
@@ -272,7 +277,10 @@ def test_the_voc_map_is_that_of_a_plain_script(world: Path, tmp_path: Path):
 def test_ignored_images_are_negatives_in_training_and_absent_from_the_test():
     x = np.eye(12)
     codes = np.array([1, 1, 1, 1, -1, -1, -1, -1, 0, 0, 0, 0])
-    assert svm(x, codes, x, codes, (1.0,)) == svm(x, np.where(codes == -1, 0, codes), x, codes, (1.0,))
+    ignored, negative = (svm(x, trained, x, codes, (1.0,)) for trained in (codes, np.where(codes == -1, 0, codes)))
+    assert ignored.ap == negative.ap
+    assert ignored.folds_ap == negative.folds_ap
+    assert np.array_equal(ignored.scores, negative.scores)
     best = svm(x, codes, x, np.where(codes == 1, 1, -1), (1.0,))  # only positives are left to be scored
     assert best.ap == 100.0
 

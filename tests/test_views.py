@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from PIL.Image import Resampling
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from benchmark.core.errors import UserError
 from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.scales import at_scale
+from benchmark.views.crops import cropped, flipped_crop
 from benchmark.views.patches import grid_patches
 from benchmark.views.photometric import FlipEach, GreyEach, JitterEach, shift_hue
 
@@ -53,6 +56,44 @@ def test_flip_turns_each_image_or_not(stack: torch.Tensor):
     kept = (flipped == many).flatten(1).all(1)
     assert (turned ^ kept).all()
     assert 60 < turned.sum() < 140
+
+
+@pytest.mark.parametrize("K", [1, 4])
+@pytest.mark.parametrize("change", [GreyEach, FlipEach])
+def test_what_is_chosen_does_not_change_what_is_drawn(stack: torch.Tensor, K: int, change: type):
+    """As if all were changed and the choice came after: the same pixels, and the same random numbers are left."""
+    some = stack[:K]
+    changed = change(1.0)(some)
+    assert (changed != some).flatten(1).any(1).all()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        ours, next_ours = change(0.3)(some), torch.rand(1)
+        torch.manual_seed(seed)
+        expected = torch.where(torch.rand(K, 1, 1, 1) < 0.3, changed, some)
+        assert torch.equal(ours, expected)
+        assert torch.equal(next_ours, torch.rand(1))
+
+
+@pytest.mark.parametrize("shape", [(90, 64), (64, 200), (5, 80)])
+def test_a_flipped_crop_is_torchvisions(shape: tuple[int, int]):
+    """Its pixels and its random numbers, also where an image is too long for the aspect ratios."""
+    image = F.to_pil_image(torch.randint(0, 256, (3, *shape), dtype=torch.uint8))
+    theirs = v2.Compose([v2.RandomResizedCrop(32, scale=(0.2, 1.0)), v2.RandomHorizontalFlip(), v2.PILToTensor()])
+    for seed in range(20):
+        torch.manual_seed(seed)
+        ours, next_ours = flipped_crop(image, 32, (0.2, 1.0)), torch.rand(1)
+        torch.manual_seed(seed)
+        assert torch.equal(ours, theirs(image))
+        assert torch.equal(next_ours, torch.rand(1))
+
+
+def test_a_crop_is_resized_as_asked():
+    image = F.to_pil_image(torch.randint(0, 256, (3, 50, 60), dtype=torch.uint8))
+    torch.manual_seed(1)
+    ours = cropped(image, 32, (0.2, 1.0), Resampling.BICUBIC)
+    torch.manual_seed(1)
+    theirs = v2.RandomResizedCrop(32, scale=(0.2, 1.0), interpolation=v2.InterpolationMode.BICUBIC)(image)
+    assert ours.tobytes() == theirs.tobytes()
 
 
 def test_patches_lie_in_their_own_cells():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -33,13 +34,15 @@ def default_loaders(beside_gpu: bool) -> int:
 def process_pool(count: int, begin: Callable[..., object], *arguments: Any) -> ProcessPoolExecutor:
     """`count` processes that start from a fresh interpreter, call begin(*arguments), and end with this one. Fresh, as a
     fork copies the locks of this one's threads in whatever state they are. Raises UserError if none can be started."""
-    return _pool(multiprocessing.get_context("spawn"), count, begin, arguments)
+    # as bytes: importing the modules that they need takes seconds, through which the process must be bound to this one
+    later = pickle.dumps((begin, arguments))
+    return _pool(multiprocessing.get_context("spawn"), count, _begin_fresh, (later,))
 
 
 def forked_pool(count: int, begin: Callable[..., object], *arguments: Any) -> ProcessPoolExecutor:
     """The same, forked where that is safe, for work that takes no longer than importing torch. `arguments` may be
     large, since a fork shares them."""
-    return _pool(forking(), count, begin, arguments)
+    return _pool(forking(), count, _begin, (begin, arguments))
 
 
 def forking() -> BaseContext:
@@ -49,10 +52,10 @@ def forking() -> BaseContext:
 
 
 def _pool(
-    context: BaseContext, count: int, begin: Callable[..., object], arguments: tuple[Any, ...]
+    context: BaseContext, count: int, first: Callable[..., object], arguments: tuple[Any, ...]
 ) -> ProcessPoolExecutor:
     try:
-        return _Pool(count, context, _begin, (begin, arguments))
+        return _Pool(count, context, first, arguments)
     except OSError as error:  # for instance no room in /dev/shm for a semaphore
         raise _not_started(error) from error
 
@@ -71,6 +74,12 @@ class _Pool(ProcessPoolExecutor):
 
 def _not_started(error: OSError) -> UserError:
     return UserError(f"no processes can be started to work beside this one ({error}); {remedy(error, 'in /dev/shm')}")
+
+
+def _begin_fresh(later: bytes) -> None:
+    end_with_parent()
+    begin, arguments = pickle.loads(later)
+    begin(*arguments)
 
 
 def _begin(begin: Callable[..., object], arguments: tuple[Any, ...]) -> None:

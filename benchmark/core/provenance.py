@@ -118,7 +118,7 @@ def versions(*classes: type) -> dict[str, str]:
     """Of python, of every package whose version could move a number, and of the benchmark's own code. classes: those
     that a user may have written; the hash of each file that is not the benchmark's is among them."""
     found = {"python": platform.python_version()}
-    for package in ("torch", "torchvision", "numpy", "scikit-learn", "pillow", "sslbench"):
+    for package in ("torch", "torchvision", "numpy", "scikit-learn", "pillow", "simplejpeg", "sslbench"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

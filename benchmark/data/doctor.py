@@ -23,12 +23,13 @@ from rich.text import Text
 from benchmark.core.errors import UserError
 from benchmark.core.processes import process_pool
 from benchmark.data.datasets import DATASETS, Layout, read_split
-from benchmark.data.findings import Finding, denied, from_error, printable, some
+from benchmark.data.findings import BadData, Finding, denied, from_error, printable, some
 from benchmark.data.folders import HIDDEN, NO_IMAGES
 from benchmark.data.image_set import ImageSet
 from benchmark.data.images import UnreadableImage, decode_rgb, file_size, read_bytes, split_zip
 from benchmark.data.lookalikes import advice, lookalike
 from benchmark.data.names import Names, find
+from benchmark.data.pairs import check_apart, check_classes, check_folders
 from benchmark.data.unreadable import read_unreadable, unknown_names, write_unreadable
 
 MAX_STATS = 5_000_000  # with more files than this, only an evenly spaced sample is checked for being empty
@@ -76,9 +77,9 @@ def _examine_layout(layout: Layout, data_root: Path, deep: bool, bars: Progress)
             findings.append(from_error(error, f"{layout.NAME}/{split}"))
         else:
             findings.append(_size_note(splits[-1], *layout.SPLITS[split]))
-            findings += _skipped(splits[-1])
+            findings += [*_skipped(splits[-1]), *_without_an_image(splits[-1])]
     findings += _check(layout, data_root, {(finding.path, finding.message) for finding in findings})
-    findings += _class_order(layout.NAME, splits) + _listed_in_both(splits)
+    findings += _disagreements(splits)
     try:
         findings += _decode_all(splits, bars) if deep else _empty_files(splits, bars)
         findings += _unknown(splits)
@@ -111,15 +112,23 @@ def _train_and_test(splits: list[ImageSet]) -> Iterator[tuple[ImageSet, ImageSet
             yield by_name[train], by_name[test]
 
 
-def _listed_in_both(splits: list[ImageSet]) -> list[Finding]:
-    findings = []
-    for train, test in _train_and_test(splits):
-        shared = sorted({*train.files} & {*test.files})
-        if shared:
-            what = f"{len(shared):,} of its images are in {test.name} too: {some(shared)}"
-            fix = "Take both lists from the same release: nothing may be both trained and tested on."
-            findings.append(Finding("error", train.name, str(train.root), what, fix))
-    return findings
+def _disagreements(splits: list[ImageSet]) -> Iterator[Finding]:
+    """What every run that is scored on these splits would refuse."""
+    pairs = [*_train_and_test(splits)]
+    checks = [(check_classes, splits[0], other) for other in splits[1:]]
+    checks += [(check, *pair) for pair in pairs for check in (check_apart, check_folders)]
+    for check, train, test in checks:
+        try:
+            check(train, test)
+        except BadData as error:
+            yield from_error(error, test.name)
+
+
+def _without_an_image(images: ImageSet) -> Iterator[Finding]:
+    if images.labels is not None and (absent := images.labels.absent()):
+        what = f"no image is of {some([*absent])}: {len(absent):,} of {len(images.classes):,} classes"
+        fix = "A mean over fewer classes is another number, and paper and photos scale refuse it. Is this a subset?"
+        yield Finding("note", images.name, str(images.root), what, fix)
 
 
 def _check(layout: Layout, data_root: Path, known: set[tuple[str, str]]) -> list[Finding]:
@@ -135,23 +144,13 @@ def _check(layout: Layout, data_root: Path, known: set[tuple[str, str]]) -> list
 
 def _size_note(images: ImageSet, count: int, classes: int) -> Finding:
     """The numbers of images and classes, beside the real dataset's. A subset is only a note: it may be intended."""
-    have = f"{len(images):,} images" + (f", {len(images.classes):,} classes" if classes else "")
-    real = f"{count:,} images" + (f", {classes:,} classes" if classes else "")
-    complete = len(images) == count and (not classes or len(images.classes) == classes)
+    have, real = (
+        f"{number:,} images" + (f", {of_classes:,} classes" if classes else "")
+        for number, of_classes in ((len(images), len(images.classes)), (count, classes))
+    )
+    complete = have == real
     message = f"{have}: complete" if complete else f"{have}; the complete dataset has {real}. A subset or stand-in?"
     return Finding("note", images.name, str(images.root), message)
-
-
-def _class_order(name: str, splits: list[ImageSet]) -> list[Finding]:
-    """A class index must mean the same class in every split."""
-    orders = {images.classes: images for images in splits}
-    if len(orders) <= 1:
-        return []
-    first, second = list(orders.values())[:2]
-    counts = f"{len(first.classes):,} classes and {second.name} {len(second.classes):,}"
-    what = f"{first.name} has {counts}; the classes or their order differ"
-    fix = "Give both splits the same classes in the same order. Otherwise every accuracy is wrong."
-    return [Finding("error", name, str(first.root), what, fix)]
 
 
 def _empty_files(splits: list[ImageSet], bars: Progress) -> list[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import posixpath
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -55,14 +56,20 @@ def is_file_name(name: str) -> bool:
 
 
 def _refuse_repeated(names: Sequence[str], where: Callable[[int], str]) -> None:
-    """A name listed twice would count twice."""
-    if len(set(names)) == len(names):
+    """A file listed twice would count twice, under whatever name."""
+    plain = [one_name(name) for name in names]
+    if len(set(plain)) == len(plain):
         return
     seen: set[str] = set()
-    for i, name in enumerate(names):
+    for i, name in enumerate(plain):
         if name in seen:
-            raise bad(where(i), f"{name} is listed twice", "Fetch the list again, or remove one of the two.")
+            raise bad(where(i), f"{names[i]} is listed twice", "Fetch the list again, or remove one of the two.")
         seen.add(name)
+
+
+def one_name(name: str) -> str:
+    """The shortest of a file's names: ./0/a.jpg and 0//a.jpg are 0/a.jpg."""
+    return posixpath.normpath(name) if "./" in name or "//" in name else name
 
 
 def read_lines(path: Path, fix: str) -> list[str]:

@@ -17,6 +17,7 @@ from PIL import Image, ImageFile
 
 from benchmark.core.errors import UserError
 from benchmark.data.findings import denied, printable
+from benchmark.data.jpeg import decode_plain_jpeg
 
 # A truncated file must fail: padded with grey, it would be trained on without anyone noticing.
 ImageFile.LOAD_TRUNCATED_IMAGES = False
@@ -25,6 +26,7 @@ ImageFile.LOAD_TRUNCATED_IMAGES = False
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 MAX_BYTES = 1 << 30  # one image; a larger file or zip member is a mistake or an attack
+TOO_LARGE = f"larger than {MAX_BYTES >> 30} GiB"
 OPEN_ZIPS = 32  # per process; a directory of 1,000 members takes about 0.6 MB
 
 
@@ -43,7 +45,7 @@ def open_rgb(root: Path, file: str) -> Image.Image:
     """The image `root`/`file` as 8-bit RGB; "x.zip/y.jpg" is the member y.jpg of x.zip.
 
     EXIF orientation is ignored, as in every published protocol. Alpha is dropped, not blended. The pixels depend only
-    on the file and the Pillow build.
+    on the file and the JPEG library that simplejpeg and Pillow were built with.
     """
     return decode_rgb(read_bytes(root, file), root, file)
 
@@ -53,7 +55,7 @@ def decode_rgb(data: bytes, root: Path, file: str) -> Image.Image:
     if not data:
         raise unreadable(root, file, "the file is empty (0 bytes)")
     try:
-        return to_rgb(Image.open(io.BytesIO(data), formats=FORMATS))
+        return decode_plain_jpeg(data) or to_rgb(Image.open(io.BytesIO(data), formats=FORMATS))
     except MemoryError:
         raise  # says nothing about the file
     except Image.DecompressionBombError as error:
@@ -122,7 +124,11 @@ def read_bytes(root: Path, file: str) -> bytes:
         return _read_member(root, file, archive, member)
     try:
         with open(root / file, "rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+            size = os.fstat(stream.fileno()).st_size
+            if size > MAX_BYTES:
+                raise unreadable(root, file, TOO_LARGE)
+            # a larger limit would be allocated whole, at five times the time of reading; some mounts tell no size
+            return stream.read(size or MAX_BYTES)
     except IsADirectoryError as error:
         raise unreadable(root, file, "it is a folder") from error
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL byte in the name
@@ -130,9 +136,6 @@ def read_bytes(root: Path, file: str) -> bytes:
         raise unreadable(root, file, what) from error
     except OSError as error:
         raise denied(root / file, error) from error
-    if len(data) > MAX_BYTES:
-        raise unreadable(root, file, f"larger than {MAX_BYTES >> 30} GiB")
-    return data
 
 
 def _read_member(root: Path, file: str, archive: str, member: str) -> bytes:
@@ -140,7 +143,7 @@ def _read_member(root: Path, file: str, archive: str, member: str) -> bytes:
         opened = open_zip(root / archive)
         info = opened.getinfo(member)
         if info.file_size > MAX_BYTES:
-            raise unreadable(root, file, f"larger than {MAX_BYTES >> 30} GiB")
+            raise unreadable(root, file, TOO_LARGE)
         return opened.read(info)
     except UserError:
         raise

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import statistics
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,7 @@ from benchmark.data.handover import Parcel, lost_loader_told, packed, refused
 from benchmark.data.image_set import ImageSet
 
 KEPT_DECODED_BYTES = 512 << 20  # sets that fit are decoded once; JPEG decoding is half of a small image's data path
+TRIED = 16  # images that tell whether most would fit
 Position = tuple[int, int]  # (epoch, image index)
 Sample = tuple[dict[str, Tensor], int, Any]  # (views, image index, its row of the labels, or -1)
 
@@ -53,7 +55,7 @@ class Samples(Dataset):
             return UserError(str(error))  # raised in a loader process, it would arrive as a traceback
 
     def open(self, index: int) -> Image.Image:
-        return self.decoded[index] if self.decoded else self.images.open(index)
+        return self.decoded[index] if index < len(self.decoded) else self.images.open(index)
 
     def at(self, index: int) -> Any:
         return self.sample(self.open(index), index)
@@ -211,8 +213,22 @@ def _begin(worker: int) -> None:
 
 
 def _decode_all(images: ImageSet) -> list[Image.Image]:
-    """Every image decoded, in the parent process so that workers share the memory; empty when they would not fit."""
-    first = images.open(0)
-    if len(images) * first.width * first.height * 3 > KEPT_DECODED_BYTES:
+    """Every image decoded, in the parent process so that workers share the memory. Of a set that does not fit, the
+    first ones that do; none where a few images tell that these would be a small part."""
+    tried = np.linspace(0, len(images) - 1, TRIED, dtype=np.int64).tolist()
+    if statistics.median(_held_bytes(images.open(index)) for index in tried) * len(images) > KEPT_DECODED_BYTES:
         return []
-    return [images.open(index) for index in range(len(images))]
+    kept: list[Image.Image] = []
+    left = KEPT_DECODED_BYTES
+    while len(kept) < len(images):
+        image = images.open(len(kept))
+        left -= _held_bytes(image)
+        if left < 0:
+            break
+        kept.append(image)
+    return kept
+
+
+def _held_bytes(image: Image.Image) -> int:
+    """Pillow keeps four bytes of each RGB pixel, a pointer to each row, and about a kilobyte of objects."""
+    return image.height * (4 * image.width + 8) + 1024

@@ -8,9 +8,11 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
+from benchmark.data.folders import is_hidden
 from benchmark.data.images import is_image_name
 
-DEPTH = 3  # VOCdevkit/VOCdevkit/VOC2007
+DEPTH = 3  # VOCtrainval_06-Nov-2007/VOCdevkit/VOC2007
+FEW = 40  # a folder that holds more folders than this holds classes
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".mat")
 MOST_LOOKED_AT = 10_000  # files
 
@@ -22,11 +24,14 @@ def lookalike(data_root: Path, home: str | PurePath, also_called: Sequence[str] 
         return place  # a file, or a link to a disk that is not mounted
     parts = PurePath(home).parts
     wanted = {_bare(name) for name in (parts[-1], *also_called)}
-    outer = {_bare(name) for name in parts[:-1]}
     if _bare(data_root.absolute().name) in wanted:
         return data_root
-    called = (path for path in _below(data_root, outer, DEPTH) if _bare(path.name) in wanted)
-    return next((path for path in called if _holds_data(path)), None)
+    found = None
+    for path in _below(data_root, DEPTH):
+        inner = found is None or found in path.parents  # ILSVRC/Data/CLS-LOC
+        if inner and _bare(path.name) in wanted and _holds_data(path):
+            found = path
+    return found
 
 
 def advice(found: Path, data_root: Path, home: str | PurePath) -> str:
@@ -50,13 +55,13 @@ def _bare(name: str) -> str:
     return re.sub(r"[\W_]", "", name).lower()
 
 
-def _below(folder: Path, outer: set[str], depth: int) -> Iterator[Path]:
-    """Folders in `folder`, and in those of them that are called like the ones around the dataset's own."""
+def _below(folder: Path, depth: int) -> Iterator[Path]:
+    """Folders in `folder`, and then those in them."""
     try:
-        inside = sorted(path for path in folder.iterdir() if path.is_dir())
+        inside = sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
     except OSError:
         return
     yield from inside
-    for path in inside:
-        if depth > 1 and _bare(path.name) in outer:
-            yield from _below(path, outer, depth - 1)
+    for path in inside if len(inside) <= FEW else ():
+        if depth > 1 and not path.is_symlink():
+            yield from _below(path, depth - 1)

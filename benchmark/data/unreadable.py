@@ -1,8 +1,8 @@
 """The list of a dataset's unreadable images, which `sslbench doctor --deep` writes and runs leave out.
 
 It lies beside the images, in unreadable.txt. Where these may not be written, it lies beside the runs instead, in
-RUNS/unreadable/<full path of the images' folder>.txt, and then that list counts, whatever lies beside the images. Each
-line is a name relative to ImageSet.root, a tab, and the reason.
+RUNS/unreadable/<full path of the images' folder>.txt. Where there are both, the newer one counts. Each line is a name
+relative to ImageSet.root, a tab, and the reason; a line without a tab that begins with # is a comment.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ def list_beside_runs(root: Path) -> Path:
 
 def current_list(root: Path) -> Path:
     """The list that counts, whether it exists or not."""
-    other = list_beside_runs(root)
-    return other if other.is_file() else root / UNREADABLE
+    own, other = root / UNREADABLE, list_beside_runs(root)
+    if not other.is_file():
+        return own
+    return other if not own.is_file() or other.stat().st_mtime_ns >= own.stat().st_mtime_ns else own
 
 
 def read_unreadable(root: Path) -> list[str]:
@@ -49,8 +51,9 @@ def _names(path: Path) -> list[str]:
         return []
     except OSError as error:
         raise denied(path, error) from error
-    lines = (line.split("\t")[0].rstrip() for line in text.split("\n"))
-    return [line for line in lines if line and not line.startswith("#")]
+    lines = (line.rstrip() for line in text.split("\n"))
+    listed = (line for line in lines if line and ("\t" in line or not line.startswith("#")))
+    return [line.rpartition("\t")[0] or line for line in listed]  # a reason has no tab, a name may have one
 
 
 def write_unreadable(root: Path, broken: dict[str, str]) -> list[Finding]:

@@ -28,6 +28,7 @@ from benchmark.core import distributed
 from benchmark.core.draws import mix
 from benchmark.core.errors import UserError
 from benchmark.core.files import file_hash
+from benchmark.core.memory import forget_peak, peak_gb, peak_in_words
 from benchmark.core.plain import as_plain
 from benchmark.core.provenance import commit, versions
 from benchmark.core.streams import Stream
@@ -200,6 +201,7 @@ def _trained(
     if total == 0:
         return method, {}, given, []
     check_order(method, recipe)
+    forget_peak()
     players = build_players(method, recipe)
     feed = Feed(recipe, pools, machine.workers, total)
     losses = LastLosses(players, total, feed.steps_per_epoch).to(machine.device)
@@ -223,11 +225,14 @@ def _trained(
                 finite.check(step, method)
                 shown = {name: float(value) for name, value in figures.items()}
                 rates = {f"lr/{name}": player.optimizer.param_groups[0]["lr"] for name, player in players.items()}
-                report.write(step, shown | method.scalars() | pace.since_last(), {"epoch": batch.epoch, **rates})
+                own = {"epoch": batch.epoch, "peak_memory_gb": round(peak_gb(), 3), **rates}
+                report.write(step, shown | method.scalars() | pace.since_last(), own)
                 if step + 1 < total and save.due():
                     save_checkpoint(run, step + 1, identity, method, players, losses, makers)
     if first == 0:
         check_all_stepped(players, method)
+    if distributed.rank() == 0:
+        print(f"{identity['recipe']} seed {recipe.seed}  pretraining: {peak_in_words()}", flush=True)
     return method, losses.means(), given, makers
 
 

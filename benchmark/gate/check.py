@@ -10,11 +10,11 @@ from pathlib import Path
 from benchmark.core.errors import UserError
 from benchmark.gate.staleness import DataNow, not_good, now_of, own_hashes
 from benchmark.gate.targets import (
+    Expected,
     GateFinding,
     accepted_hashes,
     compare,
     expect,
-    expected_csv,
     read_expected,
     with_pretraining,
 )
@@ -60,12 +60,13 @@ def all_findings(
     ]
 
 
-def accepted(leaderboards: Path, cards: Mapping[str, ProtocolCard]) -> str:
-    """expected.csv as it follows from the published records. Raises UserError for a record with impossible numbers."""
+def accepted(leaderboards: Path, cards: Mapping[str, ProtocolCard]) -> list[Expected]:
+    """The lines of expected.csv as they follow from the published records. Raises UserError for a record with
+    impossible numbers."""
     records = list(read_published(leaderboards / "measured"))
     if bad := list(_unsound(_published_below(leaderboards, records), cards)):
         raise UserError(f"{'; '.join(bad)}; run these again, or delete them")
-    return expected_csv(expect(with_pretraining(records), cards, own_hashes().values()))
+    return expect(with_pretraining(records), cards, own_hashes().values())
 
 
 def flagged(records: Sequence[Record], leaderboards: Path = LEADERBOARDS) -> dict[Path, str]:

@@ -10,8 +10,9 @@ from pathlib import Path
 from benchmark.core.files import write_whole
 from benchmark.core.provenance import IS_INSTALLED
 from benchmark.gate.check import current_boards
+from benchmark.gate.staleness import own_hashes
 from benchmark.tables.board import Board
-from benchmark.tables.pages import documentation_files, leaderboard_files
+from benchmark.tables.pages import documentation_files, leaderboard_files, photos_files
 from benchmark.tables.site import site_files
 from benchmark.transfers import find_transfers
 
@@ -30,7 +31,9 @@ def write_pages(site: Path | None = None) -> list[Path]:
 
 def _write_markdown(boards: dict[str, Board]) -> list[Path]:
     cards = {name: transfer.card.departures for name, transfer in find_transfers().items()}
-    files = leaderboard_files(boards) | documentation_files(boards, cards)
+    files = (
+        leaderboard_files(boards) | photos_files(frozenset(own_hashes().values())) | documentation_files(boards, cards)
+    )
     for path, text in files.items():
         write_whole(path, text.encode())
     return list(files)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import cast
 
 from benchmark.core.errors import UserError
 from benchmark.data.datasets import is_there
 from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.contract import Recipe
-from benchmark.recipe.scales import SCALES, hashes_at
+from benchmark.recipe.scales import SCALES, Scale, hashes_at
 from benchmark.records.currency import GONE, Now, reasons
 from benchmark.records.record import Record
 from benchmark.runs.current import split_fingerprint, transfer_data
@@ -70,10 +71,12 @@ def data_below(folder: Callable[[str], Path]) -> DataNow:
         if record.transfer not in transfers:
             return dict.fromkeys(record.transfer_data)
         transfer, root = transfers[record.transfer], folder(record.scale)
-        there = [(name, split) for name, split in transfer.card.datasets if is_there(root, name)]
+        scale = cast(Scale, record.scale)
+        datasets = transfer.card.at(scale).datasets
+        there = [(name, split) for name, split in datasets if is_there(root, name)]
         try:
-            if len(there) == len(transfer.card.datasets):
-                return transfer_data(transfer, root)
+            if len(there) == len(datasets):
+                return transfer_data(transfer, root, scale)
             known = {f"{name}/{split}": split_fingerprint(root, name, split) for name, split in there}
         except UserError as error:
             return str(error)

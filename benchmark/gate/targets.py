@@ -44,6 +44,7 @@ class Expected:
     """A line of expected.csv.
 
     direction: which way is better, "higher" or "lower". tolerance: how far one more run may be from the target.
+    target, tolerance: empty where no spread is known. Such a line compares nothing, but still holds its records' hash.
     runs: "seed@hash" of the records that the target is the mean of, separated by spaces; a record with another hash has
           been edited or replaced. For losses, the hash is the backbone file's: its transfers' records hold them.
     """
@@ -104,8 +105,8 @@ def expect(
     records: Sequence[Record], cards: Mapping[str, ProtocolCard], current: Collection[str] = ()
 ) -> list[Expected]:
     """Targets and tolerances from records: the mean over seeds, and a prediction interval for one more run from the
-    spread over seeds. cards: the protocols' cards as they are now. current: hashes of the recipes as they would run
-    now. Records that match these are preferred. Raises UserError if no recipe has two seeds at a scale."""
+    spread over seeds; neither where no spread is known. cards: the protocols' cards as they are now. current: hashes of
+    the recipes as they would run now. Records that match these are preferred."""
     groups = _groups(records, cards, current)
     lines = []
     for key, found in sorted(groups.items()):
@@ -114,11 +115,9 @@ def expect(
         spread, freedom = _spread(groups, key)
         if is_loss and not freedom:
             continue
-        if not freedom:
-            raise UserError(f"{scale} scale: no recipe has two seeds, so the spread is unknown; run more seeds")
         one = found[0]
         target = statistics.fmean(record.metrics[metric] for record in found)
-        width = _quantile(freedom) * spread * (1 + 1 / len(found)) ** 0.5
+        width = _quantile(freedom) * spread * (1 + 1 / len(found)) ** 0.5 if freedom else 0.0
         digits = 6 if is_loss else 3  # some losses are small
         known = cards[transfer].metrics if transfer in cards else {}
         higher = known.get(metric, Metric(higher=not is_loss)).higher
@@ -129,8 +128,8 @@ def expect(
                 transfer,
                 metric,
                 "higher" if higher else "lower",
-                f"{target:.{digits}f}",
-                f"{width:.{digits}f}",
+                f"{target:.{digits}f}" if freedom else "",
+                f"{width:.{digits}f}" if freedom else "",
                 str(one.transfer_version),
                 data_key(one),
                 one.recipe_hash,
@@ -138,6 +137,13 @@ def expect(
             )
         )
     return lines
+
+
+def without_target(expected: Iterable[Expected]) -> list[str]:
+    """A line for every scale whose scores have no target, since no spread is known there: not even one to pool."""
+    scales = dict.fromkeys(line.scale for line in expected if not line.target)
+    why = "no recipe has two seeds that differ, so the spread is unknown; run more seeds"
+    return [f"{scale} scale: its scores get no target: {why}" for scale in scales]
 
 
 def _groups(
@@ -154,13 +160,17 @@ def _groups(
 
 def _spread(groups: Mapping[Key, Sequence[Record]], key: Key) -> tuple[float, int]:
     """(standard deviation over seeds, its degrees of freedom). For scores it is pooled over recipes; for losses it is
-    the recipe's own, because the losses of two methods differ in size."""
+    the recipe's own, because the losses of two methods differ in size.
+
+    A recipe whose seeds all score exactly the same has features and a protocol without any randomness. It says nothing
+    of how far the seeds of other recipes differ, and is pooled with none."""
     scale, _, transfer, metric = key
     values = {one: [r.metrics[one[3]] for r in found] for one, found in groups.items()}
     if transfer == PRETRAINING:
         same = [values[key]]
     else:
-        same_scale = {one: found for one, found in values.items() if one[0] == scale and one[2] != PRETRAINING}
+        scores = {one: found for one, found in values.items() if one[0] == scale and one[2] != PRETRAINING}
+        same_scale = {one: found for one, found in scores.items() if len(set(found)) > 1}
         same = [found for one, found in same_scale.items() if one[2:] == (transfer, metric)]
         if sum(len(found) - 1 for found in same) < ENOUGH:
             same = list(same_scale.values())
@@ -185,7 +195,7 @@ def compare(
     for record in records:
         for metric in record.metrics:
             by_key[record.scale, record.recipe, record.transfer, metric].append(record)
-    for line in expected:
+    for line in (line for line in expected if line.target):
         name = f"{line.scale} {line.recipe} {line.transfer} {line.metric}"
         found = by_key.get(line.key, [])
         if not found:
@@ -241,15 +251,15 @@ def expected_csv(expected: Iterable[Expected]) -> str:
 
 
 def read_expected(path: Path) -> list[Expected]:
-    """Reads strictly: a wrong header, an extra cell, or a target that is not a number or occurs twice is a UserError
-    naming file and line."""
+    """Reads strictly: a wrong header, an extra cell, a target that is not a number or occurs twice, or one without a
+    tolerance is a UserError naming file and line."""
     if not path.is_file():
         raise UserError(f"{path}: not there; `sslbench check --accept` writes it from the published records")
     lines: dict[Key, Expected] = {}
     for number, line in csv_lines(Expected, path):
         where = f"{path}, line {number}"
         for word in (line.target, line.tolerance):
-            if not NUMBER.fullmatch(word):
+            if not NUMBER.fullmatch(word) and (line.target or line.tolerance):
                 raise UserError(f"{where}: {word!r} is not a number")
         if line.direction not in ("higher", "lower"):
             raise UserError(f"{where}: direction is {line.direction!r}, not higher or lower")

@@ -1,24 +1,30 @@
 """Scales: the same code path for a laptop and a cluster.
 
-paper: the recipe as its paper states it, on the real datasets.
-desk:  the recipe with its own `desk` changes, on Toyland; minutes on 2 cores.
-smoke: desk with a handful of steps; what the tests run over every recipe.
+paper:  the recipe as its paper states it, on the real datasets.
+photos: desk's small networks on real photographs: Tiny ImageNet stands in for ImageNet; an hour on 2 cores.
+desk:   the recipe with its own `desk` changes, on Toyland; minutes on 2 cores.
+smoke:  desk with a handful of steps; what the tests run over every recipe.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Literal, get_args
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, Literal, get_args
 
 from benchmark.core.errors import UserError
-from benchmark.core.optimisation import Adam, Epochs, Steps
+from benchmark.core.optimisation import Adam, Epochs, Span, Steps
 from benchmark.core.plain import all_misfits, on_one_line
 from benchmark.recipe.contract import Change, Recipe, recipe_hash, value_at, with_change
 from benchmark.recipe.pools import Pool
 
-Scale = Literal["paper", "desk", "smoke"]
+Scale = Literal["paper", "photos", "desk", "smoke"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
+Drawn = Literal["desk", "smoke"]  # those with a drawn world; the others read real datasets
+DRAWN: tuple[Scale, ...] = get_args(Drawn)
+
+# scale -> the datasets that others stand in for there
+STAND_INS: Mapping[Scale, Mapping[str, str]] = {"photos": {"imagenet": "tiny_imagenet"}}
 
 # What every desk recipe changes. What is a recipe's own it adds behind, and what comes later counts.
 DESK_SIZE = Change("input.size", 64, "the image size of every desk recipe")
@@ -39,6 +45,12 @@ DESK_RESNET = (
     Change("backbone.zero_init_residual", True, "without it, 50 layers learn nothing in 2,000 steps"),
 )
 
+# At photos scale, as factors of what a recipe trains at desk scale. There are 50 times as many images: 5 epochs are the
+# most that PIRL, the slowest, does in an hour on two cores. Batches twice as large halve what a step costs besides its
+# images, and are still 7,810 steps: three times as many as at desk scale, whose rates are kept.
+PHOTOS_LENGTH = 1 / 8
+PHOTOS_BATCH = 2
+
 SMOKE = (
     Change("length", Steps(4), "enough steps to cross an epoch of the smoke world"),
     Change("batch_size", 16, "three steps an epoch"),
@@ -48,29 +60,114 @@ SMOKE = (
 SMOKE_PART = Change("batch_size", 4, "a few per cent of the smoke world are one image of each class")
 
 
-def desk_against_paper(recipe: Recipe) -> list[tuple[str, str, str, str]]:
-    """(key, the paper's value, desk's, why) of everything that desk scale changes, the values on one line each."""
+def against_paper(recipe: Recipe, scale: Scale) -> list[tuple[str, str, str, str]]:
+    """(key, the paper's value, that scale's, why) of everything that the scale changes, the values on one line each."""
     told: dict[str, tuple[str, str, str]] = {}
-    for change in recipe.desk:
+    for change in changes_at(recipe, scale):
         old = told[change.key][0] if change.key in told else on_one_line(value_at(recipe, change.key))
         recipe = with_change(recipe, change.key, change.value)
         told[change.key] = (old, on_one_line(change.value), change.why)
     return [(key, *rest) for key, rest in told.items()]
 
 
+def photos_against_desk(recipe: Recipe) -> list[tuple[str, str, str, str]]:
+    """The same of desk and photos: (key, desk's value, that of photos, why)."""
+    desk, photos = _changed(recipe, recipe.desk), _changed(recipe, _for_photos(recipe))
+    whys = {change.key: "the paper's: the other suits drawn pictures" for change in recipe.desk}
+    whys |= {change.key: change.why for change in _for_photos(recipe)}
+    values = [
+        (key, on_one_line(value_at(desk, key)), on_one_line(value_at(photos, key)), why) for key, why in whys.items()
+    ]
+    return [value for value in values if value[1] != value[2]]
+
+
 def at_scale(recipe: Recipe, scale: Scale) -> Recipe:
     """The recipe as it runs at `scale`. Raises UserError if one of its desk changes names no setting, or a value is of
     another type than its field."""
     _check(recipe)
-    changes = {"paper": (), "desk": recipe.desk, "smoke": (*recipe.desk, *SMOKE, *_small_parts(recipe))}[scale]
-    for change in (*changes, *recipe.overrides):
+    recipe = _changed(recipe, (*changes_at(recipe, scale), *recipe.overrides))
+    _check(recipe)
+    return recipe
+
+
+def changes_at(recipe: Recipe, scale: Scale) -> tuple[Change, ...]:
+    """What the scale does otherwise than the paper, in the order in which it is done."""
+    if scale == "paper":
+        return ()
+    if scale == "photos":
+        return _for_photos(recipe)
+    return recipe.desk if scale == "desk" else (*recipe.desk, *SMOKE, *_small_parts(recipe))
+
+
+def _changed(recipe: Recipe, changes: Iterable[Change]) -> Recipe:
+    for change in changes:
         if change.key == "length" and recipe.length == Steps(0):
             continue  # what is never trained is not trained at smoke scale either
         if change in SMOKE and change.key == "backbone.width" and not hasattr(recipe.backbone, "width"):
             continue  # what has no width is no smaller
         recipe = with_change(recipe, change.key, change.value)
-    _check(recipe)
     return recipe
+
+
+def stand_in(dataset: str, scale: Scale) -> str:
+    """The dataset that is read in its place at that scale; itself, where none is."""
+    return STAND_INS.get(scale, {}).get(dataset, dataset)
+
+
+def is_read_at(scale: Scale, dataset: str) -> bool:
+    """Whether transfers read it there, or its stand-in: a scale with stand-ins scores on these alone."""
+    return scale not in STAND_INS or dataset in (*STAND_INS[scale], *STAND_INS[scale].values())
+
+
+def _for_photos(recipe: Recipe) -> tuple[Change, ...]:
+    """The recipe's small changes, the data, and a part of desk's length with the rates falling at the same fractions of
+    it."""
+    small = tuple(change for change in recipe.desk if not change.drawn)
+    changes = (*small, *_stand_ins(recipe, "photos"))
+    desk, here = _changed(recipe, recipe.desk), _changed(recipe, changes)
+    if here.length == Steps(0):
+        return changes
+    length = _stretched(here.length, PHOTOS_LENGTH)
+    schedule = _stretched(desk.schedule, _ratio(recipe, length, desk.length))
+    return (
+        *changes,
+        Change("length", length, "an eighth of desk's, for every row"),
+        *([Change("schedule", schedule, "falls where desk's does")] if schedule != here.schedule else []),
+        Change("batch_size", PHOTOS_BATCH * here.batch_size, "twice desk's, for every row"),
+    )
+
+
+def _ratio(recipe: Recipe, length: Span, desk: Span) -> float:
+    if isinstance(length, Epochs) and isinstance(desk, Epochs):
+        return length.epochs / desk.epochs
+    if isinstance(length, Steps) and isinstance(desk, Steps):
+        return length.steps_total / desk.steps_total
+    raise UserError(f"{recipe.title}: photos needs both lengths in epochs or both in steps, not {length} and {desk}")
+
+
+def _stand_ins(recipe: Recipe, scale: Scale) -> Iterator[Change]:
+    for name, pool in recipe.pools.items():
+        if (other := stand_in(pool.dataset, scale)) != pool.dataset:
+            yield Change(f"{_pool_key(recipe, name)}.dataset", other, f"stands in for {pool.dataset}")
+
+
+def _pool_key(recipe: Recipe, name: str) -> str:
+    return "data" if isinstance(recipe.data, Pool) else f"data.{name}"
+
+
+def _stretched(value: Any, factor: float) -> Any:
+    """The value with every span in it that is counted in epochs or steps so many times as long."""
+    if isinstance(value, Epochs):
+        return Epochs(value.epochs * factor)
+    if isinstance(value, Steps):
+        return Steps(round(value.steps_total * factor))
+    if isinstance(value, tuple):
+        return tuple(_stretched(one, factor) for one in value)
+    if isinstance(value, Mapping):
+        return {name: _stretched(one, factor) for name, one in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: _stretched(getattr(value, f.name), factor) for f in fields(value) if f.init})
+    return value
 
 
 def _check(recipe: Recipe) -> None:
@@ -81,8 +178,7 @@ def _check(recipe: Recipe) -> None:
 def _small_parts(recipe: Recipe) -> Iterator[Change]:
     for name, pool in recipe.pools.items():
         if pool.percent < 100:
-            key = "data" if isinstance(recipe.data, Pool) else f"data.{name}"
-            yield replace(SMOKE_PART, key=f"{key}.{SMOKE_PART.key}")
+            yield replace(SMOKE_PART, key=f"{_pool_key(recipe, name)}.{SMOKE_PART.key}")
 
 
 def hashes_at(recipes: Mapping[str, Recipe], scales: Sequence[Scale]) -> dict[tuple[str, str], str]:

@@ -3,7 +3,8 @@
     runs/<scale>/<recipe>/seed<k>/<transfer>.json                   where a run leaves it
     leaderboards/measured/<scale>/<recipe>/<transfer>/seed<k>.json  where it goes when published
 
-Seconds, date and machine lie beside it in <transfer>.time.json, and beside the published one in seed<k>.time.json.
+Seconds, memory, date and machine lie beside it in <transfer>.time.json, and beside the published one in
+seed<k>.time.json.
 """
 
 from __future__ import annotations
@@ -16,16 +17,19 @@ from pathlib import Path
 
 from benchmark.core.errors import UserError
 from benchmark.core.files import write_whole
+from benchmark.core.memory import peak_gb
 from benchmark.records.record import Record, read_record
 
 CLOCK = ".time.json"
 
 
 def write_record(record: Record, runs: Path, seconds: float) -> Path:
-    """Write the record below `runs`, and its seconds, date and machine beside it."""
+    """Write the record below `runs`, and beside it its seconds, date and machine, and the most memory that this
+    process held."""
     path = runs / record.path
     clock = {
         "seconds": round(seconds, 1),
+        "peak_memory_gb": round(peak_gb(), 3),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": platform.machine(),
         "processor": platform.processor() or platform.machine(),

@@ -51,7 +51,7 @@ def frame(folder: Path | str = LEADERBOARDS / "measured") -> pd.DataFrame:
     One row for each metric of each record, and one for each stage where the transfer scored several. Texts are "" and
     whole numbers missing where nothing is known. All scales are there, smoke too: compare within one.
 
-    scale:                 paper, desk or smoke.
+    scale:                 paper, photos, desk or smoke.
     recipe, seed:          what was pretrained; changed settings are part of the name, e.g. pirl@batch_size=64.
     transfer, transfer_version: the protocol that scored it.
     metric:                top1, map, ap50 ...; "" for the stages of a record with several, for it does not say whose.

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from benchmark.core.errors import UserError
 from benchmark.core.plain import fits
 from benchmark.records.metric import Metric
+from benchmark.records.per_image import per_image
 from benchmark.records.record import Record
+
+CLOSE = 1e-3  # points: images are kept in single precision
 
 
 def faults(record: Record, metrics: Mapping[str, Metric]) -> Iterator[str]:
@@ -29,3 +33,17 @@ def faults(record: Record, metrics: Mapping[str, Metric]) -> Iterator[str]:
         found, own = record.metrics[headline], record.per_stage[stage]
         if found != own:
             yield f"{headline} is {found:g}, but the selected stage {stage} has {own:g}"
+    yield from _of_images(record)
+
+
+def _of_images(record: Record) -> Iterator[str]:
+    """What test images contribute must come to the score."""
+    for name, value in (record.metrics | record.per_stage).items():
+        try:
+            images = per_image(record, name)
+        except UserError as error:
+            yield str(error)
+            continue
+        mean = value if images is None else float(images.mean())
+        if abs(mean - value) > CLOSE:
+            yield f"{name} is {value:g}, but its images come to {mean:g}"

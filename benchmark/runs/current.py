@@ -14,6 +14,7 @@ from benchmark.data.datasets import open_dataset
 from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.contract import Recipe, recipe_hash
 from benchmark.recipe.pools import Pool
+from benchmark.recipe.scales import Scale
 from benchmark.records.currency import Now, reasons
 from benchmark.records.folders import run_record
 from benchmark.records.record import Record
@@ -66,7 +67,7 @@ def transfer_now(transfer: Transfer, run: Run, engine: str | None = None) -> Now
     return Now(
         recipe=origin["recipe_hash"],
         protocol=transfer.card.version,
-        data=transfer_data(transfer, run.data_root),
+        data=transfer_data(transfer, run.data_root, run.scale),
         backbone=_backbone_hash(run.backbone, run.backbone.stat().st_mtime_ns),
         engine=transfer.chosen_engine(engine),
     )
@@ -83,9 +84,10 @@ def known_origin(run: Run) -> dict[str, Any]:
     return origin
 
 
-def transfer_data(transfer: Transfer, data_root: Path) -> dict[str, str]:
-    """Name -> fingerprint of all that a transfer reads below `data_root`: splits, annotations, lists that are there."""
-    card = transfer.card
+def transfer_data(transfer: Transfer, data_root: Path, scale: Scale) -> dict[str, str]:
+    """Name -> fingerprint of all that a transfer reads below `data_root` at that scale: splits, annotations, lists that
+    are there."""
+    card = transfer.card.at(scale)
     sets = {f"{name}/{split}": split_fingerprint(data_root, name, split) for name, split in card.datasets}
     lists = {name: file_hash(data_root / name) for name in card.lists if (data_root / name).is_file()}
     return sets | annotation_fingerprints(transfer, data_root) | lists

@@ -32,7 +32,7 @@ from benchmark.method import Method
 from benchmark.recipe.catalogue import get_recipe
 from benchmark.recipe.contract import Recipe
 from benchmark.recipe.pools import Given, Known, Pool
-from benchmark.recipe.scales import Scale, at_scale, desk_against_paper
+from benchmark.recipe.scales import DRAWN, Scale, against_paper, at_scale
 from benchmark.runs.run import pool_images
 
 TYPICAL_IMAGE = (500, 375)  # width and height most ImageNet photographs have; views crop, so it decides nothing
@@ -94,7 +94,8 @@ def plan_text(
     title = f"{changed.title} at {scale} scale" + (f"; {changed.reported}" if changed.reported else "")
     sections.append(("Changed", [(change.key, on_one_line(change.value), change.why) for change in recipe.overrides]))
     texts = [f"{name}\n{_aligned(lines)}" for name, lines in sections if lines]
-    return "\n\n".join([title, *texts, f"Desk against paper\n{_desk_against_paper(recipe)}"])
+    small: Scale = "photos" if scale == "photos" else "desk"
+    return "\n\n".join([title, *texts, f"{small.capitalize()} against paper\n{_against_paper(recipe, small)}"])
 
 
 def _aligned(lines: list[Line]) -> str:
@@ -106,7 +107,7 @@ def _given(
 ) -> tuple[Given, str]:
     """(what the method is built from, where the number of images comes from)."""
     # with a number given, a run can be planned before its data is there
-    root = data or (Path("data", scale) if scale != "paper" and num_images is None else None)
+    root = data or (Path("data", scale) if scale in DRAWN and num_images is None else None)
     known = {name: _known(pool, root) for name, pool in recipe.pools.items()}
     first, pool = next(iter(known)), next(iter(recipe.pools.values()))
     source = f"{pool.title}/{pool.split}" + (f" in {root}" if root else ", complete")
@@ -352,11 +353,11 @@ def _blank_batch(recipe: Recipe, share: int, given: Given) -> Batch:
     return with_pools(found, first)
 
 
-def _desk_against_paper(recipe: Recipe) -> str:
-    lines = desk_against_paper(recipe)
+def _against_paper(recipe: Recipe, scale: Scale) -> str:
+    lines = against_paper(recipe, scale)
     if not lines:
         return "no difference"
-    return tabulate(lines, headers=("key", "paper", "desk", "why"), tablefmt="plain", disable_numparse=True)
+    return tabulate(lines, headers=("key", "paper", scale, "why"), tablefmt="plain", disable_numparse=True)
 
 
 def _bytes(count: float) -> str:

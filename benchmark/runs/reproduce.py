@@ -95,7 +95,7 @@ class RowWork:
     """Brings a run and its records up to date. It is sent to other processes, so it says by name what is to be done.
 
     unscored: runs that others need, and that nobody asked to have scored. incomplete: whether data that is not complete
-    will do at paper scale."""
+    will do at paper and photos scale."""
 
     transfers: Sequence[str]
     machine: Machine

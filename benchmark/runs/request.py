@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.recipe.catalogue import OWN
-from benchmark.recipe.scales import Scale
+from benchmark.recipe.scales import DRAWN, Scale
 from benchmark.runs.last_answer import LastAnswer
 from benchmark.tables.layout import read_layouts, recipes_of, select, transfers_of
 
@@ -19,7 +19,7 @@ from benchmark.tables.layout import read_layouts, recipes_of, select, transfers_
 class Request:
     """names: of the recipes, in the order in which they begin. transfers: ids of those that score them.
     recipes_dir, transfers_dir: the user's own folders besides the benchmark's. incomplete: whether data that is not
-    complete will do at paper scale."""
+    complete will do at paper and photos scale."""
 
     names: tuple[str, ...]
     transfers: tuple[str, ...]
@@ -43,8 +43,8 @@ class Request:
         return LastAnswer((str(self.data_root), *map(str, outputs)), sources, files, self.runs / self.scale)
 
     def is_answered(self) -> bool:
-        """Never at paper scale: real datasets have too many files to look at for a moment's answer."""
-        return self.scale != "paper" and self.answer.holds()
+        """Never where the world is not drawn: real datasets have too many files to look at for a moment's answer."""
+        return self.scale in DRAWN and self.answer.holds()
 
 
 def rows_and_transfers(recipes: Sequence[str], tables_of: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -15,6 +15,7 @@ from benchmark.backbones.weights import has_weights, load_backbone, read_facts
 from benchmark.core import distributed
 from benchmark.core.errors import UserError
 from benchmark.core.files import file_hash, write_whole
+from benchmark.core.memory import forget_peak, peak_in_words
 from benchmark.core.provenance import commit, versions
 from benchmark.data.handover import lost_loader_told
 from benchmark.engine.checkpoint import locked
@@ -22,6 +23,7 @@ from benchmark.engine.method_file import TrainedMethod, load_method
 from benchmark.engine.progress import Display
 from benchmark.engine.train import Machine, device_name
 from benchmark.recipe.catalogue import all_recipes
+from benchmark.recipe.scales import is_read_at
 from benchmark.records.folders import write_record
 from benchmark.records.record import Record
 from benchmark.runs.current import known_origin, transfer_now
@@ -42,13 +44,14 @@ def score(
 ) -> Record:
     """Run the transfer on the run's backbone and write its record, its picture and the run's report. recipes_dir: a
     folder of recipes besides the benchmark's, for a transfer that asks for the trained method. incomplete: data that is
-    not complete may be scored at paper scale; the record says so.
+    not complete may be scored at paper and photos scale; the record says so.
 
     Raises UserError for a run that the protocol cannot score, a folder in use, a full disk, a backbone that does not
     load strictly, data that is missing or not sound (benchmark.runs.sound_data), or a metric that is not on the card or
     not finite. What was done until then is kept, and the next call goes on there.
     """
     started = time.monotonic()
+    forget_peak()
     card = transfer.card
     if distributed.world_size() > 1:
         raise UserError("transfers run in one process; start them without torchrun")
@@ -108,12 +111,15 @@ def score(
         write_record(record, run.runs, time.monotonic() - started)  # last: once it is there, nothing is done again
         for checkpoint in run.workspace.glob(f"{card.id}-*"):  # only now: a record that cannot be written is not lost
             checkpoint.unlink()
+    print(f"{run.name} seed {run.seed}  {card.id}: {peak_in_words()}", flush=True)
     return record
 
 
 def refusal(transfer: Transfer, run: Run) -> str:
     """Why the protocol cannot score the run; empty where it can. The file says what it holds, which need not
     be what the recipe names: a method may export another network."""
+    if not all(is_read_at(run.scale, name) for name, _ in transfer.card.datasets):
+        return f"{transfer.card.id} reads data that nothing stands in for at {run.scale} scale"
     facts = read_facts(run.backbone)
     offered = facts["origin"].get("method", {}).get("offers", ())
     weightless = transfer.card.trains and not has_weights(run.backbone)

@@ -1,6 +1,6 @@
 """What the data must be before a number may come of it, for every transfer and every pretraining alike: the same
-classes in all splits, no image both trained and scored on, nothing scored over fewer classes than the card's, and at
-paper scale the complete datasets."""
+classes in all splits, no image both trained and scored on, nothing scored over fewer classes than the card's, and
+where real datasets are read, the complete ones."""
 
 from __future__ import annotations
 
@@ -8,39 +8,38 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmark.core.errors import UserError
-from benchmark.data.apart import shared_images
 from benchmark.data.completeness import shortfall
 from benchmark.data.datasets import open_dataset
 from benchmark.data.findings import some
 from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Classes
+from benchmark.data.pairs import check_apart, check_classes, check_folders
 from benchmark.recipe.contract import Recipe
+from benchmark.recipe.scales import DRAWN
 from benchmark.runs.run import Run
 from benchmark.transfers.contract import Transfer
-
-LISTS = "Take all lists of a dataset from one release; a subset must have the same classes in every split"
 
 
 def checked_data(transfer: Transfer, run: Run, origin: Mapping[str, Any], incomplete: bool) -> dict[str, Any]:
     """What the detail of a record says of its data besides: nothing of complete data. origin: the backbone's.
-    incomplete: whether data that is not complete may be scored at paper scale.
+    incomplete: whether data that is not complete may be scored where real datasets are read.
 
     Raises UserError for data that gives a wrong number, or none."""
     if not transfer.card.datasets:
         return {}
-    *train, test = sets = [_opened(run, *dataset) for dataset in transfer.card.datasets]
+    *train, test = sets = [_opened(run, *dataset) for dataset in transfer.card.at(run.scale).datasets]
     for images in train:
-        _check_classes(images, test)
+        check_classes(images, test)
     for images in (*([] if transfer.card.shared else train), *_seen_with_labels(run, origin, test)):
-        _check_apart(images, test)
+        check_apart(images, test)
     for images in train:
-        _check_folders(images, test)
+        check_folders(images, test)
     absent = transfer.absent(run.data_root, test)
     _check_scorable(transfer, test, absent)
-    if run.scale == "paper" and not isinstance(test.labels, Classes):
+    if run.scale not in DRAWN and not isinstance(test.labels, Classes):
         _check_all_classes(transfer, train, test, absent)
     missing = _missing(sets)
-    if run.scale == "paper":
+    if run.scale not in DRAWN:
         missing |= transfer.shortfalls(run.data_root)
     if absent and isinstance(test.labels, Classes):
         missing[f"{test.name}, classes without an image"] = some([*absent])
@@ -60,49 +59,6 @@ def checked_pools(recipe: Recipe, run: Run, incomplete: bool) -> dict[str, Any]:
 def _opened(run: Run, name: str, split: str) -> ImageSet:
     """In silence: what is left out is told when it is read for the work itself."""
     return open_dataset(run.data_root, name, split, lambda _: None)
-
-
-def _check_classes(train: ImageSet, test: ImageSet) -> None:
-    if train.labels is None or test.labels is None or train.classes == test.classes:
-        return
-    what = [
-        f"only {here.name} has {some(sorted(missing), 3)}"
-        for here, there in ((train, test), (test, train))
-        if (missing := {*here.classes} - {*there.classes})
-    ]
-    numbers = zip(train.classes, test.classes, strict=False)
-    place = next((i for i, (one, other) in enumerate(numbers) if one != other), len(test.classes))
-    if not what:
-        what = [f"class {place} is {train.classes[place]} in the first and {test.classes[place]} in the second"]
-    raise UserError(
-        f"{train.name} has {len(train.classes):,} classes and {test.name} {len(test.classes):,}, which are not the "
-        f"same in the same order: {'; '.join(what)}. Every score would be wrong. {LISTS}"
-    )
-
-
-def _check_folders(train: ImageSet, test: ImageSet) -> None:
-    """Where both splits lie in the same folders, one for each class, a folder must be of the same class in both."""
-    if not isinstance(train.labels, Classes) or not isinstance(test.labels, Classes) or train.root != test.root:
-        return
-    class_of: dict[str, int] = {}
-    for file, label in zip(train.files, train.labels.values.tolist(), strict=True):
-        folder = file.rpartition("/")[0]
-        class_of[folder] = label if class_of.get(folder, label) == label else -1  # -1: of several
-    for file, label in zip(test.files, test.labels.values.tolist(), strict=True):
-        known = class_of.get(file.rpartition("/")[0], -1)
-        if known not in (-1, label):
-            raise UserError(
-                f"{test.name}: {file} has the class {test.classes[label]}, but in {train.name} its folder has "
-                f"{train.classes[known]}. Every score would be wrong. {LISTS}"
-            )
-
-
-def _check_apart(train: ImageSet, test: ImageSet) -> None:
-    if shared := shared_images(test, train):
-        raise UserError(
-            f"{len(shared):,} of the {len(test):,} images of {test.name} are in {train.name} too, which is trained on: "
-            f"{some(shared, 3)}. What is scored must not be trained on: take them out of one of the two"
-        )
 
 
 def _seen_with_labels(run: Run, origin: Mapping[str, Any], test: ImageSet) -> Iterator[ImageSet]:
@@ -144,12 +100,12 @@ def _missing(sets: Sequence[ImageSet]) -> dict[str, str]:
 def _told(missing: Mapping[str, str], sets: Sequence[ImageSet], run: Run, incomplete: bool) -> dict[str, Any]:
     skipped = {images.name: [*images.skipped] for images in sets if images.skipped}
     said: dict[str, Any] = {"skipped": skipped} if skipped else {}
-    if run.scale != "paper" or not missing:
+    if run.scale in DRAWN or not missing:
         return said
     if not incomplete:
         named = "; ".join(f"{name}: {what}" for name, what in missing.items())
         raise UserError(
-            f"{run.data_root}: the data is incomplete, and paper scale needs all of it. {named}. Fetch the rest "
+            f"{run.data_root}: the data is incomplete, and {run.scale} scale needs all of it. {named}. Fetch the rest "
             "(`sslbench doctor` helps), or give --incomplete, and the result will say what was missing"
         )
     return said | {"incomplete": dict(missing)}

@@ -11,7 +11,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.tables.agreement import orders, reproduced, tau
+from benchmark.records.record import Record
+from benchmark.tables.agreement import (
+    Agreement,
+    Compared,
+    agreement,
+    differences_in_words,
+    first_line,
+    orders,
+    reproduced,
+)
+from benchmark.tables.budget import COUNTED, budgets
 from benchmark.tables.emphasis import measured_emphasis, reported_emphasis
 from benchmark.tables.footnotes import STALE, UNVERIFIED, Footnote, footnotes, marks
 from benchmark.tables.layout import Column, Discrepancy, TableLayout
@@ -49,13 +59,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Board:
-    """A table with all its cells: lines[i][j] stands below heads[j]. differences: lines that are a Δ of two rows."""
+    """A table with all its cells: lines[i][j] stands below heads[j]. differences: lines that are a Δ of two rows.
+    opening: what must be said before anything else, or "". agreements: of each measured column."""
 
     layout: TableLayout
     citation: str
     heads: tuple[Head, ...]
     lines: tuple[tuple[Cell, ...], ...]
     differences: frozenset[int]
+    opening: str
+    agreements: tuple[Agreement, ...]
     remarks: tuple[str, ...]
     footnotes: tuple[Footnote, ...]
 
@@ -76,8 +89,10 @@ def board(layout: TableLayout, reported: Sequence[Reported], scores: pd.DataFram
     printed = printed_in(layout, reported)
     measured, left_out = measured_in(layout, scores)
     layout = _without_empty_rows(layout, printed, measured)
+    how_long = list(_budget_columns(layout, measured))
     columns = [
         *_row_columns(layout, reported, printed, legend),
+        *how_long,
         *(one for column in layout.columns for one in _number_columns(layout, column, printed, measured, legend)),
     ]
     lines = [list(line) for line in zip(*(cells for _, cells, _ in columns), strict=True)]
@@ -86,13 +101,16 @@ def board(layout: TableLayout, reported: Sequence[Reported], scores: pd.DataFram
         at = [row.key for row in layout.rows].index(layout.delta.of) + 1
         lines.insert(at, [Cell(layout.delta.title), *(last for _, _, last in columns[1:])])
         differences = [at]
+    agreements = list(_agreements(layout, printed, measured))
     return Board(
         layout,
         legend.citations.get(layout.source, layout.source),
         tuple(head for head, _, _ in columns),
         tuple(tuple(line) for line in lines),
         frozenset(differences),
-        (*_agreement(layout, printed, measured), *_protocols(layout, measured)),
+        first_line(agreements),
+        tuple(agreements),
+        (*differences_in_words(agreements), *([COUNTED] if how_long else []), *_protocols(layout, measured)),
         tuple(footnotes(layout, printed, measured, left_out, _stale(measured, legend.stale), legend.discrepancies)),
     )
 
@@ -139,6 +157,17 @@ def _row_columns(
         yield Head(title, "fact"), [Cell(row.facts[index] if row.facts else "") for row in layout.rows], Cell()
 
 
+def _budget_columns(layout: TableLayout, measured: Measured) -> Iterator[BoardColumn]:
+    """How long each row was pretrained, scale by scale."""
+    for scale in sorted({variant.scale for _, _, variant in measured}):
+        records: dict[str, list[Record]] = defaultdict(list)
+        for (recipe, _, variant), seeds in measured.items():
+            records[recipe] += seeds.records if variant.scale == scale else ()
+        cells = [Cell(budgets(records.get(row.recipe, ()))) for row in layout.rows]
+        if any(cell.text for cell in cells):
+            yield Head(f"Pretraining, {scale}", "fact", scale=scale), cells, Cell()
+
+
 def _number_columns(
     layout: TableLayout, column: Column, printed: Printed, measured: Measured, legend: Legend
 ) -> Iterator[BoardColumn]:
@@ -158,7 +187,7 @@ def _number_columns(
     )
     for variant in beside:
         found = [measured.get((row.recipe, column.title, variant)) for row in layout.rows]
-        name = f"{column.title}, {variant_title(variant, beside)}"
+        name = _title(column, variant, beside)
         looks = measured_emphasis(layout, column, found)
         own = [_measured_cell(seeds, style, legend) for seeds, style in zip(found, looks, strict=True)]
         head = Head(name, "measured", column.title, variant.scale)
@@ -218,23 +247,21 @@ def _measured_delta(layout: TableLayout, column: Column, variant: Variant, measu
     return Cell(f"{of.mean - minus.mean:+.1f}", of.mean - minus.mean, about="computed") if of and minus else Cell()
 
 
-def _agreement(layout: TableLayout, printed: Printed, measured: Measured) -> list[str]:
-    """One line per scale: Kendall's τ of every column."""
-    by_scale: dict[str, list[str]] = defaultdict(list)
+def _agreements(layout: TableLayout, printed: Printed, measured: Measured) -> Iterator[Agreement]:
+    """One of every measured column, with the rows that have both numbers."""
     for column in layout.columns:
         beside = variants(measured, column)
         for variant in beside:
             cells = [
-                (printed.get((row.key, column.title)), measured.get((row.recipe, column.title, variant)))
+                (row, printed.get((row.key, column.title)), measured.get((row.recipe, column.title, variant)))
                 for row in layout.rows
             ]
-            extra = variant_title(variant, beside).removeprefix(variant.scale)
-            pairs = [(number.value, seeds.mean) for number, seeds in cells if number and seeds]
-            by_scale[variant.scale].append(f"{column.title}{extra} {tau(pairs)}")
-    return [
-        f"Rank agreement with the paper (Kendall's τ, 1 is the same order), {scale}: {'; '.join(texts)}."
-        for scale, texts in by_scale.items()
-    ]
+            compared = [Compared(row, number.value, seeds) for row, number, seeds in cells if number and seeds]
+            yield agreement(_title(column, variant, beside), variant.scale, column, compared)
+
+
+def _title(column: Column, variant: Variant, beside: Sequence[Variant]) -> str:
+    return f"{column.title}, {variant_title(variant, beside)}"
 
 
 def _protocols(layout: TableLayout, measured: Measured) -> list[str]:

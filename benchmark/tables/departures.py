@@ -23,13 +23,13 @@ from benchmark.core.plain import on_one_line
 from benchmark.core.provenance import REPOSITORY
 from benchmark.recipe.catalogue import assigned_names
 from benchmark.recipe.contract import Recipe
-from benchmark.recipe.scales import SMOKE, SMOKE_PART, desk_against_paper
+from benchmark.recipe.scales import SMOKE, SMOKE_PART, against_paper, photos_against_desk
 from benchmark.tables.markdown import plain_table
 
 HEADING = "Departures:"
 NOTE = re.compile(r"(# )?NOTE: ")
 HARNESS = REPOSITORY / "benchmark"
-SCALES = re.compile(r"every scale|(paper|desk|smoke)(, (desk|smoke))*")
+SCALES = re.compile(r"every scale|(paper|photos|desk|smoke)(, (desk|smoke))*")
 INTRODUCTION = """\
 # Departures from the papers
 
@@ -51,6 +51,7 @@ def departures_page(
     """The whole page. recipes: file -> name -> recipe. cards: transfer -> the departures on its card. harness: the
     folder of the benchmark's own code. Raises UserError for a recipe file without a list of departures, a card's line
     without its scale, or a transfer that is not in the harness."""
+    by_name = {name: recipe for of_file in recipes.values() for name, recipe in of_file.items()}
     parts = [
         INTRODUCTION,
         "## Recipes, at paper scale",
@@ -60,7 +61,10 @@ def departures_page(
         "## Protocols",
         *_of_cards(cards, harness),
         "## Recipes, at desk scale",
-        _of_desk({name: recipe for of_file in recipes.values() for name, recipe in of_file.items()}),
+        _changes({name: against_paper(recipe, "desk") for name, recipe in by_name.items()}, "paper", "desk"),
+        "## Recipes, at photos scale",
+        "As at desk scale, but without the changes that suit drawn pictures alone:",
+        _changes({name: photos_against_desk(recipe) for name, recipe in by_name.items()}, "desk", "photos"),
         "## Recipes, at smoke scale",
         "As at desk scale, and in addition:",
         _list(
@@ -182,13 +186,13 @@ def _list(items: Sequence[str]) -> str:
     return "\n".join(chain.from_iterable(wrapped))
 
 
-def _of_desk(recipes: Mapping[str, Recipe]) -> str:
-    """What the desk scale changes: a line per change, with the recipes that make it."""
+def _changes(of: Mapping[str, Sequence[tuple[str, str, str, str]]], before: str, after: str) -> str:
+    """of: recipe -> its changes. A line per change, with the recipes that make it."""
     changes: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
-    for name, recipe in recipes.items():
-        for change in desk_against_paper(recipe):
+    for name, own in of.items():
+        for change in own:
             changes[change].append(f"`{name}`")
     keys = list(dict.fromkeys(key for key, *_ in changes))
     lines = sorted(changes.items(), key=lambda one: keys.index(one[0][0]))
     rows = [(f"`{key}`", old, new, why, ", ".join(names)) for (key, old, new, why), names in lines]
-    return plain_table(("setting", "paper", "desk", "why", "recipes"), rows)
+    return plain_table(("setting", before, after, "why", "recipes"), rows)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 from benchmark.tables.layout import Column, TableLayout
 from benchmark.tables.measured import Seeds
+from benchmark.tables.settled import ENOUGH, over_seeds, shared_seeds
 
-LEVEL = 0.95
 BOLD = (
-    "Bold among measured numbers: the best row and every row that cannot be told apart from it, because its mean "
-    "prints the same or the 95 % interval of the difference (Welch's, with two or more seeds each) contains 0. If all "
-    "rows print the same, none is bold. Rows that only frame a table, such as random and supervised, do not compete."
+    "Bold among measured numbers: the best row and every row that is not settled to be worse, because its mean prints "
+    "the same or the 95 % interval of the difference contains 0. Rows that have fewer than three seeds in common with "
+    "the best, or that only frame a table, such as random and supervised, do not compete. If no row is settled to be "
+    "worse, none is bold."
 )
 
 
@@ -22,30 +23,51 @@ def reported_emphasis(layout: TableLayout, column: Column, numbers: Sequence[flo
         both = zip(layout.rows, numbers, strict=True)
         return ["bold" if row.bold and number is not None else "" for row, number in both]
     printed = [None if number is None else round(number, 6) for number in numbers]  # differences have rounding errors
-    return _emphasis(layout, column, printed, lambda one, other: printed[one] == printed[other])
+    competing = [row.competes for row in layout.rows]
+    return _emphasis(layout, column, printed, competing, lambda one, other: printed[one] == printed[other])
 
 
 def measured_emphasis(layout: TableLayout, column: Column, found: Sequence[Seeds | None]) -> list[str]:
     """For each row "bold", "underline" or "", as BOLD says."""
     there = {place: seeds for place, seeds in enumerate(found) if seeds}
-    if len({_printed(seeds) for place, seeds in there.items() if layout.rows[place].competes}) < 2:
-        return ["" for _ in found]
+    competing = [
+        bool(row.competes and seeds and len(seeds.values) >= ENOUGH)
+        for row, seeds in zip(layout.rows, found, strict=True)
+    ]
     means = [seeds.mean if seeds else None for seeds in found]
-    return _emphasis(layout, column, means, lambda one, other: _tied(there[one], there[other]))
+    competing = _comparable(column, there, competing)
+    styles = _emphasis(layout, column, means, competing, lambda one, other: _tied(there[one], there[other]))
+    told_apart = len({style for style, competes in zip(styles, competing, strict=True) if competes}) > 1
+    return styles if told_apart else ["" for _ in found]
+
+
+def _comparable(column: Column, there: Mapping[int, Seeds], competing: Sequence[bool]) -> list[bool]:
+    """Of those that compete, the best and whoever shares enough seeds with it: of others, nothing can be said."""
+    sign = -1 if column.best == "lowest" else 1
+    places = [place for place in there if competing[place]]
+    best = max(places, key=lambda place: sign * there[place].mean, default=None)
+    return [
+        best is not None and place in places and len(shared_seeds(there[best], there[place])) >= ENOUGH
+        for place in range(len(competing))
+    ]
 
 
 def _emphasis(
-    layout: TableLayout, column: Column, numbers: Sequence[float | None], tied: Callable[[int, int], bool]
+    layout: TableLayout,
+    column: Column,
+    numbers: Sequence[float | None],
+    competing: Sequence[bool],
+    tied: Callable[[int, int], bool],
 ) -> list[str]:
-    """tied: whether two rows, by their places, are as good as each other. Rows that frame the table compete for
-    nothing."""
+    """competing: by place, as tied is: whether two rows are as good as each other."""
     styles = ["" for _ in numbers]
     if column.best == "none":
         return styles
     sign = 1 if column.best == "highest" else -1
     scores = {place: sign * number for place, number in enumerate(numbers) if number is not None}
-    ranked = sorted((place for place in scores if layout.rows[place].competes), key=lambda place: -scores[place])
-    ahead = bool(ranked) and max(scores.values()) > scores[ranked[0]]
+    ranked = sorted((place for place in scores if competing[place]), key=lambda place: -scores[place])
+    framing = [scores[place] for place in scores if not layout.rows[place].competes]
+    ahead = bool(ranked) and max(framing, default=-math.inf) > scores[ranked[0]]
     best = "underline" if layout.underline == "behind" and ahead else "bold"
     for style in [best, "underline"] if layout.underline == "second" else [best]:
         alike = [place for place in ranked if tied(ranked[0], place)]
@@ -54,19 +76,10 @@ def _emphasis(
     return styles
 
 
+def _tied(one: Seeds, other: Seeds) -> bool:
+    interval = over_seeds(one, other)
+    return interval is not None and (_printed(one) == _printed(other) or not interval.excludes_zero)
+
+
 def _printed(seeds: Seeds) -> str:
     return str(seeds).split()[0]
-
-
-def _tied(one: Seeds, other: Seeds) -> bool:
-    """Not paired by seed, for two methods share little more than its number: over the seeds at desk scale, their scores
-    correlate by 0.1 on average, and negatively under the linear classifiers."""
-    if _printed(one) == _printed(other):
-        return True
-    if len(one.values) < 2 or len(other.values) < 2:
-        return False
-    from scipy.stats import ttest_ind  # a second to import
-
-    with warnings.catch_warnings(action="ignore"):  # about seeds that all came to the same
-        test = ttest_ind(one.values, other.values, equal_var=False)
-    return bool(test.pvalue >= 1 - LEVEL)  # just when the interval contains 0

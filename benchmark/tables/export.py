@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import functools
 import io
 import json
@@ -41,6 +42,8 @@ def as_json(board: Board) -> str:
         ],
         "rows": [[_plain(cell) for cell in line] for line in board.lines],
         "differences": sorted(board.differences),
+        "opening": board.opening,
+        "agreement": [dataclasses.asdict(one) for one in board.agreements],
         "remarks": list(board.remarks),
         "footnotes": [
             {"mark": note.mark, "text": note.text, "discrepancy": note.discrepancy} for note in board.footnotes
@@ -71,10 +74,11 @@ def as_latex(board: Board) -> str:
     cells = [[_latex_cell(cell) for cell in line] for line in board.lines]
     grid = tabulate(cells, headers=headers, tablefmt="latex_raw", colalign=align, disable_numparse=True)
     notes = [f"{_superscript(note.mark)}{_escaped(note.text)}" for note in board.footnotes]
+    caption = (f"{board.layout.title}.", board.opening, f"{board.layout.printed} of {board.citation}.")
     return "\n".join(
         [
             r"\begin{table}",
-            rf"\caption{{{_escaped(board.layout.title)}. {_escaped(f'{board.layout.printed} of {board.citation}.')}}}",
+            rf"\caption{{{' '.join(map(_escaped, filter(None, caption)))}}}",
             rf"\label{{tab:{board.layout.key}}}",
             grid,
             *(rf"\par\footnotesize {note}" for note in notes),

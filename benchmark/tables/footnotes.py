@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from benchmark.tables.agreement import EXPLAINED
 from benchmark.tables.emphasis import BOLD
 from benchmark.tables.layout import Discrepancy, Note, Row, TableLayout
 from benchmark.tables.measured import Measured
@@ -59,6 +60,7 @@ def footnotes(
     if measured:
         yield Footnote("", "Measured: mean ± standard deviation over seeds (number of seeds).")
         yield Footnote("", BOLD)
+        yield from (Footnote("", text) for text in EXPLAINED)
         yield Footnote("", "Verdict “order 4/5”: this row is ordered as reported relative to 4 of the 5 other rows.")
     for scale in sorted({variant.scale for _, _, variant in measured}):
         yield Footnote("", f"{scale}: {layout.scales.get(scale, 'a scale that tables.toml does not describe')}.")

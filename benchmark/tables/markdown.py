@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from benchmark.tables.agreement import HEADS, agreement_texts
 from benchmark.tables.board import Board, Cell
 
 STYLES = {"": "{}", "bold": "**{}**", "underline": "<u>{}</u>"}
 
 
 def markdown(board: Board) -> str:
-    """The whole section: title, source, table, rank agreement, protocols, notes."""
+    """The whole section: title, what must be said first, source, table, rank agreement, protocols, notes."""
     from tabulate import tabulate  # not needed by those who only read layouts
 
     layout = board.layout
@@ -18,10 +19,13 @@ def markdown(board: Board) -> str:
     cells = [[_cell(cell) for cell in line] for line in board.lines]
     headers = [head.title for head in board.heads]
     grid = tabulate(cells, headers=headers, tablefmt="github", colalign=align, disable_numparse=True)
+    found = [agreement_texts(one) for one in board.agreements]
     parts = [
         f"### {layout.title}",
+        f"**{board.opening}**" if board.opening else "",
         f"{layout.printed} of {board.citation}.",
         grid,
+        tabulate(found, headers=HEADS, tablefmt="github", disable_numparse=True) if found else "",
         "\n".join(f"- {remark}" for remark in board.remarks),
         "\n".join(_footnote(note.mark, note.text, note.discrepancy) for note in board.footnotes),
     ]

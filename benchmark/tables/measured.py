@@ -35,6 +35,13 @@ class Seeds:
     records: tuple[Record, ...]
     values: tuple[float, ...]
 
+    def record_of(self, seed: int) -> Record:
+        return next(record for record in self.records if record.seed == seed)
+
+    @property
+    def by_seed(self) -> dict[int, float]:
+        return {record.seed: value for record, value in zip(self.records, self.values, strict=True)}
+
     @property
     def mean(self) -> float:
         return statistics.fmean(self.values)
@@ -48,10 +55,10 @@ class Seeds:
         return mean_std(self.values)
 
 
-def mean_std(values: Sequence[float]) -> str:
+def mean_std(values: Sequence[float], digits: int = 1) -> str:
     """As tables print it: mean, standard deviation of the sample, number of seeds."""
-    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.1f}{spread} ({len(values)})"
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.{digits}f}{spread} ({len(values)})"
 
 
 Measured = dict[tuple[str, str, Variant], Seeds]  # (recipe, column, variant) -> seeds

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from benchmark.core.errors import UserError, nearest
 from benchmark.core.provenance import commit_date
+from benchmark.recipe.catalogue import find_recipes
 from benchmark.records.frames import frame_of
 from benchmark.records.record import Record
-from benchmark.tables.layout import TableLayout, read_layouts
+from benchmark.tables.layout import TableLayout, read_layouts, transfers_of
 from benchmark.tables.ledger import LEADERBOARDS, Name, by_any_name, read_ledger, read_names, read_sources
 from benchmark.tables.measured import mean_std
 
@@ -27,24 +28,31 @@ def method_page(
 
     names = read_names(leaderboards / "names.csv")["method"]
     name = _canonical(method, names, {record.recipe for record in records})
-    recipes = _recipes(name, read_layouts(leaderboards / "tables.toml"))
+    layouts = read_layouts(leaderboards / "tables.toml")
+    recipes = _recipes(name, layouts)
     reported = list(_reported(name, leaderboards))
     measured = list(_measured([record for record in records if record.recipe in recipes], flags))
     parts = [_title(name, names)]
     if reported:
         parts.append("Reported\n\n" + tabulate(reported, REPORTED, tablefmt="simple", disable_numparse=True))
     else:
-        parts.append("Reported: nothing in the ledger.")
+        parts.append("Reported: nothing in the ledger." if name in names else "Reported: by no paper in the ledger.")
     if measured:
         parts.append("Measured\n\n" + tabulate(measured, MEASURED, tablefmt="simple", disable_numparse=True))
     else:
         parts.append("Measured: nothing published.")
+    with_transfers = [layout for layout in layouts if transfers_of([layout])]
+    if shown := [one.key for one in with_transfers if any(row.recipe in recipes for row in one.rows)]:
+        files = ", ".join(f"leaderboards/{key}.md" for key in shown)
+        parts.append(f"Its measured numbers {'have' if measured else 'will have'} a row in {files}.")
     return "\n\n".join(parts)
 
 
 def _canonical(word: str, names: dict[str, Name], recipes: set[str]) -> str:
     by_word = by_any_name(names)
     known = by_word | {recipe: recipe for recipe in recipes if recipe not in by_word}
+    if word.lower() not in known:  # asked last, since finding recipes imports torch
+        known |= {recipe: recipe for recipe in find_recipes() if recipe not in known}
     if word.lower() not in known:
         raise UserError(f"no method {word!r}{nearest(word, known)}; leaderboards/names.csv has all {len(names)}")
     return known[word.lower()]

@@ -19,6 +19,7 @@ from benchmark.tables.ledger import LEADERBOARDS, read_ledger, read_names, read_
 from benchmark.tables.markdown import markdown
 from benchmark.tables.measured import VARIANT, mean_std, measured_scores
 from benchmark.tables.methods import methods_page
+from benchmark.tables.photos_page import photos_page
 
 DOCS = REPOSITORY / "docs"
 WRITTEN = "<!-- Written by `sslbench tables --write`; change tables.toml or the records, not this file. -->\n\n"
@@ -83,16 +84,33 @@ def in_no_table(records: Sequence[Record], leaderboards: Path = LEADERBOARDS) ->
 
 
 def leaderboard_files(found: Mapping[str, Board], leaderboards: Path = LEADERBOARDS) -> dict[Path, str]:
-    """leaderboards/*.md as they should be."""
+    """leaderboards/*.md as they should be, but photos.md."""
     files = {leaderboards / f"{key}.md": WRITTEN + markdown(one) for key, one in found.items()}
     files[leaderboards / "discrepancies.md"] = WRITTEN + _discrepancies(leaderboards, found.values())
     files[leaderboards / "README.md"] = WRITTEN + _index(leaderboards, found)
     return files
 
 
+def photos_files(current: Collection[str], leaderboards: Path = LEADERBOARDS) -> dict[Path, str]:
+    """leaderboards/photos.md as it should be, where something was measured. current: hashes of the recipes as they
+    would run now."""
+    there = _has_photos(leaderboards)  # reading every record takes seconds
+    records = [record for record in shown_records(leaderboards) if record.scale == "photos"] if there else []
+    if not records:
+        return {}
+    what = read_layouts(leaderboards / "tables.toml")[0].scales["photos"]
+    return {leaderboards / "photos.md": WRITTEN + photos_page(records, what, current)}
+
+
+def _has_photos(leaderboards: Path) -> bool:
+    return (leaderboards / "measured" / "photos").is_dir()
+
+
 def _index(leaderboards: Path, found: Mapping[str, Board]) -> str:
     about = "Numbers reported in papers, next to those measured here. Where sources contradict each other:"
     lines = ["# Leaderboards", "", f"{about} [discrepancies](discrepancies.md).", ""]
+    if _has_photos(leaderboards):
+        lines += ["What was measured on photographs, on one page: [photos](photos.md).", ""]
     for number, chapter in enumerate(read_chapters(leaderboards / "tables.toml"), 1):
         lines += [f"{number}. {chapter.title}"]
         for key in chapter.tables:

@@ -6,20 +6,23 @@ the id on its card.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
 from benchmark.core.plain import misfits
+from benchmark.data.datasets import DATASETS, open_dataset
 from benchmark.data.image_set import ImageSet
 from benchmark.engine.method_file import TrainedMethod
-from benchmark.recipe.scales import Scale
+from benchmark.recipe.scales import Scale, stand_in
 from benchmark.records.metric import Metric
+
+Values = TypeVar("Values")
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,19 @@ class ProtocolCard:
         if not self.metrics:
             raise UserError(f"the card of {self.id}: it has no metrics")
 
+    def at(self, scale: Scale) -> ProtocolCard:
+        """The card with the datasets that are read at that scale, and the lists beside them."""
+        homes = {
+            f"{DATASETS[name].HOME}/": f"{DATASETS[stand_in(name, scale)].HOME}/"
+            for name, _ in self.datasets
+            if name in DATASETS
+        }
+        return replace(
+            self,
+            datasets=tuple((stand_in(name, scale), split) for name, split in self.datasets),
+            lists=tuple(_moved(name, homes) for name in self.lists),
+        )
+
     @property
     def for_whom(self) -> str:
         """What it takes and asks for, in words."""
@@ -85,12 +101,27 @@ class ProtocolCard:
         return ""
 
 
+def values_at(scale: Scale, values: Mapping[Scale, Values], card: ProtocolCard) -> Values:
+    """The protocol's values there. UserError where it has none, as one that was written before the scale was."""
+    if scale not in values:
+        raise UserError(f"{card.id} has no values for {scale} scale, only for {', '.join(values)}; give it some")
+    return values[scale]
+
+
+def _moved(name: str, homes: Mapping[str, str]) -> str:
+    for old, new in homes.items():
+        if name.startswith(old):
+            return new + name.removeprefix(old)
+    return name
+
+
 @dataclass(frozen=True)
 class Scores:
     """What one scoring gives.
 
     metrics: metric -> value, for every metric on the card.
-    detail:  more values, ready for JSON, for example {"per_stage": {"res5": 63.6}}.
+    detail:  more values, ready for JSON, for example {"per_stage": {"res5": 63.6}}. With what each test image
+             contributes (benchmark.records.per_image), tables can compare two networks image by image.
     data:    dataset/split -> fingerprint of the images that were read.
     picture: the bytes of a PNG that shows what was found in a few test images; empty if there is nothing to see.
     """
@@ -142,6 +173,10 @@ class Transfer:
             there = f"it has {', '.join(self.engines)}" if self.engines else "it has no engines to choose from"
             raise UserError(f"{self.card.id} has no engine {asked!r}; {there}")
         return asked
+
+    def image_sets(self, context: Context) -> list[ImageSet]:
+        """The card's datasets, or what stands in for them at the context's scale."""
+        return [open_dataset(context.data_root, *dataset) for dataset in self.card.at(context.scale).datasets]
 
     def annotations(self, data_root: Path) -> dict[str, str]:
         """Name -> fingerprint of what the transfer reads besides the splits and lists on its card, for example boxes or

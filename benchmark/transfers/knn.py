@@ -11,12 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmark.backbones.contract import Backbone
-from benchmark.data.datasets import open_dataset
 from benchmark.data.labels import Classes
 from benchmark.records.metric import PERCENT
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 from benchmark.transfers.features import extract, output_tap
-from benchmark.transfers.metrics import topk_accuracy
+from benchmark.transfers.metrics import topk_scores
 from benchmark.transfers.preprocessing import centre_crop
 
 K = 200  # section 4
@@ -29,7 +28,7 @@ class NearestNeighbours(Transfer):
         self.card = card
 
     def run(self, backbone: Backbone, context: Context) -> Scores:
-        train, test = (open_dataset(context.data_root, *dataset) for dataset in self.card.datasets)
+        train, test = self.image_sets(context)
         view, tap = centre_crop(backbone.input.size), output_tap(backbone)
         database, queries = (
             torch.from_numpy(extract(backbone, images, view, (tap,), context)[tap.name]) for images in (train, test)
@@ -37,8 +36,8 @@ class NearestNeighbours(Transfer):
         labels = torch.as_tensor(train.labelled(Classes).values, device=context.device)
         scores = vote(queries.to(context.device), database.to(context.device), labels, len(train.classes))
         truth = torch.as_tensor(test.labelled(Classes).values, device=context.device)
-        metrics = {"top1": topk_accuracy(scores, truth, 1), "top5": topk_accuracy(scores, truth, 5)}
-        return Scores(metrics, {}, {images.name: images.fingerprint() for images in (train, test)})
+        data = {images.name: images.fingerprint() for images in (train, test)}
+        return Scores(*topk_scores(scores, truth), data)
 
 
 def vote(queries: Tensor, database: Tensor, labels: Tensor, num_classes: int) -> Tensor:

@@ -17,6 +17,7 @@ from benchmark.transfers.linear import (
     CHOSEN_ON_HELD_OUT,
     CHOSEN_ON_TEST,
     DEPARTURES,
+    ON_PHOTOS,
     WEIGHT_DECAYS,
     LinearTransfer,
     Probe,
@@ -49,6 +50,7 @@ linear_imagenet_gidaris = LinearTransfer(
             "every scale: the same grids on every AlexNet; one with more channels than RotNet's gives more numbers",
             *DEPARTURES,
             WEIGHT_DECAYS,
+            ON_PHOTOS,
         ),
     ),
     probe_scales(

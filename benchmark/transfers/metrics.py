@@ -6,10 +6,14 @@ order of them; images with equal scores enter a curve together."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from torch import Tensor
 
 from benchmark.core.errors import UserError
+from benchmark.records.per_image import kept_per_image
 
 
 def topk_accuracy(scores: Tensor, labels: Tensor, k: int) -> float:
@@ -23,10 +27,27 @@ def topk_accuracy(scores: Tensor, labels: Tensor, k: int) -> float:
     Source: Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015 (arXiv:1409.0575):
     100 less its error; the rule for equal scores is ours.
     """
+    return percentage(topk_right(scores, labels, k))
+
+
+def topk_right(scores: Tensor, labels: Tensor, k: int) -> Tensor:
+    """(N,) bool: which of the images `topk_accuracy` counts as right; it raises the same."""
     if len(scores) == 0 or k < 1:
         raise ValueError(f"top-{k} accuracy of {len(scores)} images is undefined")
     _check_finite(bool(scores.isfinite().all()))
-    return 100 * ranked_within(scores, labels, k).double().mean().item()
+    return ranked_within(scores, labels, k)
+
+
+def topk_scores(scores: Tensor, labels: Tensor, ks: Sequence[int] = (1, 5)) -> tuple[dict[str, float], dict[str, Any]]:
+    """(topk_accuracy of each k, by metric; the part of a record's detail that keeps which images are right)."""
+    right = {f"top{k}": topk_right(scores, labels, k) for k in ks}
+    kept = kept_per_image({name: each.cpu().numpy() for name, each in right.items()})
+    return {name: percentage(each) for name, each in right.items()}, kept
+
+
+def percentage(right: Tensor) -> float:
+    """(N,) bool -> how many of a hundred."""
+    return 100 * right.double().mean().item()
 
 
 def ranked_within(scores: Tensor, labels: Tensor, k: int) -> Tensor:

@@ -11,12 +11,11 @@ import torch
 
 from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
-from benchmark.data.datasets import open_dataset
 from benchmark.data.loader import Views
 from benchmark.records.metric import PERCENT
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 from benchmark.transfers.features import at_positions, frozen, once
-from benchmark.transfers.metrics import topk_accuracy
+from benchmark.transfers.metrics import topk_scores
 from benchmark.transfers.preprocessing import centre_crop
 
 
@@ -25,8 +24,7 @@ class OwnClassifier(Transfer):
         self.card = card
 
     def run(self, backbone: Backbone, context: Context) -> Scores:
-        (dataset,) = self.card.datasets
-        test = open_dataset(context.data_root, *dataset)
+        (test,) = self.image_sets(context)
         if context.trained is None:
             raise UserError(f"{self.card.id} scores the trained method's own classifier; a backbone alone has none")
         if context.trained.classes != test.classes:
@@ -42,8 +40,7 @@ class OwnClassifier(Transfer):
                 scores.append(given.cpu())
                 truth.append(labels)
                 context.report(f"classes of {test.name}", sum(map(len, truth)), len(test), {})
-        metrics = {f"top{k}": topk_accuracy(torch.cat(scores), torch.cat(truth), k) for k in (1, 5)}
-        return Scores(metrics, {}, {test.name: test.fingerprint()})
+        return Scores(*topk_scores(torch.cat(scores), torch.cat(truth)), {test.name: test.fingerprint()})
 
 
 own_classifier_imagenet = OwnClassifier(

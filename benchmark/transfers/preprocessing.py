@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
+
+from benchmark.views.crops import flipped_crop
 
 # Principal components of ImageNet's RGB values in [0, 1]: AlexNet's lighting noise, with fb.resnet.torch's numbers.
 LIGHTING_VALUES = torch.tensor([0.2175, 0.0188, 0.0045])
@@ -41,8 +44,7 @@ def squash(side: int) -> Preprocessing:
 
 def crop_and_flip(side: int) -> Preprocessing:
     """Random area of 8 to 100 % at an aspect ratio of 3/4 to 4/3, resized; mirrored half the time."""
-    steps = [v2.RandomResizedCrop(side, scale=(0.08, 1.0)), v2.RandomHorizontalFlip(), v2.PILToTensor()]
-    return Preprocessing(f"crop-flip-{side}", v2.Compose(steps))
+    return Preprocessing(f"crop-flip-{side}", partial(flipped_crop, size=side, area=(0.08, 1.0)))
 
 
 def place_and_flip(side: int) -> Preprocessing:

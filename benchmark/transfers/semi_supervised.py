@@ -12,6 +12,7 @@ different numbers: the list is part of the record's data.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,19 +23,18 @@ from benchmark.core.draws import mix
 from benchmark.core.optimisation import SGD, Epochs, Milestones
 from benchmark.core.plain import as_plain
 from benchmark.core.streams import Stream
-from benchmark.data.datasets import open_dataset
 from benchmark.data.labels import Classes
 from benchmark.data.loader import TrainOrder, Views
 from benchmark.data.splits import labelled_part
 from benchmark.recipe.scales import Scale
 from benchmark.records.metric import PERCENT
-from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
+from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer, values_at
 from benchmark.transfers.features import as_input, at_positions, backbone_key, frozen, once, working_copy
-from benchmark.transfers.metrics import topk_accuracy
+from benchmark.transfers.metrics import topk_scores
 from benchmark.transfers.preprocessing import centre_crop, crop_and_flip
 from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit
 
-DESK_BATCH = 20
+DESK_BATCH, PHOTOS_BATCH = 20, 32
 OPTIMIZER = SGD(lr=0.01, momentum=0.9, weight_decay=0.0, nesterov=True)  # rate Wu; the rest VISSL
 
 
@@ -69,11 +69,11 @@ class SemiSupervised(Transfer):
             return self._run(backbone, context)
 
     def _run(self, backbone: Backbone, context: Context) -> Scores:
-        train, test = (open_dataset(context.data_root, *dataset) for dataset in self.card.datasets)
+        train, test = self.image_sets(context)
         classes = train.labelled(Classes).names
         labelled = labelled_part(train, self.percent, context.seed)
         data = {images.name: images.fingerprint() for images in (labelled, test)}
-        course, side = self.courses[context.scale], backbone.input.size
+        course, side = values_at(context.scale, self.courses, self.card), backbone.input.size
         facts = (context.scale, context.seed, backbone_key(backbone), data, as_plain(course), as_plain(OPTIMIZER))
         checkpoint = checkpoint_path(self.card, context, *facts)
         model = Classifier(working_copy(backbone, context.device), len(classes), context.seed).to(context.device)
@@ -89,19 +89,19 @@ class SemiSupervised(Transfer):
 
         optimizer = build_optimizer([(model.parameters(), OPTIMIZER)])
         fit(model.train(), optimizer, loss_of, course, labelled, source, checkpoint, context)
-        metrics = self._metrics(model.eval(), Views(test, centre_crop(side), context.seed), context)
-        return Scores(metrics, {"labelled": labelled.name, "labelled_images": len(labelled)}, data)
+        metrics, kept = self._tested(model.eval(), Views(test, centre_crop(side), context.seed), context)
+        return Scores(metrics, {"labelled": labelled.name, "labelled_images": len(labelled), **kept}, data)
 
-    def _metrics(self, model: Classifier, views: Views, context: Context) -> dict[str, float]:
+    def _tested(self, model: Classifier, views: Views, context: Context) -> tuple[dict[str, float], dict[str, Any]]:
         scores, truth = [], []
         with torch.inference_mode():
             for pixels, labels in at_positions(views, once(len(views.images)), context.workers):
                 scores.append(model(as_input(model.backbone, pixels, context.device)).cpu())
                 truth.append(labels)
-        return {f"top{k}": topk_accuracy(torch.cat(scores), torch.cat(truth), k) for k in (5, 1)}
+        return topk_scores(torch.cat(scores), torch.cat(truth), ks=(5, 1))
 
 
-def _pirl(percent: int, reported: str, desk_epochs: float) -> SemiSupervised:
+def _pirl(percent: int, reported: str, photos_epochs: float, desk_epochs: float) -> SemiSupervised:
     card = ProtocolCard(
         id=f"semi_supervised_{percent}pct_pirl",
         version=1,
@@ -116,16 +116,18 @@ def _pirl(percent: int, reported: str, desk_epochs: float) -> SemiSupervised:
         departures=(
             "paper: no weight decay and Nesterov momentum, as in VISSL; the papers do not say",
             "paper: the labelled images are not PIRL's, whose list was never published",
+            f"photos: batches of {PHOTOS_BATCH}; {photos_epochs:g} epochs, the rate dropping at the same fractions",
             f"desk: batches of {DESK_BATCH}; {desk_epochs:g} epochs, the rate dropping at the same fractions of them",
         ),
     )
     courses: dict[Scale, Course] = {
         "paper": _course(70, 256),  # Wu; the batch VISSL
+        "photos": _course(photos_epochs, PHOTOS_BATCH),
         "desk": _course(desk_epochs, DESK_BATCH),
         "smoke": _course(2, 10),
     }
     return SemiSupervised(card, percent, courses)
 
 
-semi_supervised_1pct_pirl = _pirl(1, "57.2 top-5", desk_epochs=70)
-semi_supervised_10pct_pirl = _pirl(10, "83.8 top-5", desk_epochs=28)
+semi_supervised_1pct_pirl = _pirl(1, "57.2 top-5", photos_epochs=70, desk_epochs=70)
+semi_supervised_10pct_pirl = _pirl(10, "83.8 top-5", photos_epochs=20, desk_epochs=28)

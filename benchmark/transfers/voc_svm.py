@@ -23,13 +23,14 @@ import numpy as np
 from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
 from benchmark.core.processes import forked_pool
-from benchmark.data.datasets import open_dataset
 from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Presence
 from benchmark.recipe.scales import Scale
 from benchmark.records.metric import PERCENT
-from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
+from benchmark.records.per_image import kept_per_image
+from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer, values_at
 from benchmark.transfers.features import GOYAL_TAPS, extract, taps_on
+from benchmark.transfers.influence import influences
 from benchmark.transfers.metrics import area_ap
 from benchmark.transfers.preprocessing import squash
 
@@ -51,7 +52,7 @@ class VocSvm(Transfer):
         self.card, self.costs = card, costs
 
     def run(self, backbone: Backbone, context: Context) -> Scores:
-        trainval, test = (open_dataset(context.data_root, *dataset) for dataset in self.card.datasets)
+        trainval, test = self.image_sets(context)
         classes = _scorable(trainval, test)
         view = squash(backbone.input.size)
         taps = taps_on(backbone, GOYAL_TAPS)
@@ -59,12 +60,14 @@ class VocSvm(Transfer):
         results: dict[str, list[ClassResult]] = {}
         for number, tap in enumerate(taps):
             x, x_test = rotated(*(normalized(each[tap.name]) for each in features))
-            fit = partial(svm, x=x, x_test=x_test, costs=self.costs[context.scale])
+            fit = partial(svm, x=x, x_test=x_test, costs=values_at(context.scale, self.costs, self.card))
             results[tap.name] = _of_each(fit, [*classes.values()], context.workers)
             context.report("SVMs, stages", number + 1, len(taps), {"mAP": _mean_ap(results[tap.name])})
         detail = _detail(results, [*classes], trainval.classes, context.scale)
+        stage = detail["selected"]["stage"]
+        moved = _per_image(results[stage], [codes for _, codes in classes.values()], context.report)
         data = {images.name: images.fingerprint() for images in (trainval, test)}
-        return Scores({"map": detail["per_stage"][detail["selected"]["stage"]]}, detail, data)
+        return Scores({"map": detail["per_stage"][stage]}, {**detail, **kept_per_image({"map": moved})}, data)
 
 
 Fit = Callable[..., "ClassResult"]
@@ -112,11 +115,13 @@ def _scorable(trainval: ImageSet, test: ImageSet) -> dict[str, tuple[np.ndarray,
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One class on one stage: AP on test, the cost, and the mean AP over the folds that chose it."""
+    """One class on one stage: AP on test, the cost, the mean AP over the folds that chose it, and the scores (M,) of
+    the test images that are not ignored."""
 
     ap: float
     cost: float
     folds_ap: float
+    scores: np.ndarray
 
 
 def normalized(features: np.ndarray) -> np.ndarray:
@@ -150,7 +155,7 @@ def svm(
         model = classifier(costs[best]).fit(x, targets)
     tested = test_codes != IGNORED
     scores = model.decision_function(x_test[tested])
-    return ClassResult(area_ap(scores, test_codes[tested] == PRESENT), costs[best], folds_ap[best])
+    return ClassResult(area_ap(scores, test_codes[tested] == PRESENT), costs[best], folds_ap[best], scores)
 
 
 def classifier(cost: float) -> LinearSVC:
@@ -177,6 +182,22 @@ def _cross_validated(x: np.ndarray, targets: np.ndarray, cost: float) -> float:
     if folds < 2:
         return 0.0
     return 100 * float(cross_val_score(classifier(cost), x, targets, cv=folds, scoring="average_precision").mean())
+
+
+def _per_image(
+    results: list[ClassResult], test_codes: list[np.ndarray], report: Callable[[str, int, int, dict[str, float]], None]
+) -> np.ndarray:
+    """Each test image's influence on the mean AP: (N,). An image does not move a class that ignores it, or of which it
+    is the only positive: without it there would be nothing to score."""
+    without = np.repeat([[result.ap] for result in results], len(test_codes[0]), axis=1)
+    for number, (row, result, codes) in enumerate(zip(without, results, test_codes, strict=True)):
+        positive = codes[codes != IGNORED] == PRESENT
+        for at, image in enumerate(np.flatnonzero(codes != IGNORED)):
+            others = np.delete(positive, at)
+            if others.any():
+                row[image] = area_ap(np.delete(result.scores, at), others)
+        report("influence of each test image, classes", number + 1, len(results), {})
+    return influences(_mean_ap(results), without.mean(axis=0))
 
 
 def _mean_ap(results: list[ClassResult]) -> float:

@@ -47,9 +47,7 @@ class GreyEach:
     p: float
 
     def __call__(self, stack: Tensor) -> Tensor:
-        chosen = torch.rand(len(stack), 1, 1, 1) < self.p
-        grey = (_grey(stack.float()) + 0.5).to(torch.uint8)
-        return torch.where(chosen, grey, stack)
+        return _each(stack, self.p, lambda some: (_grey(some.float()) + 0.5).to(torch.uint8).repeat(1, 3, 1, 1))
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class FlipEach:
     p: float = 0.5
 
     def __call__(self, stack: Tensor) -> Tensor:
-        return torch.where(torch.rand(len(stack), 1, 1, 1) < self.p, stack.flip(-1), stack)
+        return _each(stack, self.p, lambda some: some.flip(-1))
 
 
 def apply_all(stack: Tensor, *changes: Callable[[Tensor], Tensor]) -> Tensor:
@@ -82,6 +80,15 @@ def shift_hue(x: Tensor, turn: Tensor) -> Tensor:
     k = (sector + 6 * turn)[:, None] + offset  # (K, 3, H, W)
     k = k - 6 * (k / 6).floor_()  # cheaper than torch.remainder
     return highest[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp_(0, 1)
+
+
+def _each(stack: Tensor, p: float, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """`change` of each image with probability p. A view is often a stack of one, and then mostly nothing is computed;
+    picking the chosen ones out of nine small patches would cost more than changing them all."""
+    chosen = torch.rand(len(stack), 1, 1, 1) < p
+    if not chosen.any():
+        return stack
+    return change(stack) if chosen.all() else torch.where(chosen, change(stack), stack)
 
 
 def _factor(K: int, strength: float) -> Tensor:

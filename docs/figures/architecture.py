@@ -26,7 +26,7 @@ WIDTH, HEIGHT = 2.3, 0.86
 
 BOXES = {  # place: (kind, title, line below)
     "A1": ("written", "recipes/x.py", "one method, the paper's values"),
-    "B1": ("contract", "Recipe · Settings · Method", "at paper, desk or smoke scale"),
+    "B1": ("contract", "Recipe · Settings · Method", "at paper, photos or desk scale"),
     "C1": ("harness", "benchmark/engine", "the only pretraining loop"),
     "D1": ("file", "backbone.safetensors", "weights, input spec, origin"),
     "A2": ("file", "datasets, in their layouts", "--data DIR, or drawn: Toyland"),

@@ -29,7 +29,7 @@ NAME = "imagenet"
 HOME = "imagenet"
 SPLITS = {"train": (1_281_167, 1000), "val": (50_000, 1000)}
 LABELS = Classes
-ALSO_CALLED: tuple[str, ...] = ("ILSVRC2012", "ILSVRC", "imagenet-1k")
+ALSO_CALLED: tuple[str, ...] = ("ILSVRC2012", "ILSVRC", "imagenet-1k", "CLS-LOC")
 
 FLAT_VAL = re.compile(r"ILSVRC2012_val_(\d{8})(?:_(n\d{8}))?\.(?:JPEG|jpe?g)", re.IGNORECASE)
 

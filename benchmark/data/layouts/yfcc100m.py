@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.data.entries import one_name
 from benchmark.data.findings import Finding, bad, some
 from benchmark.data.folders import HIDDEN, NO_IMAGES, Skipped, contents, is_hidden
 from benchmark.data.image_set import ImageSet
@@ -88,12 +89,12 @@ def check(data_root: Path) -> list[Finding]:
 
 
 def _repeated(lines: Lines) -> list[Finding]:
-    """A line given twice counts twice. Looked for by hash, because so many names would not fit in memory."""
-    hashes = np.fromiter((hash(name) for name in lines), dtype=np.int64, count=len(lines))
+    """A file listed twice counts twice. Looked for by hash, because so many names would not fit in memory."""
+    hashes = np.fromiter((hash(one_name(name)) for name in lines), dtype=np.int64, count=len(lines))
     values, times = np.unique(hashes, return_counts=True)
     twice = {*values[times > 1].tolist()}
     if not twice:
         return []
-    named = list(islice((name for name in lines if hash(name) in twice), 2))
+    named = list(islice((name for name in lines if hash(one_name(name)) in twice), 2))
     what = f"{len(twice):,} name(s) are listed more than once, among them {some(sorted({*named}))}"
     return [Finding("error", NAME, str(lines.path), what, "Remove the repetitions: sort -u.")]

@@ -182,7 +182,7 @@ def check(data_root: Path) -> list[Finding]:
     there = zips(root)
     findings = _broken_zips(root, there)
     if os.path.lexists(ids):
-        findings += _missing_zips(NumberedNames(ids), root, there)
+        findings += _faulty_numbers(NumberedNames(ids), root, there)
     return findings
 
 
@@ -205,14 +205,20 @@ def _broken_zips(root: Path, there: list[str]) -> list[Finding]:
     return findings
 
 
-def _missing_zips(names: NumberedNames, root: Path, there: list[str]) -> list[Finding]:
-    """Zips that the .npy's numbers need but that are missing, and numbers of more than 8 digits."""
+def _faulty_numbers(names: NumberedNames, root: Path, there: list[str]) -> list[Finding]:
+    """Zips that the .npy's numbers need but that are missing; numbers of more than 8 digits, and those listed twice."""
     ids = np.asarray(names.ids, dtype=np.int64)
     if ids.min() < 0 or ids.max() >= 100_000_000:
         return [Finding("error", NAME, str(names.path), "has numbers of more than 8 digits", FETCH)]
-    wanted = [f"{k // 1000:02d}/{k % 1000:03d}.zip" for k in np.unique(ids // 1000).tolist()]
+    findings = []
+    numbers, times = np.unique(ids, return_counts=True)
+    if len(numbers) < len(ids):
+        twice = [f"{number:08d}" for number in numbers[times > 1].tolist()]
+        what = f"{len(twice):,} number(s) are listed more than once: {some(twice)}"
+        findings.append(Finding("error", NAME, str(names.path), what, "Remove the repetitions: numpy.unique."))
+    wanted = [f"{k // 1000:02d}/{k % 1000:03d}.zip" for k in np.unique(numbers // 1000).tolist()]
     missing = sorted(set(wanted) - set(there))
-    if not missing:
-        return []
-    what = f"{len(missing):,} of {len(wanted):,} zips that {IDS} needs are missing: {some(missing)}"
-    return [Finding("error", NAME, str(root), what, "Fetch them, or for a subset shorten the .npy.")]
+    if missing:
+        what = f"{len(missing):,} of {len(wanted):,} zips that {IDS} needs are missing: {some(missing)}"
+        findings.append(Finding("error", NAME, str(root), what, "Fetch them, or for a subset shorten the .npy."))
+    return findings

@@ -8,6 +8,7 @@ from importlib.metadata import distribution
 from importlib.resources import files
 from pathlib import Path
 
+from benchmark.tables.agreement import HEADS, agreement_texts
 from benchmark.tables.board import Board
 from benchmark.tables.export import export_files
 from benchmark.tables.layout import read_chapters, read_discrepancies
@@ -21,6 +22,7 @@ def site_files(boards: Mapping[str, Board], leaderboards: Path = LEADERBOARDS) -
 
     pages = Environment(loader=PackageLoader("benchmark.tables.site"), autoescape=True, undefined=StrictUndefined)
     pages.trim_blocks = pages.lstrip_blocks = True
+    pages.globals |= {"agreement_heads": HEADS, "agreement_texts": agreement_texts}
     chapters = read_chapters(leaderboards / "tables.toml")
     places = {key: chapter.title for chapter in chapters for key in chapter.tables}
     methods = read_names(leaderboards / "names.csv")["method"]

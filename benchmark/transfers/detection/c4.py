@@ -25,7 +25,7 @@ from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import Samples, TrainOrder, in_order, step_seed
 from benchmark.recipe.scales import Scale
 from benchmark.transfers import pictures
-from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
+from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer, values_at
 from benchmark.transfers.detection.detectron2_engine import Detectron2
 from benchmark.transfers.detection.faster_rcnn import FasterRcnn
 from benchmark.transfers.detection.masks import compressed, decompressed, pasted
@@ -148,7 +148,7 @@ class Detection(Transfer):
             return self._run(backbone, context)
 
     def _run(self, backbone: Backbone, context: Context) -> Scores:
-        values = self.values[context.scale]
+        values = values_at(context.scale, self.values, self.card)
         *parts, test = (self.task.read(context.data_root, *dataset) for dataset in self.card.datasets)
         data = _fingerprints(*parts, test)
         train = self.task.trains(joined(parts))

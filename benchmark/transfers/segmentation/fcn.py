@@ -33,9 +33,11 @@ from benchmark.data.voc import CLASSES, IGNORED
 from benchmark.recipe.inputs import RGB, InputSpec
 from benchmark.recipe.scales import Scale
 from benchmark.records.metric import PERCENT
+from benchmark.records.per_image import kept_per_image
 from benchmark.transfers import pictures
-from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
+from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer, values_at
 from benchmark.transfers.features import as_input, backbone_key, frozen, working_copy
+from benchmark.transfers.influence import influences
 from benchmark.transfers.segmentation.mean_iou import confusion, iou_per_class, most_likely
 from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit, freeze
 
@@ -199,7 +201,7 @@ class Segmentation(Transfer):
             return self._run(backbone, context)
 
     def _run(self, backbone: Backbone, context: Context) -> Scores:
-        values = self.values[context.scale]
+        values = values_at(context.scale, self.values, self.card)
         train, test = train_aug(context.data_root), voc_masks(context.data_root, "2012", "val")
         data = _fingerprints(train, test)
         model = Fcn(working_copy(backbone, context.device), values, context.seed).to(context.device)
@@ -207,10 +209,13 @@ class Segmentation(Transfer):
         checkpoint = checkpoint_path(self.card, context, *facts)
         _train(model, values, train, checkpoint, context)
         counts, picture = _test(model.eval(), values, test, context)
-        ious = dict(zip(NAMES, iou_per_class(counts).tolist(), strict=True))
+        total = counts.sum(axis=0)
+        ious = dict(zip(NAMES, iou_per_class(total).tolist(), strict=True))
         there = {name: iou for name, iou in ious.items() if not np.isnan(iou)}
         detail = {"per_class": there, "classes_nowhere": sorted(ious.keys() - there.keys()), "trained_on": len(train)}
-        return Scores({"miou": float(np.mean(list(there.values())))}, detail, data, picture)
+        miou = float(np.mean(list(there.values())))
+        without = np.array([np.nanmean(iou_per_class(total - one)) for one in counts])
+        return Scores({"miou": miou}, detail | kept_per_image({"miou": influences(miou, without)}), data, picture)
 
 
 def _fingerprints(*parts: Masked) -> dict[str, str]:
@@ -242,8 +247,8 @@ def _train(model: Fcn, values: SegmentationValues, train: Masked, checkpoint: Pa
 
 
 def _test(model: Fcn, values: SegmentationValues, test: Masked, context: Context) -> tuple[np.ndarray, bytes]:
-    """`confusion` of all test images, each at its own size; and a sheet of some of them."""
-    counts = np.zeros((len(NAMES), len(NAMES) + 1), dtype=np.int64)
+    """`confusion` of every test image at its own size, (N, C, C + 1); and a sheet of some of them."""
+    counts = np.zeros((len(test), len(NAMES), len(NAMES) + 1), dtype=np.int64)
     places, tiles = pictures.shown(len(test)), []
     one_by_one = [[(0, index)] for index in range(len(test))]
     with torch.inference_mode():
@@ -251,7 +256,7 @@ def _test(model: Fcn, values: SegmentationValues, test: Masked, context: Context
         for index, ((pixels, mask),) in enumerate(in_order(whole, one_by_one, context.workers)):
             logits = model(as_input(model.backbone, pixels[None], context.device), mask.shape)
             found = most_likely(logits[0]).cpu().numpy()
-            counts += confusion(mask.numpy(), found, len(NAMES))
+            counts[index] = confusion(mask.numpy(), found, len(NAMES))
             if index in places:
                 tiles.append(pictures.with_masks(test.images.open(index), mask.numpy(), found))
             context.report(f"masks of {test.images.name}", index + 1, len(test), {})
