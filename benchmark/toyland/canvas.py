@@ -20,7 +20,7 @@ MAX_REGIONS = 128  # the eighth bit of a pixel says which of a region's two colo
 MAX_SIDE = 200  # pixels of a canvas
 TILE, TILE_PERIOD = 128, 32  # samples of a texture's tile, and of one period in it
 BLUR = 1.0  # pixels: not every picture is equally sharp
-NOISE_SIGMA = (2.0, 6.0)  # of 255, from picture to picture
+NOISE_SIGMA = (3.0, 4.0)  # of 255, from picture to picture
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Palette:
 
     hue: float
     saturation: float
-    spread: float = 0.15
+    spread: float = 0.04
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Palette:
@@ -42,7 +42,7 @@ class Palette:
         """A colour of brightness `value` (0…1) near the picture's tint."""
         shift, vividness = rng.random(2)
         hue = (self.hue + (shift - 0.5) * self.spread) % 1.0
-        saturation = min(1.0, self.saturation * (0.6 + 0.8 * vividness))
+        saturation = min(1.0, self.saturation * (0.9 + 0.2 * vividness))
         r, g, b = colorsys.hsv_to_rgb(hue, saturation, min(max(value, 0.05), 0.98))
         return int(r * 255), int(g * 255), int(b * 255)
 
