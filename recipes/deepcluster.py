@@ -38,6 +38,7 @@ from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
 from benchmark.recipe import (
     DESK,
+    DRAWN_CROPS,
     SGD,
     Assigned,
     Change,
@@ -130,6 +131,7 @@ deepcluster = Recipe(
     reported="39.8 % ImageNet top-1 linear at conv4 and 73.7 mAP VOC07, fine-tuned (its Tables 1 and 2)",
     desk=(
         *DESK,
+        DRAWN_CROPS,
         Change("method.k", 40, "50 images a cluster; a smoke world has 48 images", drawn=True),
         Change("method.components", 64, "the features have 1,024 numbers, and there are 2,000 of them", drawn=True),
     ),

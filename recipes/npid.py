@@ -35,7 +35,7 @@ from benchmark.core import distributed
 from benchmark.core.bounds import Area, Count, Jitter, Positive, Probability
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
-from benchmark.recipe import DESK_RESNET, SGD, Change, Epochs, Given, InputSpec, Milestones, Pool, Recipe
+from benchmark.recipe import DESK_RESNET, DRAWN_CROPS, SGD, Change, Epochs, Given, InputSpec, Milestones, Pool, Recipe
 from benchmark.views.crops import flipped_crop
 from benchmark.views.photometric import GreyEach, JitterEach, apply_all
 
@@ -106,6 +106,7 @@ npid = Recipe(
     reported="54.0 % ImageNet top-1 linear at res5 (PIRL, Table 7)",
     desk=(
         *DESK_RESNET,
+        DRAWN_CROPS,
         Change("method.m", 1024, "half of the 2,000 images", drawn=True),
         Change("schedule", Milestones(at=(Epochs(24), Epochs(32))), "two drops, late in a short training"),
         Change(

@@ -33,7 +33,7 @@ from benchmark.blocks.running_statistics import as_in_training
 from benchmark.core.bounds import Area, Count, Jitter, Positive, Probability
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
-from benchmark.recipe import DESK_RESNET, SGD, Change, Cosine, Epochs, Given, InputSpec, Pool, Recipe
+from benchmark.recipe import DESK_RESNET, DRAWN_CROPS, SGD, Change, Cosine, Epochs, Given, InputSpec, Pool, Recipe
 from benchmark.views.crops import cropped
 from benchmark.views.photometric import FlipEach, GreyEach, JitterEach, apply_all
 
@@ -98,8 +98,8 @@ npid_pp = Recipe(
     reported="59.0 % ImageNet top-1 linear at res5 (PIRL, Tables 2 and 7)",
     desk=(
         *DESK_RESNET,
+        DRAWN_CROPS,
         Change("method.N", 1024, "half of the 2,000 images", drawn=True),
-        Change("method.crop_area", (0.3, 1.0), "8 % of a drawn picture often shows no part of its object", drawn=True),
         Change(
             "method.jitter",
             (0.4, 0.4, 0.4, 0.5),

@@ -34,6 +34,7 @@ from benchmark.data.batch import Batch
 from benchmark.method import Method
 from benchmark.recipe import (
     DESK_RESNET,
+    DRAWN_CROPS,
     SGD,
     Adam,
     Change,
@@ -89,6 +90,7 @@ rotation = Recipe(
     reported="48.9 % ImageNet top-1 linear (PIRL, Table 2)",
     desk=(
         *DESK_RESNET,
+        DRAWN_CROPS,
         Change("optimizers.main", Adam(lr=5e-4, weight_decay=1e-4, decoupled=True), "needs far fewer steps"),
         Change("schedule", Milestones(at=(Epochs(24), Epochs(34))), "two drops, late in a short training"),
     ),

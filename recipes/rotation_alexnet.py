@@ -31,7 +31,7 @@ from benchmark.backbones.contract import Backbone
 from benchmark.core.bounds import Area
 from benchmark.data.batch import Batch
 from benchmark.method import Method
-from benchmark.recipe import DESK, SGD, Epochs, Given, InputSpec, Milestones, Part, Pool, Recipe, Settings
+from benchmark.recipe import DESK, DRAWN_CROPS, SGD, Epochs, Given, InputSpec, Milestones, Part, Pool, Recipe, Settings
 from benchmark.views.crops import flipped_crop
 
 K = 4  # 0, 90, 180 and 270 degrees
@@ -73,5 +73,5 @@ rotation_alexnet = Recipe(
         at=(Part(1 / 3), Part(2 / 3)), gamma=0.1
     ),  # NOTE: the rate's drops after 10 and 20 epochs could not be checked in print
     reported="38.7 % ImageNet top-1 linear at conv3 (RotNet, Table 5); about 89 % of rotations told (its authors)",
-    desk=DESK,
+    desk=(*DESK, DRAWN_CROPS),
 )

@@ -36,6 +36,7 @@ from benchmark.data.batch import Batch
 from benchmark.method import Method
 from benchmark.recipe import (
     DESK_RESNET,
+    DRAWN_CROPS,
     RGB,
     SGD,
     Change,
@@ -136,6 +137,7 @@ s4l_rotation_10pct = Recipe(
     reported="83.82 % ImageNet top-5 (S4L, Table 1); 61.37 % top-1 (README of google-research/s4l)",
     desk=(
         *DESK_RESNET,
+        DRAWN_CROPS,
         Change("batch_size", 8, "64 pictures a step: two pools, four rotations"),
         Change("length", Epochs(50), "1,250 steps, as many pictures as 40 epochs of the others"),
     ),

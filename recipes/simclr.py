@@ -45,6 +45,7 @@ from benchmark.data.batch import Batch
 from benchmark.method import Method
 from benchmark.recipe import (
     DESK,
+    DRAWN_CROPS,
     LARS,
     RGB,
     Change,
@@ -149,6 +150,7 @@ simclr = Recipe(
     reported="69.3 % ImageNet top-1 linear (SimCLR, Table 6)",
     desk=(
         *DESK,
+        DRAWN_CROPS,
         Change("method.blur", (0.1, 0.6), "2 x 64 / 224"),
         Change("schedule.warmup.span", Part(0.01), "in proportion"),
     ),

@@ -29,6 +29,7 @@ from benchmark.data.batch import Batch
 from benchmark.method import Method
 from benchmark.recipe import (
     DESK_RESNET,
+    DRAWN_CROPS,
     SGD,
     Change,
     Epochs,
@@ -81,7 +82,7 @@ supervised = Recipe(
     reported="75.9 % ImageNet top-1 in the linear evaluation of PIRL's Table 2",
     desk=(
         *DESK_RESNET,
-        Change("method.crop_area", (0.3, 1.0), "8 % of a drawn picture often shows no part of its object", drawn=True),
+        DRAWN_CROPS,
         Change(
             "schedule",
             Milestones(at=(Epochs(24), Epochs(34)), warmup=Warmup(Epochs(2), 0.1)),

@@ -45,6 +45,11 @@ DESK_RESNET = (
     Change("backbone.zero_init_residual", True, "without it, 50 layers learn nothing in 2,000 steps"),
 )
 
+# For every recipe that crops at random: where small crops lose a part of a figure, they lose what tells its class.
+DRAWN_CROPS = Change(
+    "method.crop_area", (0.5, 1.0), "smaller crops of a drawn picture lose parts of its figure", drawn=True
+)
+
 # At photos scale, as factors of what a recipe trains at desk scale. There are 50 times as many images: 5 epochs are the
 # most that PIRL, the slowest, does in an hour on two cores. Batches twice as large halve what a step costs besides its
 # images, and are still 7,810 steps: three times as many as at desk scale, whose rates are kept.

@@ -7,8 +7,8 @@ from benchmark.toyland.shapes import Shape, in_families
 
 # How many objects share a kind of brick. A kind is what a network learns first: where all objects share one, minutes of
 # training do not get as far as the arrangement.
-IMAGENET_FAMILY, VOC_FAMILY = 5, 10
+FAMILY = 5
 
 IMAGENET_OBJECTS = tuple(IMAGENET_PLANS)
 VOC_OBJECTS = tuple(VOC_PLANS)
-OBJECTS: dict[str, Shape] = in_families(IMAGENET_PLANS, IMAGENET_FAMILY) | in_families(VOC_PLANS, VOC_FAMILY)
+OBJECTS: dict[str, Shape] = in_families(IMAGENET_PLANS, FAMILY) | in_families(VOC_PLANS, FAMILY)
