@@ -449,7 +449,6 @@ def test_the_largest_canvas_and_every_object_place_and_species_can_be_drawn():
     for number, shape in enumerate([*OBJECTS.values(), *(shape for _, shape in SPECIES)]):
         _, instance = single(generator(0, "any", number), shape, 112, 80)
         assert instance.mask.sum() > 100, shape.name
-        assert instance.visible > 0.5, shape.name
     for name in PLACES:
         for index in range(8):
             assert place(generator(0, name, index), name, 112, 80).size == (112, 80)
@@ -600,4 +599,4 @@ def test_no_class_is_known_by_its_brightness():
         for index in range(12)
     ]
     means = np.array(values).reshape(len(OBJECTS), 12)
-    assert means.mean(axis=1).std() < means.std(axis=1).mean()
+    assert means.mean(axis=1).std() < means.std(axis=1).mean() / 2

@@ -20,7 +20,7 @@ JITTER = 0.04  # of a cell: how far a brick stands out of line
 STRETCH = 0.05  # of the figure's width and height
 TILT = np.deg2rad(5)
 TONES = 0.03  # of the range from black to white: how unlike a figure's bricks are
-DARK = (0.05, 0.3)  # the brightness of figures, darker than all grounds
+DARK = (0.05, 0.3)  # the brightness of figures, darker than plain grounds
 TEXTURED = 0.15  # the share of things that have a texture
 PERIODS = (3.0, 10.0)  # pixels of the finished picture
 

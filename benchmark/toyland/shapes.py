@@ -25,8 +25,6 @@ _OUTLINES = {
     "disc": _circle(0, 2 * np.pi, 17),
     "triangle": np.array([(-0.5, -0.5), (0.5, -0.5), (0.0, 0.5)]),
     "dome": np.concatenate([_circle(0, np.pi, 9) * (1, 2) - (0, 0.5)]),
-    "diamond": _circle(0, 2 * np.pi, 5),
-    "hexagon": _circle(0, 2 * np.pi, 7),
 }
 BRICKS = {kind: (outline * (1 - 2 * _GAP)).astype(np.float32) for kind, outline in _OUTLINES.items()}
 
