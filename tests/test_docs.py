@@ -9,7 +9,7 @@ import re
 import runpy
 import shlex
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -218,26 +218,44 @@ def test_every_transfer_is_described_as_it_is() -> None:
     assert {name for name in described if "_" in name} == set(find_transfers())
 
 
-def test_desk_results_are_those_of_the_records() -> None:
-    page = (DOCS / "results.md").read_text()
-    records = [record for record in read_published(LEADERBOARDS / "measured") if record.scale == "desk"]
-    per_method: dict[str, dict[int, Record]] = {}
-    for record in records:
-        if record.transfer == "linear_imagenet_pirl":
-            per_method.setdefault(record.recipe, {})[record.seed] = record
-    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", page, re.MULTILINE)
-    assert rows
-    for method, cells in rows:
-        seeds = per_method[method].values()
-        scores = [[*record.detail["per_stage"].values(), record.metrics["top1"]] for record in seeds]
-        means = [f"{statistics.mean(of_stage):.1f}" for of_stage in zip(*scores, strict=True)]
+def linear_records(scale: str) -> dict[str, dict[int, Record]]:
+    """recipe -> seed -> its published record of the linear classifiers."""
+    found: dict[str, dict[int, Record]] = {}
+    for record in read_published(LEADERBOARDS / "measured"):
+        if (record.scale, record.transfer) == (scale, "linear_imagenet_pirl"):
+            found.setdefault(record.recipe, {})[record.seed] = record
+    return found
+
+
+def as_in_results(records: Collection[Record]) -> str:
+    """A row of docs/results.md: mean of each stage, of the chosen one with its deviation, number of seeds."""
+    scores = [[*record.detail["per_stage"].values(), record.metrics["top1"]] for record in records]
+    means = [f"{statistics.mean(of_stage):.1f}" for of_stage in zip(*scores, strict=True)]
+    if len(records) > 1:
         means[-1] += f" ± {statistics.stdev(score[-1] for score in scores):.1f}"
-        assert cells.split(" | ") == [*means, str(len(seeds))], method
+    return " | ".join([*means, str(len(records))])
+
+
+def test_results_are_those_of_the_records() -> None:
+    page = (DOCS / "results.md").read_text()
+    for section, text in sections("results.md").items():
+        found = linear_records("photos" if section == "On photographs" else "desk")
+        for method, cells in re.findall(r"^\| `(\w+)` \| (.+) \|$", text, re.MULTILINE):
+            assert cells == as_in_results(found[method].values()), (section, method)
+    assert set(linear_records("photos")) - {"descriptors"} == rows_of("On photographs")
+    assert len(rows_of("Linear classifiers on ImageNet")) == 7
+    descriptors = linear_records("photos")["descriptors"][0]
+    assert f"Descriptors that learn nothing reach {descriptors.metrics['top1']:.1f}**" in page
+    per_method = linear_records("desk")
     pairs = [
         per_method["pirl"][seed].metrics["top1"] - per_method["npid_pp"][seed].metrics["top1"] for seed in range(3)
     ]
     mean, half = statistics.mean(pairs), float(stats.t.ppf(0.975, 2)) * statistics.stdev(pairs) / math.sqrt(3)
     assert f"{mean:+.1f}, 95 % interval {mean - half:+.1f} to {mean + half:+.1f}" in " ".join(page.split())
+
+
+def rows_of(section: str) -> set[str]:
+    return set(re.findall(r"^\| `(\w+)` \|", sections("results.md")[section], re.MULTILINE))
 
 
 def test_the_table_of_the_readme_is_that_of_the_leaderboards() -> None:
