@@ -218,12 +218,12 @@ def test_every_transfer_is_described_as_it_is() -> None:
     assert {name for name in described if "_" in name} == set(find_transfers())
 
 
-def linear_records(scale: str) -> dict[str, dict[int, Record]]:
-    """recipe -> seed -> its published record of the linear classifiers."""
-    found: dict[str, dict[int, Record]] = {}
+def linear_records() -> dict[str, dict[str, dict[int, Record]]]:
+    """scale -> recipe -> seed -> its published record of the linear classifiers."""
+    found: dict[str, dict[str, dict[int, Record]]] = {}
     for record in read_published(LEADERBOARDS / "measured"):
-        if (record.scale, record.transfer) == (scale, "linear_imagenet_pirl"):
-            found.setdefault(record.recipe, {})[record.seed] = record
+        if record.transfer == "linear_imagenet_pirl":
+            found.setdefault(record.scale, {}).setdefault(record.recipe, {})[record.seed] = record
     return found
 
 
@@ -237,25 +237,25 @@ def as_in_results(records: Collection[Record]) -> str:
 
 
 def test_results_are_those_of_the_records() -> None:
-    page = (DOCS / "results.md").read_text()
-    for section, text in sections("results.md").items():
-        found = linear_records("photos" if section == "On photographs" else "desk")
-        for method, cells in re.findall(r"^\| `(\w+)` \| (.+) \|$", text, re.MULTILINE):
-            assert cells == as_in_results(found[method].values()), (section, method)
-    assert set(linear_records("photos")) - {"descriptors"} == rows_of("On photographs")
-    assert len(rows_of("Linear classifiers on ImageNet")) == 7
-    descriptors = linear_records("photos")["descriptors"][0]
+    page, found = (DOCS / "results.md").read_text(), linear_records()
+    rows = {
+        section: re.findall(r"^\| `(\w+)` \| (.+) \|$", text, re.MULTILINE)
+        for section, text in sections("results.md").items()
+    }
+    for section, its_rows in rows.items():
+        per_method = found["photos" if section == "On photographs" else "desk"]
+        for method, cells in its_rows:
+            assert cells == as_in_results(per_method[method].values()), (section, method)
+    assert set(found["photos"]) - {"descriptors"} == {method for method, _ in rows["On photographs"]}
+    assert len(rows["Linear classifiers on ImageNet"]) == 7
+    descriptors = found["photos"]["descriptors"][0]
     assert f"Descriptors that learn nothing reach {descriptors.metrics['top1']:.1f}**" in page
-    per_method = linear_records("desk")
+    per_method = found["desk"]
     pairs = [
         per_method["pirl"][seed].metrics["top1"] - per_method["npid_pp"][seed].metrics["top1"] for seed in range(3)
     ]
     mean, half = statistics.mean(pairs), float(stats.t.ppf(0.975, 2)) * statistics.stdev(pairs) / math.sqrt(3)
     assert f"{mean:+.1f}, 95 % interval {mean - half:+.1f} to {mean + half:+.1f}" in " ".join(page.split())
-
-
-def rows_of(section: str) -> set[str]:
-    return set(re.findall(r"^\| `(\w+)` \|", sections("results.md")[section], re.MULTILINE))
 
 
 def test_the_table_of_the_readme_is_that_of_the_leaderboards() -> None:
