@@ -9,7 +9,7 @@ import re
 import runpy
 import shlex
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -218,21 +218,39 @@ def test_every_transfer_is_described_as_it_is() -> None:
     assert {name for name in described if "_" in name} == set(find_transfers())
 
 
-def test_desk_results_are_those_of_the_records() -> None:
-    page = (DOCS / "results.md").read_text()
-    records = [record for record in read_published(LEADERBOARDS / "measured") if record.scale == "desk"]
-    per_method: dict[str, dict[int, Record]] = {}
-    for record in records:
+def linear_records() -> dict[str, dict[str, dict[int, Record]]]:
+    """scale -> recipe -> seed -> its published record of the linear classifiers."""
+    found: dict[str, dict[str, dict[int, Record]]] = {}
+    for record in read_published(LEADERBOARDS / "measured"):
         if record.transfer == "linear_imagenet_pirl":
-            per_method.setdefault(record.recipe, {})[record.seed] = record
-    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", page, re.MULTILINE)
-    assert rows
-    for method, cells in rows:
-        seeds = per_method[method].values()
-        scores = [[*record.detail["per_stage"].values(), record.metrics["top1"]] for record in seeds]
-        means = [f"{statistics.mean(of_stage):.1f}" for of_stage in zip(*scores, strict=True)]
+            found.setdefault(record.scale, {}).setdefault(record.recipe, {})[record.seed] = record
+    return found
+
+
+def as_in_results(records: Collection[Record]) -> str:
+    """A row of docs/results.md: mean of each stage, of the chosen one with its deviation, number of seeds."""
+    scores = [[*record.detail["per_stage"].values(), record.metrics["top1"]] for record in records]
+    means = [f"{statistics.mean(of_stage):.1f}" for of_stage in zip(*scores, strict=True)]
+    if len(records) > 1:
         means[-1] += f" ± {statistics.stdev(score[-1] for score in scores):.1f}"
-        assert cells.split(" | ") == [*means, str(len(seeds))], method
+    return " | ".join([*means, str(len(records))])
+
+
+def test_results_are_those_of_the_records() -> None:
+    page, found = (DOCS / "results.md").read_text(), linear_records()
+    rows = {
+        section: re.findall(r"^\| `(\w+)` \| (.+) \|$", text, re.MULTILINE)
+        for section, text in sections("results.md").items()
+    }
+    for section, its_rows in rows.items():
+        per_method = found["photos" if section == "On photographs" else "desk"]
+        for method, cells in its_rows:
+            assert cells == as_in_results(per_method[method].values()), (section, method)
+    assert set(found["photos"]) - {"descriptors"} == {method for method, _ in rows["On photographs"]}
+    assert len(rows["Linear classifiers on ImageNet"]) == 7
+    descriptors = found["photos"]["descriptors"][0]
+    assert f"Descriptors that learn nothing reach {descriptors.metrics['top1']:.1f}**" in page
+    per_method = found["desk"]
     pairs = [
         per_method["pirl"][seed].metrics["top1"] - per_method["npid_pp"][seed].metrics["top1"] for seed in range(3)
     ]
