@@ -7,19 +7,17 @@ import numpy as np
 from PIL import Image
 
 from benchmark.toyland.plans import PLACE_PLANS
-from benchmark.toyland.scene import BACKGROUNDS, plain, stand_anywhere
+from benchmark.toyland.scene import any_background, stand_anywhere
 from benchmark.toyland.shapes import Shape, built
 
 BRICK = "square"  # of all places: a linear probe needs no easier start, so nothing local has to help it
 CELLS = (0.08, 0.12)  # of the frame
-PLAIN = 0.5  # the share of pictures without land, town, room or water
 
 PLACES: dict[str, Shape] = {name: built(name, BRICK, plan) for name, plan in PLACE_PLANS.items()}
 
 
 def place(rng: np.random.Generator, name: str, width: int, height: int) -> Image.Image:
     """A place's figure, anywhere on any background."""
-    kinds = [plain] if rng.random() < PLAIN else list(BACKGROUNDS.values())
-    scene = kinds[int(rng.integers(len(kinds)))](rng, width, height)
+    scene = any_background(rng, width, height)
     stand_anywhere(scene, PLACES[name], CELLS)
     return scene.canvas.finish(rng)

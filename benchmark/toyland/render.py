@@ -11,7 +11,7 @@ from PIL import Image
 from benchmark.toyland.canvas import Canvas
 from benchmark.toyland.catalogue import OBJECTS, VOC_OBJECTS
 from benchmark.toyland.places import PLACES, place
-from benchmark.toyland.scene import BACKGROUNDS, Scene, clutter, plain, stand, stand_anywhere
+from benchmark.toyland.scene import Scene, any_background, clutter, plain, stand, stand_anywhere
 from benchmark.toyland.shapes import Shape
 
 CELLS = (0.075, 0.12)  # of the frame
@@ -96,16 +96,16 @@ def anything(rng: np.random.Generator, width: int, height: int) -> Image.Image:
     kind = rng.random()
     if kind < 0.2:
         return place(rng, str(rng.choice(list(PLACES))), width, height)
-    scene = BACKGROUNDS[str(rng.choice(list(BACKGROUNDS)))](rng, width, height)
+    scene = any_background(rng, width, height)
     clutter(scene, int(rng.integers(0, 4)), 0.1, 0.3)
     for depth in np.sort(rng.uniform(0, 1, int(rng.integers(1, 5)))):
         _place_in_depth(rng, scene, str(rng.choice(list(OBJECTS))), depth, rng.random(), 1.15 if kind > 0.8 else 1.0)
     return scene.canvas.finish(rng)
 
 
-def background(rng: np.random.Generator, width: int, height: int) -> Image.Image:
-    """A random background with clutter and no object."""
-    scene = BACKGROUNDS[str(rng.choice(list(BACKGROUNDS)))](rng, width, height)
+def empty(rng: np.random.Generator, width: int, height: int) -> Image.Image:
+    """A crowd's plain ground with clutter and no object."""
+    scene = plain(rng, width, height)
     clutter(scene, int(rng.integers(1, 7)), 0.1, 0.4)
     return scene.canvas.finish(rng)
 

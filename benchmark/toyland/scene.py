@@ -59,29 +59,33 @@ class Scene:
         return self.region(value, self.texture(), step)
 
 
-def _begin(rng: np.random.Generator, width: int, height: int) -> Scene:
-    """Backdrop above, ground below a horizon at .45 … .8 of the height; the backdrop is the lighter one."""
-    canvas = Canvas(width, height)
-    backdrop, ground = rng.uniform(0.62, 0.95), rng.uniform(0.35, 0.58)
-    scene = Scene(canvas, Palette.draw(rng), rng, height * rng.uniform(0.45, 0.8), backdrop, ground)
-    canvas.box(scene.surface(backdrop, 0.06), -1, -1, width + 1, height + 1)
-    canvas.box(scene.surface(ground, 0.08), -1, scene.horizon, width + 1, height + 1)
-    return scene
-
-
 def plain(rng: np.random.Generator, width: int, height: int) -> Scene:
-    """Backdrop and ground, and nothing else."""
-    canvas = Canvas(width, height)
-    backdrop, ground = rng.uniform(0.75, 0.95), rng.uniform(0.5, 0.65)
-    scene = Scene(canvas, Palette.draw(rng), rng, height * rng.uniform(0.45, 0.8), backdrop, ground)
-    canvas.box(scene.region(backdrop), -1, -1, width + 1, height + 1)
-    canvas.box(scene.region(ground), -1, scene.horizon, width + 1, height + 1)
+    """A light backdrop, a darker ground, and nothing else."""
+    scene = _halves(rng, width, height, rng.uniform(0.75, 0.95), rng.uniform(0.5, 0.65))
+    return _painted(scene, scene.region(scene.backdrop), scene.region(scene.ground))
+
+
+def _landscape(rng: np.random.Generator, width: int, height: int) -> Scene:
+    """Darker than a plain one, since things are painted on it, and either half may have a texture."""
+    scene = _halves(rng, width, height, rng.uniform(0.62, 0.95), rng.uniform(0.35, 0.58))
+    return _painted(scene, scene.surface(scene.backdrop, 0.06), scene.surface(scene.ground, 0.08))
+
+
+def _halves(rng: np.random.Generator, width: int, height: int, backdrop: float, ground: float) -> Scene:
+    return Scene(Canvas(width, height), Palette.draw(rng), rng, height * rng.uniform(0.45, 0.8), backdrop, ground)
+
+
+def _painted(scene: Scene, backdrop: int, ground: int) -> Scene:
+    """With these regions above and below the horizon."""
+    right, bottom = scene.canvas.width + 1, scene.canvas.height + 1
+    scene.canvas.box(backdrop, -1, -1, right, bottom)
+    scene.canvas.box(ground, -1, scene.horizon, right, bottom)
     return scene
 
 
 def land(rng: np.random.Generator, width: int, height: int) -> Scene:
     """Sky with the odd cloud, hills on the horizon, open ground."""
-    scene = _begin(rng, width, height)
+    scene = _landscape(rng, width, height)
     if rng.random() < 0.6:
         cloud = scene.region(scene.backdrop + 0.06)
         x, y, size = rng.uniform(0, width), rng.uniform(0.05, 0.3) * height, rng.uniform(0.06, 0.12) * height
@@ -102,7 +106,7 @@ def ridge(scene: Scene, height: float, value: float, points: int = 6) -> None:
 
 def town(rng: np.random.Generator, width: int, height: int) -> Scene:
     """A row of buildings with windows behind a road."""
-    scene = _begin(rng, width, height)
+    scene = _landscape(rng, width, height)
     buildings(scene, rng.uniform(0.25, 0.6) * height)
     kerb = scene.region(scene.ground + 0.12)
     scene.canvas.box(kerb, -1, scene.horizon, width + 1, scene.horizon + 0.03 * height)
@@ -128,7 +132,7 @@ def buildings(scene: Scene, height: float) -> None:
 
 def room(rng: np.random.Generator, width: int, height: int) -> Scene:
     """A wall, a skirting board, a floor; perhaps a window or a picture."""
-    scene = _begin(rng, width, height)
+    scene = _landscape(rng, width, height)
     scene.canvas.box(scene.region(scene.backdrop - 0.2), -1, scene.horizon - 0.03 * height, width + 1, scene.horizon)
     if rng.random() < 0.7:
         x, y = rng.uniform(0.05, 0.7) * width, rng.uniform(0.05, 0.15) * height
@@ -140,18 +144,19 @@ def room(rng: np.random.Generator, width: int, height: int) -> Scene:
 
 def water(rng: np.random.Generator, width: int, height: int) -> Scene:
     """Sky, perhaps a far shore, water."""
-    scene = _begin(rng, width, height)
+    scene = _landscape(rng, width, height)
     if rng.random() < 0.6:
         ridge(scene, rng.uniform(0.04, 0.15) * height, scene.ground - 0.1)
     return scene
 
 
-BACKGROUNDS: dict[str, Callable[[np.random.Generator, int, int], Scene]] = {
-    "land": land,
-    "town": town,
-    "room": room,
-    "water": water,
-}
+BACKGROUNDS: tuple[Callable[[np.random.Generator, int, int], Scene], ...] = (land, town, room, water)
+PLAIN = 0.5  # the share of pictures without one of these, where any may be
+
+
+def any_background(rng: np.random.Generator, width: int, height: int) -> Scene:
+    kinds = (plain,) if rng.random() < PLAIN else BACKGROUNDS
+    return kinds[int(rng.integers(len(kinds)))](rng, width, height)
 
 
 def clutter(scene: Scene, count: int, low: float, high: float) -> None:

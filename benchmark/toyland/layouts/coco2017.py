@@ -16,7 +16,7 @@ from scipy.ndimage import binary_fill_holes
 from benchmark.toyland.catalogue import VOC_OBJECTS
 from benchmark.toyland.layouts.base import LayoutWriter, Picture, ScaleName, save_jpeg, write_text
 from benchmark.toyland.layouts.voc import FORMATS
-from benchmark.toyland.render import Instance, background, crowd
+from benchmark.toyland.render import Instance, crowd, empty
 from benchmark.toyland.rng import generator
 
 SIZES: dict[ScaleName, dict[str, int]] = {"desk": {"train": 600, "val": 200}, "smoke": {"train": 24, "val": 12}}
@@ -77,7 +77,7 @@ def draw(root: Path, picture: Picture, seed: int) -> CocoNote:
     rng = generator(seed, "coco2017", picture.split, picture.index)
     size = FORMATS[int(rng.integers(len(FORMATS)))]
     image, instances = (
-        crowd(rng, picture.shows, *size, CROWDING, ALIKE) if picture.shows else (background(rng, *size), [])
+        crowd(rng, picture.shows, *size, CROWDING, ALIKE) if picture.shows else (empty(rng, *size), [])
     )
     save_jpeg(image, root / picture.path)
     return CocoNote(size, outlined(instances))
