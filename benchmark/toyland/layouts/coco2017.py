@@ -76,9 +76,7 @@ def pictures(scale: ScaleName, seed: int) -> list[Picture]:
 def draw(root: Path, picture: Picture, seed: int) -> CocoNote:
     rng = generator(seed, "coco2017", picture.split, picture.index)
     size = FORMATS[int(rng.integers(len(FORMATS)))]
-    image, instances = (
-        crowd(rng, picture.shows, *size, CROWDING, ALIKE) if picture.shows else (empty(rng, *size), [])
-    )
+    image, instances = crowd(rng, picture.shows, *size, CROWDING, ALIKE) if picture.shows else (empty(rng, *size), [])
     save_jpeg(image, root / picture.path)
     return CocoNote(size, outlined(instances))
 
