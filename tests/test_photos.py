@@ -47,6 +47,16 @@ def test_some_changes_are_of_each_kind():
     assert (photos.N, photos.tau, photos.crop_area, photos.jitter[3]) == (32_000, 0.07, (0.08, 1.0), 0.2)
 
 
+CROPPED = [name for name, recipe in RECIPES.items() if hasattr(recipe.method, "crop_area")]
+
+
+@pytest.mark.parametrize("name", CROPPED)
+def test_who_crops_keeps_half_of_a_drawn_picture_and_the_papers_share_of_a_photograph(name: str):
+    recipe = RECIPES[name]
+    assert at_scale(recipe, "desk").method.crop_area == (0.5, 1.0)
+    assert at_scale(recipe, "photos").method.crop_area == recipe.method.crop_area
+
+
 @pytest.mark.parametrize("name", TRAINED)
 def test_every_row_trains_equally_long(name: str):
     """5 epochs in batches of 64. An epoch of several pools is one of the first, so theirs are held against desk's."""

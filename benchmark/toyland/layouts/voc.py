@@ -29,6 +29,7 @@ MAT_HEADER = 116  # bytes of text
 _FIRST = {"val": 10}  # val starts with a different class from train, so that trainval shows all twenty at every scale
 SEGMENTED_EVERY = 3  # VOC has masks for some pictures only
 SBD = "benchmark_RELEASE"
+# Objects stand side by side, so few are covered at all. One that lacks a brick can be another class's.
 DIFFICULT_VISIBLE = 0.9  # an object less visible than this is marked difficult …
 DIFFICULT_PIXELS = 60  # … and so is one that shows fewer pixels
 
