@@ -5,7 +5,7 @@
   probes keep the stride of 2.
 - Colorization: `folded`; then all is carried over into CaffeNet without response normalisation. That takes the padding
   away from conv1 and the pools, gives pool5 its stride back and makes rows of fc6's kernels.
-- Split-brain: `joined`; then as colorization.
+- Split-brain: `halves_joined`; then as colorization.
 
 The networks of tiles and patches have an fc6 that does not fit a whole image. They are carried over into a network that
 ends at conv5, of units=(); the protocols that train fc6 and fc7 begin them anew, by their own seeds.
@@ -67,10 +67,10 @@ def carried_over(
     return _filled(new if upto == new.output else AlexNetwork(into, spec, spec.channels), state, trunk)
 
 
-def joined(network: Backbone) -> AlexNetwork:
+def halves_joined(network: Backbone) -> AlexNetwork:
     """The two halves as one AlexNet that computes the same: what would connect them is zero."""
     if not isinstance(network, SplitAlexNetwork):
-        raise UserError(f"a {type(network).__name__} has no halves to join")
+        raise UserError(f"{type(network).__name__} has no halves to join")
     new = _empty(network.architecture.whole, network.input)
     first, second = network.first.state_dict(), network.second.state_dict()
     state = {key: _beside(first[key], second[key], one.shape) for key, one in new.state_dict().items()}
@@ -81,7 +81,7 @@ def _as_alexnet(network: Backbone) -> AlexNetwork:
     if isinstance(network, SplitAlexNetwork):
         raise UserError("join the two halves first")
     if not isinstance(network, AlexNetwork):
-        raise UserError(f"a {type(network).__name__} is not an AlexNet")
+        raise UserError(f"{type(network).__name__} is not an AlexNet")
     return network
 
 
@@ -148,12 +148,12 @@ def _without_norm(layer: nn.Module, norm: nn.Module | None = None) -> tuple[Tens
 
 
 def _beside(first: Tensor, second: Tensor, shape: torch.Size) -> Tensor:
-    """Both, one after the other; or, where that leaves room for inputs of the other half, with zeros there."""
-    if first.ndim == 0:
+    """Both, one after the other; where each would have to see the other's inputs too, with zeros for those."""
+    if first.ndim == 0:  # how many batches BatchNorm has seen
         return first
-    if (both := torch.cat([first, second])).shape == shape:
-        return both
+    if first.shape[1:] == shape[1:]:
+        return torch.cat([first, second])
     whole = first.new_zeros(shape)
-    rows, inputs = first.shape[:2]
-    whole[:rows, :inputs], whole[rows:, inputs:] = first, second
+    outputs, inputs = first.shape[:2]
+    whole[:outputs, :inputs], whole[outputs:, inputs:] = first, second
     return whole
