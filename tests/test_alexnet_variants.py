@@ -73,7 +73,8 @@ def test_context_predictions_parameters_written_out():
 
 
 def test_context_free_networks_parameters_are_the_papers_27_million():
-    """In section 3.2: 27.5 million all told, of which about 2 million in fc6, of 75 px tiles and 512 units."""
+    """It counts those of the network that learns labels from tiles of 75 px: 27.5 million all told, with about 2 million
+    in fc6, which has 512 units."""
     papers = replace(CONTEXT_FREE, units=(512,), fc6_side=4)
     fc6 = weights(512, 4 * 4 * 256)
     trunk = parameters(papers, InputSpec(75, BGR()))
@@ -375,6 +376,15 @@ def test_group_norm_can_stand_in_for_batch_norm(name: str):
     backbone = replace(architecture, norm="group", width=1 / 16).build(replace(spec, size=64)).train()
     x = torch.randn(4, spec.channels, 64, 64)
     torch.testing.assert_close(backbone(x)[:2], backbone(x[:2]))
+
+
+@pytest.mark.parametrize("ceil", [False, True])
+@pytest.mark.parametrize("pool_padding", [0, 1])
+def test_fc6_fits_the_pools_at_any_size(ceil: bool, pool_padding: int):
+    architecture = replace(CAFFENET, ceil=ceil, pool_padding=pool_padding, units=(16,), width=1 / 16)
+    for size in range(64, 97, 4):  # conv1's map grows by one cell
+        backbone = shapes_only(architecture, InputSpec(size))
+        assert backbone(torch.zeros(1, 3, size, size, device="meta")).shape == (1, 2)
 
 
 def test_a_network_can_end_at_its_last_map():

@@ -1,12 +1,12 @@
 """AlexNets: five convolutions and two fully connected layers (Krizhevsky et al., NIPS 2012).
 
 Nearly every paper up to 2018 trains one, and no two train the same. Each is a value here, under the name of who trains
-it; what they share is the kernels, three max-pools and, but for the networks of tiles, 4,096 units. What a paper
-transfers is often another AlexNet than the one it trains: benchmark.backbones.alexnet_surgery makes the one of the
-other.
+it; what they share is the kernels and three max-pools. Many papers transfer another AlexNet than the one they train,
+with the same weights: benchmark.backbones.alexnet_surgery.
 
-Stages: conv1 ... conv5, after the ReLU and before the pool, where every protocol taps them; fc6 and fc7 are vectors. A
-stage's layers end with its ReLU (and a dropout that comes after it): `layers["fc7"][:-1]` is fc7 without it.
+Stages: conv1 ... conv5, after the ReLU and before the pool, where every protocol taps them; fc6 and fc7 are vectors,
+unless the network is fully convolutional. A stage's layers end with its ReLU (and a dropout that comes after it):
+`layers["fc7"][:-1]` is fc7 without it.
 """
 
 from __future__ import annotations
@@ -120,10 +120,10 @@ CONTEXT_PREDICTION = AlexNet(
     fc6_side=3,
 )
 # Noroozi & Favaro, ECCV 2016, as in MehdiNoroozi/JigsawPuzzleSolver: what the nine tiles share, of 64 px each. The
-# paper, whose tiles are 75 px wide, counts 512 units, of 4 x 4 cells.
+# paper counts the parameters of another, trained with labels on tiles of 75 px: 512 units, which see 4 x 4 cells.
 CONTEXT_FREE = replace(CAFFENET, stride=2, units=(1024,), fc6_side=3)
-# Zhang et al., ECCV 2016, as in richzhang/colorization. Its input is the lightness alone. Its authors' initial weights
-# are Krähenbühl et al.'s, from k-means.
+# Zhang et al., ECCV 2016, as in richzhang/colorization. Its input is the lightness alone.
+# NOTE: its authors begin with Krähenbühl et al.'s k-means; here it starts as Caffe's AlexNet does.
 COLORIZATION = AlexNet(
     (96, 256, 384, 384, 256),
     padding=5,
