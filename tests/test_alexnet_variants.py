@@ -73,8 +73,8 @@ def test_context_predictions_parameters_written_out():
 
 
 def test_context_free_networks_parameters_are_the_papers_27_million():
-    """It counts those of the network that learns labels from tiles of 75 px: 27.5 million all told, with about 2 million
-    in fc6, which has 512 units."""
+    """It counts those of the network that learns labels from tiles of 75 px: 27.5 million all told, about 2 million of
+    them in fc6, which has 512 units."""
     papers = replace(CONTEXT_FREE, units=(512,), fc6_side=4)
     fc6 = weights(512, 4 * 4 * 256)
     trunk = parameters(papers, InputSpec(75, BGR()))

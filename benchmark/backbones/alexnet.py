@@ -122,8 +122,8 @@ CONTEXT_PREDICTION = AlexNet(
 # Noroozi & Favaro, ECCV 2016, as in MehdiNoroozi/JigsawPuzzleSolver: what the nine tiles share, of 64 px each. The
 # paper counts the parameters of another, trained with labels on tiles of 75 px: 512 units, which see 4 x 4 cells.
 CONTEXT_FREE = replace(CAFFENET, stride=2, units=(1024,), fc6_side=3)
-# Zhang et al., ECCV 2016, as in richzhang/colorization. Its input is the lightness alone.
-# NOTE: its authors begin with Krähenbühl et al.'s k-means; here it starts as Caffe's AlexNet does.
+# Zhang et al., ECCV 2016, as in richzhang/colorization. Its input is the lightness alone. It starts as Caffe's AlexNet
+# does; its authors begin with Krähenbühl et al.'s k-means instead.
 COLORIZATION = AlexNet(
     (96, 256, 384, 384, 256),
     padding=5,
