@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.models import alexnet
@@ -148,27 +147,6 @@ def test_rotnets_convolutions_compute_what_torchvisions_do():
             if index in (1, 4, 7, 9, 11):  # its ReLUs
                 name = f"conv{(1, 4, 7, 9, 11).index(index) + 1}"
                 torch.testing.assert_close(maps[name], y, rtol=1e-3, atol=1e-4)
-
-
-def test_caffenet_computes_what_its_definition_says():
-    torch.manual_seed(0)
-    backbone = replace(CAFFENET, width=1 / 16).build(InputSpec(67)).eval()
-    weights = {name: (m.weight, m.bias) for name, m in _weighted(backbone)}
-
-    def pooled_and_normed(y: Tensor) -> Tensor:
-        y = F.max_pool2d(y, 3, 2, ceil_mode=True)
-        squares = F.pad(y.square(), (0, 0, 0, 0, 2, 2))  # of the 5 channels around each
-        around = sum(squares[:, i : i + y.shape[1]] for i in range(5))
-        return y / (1 + 1e-4 / 5 * around) ** 0.75
-
-    x = torch.randn(2, 3, 67, 67) * 100
-    y = F.relu(F.conv2d(x, *weights["conv1"], stride=4))
-    y = F.relu(F.conv2d(pooled_and_normed(y), *weights["conv2"], padding=2, groups=2))
-    y = F.relu(F.conv2d(pooled_and_normed(y), *weights["conv3"], padding=1))
-    y = F.relu(F.conv2d(y, *weights["conv4"], padding=1, groups=2))
-    y = F.relu(F.conv2d(y, *weights["conv5"], padding=1, groups=2))
-    y = F.relu(F.linear(F.max_pool2d(y, 3, 2, ceil_mode=True).flatten(1), *weights["fc6"]))
-    torch.testing.assert_close(backbone(x), F.relu(F.linear(y, *weights["fc7"])))
 
 
 def _weighted(backbone: Backbone) -> list[tuple[str, nn.Conv2d | nn.Linear]]:

@@ -24,7 +24,7 @@ from benchmark.backbones.weights import load_backbone, read_facts, save_backbone
 from benchmark.core.distributed import GradientAverager
 from benchmark.core.errors import UserError
 from benchmark.core.optimisation import Optimizer
-from benchmark.core.plain import as_plain, from_plain, subclasses
+from benchmark.core.plain import as_plain, flat, from_plain, later, subclasses
 from benchmark.engine.players import Player, build_players, kinds_of, optimizer_for, set_rates
 from benchmark.recipe import (
     BGR,
@@ -96,6 +96,27 @@ def test_plain_data_that_is_no_architecture_is_refused(change: Callable[[dict[st
     change(plain)
     with pytest.raises(UserError, match=said):
         from_plain(plain, architectures())
+
+
+@dataclasses.dataclass(frozen=True)
+class Grown:
+    """A value that had one field when its first files were written."""
+
+    sides: int
+    stride: int = later(4)
+
+
+def test_a_field_that_came_later_is_told_only_where_it_is_not_what_there_was():
+    first, other = Grown(3), Grown(3, stride=2)
+    assert as_plain(first) == {"is": "Grown", "sides": 3}
+    assert as_plain(other) == {"is": "Grown", "sides": 3, "stride": 2}
+    assert dict(flat(other)) == {"is": "Grown", "sides": 3, "stride": 2}
+    for value in (first, other):
+        assert from_plain(as_plain(value), {"Grown": Grown}) == value
+    with pytest.raises(UserError, match="Grown lacks sides"):
+        from_plain({"is": "Grown", "stride": 2}, {"Grown": Grown})
+    with pytest.raises(UserError, match="stride is 'wide'"):
+        from_plain({"is": "Grown", "sides": 3, "stride": "wide"}, {"Grown": Grown})
 
 
 # --- input

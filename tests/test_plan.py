@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmark.core.errors import UserError
-from benchmark.core.plain import flat
 from benchmark.recipe.catalogue import find_recipes, get_recipe
 from benchmark.recipe.contract import Recipe
 from benchmark.recipe.overrides import override
@@ -68,14 +68,26 @@ def test_a_bank_for_a_hundred_million_images_is_planned_without_memory():
 
 def settings_of(recipe: Recipe) -> Iterator[tuple[str, Any]]:
     """(flag, value) of every setting of the method, its input's size, the backbone and the optimizers."""
-    for key, value in flat(recipe):
-        parts = key.split(".")
-        if (parts[0] in ("method", "backbone", "optimizers") and parts[-1] != "is") or key == "input.size":
+    for key, value in leaves(recipe):
+        if key.startswith(("method.", "backbone.", "optimizers.")) or key == "input.size":
             yield key, value
 
 
+def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Fields that came later too, which the recipe as plain data leaves out where they change nothing."""
+    if is_dataclass(value):
+        inner = {f.name: getattr(value, f.name) for f in fields(value)}
+    elif isinstance(value, Mapping):
+        inner = dict(value)
+    else:
+        yield key, value
+        return
+    for name, one in inner.items():
+        yield from leaves(one, f"{key}.{name}".removeprefix("."))
+
+
 def as_text(value: Any) -> str:
-    return f"({', '.join(map(as_text, value))})" if isinstance(value, list) else str(value)
+    return f"({', '.join(map(as_text, value))})" if isinstance(value, tuple) else str(value)
 
 
 def settings_in(text: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
+import dataclasses
 import functools
 import math
 import sys
@@ -99,16 +100,27 @@ def on_one_line(value: Any) -> str:
     return str(as_plain(value))
 
 
+def later(default: Any) -> Any:
+    """A dataclass's field that came after there were runs. As plain data it is left out while it has its default, so
+    that their hashes and files stay as they are. The default is what they did, and must never change."""
+    return dataclasses.field(default=default, metadata={"later": True})
+
+
 def as_plain(value: Any) -> Any:
     """Any recipe value as JSON-ready data; dataclasses keep their class name under "is"."""
     if is_dataclass(value) and not isinstance(value, type):
-        kept = {f.name: as_plain(getattr(value, f.name)) for f in fields(value) if f.metadata.get("resolved", True)}
+        kept = {f.name: as_plain(getattr(value, f.name)) for f in fields(value) if _is_told(f, getattr(value, f.name))}
         return {"is": type(value).__name__, **kept}
     if isinstance(value, Mapping):
         return {key: as_plain(value[key]) for key in value}
     if isinstance(value, tuple | list):
         return [as_plain(item) for item in value]
     return value
+
+
+def _is_told(one: dataclasses.Field[Any], value: Any) -> bool:
+    """Whether a dataclass's plain data names this field, of that value."""
+    return one.metadata.get("resolved", True) and not (one.metadata.get("later") and value == one.default)
 
 
 def flat(recipe: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -134,7 +146,8 @@ def from_plain(plain: Any, known: Mapping[str, type]) -> Any:
     if (name := str(plain["is"])) not in known:
         raise UserError(f"there is no {name!r}; there are: {', '.join(sorted(known))}")
     # a default in place of what was not written down would be a guess
-    if missing := [f.name for f in fields(known[name]) if f.metadata.get("resolved", True) and f.name not in inner]:
+    needed = (f.name for f in fields(known[name]) if _is_told(f, f.default))
+    if missing := [one for one in needed if one not in inner]:
         raise UserError(f"{name} lacks {', '.join(missing)}")
     try:
         value = known[name](**inner)
