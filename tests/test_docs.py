@@ -204,6 +204,14 @@ def test_the_excerpts_of_a_recipe_are_its_own() -> None:
             assert {line.strip() for line in code.strip().split("\n")} <= lines
 
 
+def test_the_change_that_the_gate_catches_can_be_made() -> None:
+    for old, new, file in re.findall(
+        r"^sed -i 's/(.+)/(.+)/' (\S+)$", (DOCS / "regression-gate.md").read_text(), re.MULTILINE
+    ):
+        assert (ROOT / file).read_text().count(old) == 1
+        assert old != new
+
+
 def sections(page: str) -> dict[str, str]:
     """Heading, without its marks -> what stands below it, for headings of levels 2 and 3."""
     parts = re.split(r"^###? (.+)$", (DOCS / page).read_text(), flags=re.MULTILINE)

@@ -49,16 +49,18 @@ def test_a_recipe_is_measured_where_a_table_shows_a_published_record_of_it():
     records = list(read_published(LEADERBOARDS / "measured"))
     for row in cells(METHODS.partition("## Reported only")[0])[2:]:
         recipe = row[1].split("`")[1]
-        scored = {record.transfer for record in records if record.recipe == recipe and record.scale == "desk"}
-        tables = {
-            key
-            for key, board in BOARDS.items()
-            if any(one.recipe == recipe for one in board.layout.rows)
-            and any(column.transfer in scored for column in board.layout.columns)
-        }
-        assert set(re.findall(r"\[(\w+)\]", row[4])) == tables, recipe
-        assert row[4].startswith("desk: ") if tables else row[4] == "–"
-        assert "paper:" not in row[4]  # nothing is published at paper scale yet
+        shown = dict(part.split(": ") for part in row[4].split("; ")) if row[4] != "–" else {}
+        found = {}
+        for scale in ("paper", "photos", "desk"):
+            scored = {one.transfer for one in records if (one.recipe, one.scale) == (recipe, scale)}
+            tables = {
+                key
+                for key, board in BOARDS.items()
+                if any(one.recipe == recipe for one in board.layout.rows)
+                and any(column.transfer in scored for column in board.layout.columns)
+            }
+            found |= {scale: tables} if tables else {}
+        assert {scale: set(re.findall(r"\[(\w+)\]", part)) for scale, part in shown.items()} == found, recipe
 
 
 def test_a_method_without_a_recipe_says_where_it_is_reported():
