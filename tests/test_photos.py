@@ -1,4 +1,4 @@
-"""Scale photos: what it takes of a recipe's desk changes, what it reads, and what it refuses."""
+"""Scale photos: what it takes of a recipe's desk changes (and what the two crop), what it reads and what it refuses."""
 
 from __future__ import annotations
 
@@ -48,6 +48,10 @@ def test_some_changes_are_of_each_kind():
 
 
 CROPPED = [name for name, recipe in RECIPES.items() if hasattr(recipe.method, "crop_area")]
+
+
+def test_those_that_crop_are_found():
+    assert {"pirl", "npid_pp", "npid", "supervised", "rotation", "simclr", "deepcluster"} <= {*CROPPED}
 
 
 @pytest.mark.parametrize("name", CROPPED)

@@ -336,7 +336,7 @@ def test_voc_marks_hidden_objects_difficult():
         for instance in crowd(generator(0, "crowd", index), VOC_OBJECTS[index % 20], 128, 96)[1]
     ]
     assert 0.03 < np.mean([voc.difficult(instance) for instance in instances]) < 0.2
-    assert 1.3 < len(instances) / 160 < 2
+    assert 1.3 < len(instances) / 160 < 1.7
     assert {instance.name for instance in instances} == set(VOC_OBJECTS)
     assert all(instance.mask.any() and 0 < instance.visible <= 1 for instance in instances)
 
@@ -445,7 +445,7 @@ def test_contact_sheet_of_nothing(tmp_path):
 def test_every_object_place_and_species_can_be_drawn_up_to_the_largest_canvas(width, height):
     for number, shape in enumerate([*OBJECTS.values(), *(shape for _, shape in SPECIES)]):
         _, instance = single(generator(0, "any", number), shape, width, height)
-        assert instance.mask.sum() > 100, shape.name
+        assert instance.mask.sum() > 100 * (min(width, height) / 80) ** 2, shape.name
     for name in PLACES:
         for index in range(4):
             assert place(generator(0, name, index), name, width, height).size == (width, height)
@@ -460,11 +460,8 @@ def test_pictures_have_an_upright_order():
 
 
 def test_no_class_is_known_by_its_brightness():
-    shapes = [*OBJECTS.values(), *PLACES.values(), *(shape for _, shape in SPECIES)]
-    values = [
-        np.asarray(single(generator(0, shape.name, index), shape, 48, 48)[0], dtype=float).mean()
-        for shape in shapes
-        for index in range(12)
-    ]
-    means = np.array(values).reshape(len(shapes), 12)
+    shapes = [*OBJECTS.values(), *(shape for _, shape in SPECIES)]
+    drawn = [single(generator(0, shape.name, number), shape, 48, 48)[0] for shape in shapes for number in range(12)]
+    drawn += [place(generator(0, name, number), name, 48, 48) for name in PLACES for number in range(12)]
+    means = np.array([np.asarray(image, dtype=float).mean() for image in drawn]).reshape(-1, 12)
     assert means.mean(axis=1).std() < means.std(axis=1).mean() / 2

@@ -9,6 +9,7 @@ import colorsys
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,10 @@ from sklearn.linear_model import RidgeClassifier
 from torch import Tensor
 
 from benchmark.backbones.descriptors import descriptors_of
-from benchmark.backbones.resnet import ResNet
 from benchmark.data.images import open_rgb
-from benchmark.recipe import InputSpec
 from benchmark.toyland.catalogue import OBJECTS
 from benchmark.toyland.layouts import LAYOUTS
+from benchmark.toyland.layouts.base import Picture
 from benchmark.toyland.places import PLACES
 from benchmark.toyland.plans import IMAGENET_PLANS, PLACE_PLANS, SPECIES_PLANS, VOC_PLANS
 from benchmark.toyland.species import SPECIES
@@ -43,12 +43,12 @@ def binary_patterns(images: np.ndarray) -> np.ndarray:
     return np.sqrt(np.concatenate(found, axis=1))
 
 
-PICTURES = 900  # of each dataset; two thirds are learned from
-LUCK = 5  # points: two standard errors of a share of 300 pictures
+PICTURES = 800  # of each dataset; two thirds are learned from
 VIEWS = {"imagenet": centre_crop, "places205": centre_crop, "inat2018": centre_crop, "voc2007": squash}
 POSITION_FREE = ("colour", "orientations", "dct_mean", "dct_max")
 OTHERS = ("binary patterns", "thumbnail", "hog", "joined")
-MOST = {"imagenet": 31, "places205": 25, "inat2018": 30, "voc2007": 34}  # of OTHERS: what they told here, and luck
+# What the best of each told here, and five points: two standard errors of a share of 270 pictures.
+MOST = {"imagenet": (25, 31), "places205": (17, 25), "inat2018": (21, 21), "voc2007": (23, 34)}
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,23 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def seen(name: str, root: Path) -> Seen:
     """Some of the desk world's pictures, written as files and read again."""
     layout, view = LAYOUTS[name], VIEWS[name](64)
-    everything = layout.pictures("desk", 0)
-    chosen = [everything[number] for number in np.random.default_rng(0).permutation(len(everything))[:PICTURES]]
+    chosen = balanced(layout.pictures("desk", 0))[:PICTURES]
     images = []
     for picture in chosen:
         (root / picture.path).parent.mkdir(parents=True, exist_ok=True)
         layout.draw(root, picture, 0)
         images.append(view(open_rgb(root, picture.path))["image"])
     return Seen(torch.stack(images), np.unique([picture.shows for picture in chosen], return_inverse=True)[1])
+
+
+def balanced(pictures: list[Picture]) -> list[Picture]:
+    """The first of every class, then the second of every class and so on, for iNaturalist has a long tail."""
+    counts = Counter[str]()
+    ranks = []
+    for picture in pictures:
+        ranks.append(counts[picture.shows])
+        counts[picture.shows] += 1
+    return [pictures[number] for number in np.argsort(ranks, kind="stable")]
 
 
 def told(features: np.ndarray, classes: np.ndarray) -> float:
@@ -92,27 +101,12 @@ def told_by(descriptor: str, pictures: Seen) -> float:
     return told(descriptors_of(pictures.images)[descriptor].numpy(), pictures.classes)
 
 
-def told_by_random_network(pictures: Seen) -> float:
-    """By the best stage of desk's ResNet-50 with random weights."""
-    spec = InputSpec(size=64)
-    torch.manual_seed(0)
-    network = ResNet(width=0.25).build(spec).eval()
-    with torch.no_grad():
-        parts = [network.forward_stages(spec.colour.prepare(part)) for part in pictures.images.split(300)]
-    return max(
-        told(torch.cat([part[stage].mean((2, 3)) for part in parts]).numpy(), pictures.classes) for stage in parts[0]
-    )
-
-
 @pytest.mark.parametrize("name", VIEWS)
 def test_no_descriptor_tells_the_class(name, root):
-    """Those that see no positions tell hardly more than a random network, and none tells much."""
     pictures = seen(name, root)
-    most = told_by_random_network(pictures) + 10 + LUCK
-    for descriptor in POSITION_FREE:
-        assert told_by(descriptor, pictures) < most, descriptor
-    for descriptor in OTHERS:
-        assert told_by(descriptor, pictures) < MOST[name], descriptor
+    for descriptors, most in zip((POSITION_FREE, OTHERS), MOST[name], strict=True):
+        for descriptor in descriptors:
+            assert told_by(descriptor, pictures) < most, descriptor
 
 
 def test_descriptors_would_see_a_shortcut(root):
@@ -127,6 +121,10 @@ def test_descriptors_would_see_a_shortcut(root):
     striped = with_pixels(images + stripes[..., None], classes)
     for descriptor in ("orientations", "dct_mean", "dct_max", "binary patterns"):
         assert told_by(descriptor, striped) > 40, descriptor
+    places = np.stack([y // 16 * 4 + x // 16 == number % 16 for number in classes])
+    lit = with_pixels(images + 60 * places[..., None], classes)
+    for descriptor in ("thumbnail", "hog", "joined"):
+        assert told_by(descriptor, lit) > 40, descriptor
 
 
 def with_pixels(images: np.ndarray, classes: np.ndarray) -> Seen:
@@ -151,13 +149,13 @@ def shared_bricks(one: set[tuple[int, int]], other: set[tuple[int, int]]) -> int
     return max(max(Counter((x - side * u, y - v) for x, y in one for u, v in other).values()) for side in (1, -1))
 
 
-def windows(plan: str) -> Counter[tuple[bool, ...]]:
-    """How often which bricks stand in a window of two by two cells, in the figure and in its mirror image."""
+def windows(plan: str, high: int, wide: int) -> Counter[tuple[bool, ...]]:
+    """How often which bricks stand in a window of cells, in the figure and in its mirror image."""
     counts = Counter[tuple[bool, ...]]()
     for side in (1, -1):
         found = {(side * x, y) for x, y in bricks(plan)}
-        corners = {(x - dx, y - dy) for x, y in found for dx in (0, 1) for dy in (0, 1)}
-        counts.update(tuple((x + dx, y + dy) in found for dy in (0, 1) for dx in (0, 1)) for x, y in corners)
+        corners = {(x - dx, y - dy) for x, y in found for dx in range(wide) for dy in range(high)}
+        counts.update(tuple((x + dx, y + dy) in found for dy in range(high) for dx in range(wide)) for x, y in corners)
     return counts
 
 
@@ -166,7 +164,11 @@ def test_figures_of_a_kind_of_brick_look_alike_in_small_windows(name):
     plans = PLAN_SETS[name]
     assert {len(bricks(plan)) for plan in plans} == {8}
     for first in range(0, len(plans), SHARING[name]):
-        assert all(windows(plan) == windows(plans[first]) for plan in plans[first : first + SHARING[name]])
+        of_a_kind = plans[first : first + SHARING[name]]
+        assert all(windows(plan, 2, 2) == windows(plans[first], 2, 2) for plan in of_a_kind)
+        for (one, other), shape in product(combinations(of_a_kind, 2), ((2, 3), (3, 2))):
+            ours, theirs = windows(one, *shape), windows(other, *shape)
+            assert (ours - theirs).total() <= 0.36 * ours.total()
 
 
 @pytest.mark.parametrize("name", PLAN_SETS)

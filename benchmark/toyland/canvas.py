@@ -1,7 +1,7 @@
 """A canvas of numbered regions: polygons are filled with numbers first, colours and textures are looked up at the end.
 
 Filling numbers instead of colours gives every object its exact visible mask for free, and turns a texture into one more
-bit of the number, so that a whole picture takes about two milliseconds.
+bit of the number.
 """
 
 from __future__ import annotations
@@ -92,6 +92,7 @@ def _texture_tiles() -> dict[str, np.ndarray]:
 
 
 _TILES = _texture_tiles()
+# one field for all pictures, each at a place of its own: to draw one anew would take longer than the picture
 _NOISE = np.random.default_rng(1).normal(0, 1, (2 * MAX_SIDE, 2 * MAX_SIDE, 3)).astype(np.float32)
 
 

@@ -1,5 +1,5 @@
-"""Ten places, told apart by the figure that stands there: neither their background, nor where it stands, nor its bricks
-say which place it is."""
+"""Ten places, told apart by the figure that stands there: neither the background, nor where the figure stands, nor the
+kind of its bricks says which place it is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmark.toyland.plans import PLACE_PLANS
 from benchmark.toyland.scene import any_background, stand_anywhere
 from benchmark.toyland.shapes import Shape, built
 
-BRICK = "square"  # of all places: a linear probe needs no easier start, so nothing local has to help it
+BRICK = "square"  # of all places: linear classifiers learn them without an easier start
 CELLS = (0.08, 0.12)  # of the frame
 
 PLACES: dict[str, Shape] = {name: built(name, BRICK, plan) for name, plan in PLACE_PLANS.items()}

@@ -1,9 +1,9 @@
 """Who is built how: the plan of every figure, row by row, # a brick and . none.
 
 All plans have eight bricks. Those that share a kind of brick show the same windows of two by two cells equally often,
-so that they look alike in small patches, and windows of two by three as nearly so as a search found. No two of a set
-share more than five bricks, however they are moved or mirrored; ImageNet's that share a kind of brick share four at
-most; and no figure of another set shares more than six with one of ImageNet's. tests/test_toyland_shortcuts.py holds them to it.
+so that they look alike in small patches; of their windows of two by three, at most 36 % differ. No two of a set share
+more than five bricks, however they are moved or mirrored; ImageNet's that share a kind of brick share four at most; and
+no figure of another set shares more than six with one of ImageNet's. tests/test_toyland_shortcuts.py holds them to it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Draws docs/layers.png: ImageNet-linear accuracy by stage, from the paper's Table 7 and as measured at desk scale.
+"""Draws docs/layers.png: ImageNet-linear accuracy by stage, from the paper's Table 7 and as measured on photographs and at desk scale.
 
     python docs/figures/layers.py
 
@@ -17,6 +17,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from benchmark.recipe.scales import Scale
 from benchmark.records.folders import read_published
 from benchmark.tables.ledger import LEADERBOARDS, read_reported
 
@@ -28,10 +29,11 @@ TITLES = {
     "supervised": "Supervised",
     "rotation": "Rotation",
     "jigsaw": "Jigsaw",
+    "npid": "NPID",
     "npid_pp": "NPID++",
     "pirl": "PIRL",
 }
-COLOURS = dict(zip(TITLES, ("#6e7781", "#1f2328", "#0b7285", "#5f3dc4", "#e67700", "#c2255c"), strict=True))
+COLOURS = dict(zip(TITLES, ("#6e7781", "#1f2328", "#0b7285", "#5f3dc4", "#2b8a3e", "#e67700", "#c2255c"), strict=True))
 Curves = dict[str, list[list[float]]]  # method -> for each seed, the accuracy at each stage
 
 
@@ -49,10 +51,10 @@ def reported() -> Curves:
     }
 
 
-def measured() -> Curves:
+def measured(scale: Scale) -> Curves:
     curves: Curves = defaultdict(list)
     for record in read_published(LEADERBOARDS / "measured"):
-        if record.scale == "desk" and record.transfer == TRANSFER and record.recipe in TITLES:
+        if record.scale == scale and record.transfer == TRANSFER and record.recipe in TITLES:
             curves[record.recipe].append([record.detail["per_stage"][stage] for stage in STAGES])
     return curves
 
@@ -71,9 +73,10 @@ def draw(axes: Axes, curves: Curves, title: str) -> None:
 
 
 def main() -> None:
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12.5, 4), layout="constrained")
     draw(left, reported(), "Reported: ImageNet (PIRL, Table 7)")
-    draw(right, measured(), "Measured: desk scale, Toyland")
+    draw(middle, measured("photos"), "Measured: photos, Tiny ImageNet")
+    draw(right, measured("desk"), "Measured: desk, Toyland")
     right.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.savefig(OUT, dpi=110, metadata={"Software": None})
 
