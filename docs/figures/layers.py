@@ -1,4 +1,4 @@
-"""Draws docs/layers.png: ImageNet-linear accuracy by stage, from the paper's Table 7 and as measured on photographs and at desk scale.
+"""Draws docs/layers.png: ImageNet-linear accuracy by stage, from the paper's Table 7 and as measured at two scales.
 
     python docs/figures/layers.py
 
