@@ -184,9 +184,9 @@ def test_an_interruption_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, caps
 
 
 def test_changed_settings_make_a_run_of_their_own():
-    name, recipe = cli._chosen("supervised", ("batch-size=32", "method.crop_area=(0.5,1.0)"), None, "desk")
+    name, recipe = cli._chosen("supervised", ("batch-size=32", "method.crop_area=(0.4,1.0)"), None, "desk")
     plain, original = cli._chosen("supervised", (), None, "desk")
-    assert (name, plain) == ("supervised@batch_size=32,method.crop_area=-0.5-1.0-", "supervised")
+    assert (name, plain) == ("supervised@batch_size=32,method.crop_area=-0.4-1.0-", "supervised")
     assert recipe_hash(at_scale(recipe, "desk")) != recipe_hash(at_scale(original, "desk"))
     assert at_scale(recipe, "desk").batch_size == 32  # although the desk scale itself sets another
 

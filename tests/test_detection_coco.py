@@ -137,8 +137,8 @@ def near(test: Annotated, seed: int) -> list[Detections]:
         labels = np.where(rng.random(len(again)) < 0.2, another, seen.labels[again])
         masks = []
         for place, around in zip(again, torch.from_numpy(boxes), strict=True):
-            (cells,) = within_boxes([seen.masks[place]], around[None], 8)
-            unsure = torch.from_numpy(rng.uniform(0.4, 1, (8, 8))).float()
+            (cells,) = within_boxes([seen.masks[place]], around[None], 16)
+            unsure = torch.from_numpy(rng.uniform(0.4, 1, (16, 16))).float()
             masks.append(compressed(pasted(cells * unsure, around, one.size)))
         found.append(Detections(boxes, rng.random(len(again)).astype(np.float32), labels, tuple(masks)))
     return found
