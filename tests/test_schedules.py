@@ -48,6 +48,11 @@ BY_HAND: dict[str, tuple[float, list[tuple[float, float]]]] = {
 }
 # recipe -> (steps, [(step, lr)]), where the papers count steps
 BY_HAND_IN_STEPS: dict[str, tuple[int, list[tuple[int, float]]]] = {
+    "context_prediction": (1_000_000, [(0, 0.01536), (999_999, 0.01536)]),  # 1e-5 x 1,536 pairs
+    "jigsaw_alexnet": (
+        350_000,
+        [(0, 0.01), (99_999, 0.01), (100_000, 1e-3), (200_000, 1e-4), (299_999, 1e-4), (300_000, 1e-5)],
+    ),
     "jigsaw_pp": (
         350_000,
         [(0, 0.01), (99_999, 0.01), (100_000, 1e-3), (200_000, 1e-4), (299_999, 1e-4), (300_000, 1e-5)],
