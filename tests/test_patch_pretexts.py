@@ -303,6 +303,7 @@ def test_each_guard_opens_by_itself(name: str, key: str, text: str, scale: Any):
     opened = at_scale(override(recipe, [(f"method.{key}", text)], scale), scale)
     assert recipe_hash(opened) != recipe_hash(at_scale(recipe, scale))
     if scale != "paper":
+        torch.manual_seed(0)  # a puzzle with colours, whose shift needs room in a grid without gaps too
         views = opened.method.views(map_of_places(96, 96), opened.input)
         assert {view.shape[-1] for view in views.values() if view.ndim == 4} == {opened.input.size}
 
