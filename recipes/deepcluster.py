@@ -32,6 +32,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmark.backbones.alexnet import DEEPCLUSTER
 from benchmark.backbones.contract import Backbone
+from benchmark.blocks.accuracy import share_right
 from benchmark.blocks.clustering import clusters_of_all, clusters_of_unit_vectors, uniform_over_clusters, whitened
 from benchmark.core.bounds import Area, Count, NotNegative
 from benchmark.data.batch import Batch
@@ -72,6 +73,7 @@ class DeepCluster(Settings):
 class AlternatingClusters(Method):
     y: Tensor
     order_seed: Tensor
+    accuracy: Tensor
 
     def __init__(self, settings: DeepCluster, backbone: Backbone, num_images: int) -> None:
         super().__init__()
@@ -102,7 +104,11 @@ class AlternatingClusters(Method):
 
     def losses(self, batch: Batch) -> Iterator[tuple[str | tuple[str, ...], Tensor]]:
         logits = self.top(self.backbone(self.input_of(batch)))  # (B, k)
+        self.accuracy = share_right(logits, self.y[batch.index])
         yield ("main", "top"), cross_entropy(logits.float(), self.y[batch.index])
+
+    def scalars(self) -> dict[str, float]:
+        return {"accuracy": float(self.accuracy)}
 
     def input_of(self, batch: Batch) -> Tensor:
         x = self.backbone.input.prepare(batch.views["image"])  # (B, 2, 224, 224)

@@ -6,7 +6,8 @@ released Caffe code.
 
 The pretext task, jigsaw_pp, is a jigsaw puzzle of which 0, 1 or 2 tiles come from another image. To name the
 permutation the network must find out which tiles belong together. Any two permutations differ in 3 places or more, so
-that two lost tiles leave no doubt.
+that two lost tiles leave no doubt. As in the earlier Jigsaw, conv1 has a stride of 2 while tiles are small, and what is
+left behind is conv1 ... conv5 with AlexNet's stride of 4.
 
 The features that it learned then become labels: the clusters of all images by one layer of that network. cc_jigsaw_pp
 is an AlexNet trained from scratch to name them, as it would be with ImageNet's labels. Only labels pass from the one
@@ -14,15 +15,11 @@ network to the other, so they need not be alike: the paper's best student, at 72
 teacher. Here it is an AlexNet, which gives 69.9.
 
 Departures:
-- A tile goes through AlexNet with conv1's stride of 4, as at transfer, and without pool5. The authors' has a stride of
-  2 and pool5. Both end in 3 x 3 cells.
-- The backbone that the pretext leaves behind has fc6 and fc7 as they were initialised, since tiles have a fully
-  connected layer of their own. Scores at its output say nothing of it.
 - The permutations are drawn greedily from our own seed, and there are as many as in the authors' file.
 - A tile may lie anywhere in its cell that leaves room for the shift of its channels: 0 to 19 pixels, not 0 to 18.
 - Colour is dropped from 70 % of the puzzles, as the paper says. The released code drops it from half, and turns half of
   the others into a fixed mix of green and magenta.
-- The pretext's fully connected layers and the student's classifier start as PyTorch's do.
+- The pretext's fc7 and fc8 and the student's classifier start with PyTorch's weights.
 - The other image may be the image itself, once in as many draws as there are images.
 """
 
@@ -37,10 +34,13 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_max_pool2d, cross_entropy
 from torchvision.transforms import v2
 
-from benchmark.backbones.alexnet import CAFFENET
+from benchmark.backbones.alexnet import CAFFENET, CONTEXT_FREE
+from benchmark.backbones.alexnet_surgery import caffenets_convolutions
 from benchmark.backbones.contract import Backbone
+from benchmark.blocks.accuracy import share_right
 from benchmark.blocks.clustering import clusters_of_all, clusters_of_unit_vectors
 from benchmark.blocks.permutations import TILES, permutation_set
+from benchmark.blocks.puzzles import PuzzleHead, standardised_each
 from benchmark.core.bounds import Count, CountOrNone, Probability
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
@@ -58,38 +58,37 @@ from benchmark.recipe import (
     Settings,
     Steps,
 )
-from benchmark.views.crops import flipped
-from benchmark.views.patches import grid_patches
+from benchmark.views.crops import squashed_crop
+from benchmark.views.patches import grid_patches, shifted_channels
 
 LEAST_DISTANCE = 3  # between permutations: two tiles may be lost
 MOST_FOREIGN = 2
-CELLS = 3  # of a tile's last map, on each side
-BRIGHTNESS = 50.0  # standard deviation of every tile, in the 0 ... 255 of Caffe's inputs
 
 
 @dataclass(frozen=True)
 class JigsawPlusPlus(Settings):
+    """The input's size is a tile's: 64 pixels."""
+
     P: Count = 701
     short_side: Count = 256
     crop_size: Count = 255  # 3 x 3 cells of 85
-    tile_size: Count = 64
     channel_shift: CountOrNone = 2  # pixels by which a colour may be moved against the others
     grey: Probability = 0.7
-    tile_features: Count = 1024
     fc7: Count = 4096
     dropout: Probability = 0.5
+    transfer_size: Count = 227  # of the images that the transferred network sees, in pixels
 
     def sample(self, open_image: Callable[[int], Image], index: int, spec: InputSpec) -> dict[str, Tensor]:
         grey = bool(torch.rand(()) < self.grey)  # of the whole puzzle: or a grey tile would be known for foreign
-        tiles = self.cut(open_image(index), grey)
+        tiles = self.cut(open_image(index), spec.size, grey)
         if foreign := int(torch.randint(MOST_FOREIGN + 1, ())):
-            other = self.cut(open_image(int(torch.randint(1 << 62, ()))), grey)
+            other = self.cut(open_image(int(torch.randint(1 << 62, ()))), spec.size, grey)
             tiles[torch.randperm(TILES)[:foreign]] = other[torch.randperm(TILES)[:foreign]]
         S = int(torch.randint(self.P, ()))
         order = torch.from_numpy(permutation_set(self.P, least_distance=LEAST_DISTANCE)[S]).long()
         return {"tiles": tiles[order], "S": torch.tensor(S)}  # (9, 3, 64, 64), ()
 
-    def cut(self, image: Image, grey: bool) -> Tensor:
+    def cut(self, image: Image, tile: int, grey: bool) -> Tensor:
         """uint8 (9, 3, 64, 64), row by row. Each colour of each tile is moved by itself, against chromatic
         aberration."""
         whole = v2.functional.resize(image, [self.short_side])
@@ -97,54 +96,33 @@ class JigsawPlusPlus(Settings):
         if grey:
             cropped = v2.functional.to_grayscale(cropped, num_output_channels=3)
         shift = 0 if grey else self.channel_shift
-        patches = grid_patches(v2.functional.pil_to_tensor(cropped), 3, self.tile_size + shift)
-        return shifted(patches, self.tile_size) if shift else patches
+        patches = grid_patches(v2.functional.pil_to_tensor(cropped), 3, tile + shift)
+        return shifted_channels(patches, tile) if shift else patches
 
     def build(self, backbone: Backbone, given: Given) -> Method:
         permutation_set(self.P, least_distance=LEAST_DISTANCE)  # here, so that the loader processes inherit it
         return PuzzleWithForeignTiles(self, backbone)
 
 
-def shifted(patches: Tensor, size: int) -> Tensor:
-    """(9, 3, S, S) -> (9, 3, size, size): a window at a place of its own from each channel."""
-    places = torch.randint(patches.shape[-1] - size + 1, (*patches.shape[:2], 2)).tolist()
-    return torch.stack(
-        [
-            torch.stack([channel[y : y + size, x : x + size] for channel, (y, x) in zip(patch, own, strict=True)])
-            for patch, own in zip(patches, places, strict=True)
-        ]
-    )
-
-
-def standardised_each(x: Tensor) -> Tensor:
-    """(B, 3, H, W) -> each image of mean 0 and standard deviation 50 over all its numbers, so that light and contrast
-    tell nothing of where a tile was."""
-    x = x - x.mean(dim=(1, 2, 3), keepdim=True)
-    return BRIGHTNESS * x / x.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp_min(1.0)
-
-
 class PuzzleWithForeignTiles(Method):
+    accuracy: Tensor
+
     def __init__(self, settings: JigsawPlusPlus, backbone: Backbone) -> None:
         super().__init__()
-        self.backbone = backbone
-        inputs = CELLS**2 * backbone.stages["conv5"].channels
-        self.fc6 = nn.Sequential(nn.Linear(inputs, settings.tile_features), nn.ReLU(), nn.Dropout(settings.dropout))
-        self.head = nn.Sequential(
-            *(nn.Linear(TILES * settings.tile_features, settings.fc7), nn.ReLU(), nn.Dropout(settings.dropout)),
-            nn.Linear(settings.fc7, settings.P),
-        )
+        self.backbone, self.transfer_size = backbone, settings.transfer_size
+        self.head = PuzzleHead(backbone.out_channels, settings.fc7, settings.P, settings.dropout)
 
     def loss(self, batch: Batch) -> Tensor:
         A = standardised_each(self.backbone.input.prepare(batch.views["tiles"].flatten(0, 1)))  # (9 B, 3, 64, 64)
-        maps = self.backbone.forward_stages(A.contiguous(memory_format=torch.channels_last), "conv5")["conv5"]
-        codes = self.fc6(adaptive_max_pool2d(maps, CELLS).flatten(1))  # (9 B, 1024)
-        logits = self.head(codes.unflatten(0, (-1, TILES)).flatten(1))  # (B, |P|)
+        logits = self.head(self.backbone(A.contiguous(memory_format=torch.channels_last)))  # (B, |P|)
+        self.accuracy = share_right(logits, batch.views["S"])
         return cross_entropy(logits.float(), batch.views["S"])
 
-    def players(self) -> dict[str, list[nn.Parameter]]:
-        """Without the backbone's own fc6 and fc7, which no tile passes."""
-        own = (p for name, p in self.named_parameters() if not name.startswith("backbone.layers.fc"))
-        return {"main": list(own)}
+    def scalars(self) -> dict[str, float]:
+        return {"accuracy": float(self.accuracy)}
+
+    def export(self) -> Backbone:
+        return caffenets_convolutions(self.backbone, self.transfer_size)
 
 
 @dataclass(frozen=True)
@@ -156,9 +134,7 @@ class ClusterNames(Settings):
     iterations: Count = 20  # of k-means
 
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
-        side = round(spec.size * 256 / 227)
-        crop = v2.RandomCrop(spec.size)(v2.functional.resize(image, [side, side]))
-        return {"image": v2.functional.pil_to_tensor(flipped(crop))}  # (3, 227, 227)
+        return {"image": squashed_crop(image, spec.size)}  # (3, 227, 227)
 
     def build(self, backbone: Backbone, given: Given) -> Method:
         return Student(self, backbone, given.backbones["teacher"], given.num_images)
@@ -201,8 +177,8 @@ class Student(Method):
 jigsaw_pp = Recipe(
     title="Jigsaw++",
     method=JigsawPlusPlus(),
-    backbone=CAFFENET,
-    input=InputSpec(227, BGR()),
+    backbone=CONTEXT_FREE,
+    input=InputSpec(64, BGR()),
     data=Pool("imagenet"),
     length=Steps(350_000),  # NOTE: the pretext is as long as the released solver's, which is Jigsaw's
     batch_size=256,
@@ -211,14 +187,16 @@ jigsaw_pp = Recipe(
     reported="69.8 mAP VOC07 classification, fine-tuned (its Table 3)",
     desk=(
         *DESK,
+        Change("input.size", 27, "a tile: conv5 has 2 x 2 cells, of 3 x 3 in the paper"),
+        Change("method.transfer_size", 64, "the image size of every desk recipe"),
         Change("method.short_side", 96, "the images' own size"),
         Change("method.crop_size", 96, "3 x 3 cells of 32"),
-        Change("method.tile_size", 24, "three quarters of a cell, as in the paper"),
         Change("method.channel_shift", 1, "tiles are smaller"),
         Change("method.P", 100, "a short run shows each of 701 permutations too rarely to learn them"),
-        Change("method.tile_features", 128, "the network is narrower, and there are fewer permutations"),
-        Change("method.fc7", 512, "the same"),
+        Change("method.fc7", 512, "the network is narrower, and there are fewer permutations"),
         Change("method.dropout", 0.0, "a few thousand steps are too few to overfit to random puzzles"),
+        Change("backbone.dropout", "none", "the same"),
+        Change("backbone.start", "he", "with Caffe's small weights, hundreds of steps learn nothing"),
     ),
 )
 

@@ -1,11 +1,13 @@
 """Random initialisation: the floor of every table, and a measure of how much a protocol learns by itself.
 
-He et al., "Delving Deep into Rectifiers", ICCV 2015, arXiv:1502.01852, for the ResNet's initialisation. The AlexNet is
-RotNet's and starts as its authors' does. Nothing is trained.
+He et al., "Delving Deep into Rectifiers", ICCV 2015, arXiv:1502.01852, for the ResNet's initialisation. One AlexNet is
+RotNet's and starts as its authors' does. The other is CaffeNet with Caffe's Gaussian weights: the random row of the
+tables before RotNet's. Nothing is trained.
 
 Departures:
 - Papers rarely say how their random network was initialised. Our ResNet follows He et al.
-- The random rows of AlexNet tables come from several AlexNets. Ours is RotNet's, with PyTorch's own initial weights.
+- The random rows of AlexNet tables come from several AlexNets. Ours are RotNet's, with PyTorch's own initial weights,
+  and CaffeNet.
 """
 
 from __future__ import annotations
@@ -15,11 +17,11 @@ from dataclasses import dataclass, replace
 from PIL.Image import Image
 from torch import Tensor
 
-from benchmark.backbones.alexnet import ROTNET
+from benchmark.backbones.alexnet import CAFFENET, ROTNET
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
 from benchmark.method import Method
-from benchmark.recipe import DESK_NETWORK, Constant, Given, InputSpec, Pool, Recipe, Settings, Steps
+from benchmark.recipe import BGR, DESK_NETWORK, Constant, Given, InputSpec, Pool, Recipe, Settings, Steps
 
 
 @dataclass(frozen=True)
@@ -46,3 +48,11 @@ random_init = Recipe(
 )
 
 random_init_alexnet = replace(random_init, title="Random initialisation, AlexNet", backbone=ROTNET)
+
+random_alexnet = replace(
+    random_init,
+    title="Random initialisation, CaffeNet",
+    backbone=CAFFENET,
+    input=InputSpec(227, BGR()),
+    reported="17.1 % ImageNet top-1 linear at conv2, the best layer (Split-Brain, Table 2)",
+)

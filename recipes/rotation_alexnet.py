@@ -28,6 +28,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmark.backbones.alexnet import ROTNET
 from benchmark.backbones.contract import Backbone
+from benchmark.blocks.accuracy import share_right
 from benchmark.core.bounds import Area
 from benchmark.data.batch import Batch
 from benchmark.method import Method
@@ -49,6 +50,8 @@ class FourRotations(Settings):
 
 
 class AllRotations(Method):
+    accuracy: Tensor
+
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
@@ -58,7 +61,12 @@ class AllRotations(Method):
         X = self.backbone.input.prepare(batch.views["X"])  # (B, 3, 224, 224)
         g = torch.cat([X.rot90(y, dims=(2, 3)) for y in range(K)])  # (4 B, 3, 224, 224)
         F = self.fc(self.backbone(g.contiguous(memory_format=torch.channels_last)))  # (4 B, 4)
-        return cross_entropy(F.float(), torch.arange(K, device=F.device).repeat_interleave(len(X)))
+        y = torch.arange(K, device=F.device).repeat_interleave(len(X))
+        self.accuracy = share_right(F, y)
+        return cross_entropy(F.float(), y)
+
+    def scalars(self) -> dict[str, float]:
+        return {"accuracy": float(self.accuracy)}
 
 
 rotation_alexnet = Recipe(

@@ -24,6 +24,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
+from benchmark.blocks.accuracy import share_right
 from benchmark.core.bounds import Area
 from benchmark.data.batch import Batch
 from benchmark.method import Method
@@ -56,6 +57,8 @@ class Supervised(Settings):
 
 
 class Classifier(Method):
+    accuracy: Tensor
+
     def __init__(self, backbone: Backbone, classes: int) -> None:
         super().__init__()
         self.backbone = backbone
@@ -67,7 +70,12 @@ class Classifier(Method):
 
     def loss(self, batch: Batch) -> Tensor:
         assert batch.labels is not None
-        return cross_entropy(self.classify(batch.views["image"]), batch.labels)
+        scores = self.classify(batch.views["image"])
+        self.accuracy = share_right(scores, batch.labels)
+        return cross_entropy(scores, batch.labels)
+
+    def scalars(self) -> dict[str, float]:
+        return {"accuracy": float(self.accuracy)}
 
 
 supervised = Recipe(

@@ -30,6 +30,7 @@ from benchmark.engine import train
 from benchmark.engine.train import Machine, pretrain
 from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.contract import Recipe
+from benchmark.recipe.pools import Given
 from benchmark.recipe.scales import at_scale
 
 RECIPES = {name: at_scale(recipe, "smoke") for name, recipe in find_recipes().items()}
@@ -242,14 +243,16 @@ def run_and_stop(recipe: Recipe, images: ImageSet, folder: Path, machine: Machin
 
 
 def untrained_before(recipe: Recipe, images: ImageSet) -> dict[str, Path]:
-    """Backbone files of the recipes that this one comes after, as they start, made once beside the images."""
+    """Backbone files of the recipes that this one comes after, as they would leave them behind untrained, made once
+    beside the images."""
     kind = str(torch.get_default_dtype()).removeprefix("torch.")
     files = {key: images.root / f"{name}.{kind}.safetensors" for key, name in recipe.after.items()}
     for key, path in files.items():
         if not path.is_file():
             torch.manual_seed(0)
             earlier = RECIPES[recipe.after[key]]
-            save_backbone(path, earlier.backbone.build(earlier.input), {"recipe": recipe.after[key]})
+            method = earlier.method.build(earlier.backbone.build(earlier.input), Given(len(images), CLASSES))
+            save_backbone(path, method.export(), {"recipe": recipe.after[key]})
     return files
 
 

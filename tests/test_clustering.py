@@ -27,6 +27,7 @@ from benchmark.gate.staleness import not_good, now_of
 from benchmark.method import Method
 from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.contract import recipe_hash
+from benchmark.recipe.inputs import InputSpec
 from benchmark.records.record import read_record
 from benchmark.runs.current import is_pretrained
 from benchmark.runs.reproduce import RowWork, bring_up_to_date, runs_needed
@@ -200,7 +201,7 @@ def test_a_puzzle_has_up_to_two_tiles_of_another_image():
     seen = []
     for seed in range(60):
         torch.manual_seed(seed)
-        made = settings.sample(lambda i: Image.new("RGB", (300, 260), colours[0 if i == 0 else 1]), 0, STUDENT.input)
+        made = settings.sample(lambda i: Image.new("RGB", (300, 260), colours[0 if i == 0 else 1]), 0, InputSpec(64))
         assert made["tiles"].shape == (9, 3, 64, 64)
         seen.append(int((made["tiles"][:, 2] > 0).any(dim=(1, 2)).sum()))
     assert set(seen) == {0, 1, 2}

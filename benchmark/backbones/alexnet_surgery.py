@@ -1,8 +1,8 @@
 """From the AlexNet that a paper trains to the one that it transfers: what a Method.export calls.
 
-- Context prediction: `folded`; then conv1 ... conv5 are carried over into CaffeNet without groups.
-- Jigsaw: conv1 ... conv5 are carried over into CaffeNet, which gives conv1 its stride of 4 back. The paper's linear
-  probes keep the stride of 2.
+- Context prediction: `folded`; then `caffenets_convolutions`, without groups.
+- Jigsaw: `caffenets_convolutions`, which gives conv1 its stride of 4 back. The paper's linear probes keep the stride of
+  2.
 - Colorization: `folded`; then all is carried over into CaffeNet without response normalisation. That takes the padding
   away from conv1 and the pools, gives pool5 its stride back and makes rows of fc6's kernels.
 - Split-brain: `halves_joined`; then as colorization.
@@ -21,7 +21,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from benchmark.backbones.alexnet import AlexNet, AlexNetwork
+from benchmark.backbones.alexnet import CAFFENET, AlexNet, AlexNetwork
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.split_alexnet import SplitAlexNetwork
 from benchmark.core.errors import UserError
@@ -65,6 +65,14 @@ def carried_over(
     for stage in stages[: stages.index(upto) + 1]:
         state |= _carried(stage, _state(trunk, stage), _state(new, stage))
     return _filled(new if upto == new.output else AlexNetwork(into, spec, spec.channels), state, trunk)
+
+
+def caffenets_convolutions(network: Backbone, size: int) -> AlexNetwork:
+    """conv1 ... conv5 as CaffeNet has them, for whole images of `size` pixels: conv1 without padding and of stride 4.
+    Groups and width are the network's own. Raises UserError where BatchNorm has not been folded into the weights."""
+    trunk = _as_alexnet(network)
+    into = replace(CAFFENET, units=(), groups=trunk.architecture.groups, width=trunk.architecture.width)
+    return carried_over(trunk, into, InputSpec(size, trunk.input.colour))
 
 
 def halves_joined(network: Backbone) -> AlexNetwork:

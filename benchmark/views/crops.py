@@ -36,3 +36,10 @@ def flipped_crop(image: Image, size: int, area: tuple[float, float]) -> Tensor:
     pixels = np.asarray(flipped(cropped(image, size, area)))  # (size, size, 3)
     # v2.functional.pil_to_tensor leaves the channels together, and a batch takes them apart at twice the cost
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+
+
+def squashed_crop(image: Image, size: int) -> Tensor:
+    """uint8 (3, size, size): a random crop, or its mirror image, of all of the image squashed to a square of 256 / 227
+    of that side. What Caffe's networks are trained on."""
+    side = round(size * 256 / 227)
+    return v2.functional.pil_to_tensor(flipped(v2.RandomCrop(size)(v2.functional.resize(image, [side, side]))))
