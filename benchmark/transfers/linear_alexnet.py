@@ -109,10 +109,10 @@ def _zhang(dataset: str, reported: str) -> LinearTransfer:
         dataset,
         "zhang",
         "maps resized bilinearly",
-        f"Zhang et al., CVPR 2017, arXiv:1611.09842, section 4.1.1; released net of ECCV 2016, arXiv:1603.08511; {reported}",
+        f"Zhang et al., CVPR 2017, arXiv:1611.09842, section 4.1.1; net of ECCV 2016, arXiv:1603.08511; {reported}",
         (
-            "paper: rate, drops, momentum, weight decay and the batch of 256 are Goyal et al.'s (FSSB), since no solver "
-            "was released; the released net has batches of 64",
+            "paper: rate, drops, momentum, weight decay and the batch of 256 are Goyal et al.'s (FSSB), since no "
+            "solver was released; the released net has batches of 64",
             "paper: no heads on the three max-pooled maps, which are not stages here",
             "paper: a cell is made of the four numbers around its centre, without smoothing; the layer that did it in "
             "the authors' Caffe was not released with the net",
@@ -177,8 +177,8 @@ def _caron(dataset: str, reported: str) -> LinearTransfer:
             "desk: 40 epochs in batches of 64, at a constant rate, as the paper's nearly is",
             VIEWS_IN_TURN,
             LAST_ITERATE,
-            "desk: the rate is one of 0.01, 0.1 and 1, since no BatchNorm makes the features of all networks and layers "
-            "as large",
+            "desk: the rate is one of 0.01, 0.1 and 1, since no BatchNorm makes the features of all networks and "
+            "layers as large",
         ),
         "stage and rate",
         " and the best epoch of each",
