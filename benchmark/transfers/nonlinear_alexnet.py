@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +42,7 @@ from benchmark.transfers.features import (
     once,
     working_copy,
 )
-from benchmark.transfers.linear import probe_course
+from benchmark.transfers.linear import Maps, probe_course
 from benchmark.transfers.metrics import over_crops, percentage, ranked_within
 from benchmark.transfers.preprocessing import (
     Preprocessing,
@@ -54,7 +53,6 @@ from benchmark.transfers.preprocessing import (
 )
 from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit
 
-Maps = dict[str, Tensor]  # convolution -> (B, channels, side, side)
 CONVOLUTIONS = tuple(KERNELS)
 HEADLINE = CONVOLUTIONS[-1]
 POOL5 = AdaptiveMaxGrid(13, 6)  # on the papers' 13 x 13 cells, the 3 x 3 max-pool at every second one
@@ -175,59 +173,59 @@ class RetrainedTransfer(Transfer):
 
     def run(self, backbone: Backbone, context: Context) -> Scores:
         retraining = values_at(context.scale, self.values, self.card)
-        train, test = self.image_sets(context)
         trunk = working_copy(backbone, context.device)
         if not isinstance(trunk, AlexNetwork):
             raise UserError(f"{self.card.id} takes AlexNets apart; a {type(trunk).__name__} is none")
-        with frozen(trunk):
-            return _Run(self.card, retraining, trunk, context).scores(train, test)
-
-
-class _Run:
-    """One network under one protocol."""
-
-    def __init__(self, card: ProtocolCard, retraining: Retraining, trunk: AlexNetwork, context: Context) -> None:
-        self.card, self.retraining, self.trunk, self.context = card, retraining, trunk, context
-
-    def scores(self, train: ImageSet, test: ImageSet) -> Scores:
-        retraining, context = self.retraining, self.context
+        train, test = self.image_sets(context)
         data = {images.name: images.fingerprint() for images in (train, test)}
-        networks = Networks(self.trunk, retraining, len(train.labelled(Classes).names), context.seed)
+        networks = Networks(trunk, retraining, len(train.labelled(Classes).names), context.seed)
         networks = networks.to(context.device).to(memory_format=torch.channels_last)
-        views = Views(train, retraining.augment(self.trunk.input.size), context.seed)
-
-        def source(order: TrainOrder) -> Iterator[tuple[Maps, Tensor]]:
-            for pixels, labels in at_positions(views, order, context.workers):
-                yield self._maps(pixels), labels.to(context.device)
-
-        optimizer = build_optimizer([(networks.parameters(), retraining.optimizer)])
-        checkpoint = self._checkpoint(data)
-        fit(networks.train(), optimizer, networks.loss, retraining.course, train, source, checkpoint, context)
-        right = self._right(networks.eval(), test)
+        with frozen(trunk):
+            self._train(networks.train(), trunk, retraining, train, data, context)
+            right = _right(
+                networks.eval(), trunk, Views(test, retraining.test_view(trunk.input.size), context.seed), context
+            )
         per_stage = {layer: percentage(each) for layer, each in right.items()}
         kept = kept_per_image({name: each.cpu().numpy() for name, each in {"top1": right[HEADLINE], **right}.items()})
         return Scores({"top1": per_stage[HEADLINE]}, {"per_stage": per_stage, **kept}, data)
 
-    def _maps(self, pixels: Tensor) -> Maps:
-        with torch.no_grad():
-            return self.trunk.forward_stages(as_input(self.trunk, pixels, self.context.device), HEADLINE)
+    def _train(
+        self,
+        networks: Networks,
+        trunk: AlexNetwork,
+        retraining: Retraining,
+        images: ImageSet,
+        data: dict[str, str],
+        context: Context,
+    ) -> None:
+        views = Views(images, retraining.augment(trunk.input.size), context.seed)
 
-    def _right(self, networks: Networks, test: ImageSet) -> Maps:
-        """layer -> (N,) bool"""
-        views = Views(test, self.retraining.test_view(self.trunk.input.size), self.context.seed)
-        parts, done = [], 0
-        with torch.inference_mode():
-            for pixels, labels in at_positions(views, once(len(test)), self.context.workers):
-                scores = over_crops(lambda x: networks(self._maps(x)), pixels)
-                parts.append(ranked_within(scores, labels.to(self.context.device), 1))
-                done += len(pixels)
-                self.context.report(f"classes of {test.name}", done, len(test), {})
-        return dict(zip(networks.above, torch.cat(parts, dim=1), strict=True))
+        def source(order: TrainOrder) -> Iterator[tuple[Maps, Tensor]]:
+            for pixels, labels in at_positions(views, order, context.workers):
+                yield _maps(trunk, pixels, context), labels.to(context.device)
 
-    def _checkpoint(self, data: dict[str, str]) -> Path:
-        context, retraining = self.context, self.retraining
-        trained = (backbone_key(self.trunk), as_plain(retraining.course), as_plain(retraining.optimizer))
-        return checkpoint_path(self.card, context, context.scale, context.seed, data, *trained)
+        course, values = retraining.course, retraining.optimizer
+        facts = (context.scale, context.seed, data, backbone_key(trunk), as_plain(course), as_plain(values))
+        checkpoint = checkpoint_path(self.card, context, *facts)
+        optimizer = build_optimizer([(networks.parameters(), values)])
+        fit(networks, optimizer, networks.loss, course, images, source, checkpoint, context)
+
+
+def _maps(trunk: AlexNetwork, pixels: Tensor, context: Context) -> Maps:
+    with torch.no_grad():
+        return trunk.forward_stages(as_input(trunk, pixels, context.device), HEADLINE)
+
+
+def _right(networks: Networks, trunk: AlexNetwork, views: Views, context: Context) -> dict[str, Tensor]:
+    """layer -> (N,) bool"""
+    parts, done = [], 0
+    with torch.inference_mode():
+        for pixels, labels in at_positions(views, once(len(views.images)), context.workers):
+            scores = over_crops(lambda crop: networks(_maps(trunk, crop, context)), pixels)
+            parts.append(ranked_within(scores, labels.to(context.device), 1))
+            done += len(pixels)
+            context.report(f"classes of {views.images.name}", done, len(views.images), {})
+    return dict(zip(networks.above, torch.cat(parts, dim=1), strict=True))
 
 
 def _at_scales(paper: Retraining, *drops: float, gamma: float) -> dict[Scale, Retraining]:
@@ -255,7 +253,7 @@ def _card(who: str, layers: str, citation: str, departures: tuple[str, ...]) -> 
         departures=(
             *departures,
             "desk: 40 epochs in batches of 64, the rate dropping at the same fractions of them",
-            "desk: Adam with a rate of 0.001, as in the desk's recipes, since SGD at this rate needs more steps",
+            "desk: Adam with a rate of 0.001, the optimizer of the desk's recipes",
             "photos: as desk, but 5 epochs",
         ),
     )
@@ -268,8 +266,8 @@ nonlinear_imagenet_noroozi = RetrainedTransfer(
         "Noroozi & Favaro, ECCV 2016, arXiv:1603.09246, Table 2; 34.6 top-1 at conv5, 54.7 at conv1",
         (
             "paper: rate, drops, length, batch and weight decay are those of the released solver that trains the "
-            "network of nine tiles with labels; none for this experiment was released",
-            "paper: training crops are mirrored and test crops are not; the paper does not say",
+            "network of nine tiles with labels; the authors' code has none for this experiment",
+            "paper: training crops are mirrored, test crops are not; the text of the paper could not be checked",
             "every scale: the five networks train in one pass; they share nothing that trains",
             "every scale: the convolutions above are the network's own architecture, as it begins; fc6 to fc8 are "
             "CaffeNet's on every network",
