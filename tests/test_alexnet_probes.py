@@ -86,6 +86,14 @@ def test_the_papers_networks_give_the_papers_numbers(taps: tuple[Tap, ...], arch
     assert [math.prod(shape) for shape in found.values()] == [9600, 9216, 9600, 9600, 9216]
 
 
+def test_denser_maps_give_as_many_numbers():
+    """Jigsaw's network has conv1 at a stride of 2."""
+    with torch.device("meta"):
+        network, x = replace(CAFFENET, stride=2, units=()).build(InputSpec(227)), torch.zeros(1, 3, 227, 227)
+    for taps in (ZHANG_TAPS, CARON_TAPS):
+        assert [y[0].numel() for y in tapped(network, taps, x).values()] == [9600, 9216, 9600, 9600, 9216]
+
+
 @pytest.mark.parametrize("taps", [ZHANG_TAPS, CARON_TAPS], ids=["zhang", "caron"])
 def test_small_images_get_cells_of_as_many_pixels(taps: tuple[Tap, ...]):
     found = tapped(small(), taps, torch.randn(1, 3, 64, 64))
@@ -339,7 +347,10 @@ def test_caffes_biases_have_twice_the_rate_and_no_decay():
 # What is trained anew
 
 
-@pytest.mark.parametrize("architecture", [ROTNET, CAFFENET], ids=["rotnet", "caffenet"])
+TRANSFERRED = replace(CAFFENET, units=())  # as networks of tiles and patches are exported: they have no fc6
+
+
+@pytest.mark.parametrize("architecture", [ROTNET, CAFFENET, TRANSFERRED], ids=["rotnet", "caffenet", "up to conv5"])
 def test_above_every_layer_stands_the_rest_of_the_network(architecture: AlexNet):
     """With the network's own weights, what is trained above a layer gives the network's own conv5."""
     trunk = small(architecture)

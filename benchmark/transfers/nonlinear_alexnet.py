@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark.backbones.alexnet import KERNELS, UNITS, AlexNet, AlexNetwork
+from benchmark.backbones.alexnet import KERNELS, UNITS, AlexNetwork
 from benchmark.backbones.contract import Backbone
 from benchmark.core.draws import mix
 from benchmark.core.errors import UserError
@@ -120,21 +120,15 @@ def _pool5_numbers(trunk: AlexNetwork) -> int:
 
 def like_caffenet(trunk: AlexNetwork, layer: str, numbers: int, num_classes: int) -> Above:
     """The architecture's own convolutions, as they begin, and CaffeNet's fully connected layers."""
-    fresh = _alexnet(trunk).build(trunk.input)
-    assert isinstance(fresh, AlexNetwork)
+    fresh = AlexNetwork(trunk.architecture, trunk.input, trunk.input.channels)
     above = CONVOLUTIONS[CONVOLUTIONS.index(layer) + 1 :]
-    units = _alexnet(trunk).scaled(UNITS)
+    units = trunk.architecture.scaled(UNITS)
     classifier = nn.Sequential(
         *(_caffes("fc6", numbers, units, std=0.005, bias=1.0), nn.ReLU(inplace=True), nn.Dropout()),
         *(_caffes("fc7", units, units, std=0.005, bias=1.0), nn.ReLU(inplace=True), nn.Dropout()),
         _caffes("fc8", units, num_classes, std=0.01, bias=0.0),
     )
     return Above(nn.Sequential(*(fresh.layers[name] for name in above)), classifier)
-
-
-def _alexnet(trunk: AlexNetwork) -> AlexNet:
-    assert isinstance(trunk.architecture, AlexNet)
-    return trunk.architecture
 
 
 def _caffes(name: str, inputs: int, outputs: int, std: float, bias: float) -> nn.Linear:
@@ -148,7 +142,7 @@ def _caffes(name: str, inputs: int, outputs: int, std: float, bias: float) -> nn
 
 def like_rotnet(trunk: AlexNetwork, layer: str, numbers: int, num_classes: int) -> Above:
     """RotNet's own layers with BatchNorm, whatever the network's are. layer: conv4 or conv5."""
-    channels, units = trunk.stages[HEADLINE].channels, _alexnet(trunk).scaled(UNITS)
+    channels, units = trunk.stages[HEADLINE].channels, trunk.architecture.scaled(UNITS)
     block = [nn.Conv2d(trunk.stages[layer].channels, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU(True)]
     last = nn.Linear(units, num_classes)
     classifier = nn.Sequential(
