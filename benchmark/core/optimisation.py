@@ -258,7 +258,21 @@ class WarmupCosine:
         return _warmed(self.warmup, falling, step, total_steps, steps_per_epoch)
 
 
-Schedule = Constant | Cosine | Milestones | WarmupCosine
+@dataclass(frozen=True)
+class InverseRoot:
+    """1 / sqrt(1 + `slope` x step): the rate of SGD as Bottou lets it fall, with a slope of rate x weight decay."""
+
+    slope: float
+    warmup: Warmup | None = None
+
+    def __post_init__(self) -> None:
+        at_least(self, slope=0)
+
+    def factor(self, step: int, total_steps: int, steps_per_epoch: int) -> float:
+        return _warmed(self.warmup, 1 / math.sqrt(1 + self.slope * step), step, total_steps, steps_per_epoch)
+
+
+Schedule = Constant | Cosine | Milestones | WarmupCosine | InverseRoot
 
 
 def _warmed(warmup: Warmup | None, factor: float, step: int, total_steps: int, steps_per_epoch: int) -> float:

@@ -21,6 +21,7 @@ class Stream(IntEnum):
     SEGMENTATION_HEAD = 13
     DETECTION_HEADS = 14
     TRANSFER_STEP = 15  # what a step of a transfer's training draws: dropout
+    BEGUN_ANEW = 16  # the first weights of what a transfer trains anew above frozen layers
 
 
 class SplitStream(IntEnum):

@@ -80,6 +80,15 @@ class AdaptiveMaxGrid(Grid):
 
 
 @dataclass(frozen=True)
+class BilinearGrid(Grid):
+    """The map resized: a cell is made of the four numbers around its centre, whatever lies between the centres."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        cells = self.cells_on(x)
+        return F.interpolate(x, (cells, cells), mode="bilinear", align_corners=False)
+
+
+@dataclass(frozen=True)
 class Tap:
     """One feature of a backbone: a stage and what becomes of its map; of a vector nothing does."""
 

@@ -48,7 +48,7 @@ from benchmark.transfers.features import (
     taps_on,
     working_copy,
 )
-from benchmark.transfers.metrics import ranked_within
+from benchmark.transfers.metrics import over_crops, ranked_within
 from benchmark.transfers.preprocessing import Preprocessing, centre_crop, crop_and_flip, crop_flip_and_colour
 from benchmark.transfers.training import Batches, Course, build_optimizer, checkpoint_path, fit
 
@@ -59,6 +59,15 @@ DESK_VIEWS = 8  # 40 epochs over these score as 24 over views that are all new, 
 HELD_OUT = 0.2  # of the training images, at all scales but paper, for choosing stage and regularisation
 
 
+def small_weights(linear: nn.Linear, generator: torch.Generator) -> None:
+    gaussian(linear, 0.01, generator)
+
+
+def gaussian(linear: nn.Linear, std: float, generator: torch.Generator) -> None:
+    nn.init.normal_(linear.weight, std=std, generator=generator)
+    nn.init.zeros_(linear.bias)
+
+
 @dataclass(frozen=True)
 class Probe:
     """taps:        the features that get a head each; None: the backbone's output alone.
@@ -66,7 +75,8 @@ class Probe:
     track_every: None scores the last iterate; a span scores the best of the iterates it visits, on the test images.
     held_out:    part of the training images kept for choosing; 0 chooses on the test images, as the protocols do.
     views:       None augments anew in every epoch; a number draws so many views of each image and uses them in turn.
-    head_std:    from the number of classes to the spread of the heads' initial weights.
+    test_view:   of the images that choose and those that are scored; several crops of each are averaged.
+    start:       gives the heads their first weights.
     """
 
     taps: tuple[Tap, ...] | None
@@ -77,7 +87,8 @@ class Probe:
     track_every: Span | None = None
     held_out: float = 0.0
     views: int | None = None
-    head_std: Callable[[int], float] = lambda classes: 0.01  # FSSB, MOCO
+    test_view: Callable[[int], Preprocessing] = centre_crop
+    start: Callable[[nn.Linear, torch.Generator], object] = small_weights  # FSSB, MOCO
 
 
 class Heads(nn.Module):
@@ -115,8 +126,7 @@ class Heads(nn.Module):
 
 def _linear(inputs: int, outputs: int, probe: Probe, generator: torch.Generator) -> nn.Linear:
     linear = nn.Linear(inputs, outputs)
-    nn.init.normal_(linear.weight, std=probe.head_std(outputs), generator=generator)
-    nn.init.zeros_(linear.bias)
+    probe.start(linear, generator)
     return linear
 
 
@@ -141,18 +151,18 @@ class _Run:
         self.card, self.probe, self.trunk, self.context = card, probe, trunk, context
         self.taps = taps_on(trunk, probe.taps) if probe.taps else (output_tap(trunk),)
         self.augment = probe.augment(trunk.input.size)
-        self.centre = centre_crop(trunk.input.size)
+        self.test_view = probe.test_view(trunk.input.size)
 
     def scores(self, train: ImageSet, test: ImageSet) -> Scores:
         data = {images.name: images.fingerprint() for images in (train, test)}
         seed, part = self.context.seed, self.probe.held_out
         fitting, choosing = held_out(train, part, seed) if part else (train, test)
-        choice = Views(choosing, self.centre, seed)
+        choice = Views(choosing, self.test_view, seed)
         heads = self._heads(len(train.labelled(Classes).names), len(choosing))
         checkpoint = self._checkpoint(data)
         self._fit(heads, Views(fitting, self.augment, seed), choice, checkpoint)
         chosen_by = _better(heads.best, self._right(heads, choice))  # (taps, optimizers, N)
-        final = self._right(heads, Views(test, self.centre, seed)) if part else chosen_by
+        final = self._right(heads, Views(test, self.test_view, seed)) if part else chosen_by
         return replace(self._choose(chosen_by, final, choosing.name), data=data)
 
     def _heads(self, num_classes: int, choosing: int) -> Heads:
@@ -215,7 +225,7 @@ class _Run:
         heads.eval()
         with torch.inference_mode():
             parts = [
-                ranked_within(heads(self._maps(pixels)), labels.to(self.context.device), 1)
+                ranked_within(over_crops(lambda x: heads(self._maps(x)), pixels), labels.to(self.context.device), 1)
                 for pixels, labels in at_positions(views, once(len(views.images)), self.context.workers)
             ]
         heads.train()
@@ -262,11 +272,14 @@ CHOSEN_ON_TEST = "paper: the best stage{}, on the test images, as the protocol d
 CHOSEN_ON_HELD_OUT = (
     "Elsewhere: {}, on a fifth of the training images, held out; the test images only give the final number"
 )
+FIFTH_CHOOSES = "desk: four fifths of the training images train, the last fifth chooses"
+VIEWS_IN_TURN = "desk: eight augmented views of each image, used in turn, instead of a new one in every epoch"
+LAST_ITERATE = "desk: the last iterate is scored"
 DEPARTURES = (
-    "desk: four fifths of the training images train, the last fifth chooses",
+    FIFTH_CHOOSES,
     "desk: 40 epochs in batches of 64, with the rate dropping at the same fractions of the training",
-    "desk: eight augmented views of each image, used in turn, instead of a new one in every epoch",
-    "desk: the last iterate is scored",
+    VIEWS_IN_TURN,
+    LAST_ITERATE,
 )
 ON_PHOTOS = "photos: as desk, but 10 epochs, and two views of each image, since eight would take 3.9 GiB of memory"
 WEIGHT_DECAYS = "desk: one of three weight decays is chosen, since 2,000 images need another than a million"

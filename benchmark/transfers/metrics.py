@@ -6,10 +6,11 @@ order of them; images with equal scores enter a curve together."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from benchmark.core.errors import UserError
@@ -55,6 +56,15 @@ def ranked_within(scores: Tensor, labels: Tensor, k: int) -> Tensor:
     labels (N,). A score that is not a number is never right while there are more than k classes."""
     own = scores.gather(-1, labels.expand(scores.shape[:-1])[..., None])  # (..., N, 1)
     return (~(scores < own)).sum(dim=-1) <= k  # which counts the own class, too
+
+
+def over_crops(scored: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """(..., B, C) scores of images (B, 3, H, W), as `scored` gives them; of several crops of each, (B, crops, 3, H, W),
+    the mean over the crops of what softmax makes of them."""
+    if images.ndim == 4:
+        return scored(images)
+    crops = images.unbind(dim=1)  # one after the other: all at once would need the memory for ten batches
+    return torch.stack([scored(crop).softmax(dim=-1) for crop in crops]).mean(dim=0)
 
 
 def area_ap(scores: np.ndarray, positive: np.ndarray) -> float:

@@ -3,7 +3,7 @@ protocols. `side` is the backbone's input side; 256 / 224 of it is what the shor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,7 +21,8 @@ LIGHTING_VECTORS = torch.tensor([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """PIL RGB -> {"image": uint8 (3, side, side)}. `name` says all that decides the pixels: caches rely on it."""
+    """PIL RGB -> {"image": uint8 (3, side, side)}, or (crops, 3, side, side) where several views are tested. `name`
+    says all that decides the pixels: caches rely on it."""
 
     name: str
     transform: Callable[[Image.Image], Tensor]
@@ -53,6 +54,38 @@ def place_and_flip(side: int) -> Preprocessing:
     return Preprocessing(f"place-flip-{side}", v2.Compose(steps))
 
 
+def centre_place_and_flip(side: int) -> Preprocessing:
+    """`place_and_flip` within the central square: what lies at the ends of the longer side is never seen."""
+    square = [v2.Resize(_short(side)), v2.CenterCrop(_short(side))]
+    steps = [*square, v2.RandomCrop(side), v2.RandomHorizontalFlip(), v2.PILToTensor()]
+    return Preprocessing(f"centre-place-flip-{side}", v2.Compose(steps))
+
+
+def ten_crops(side: int) -> Preprocessing:
+    """Shorter side to 256/224 of `side`; the four corners and the centre of all the image, and the five mirrored."""
+    steps = [v2.Resize(_short(side)), v2.TenCrop(side), _stacked]
+    return Preprocessing(f"ten-crops-{side}", v2.Compose(steps))
+
+
+def squash_place_and_flip(side: int) -> Preprocessing:
+    """Squashed to a square of 256/227 of `side`, as Caffe's networks are fed; a crop anywhere in it, mirrored half the
+    time."""
+    steps = [v2.Resize(_caffe_square(side)), v2.RandomCrop(side), v2.RandomHorizontalFlip(), v2.PILToTensor()]
+    return Preprocessing(f"squash-place-flip-{side}", v2.Compose(steps))
+
+
+def squash_and_centre(side: int) -> Preprocessing:
+    """The centre of that square."""
+    steps = [v2.Resize(_caffe_square(side)), v2.CenterCrop(side), v2.PILToTensor()]
+    return Preprocessing(f"squash-centre-{side}", v2.Compose(steps))
+
+
+def squash_and_place_ten(side: int) -> Preprocessing:
+    """Ten crops anywhere in that square, none mirrored."""
+    steps = [v2.Resize(_caffe_square(side)), partial(_placed_ten_times, crop=v2.RandomCrop(side)), _stacked]
+    return Preprocessing(f"squash-place-ten-{side}", v2.Compose(steps))
+
+
 def crop_flip_and_colour(side: int) -> Preprocessing:
     """`crop_and_flip`, then brightness, contrast and saturation by up to 40 %, then lighting noise of 0.1."""
     crop = [v2.RandomResizedCrop(side, scale=(0.08, 1.0)), v2.RandomHorizontalFlip()]
@@ -68,3 +101,15 @@ def lighting(image: Tensor) -> Tensor:
 
 def _short(side: int) -> int:
     return round(side * 256 / 224)
+
+
+def _placed_ten_times(image: Image.Image, crop: v2.RandomCrop) -> list[Image.Image]:
+    return [crop(image) for _ in range(10)]
+
+
+def _stacked(images: Sequence[Image.Image]) -> Tensor:
+    return torch.stack([v2.functional.pil_to_tensor(image) for image in images])
+
+
+def _caffe_square(side: int) -> tuple[int, int]:
+    return (round(side * 256 / 227),) * 2

@@ -73,12 +73,18 @@ def freeze(backbone: Backbone, stages: int, norms: Iterable[nn.Module]) -> None:
 def build_optimizer(groups: Sequence[tuple[Iterable[nn.Parameter], Optimizer]]) -> torch.optim.Optimizer:
     """One optimizer whose parameter groups each have their own values. Raises ValueError for groups of two kinds."""
     (make,) = {values.torch_class() for _, values in groups}
-    return make([_group(parameters, values) for parameters, values in groups])
+    return make([group for parameters, values in groups for group in _groups(list(parameters), values)])
 
 
-def _group(parameters: Iterable[nn.Parameter], values: Optimizer) -> dict[str, Any]:
-    own = {"initial_lr": values.lr, "weight_decay": values.weight_decay}
-    return {"params": list(parameters), **own, **values.arguments()}
+def _groups(parameters: list[nn.Parameter], values: Optimizer) -> list[dict[str, Any]]:
+    """One, or the biases apart where they have a rate and a decay of their own. What is a vector counts as a bias."""
+    own = {**values.arguments(), "initial_lr": values.lr, "weight_decay": values.weight_decay}
+    if values.bias_rate == 1 and values.decays != "weights":
+        return [{"params": parameters, **own}]
+    rate = values.lr * values.bias_rate
+    apart = {"lr": rate, "initial_lr": rate, "weight_decay": 0.0 if values.decays == "weights" else own["weight_decay"]}
+    weights, biases = ([p for p in parameters if (p.ndim > 1) == is_weight] for is_weight in (True, False))
+    return [{"params": weights, **own}, {"params": biases, **own, **apart}]
 
 
 def fit(
