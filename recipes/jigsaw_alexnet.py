@@ -99,20 +99,23 @@ class JigsawPuzzle(Settings):
 
     def build(self, backbone: Backbone, given: Given) -> Method:
         permutation_set(self.P)  # computed here, before the loader processes start, so that they inherit it
-        return NineColumns(self, backbone)
+        head = PuzzleHead(backbone.out_channels, self.fc7, self.P, self.dropout)
+        return NineColumns(backbone, head, self.normalised, self.transfer_size)
 
 
 class NineColumns(Method):
+    """normalised: whether every tile gets the same mean and deviation; transfer_size: of the exported network's images,
+    in pixels."""
+
     accuracy: Tensor
 
-    def __init__(self, settings: JigsawPuzzle, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, head: PuzzleHead, normalised: bool, transfer_size: int) -> None:
         super().__init__()
-        self.settings, self.backbone = settings, backbone
-        self.head = PuzzleHead(backbone.out_channels, settings.fc7, settings.P, settings.dropout)
+        self.backbone, self.head, self.normalised, self.transfer_size = backbone, head, normalised, transfer_size
 
     def loss(self, batch: Batch) -> Tensor:
         A = self.backbone.input.prepare(batch.views["tiles"].flatten(0, 1))  # (9 B, 3, 64, 64)
-        A = standardised_each(A) if self.settings.normalised else A
+        A = standardised_each(A) if self.normalised else A
         fc6 = self.backbone(A.contiguous(memory_format=torch.channels_last))  # (9 B, 1024)
         scores, S = self.head(fc6), batch.views["S"]  # (B, |P|), (B,)
         self.accuracy = share_right(scores, S)
@@ -122,8 +125,20 @@ class NineColumns(Method):
         return {"accuracy": float(self.accuracy)}
 
     def export(self) -> Backbone:
-        return caffenets_convolutions(self.backbone, self.settings.transfer_size)
+        return caffenets_convolutions(self.backbone, self.transfer_size)
 
+
+# What a puzzle of smaller tiles changes, whoever made it.
+SMALL_TILES = (
+    *DESK,
+    Change("input.size", 27, "a tile: conv5 has 2 x 2 cells, of 3 x 3 in the paper"),
+    Change("method.transfer_size", 64, "the image size of every desk recipe"),
+    Change("method.channel_shift", 1, "tiles are smaller"),
+    Change("method.fc7", 512, "the network is narrower, and there are fewer permutations"),
+    Change("method.dropout", 0.0, "a few thousand steps are too few to overfit to random puzzles"),
+    Change("backbone.dropout", "none", "the same"),
+    Change("backbone.start", "he", "with Caffe's small weights, hundreds of steps learn nothing"),
+)
 
 jigsaw_alexnet = Recipe(
     title="Jigsaw puzzles, AlexNet",
@@ -137,16 +152,9 @@ jigsaw_alexnet = Recipe(
     schedule=Milestones(at=(Part(2 / 7), Part(4 / 7), Part(6 / 7)), gamma=0.1),  # every 100,000 steps
     reported="67.6 mAP VOC07 classification and 53.2 detection; 71 % of puzzles solved (its Tables 1 and 4)",
     desk=(
-        *DESK,
-        Change("input.size", 27, "a tile: conv5 has 2 x 2 cells, of 3 x 3 in the paper"),
-        Change("method.transfer_size", 64, "the image size of every desk recipe"),
+        *SMALL_TILES,
         Change("method.short_side", 106, "225 of 256 pixels are cropped, as in the paper"),
         Change("method.gap", 4, "11 x 27 / 64: 3 x 3 cells of 31"),
-        Change("method.channel_shift", 1, "tiles are smaller"),
         Change("method.P", 100, "a short run shows each of 1,000 permutations too rarely to learn them"),
-        Change("method.fc7", 512, "the network is narrower, and there are fewer permutations"),
-        Change("method.dropout", 0.0, "a few thousand steps are too few to overfit to random puzzles"),
-        Change("backbone.dropout", "none", "the same"),
-        Change("backbone.start", "he", "with Caffe's small weights, hundreds of steps learn nothing"),
     ),
 )

@@ -1,8 +1,8 @@
 """Jigsaw++: a harder jigsaw puzzle, and an AlexNet that learns from the clusters of what it taught another network.
 
 Noroozi, Vinjimoor, Favaro & Pirsiavash, "Boosting Self-Supervised Learning via Knowledge Transfer", CVPR 2018,
-arXiv:1805.00385. What it leaves open of the puzzle is as in the earlier Jigsaw (recipes/jigsaw.py) and in its authors'
-released Caffe code.
+arXiv:1805.00385. What it leaves open of the puzzle is as in the earlier Jigsaw (recipes/jigsaw_alexnet.py) and in its
+authors' released Caffe code.
 
 The pretext task, jigsaw_pp, is a jigsaw puzzle of which 0, 1 or 2 tiles come from another image. To name the
 permutation the network must find out which tiles belong together. Any two permutations differ in 3 places or more, so
@@ -35,9 +35,7 @@ from torch.nn.functional import adaptive_max_pool2d, cross_entropy
 from torchvision.transforms import v2
 
 from benchmark.backbones.alexnet import CAFFENET, CONTEXT_FREE
-from benchmark.backbones.alexnet_surgery import caffenets_convolutions
 from benchmark.backbones.contract import Backbone
-from benchmark.blocks.accuracy import share_right
 from benchmark.blocks.clustering import clusters_of_all, clusters_of_unit_vectors
 from benchmark.blocks.permutations import TILES, permutation_set
 from benchmark.blocks.puzzles import PuzzleHead, standardised_each
@@ -60,6 +58,7 @@ from benchmark.recipe import (
 )
 from benchmark.views.crops import squashed_crop
 from benchmark.views.patches import grid_patches, shifted_channels
+from recipes.jigsaw_alexnet import SMALL_TILES, NineColumns
 
 LEAST_DISTANCE = 3  # between permutations: two tiles may be lost
 MOST_FOREIGN = 2
@@ -101,28 +100,8 @@ class JigsawPlusPlus(Settings):
 
     def build(self, backbone: Backbone, given: Given) -> Method:
         permutation_set(self.P, least_distance=LEAST_DISTANCE)  # here, so that the loader processes inherit it
-        return PuzzleWithForeignTiles(self, backbone)
-
-
-class PuzzleWithForeignTiles(Method):
-    accuracy: Tensor
-
-    def __init__(self, settings: JigsawPlusPlus, backbone: Backbone) -> None:
-        super().__init__()
-        self.backbone, self.transfer_size = backbone, settings.transfer_size
-        self.head = PuzzleHead(backbone.out_channels, settings.fc7, settings.P, settings.dropout)
-
-    def loss(self, batch: Batch) -> Tensor:
-        A = standardised_each(self.backbone.input.prepare(batch.views["tiles"].flatten(0, 1)))  # (9 B, 3, 64, 64)
-        logits = self.head(self.backbone(A.contiguous(memory_format=torch.channels_last)))  # (B, |P|)
-        self.accuracy = share_right(logits, batch.views["S"])
-        return cross_entropy(logits.float(), batch.views["S"])
-
-    def scalars(self) -> dict[str, float]:
-        return {"accuracy": float(self.accuracy)}
-
-    def export(self) -> Backbone:
-        return caffenets_convolutions(self.backbone, self.transfer_size)
+        head = PuzzleHead(backbone.out_channels, self.fc7, self.P, self.dropout)
+        return NineColumns(backbone, head, normalised=True, transfer_size=self.transfer_size)
 
 
 @dataclass(frozen=True)
@@ -186,17 +165,10 @@ jigsaw_pp = Recipe(
     schedule=Milestones(at=(Part(2 / 7), Part(4 / 7), Part(6 / 7)), gamma=0.1),  # every 100,000 steps
     reported="69.8 mAP VOC07 classification, fine-tuned (its Table 3)",
     desk=(
-        *DESK,
-        Change("input.size", 27, "a tile: conv5 has 2 x 2 cells, of 3 x 3 in the paper"),
-        Change("method.transfer_size", 64, "the image size of every desk recipe"),
+        *SMALL_TILES,
         Change("method.short_side", 96, "the images' own size"),
         Change("method.crop_size", 96, "3 x 3 cells of 32"),
-        Change("method.channel_shift", 1, "tiles are smaller"),
         Change("method.P", 100, "a short run shows each of 701 permutations too rarely to learn them"),
-        Change("method.fc7", 512, "the network is narrower, and there are fewer permutations"),
-        Change("method.dropout", 0.0, "a few thousand steps are too few to overfit to random puzzles"),
-        Change("backbone.dropout", "none", "the same"),
-        Change("backbone.start", "he", "with Caffe's small weights, hundreds of steps learn nothing"),
     ),
 )
 

@@ -59,6 +59,12 @@ class Part:
 
 Span = Epochs | Steps
 Point = Epochs | Steps | Part  # within a run
+ParameterKind = Literal["weight", "bias", "norm"]  # "norm" is a norm's scale or shift, "bias" any other vector
+DECAYING: dict[str, tuple[ParameterKind, ...]] = {
+    "all": ("weight", "bias", "norm"),
+    "not_norms": ("weight", "bias"),
+    "weights": ("weight",),
+}
 Precision = Literal["fp32", "bf16"]  # bf16: forward passes and losses under torch.autocast; weights stay fp32
 
 
@@ -84,6 +90,12 @@ class Optimizer:
         at_least(self, lr=0, weight_decay=0, bias_rate=0)
         if self.clip is not None and not self.clip > 0:
             raise UserError(f"{type(self).__name__}: clip must be more than 0, not {self.clip!r}")
+
+    def rate_of(self, kind: ParameterKind) -> float:
+        return self.lr * (self.bias_rate if kind == "bias" else 1.0)
+
+    def decays_on(self, kind: ParameterKind) -> bool:
+        return kind in DECAYING[self.decays]
 
     def torch_class(self) -> Callable[..., torch.optim.Optimizer]:
         raise NotImplementedError(f"{type(self).__name__}.torch_class")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
 
 from benchmark.core.distributed import GradientAverager
 from benchmark.core.errors import UserError
-from benchmark.core.optimisation import Optimizer
+from benchmark.core.optimisation import Optimizer, ParameterKind
 from benchmark.method import Method
 from benchmark.recipe.contract import Recipe
 
@@ -76,24 +76,19 @@ def _check_disjoint(players: Mapping[str, list[nn.Parameter]], method: Method) -
                 raise UserError(f"{type(method).__name__}.players: {other!r} and {name!r} share a parameter")
 
 
-def kinds_of(module: nn.Module) -> dict[nn.Parameter, str]:
-    """Each parameter -> "norm" (a norm's scale or shift), "bias" (any other vector), or "weight"."""
+def kinds_of(module: nn.Module) -> dict[nn.Parameter, ParameterKind]:
     norms = {p for part in module.modules() if isinstance(part, NORMS) for p in part.parameters(recurse=False)}
     return {p: "norm" if p in norms else "bias" if p.ndim <= 1 else "weight" for p in module.parameters()}
 
 
-DECAYING = {"all": ("weight", "bias", "norm"), "not_norms": ("weight", "bias"), "weights": ("weight",)}
-
-
 def optimizer_for(
-    values: Optimizer, parameters: Sequence[nn.Parameter], kinds: Mapping[nn.Parameter, str]
+    values: Optimizer, parameters: Sequence[nn.Parameter], kinds: Mapping[nn.Parameter, ParameterKind]
 ) -> torch.optim.Optimizer:
     """kinds: of parameters, as `kinds_of`; one that is in none of its modules is taken for what its shape says."""
     groups = []
-    for kind in ("weight", "bias", "norm"):
+    for kind in get_args(ParameterKind):
         own = [p for p in parameters if kinds.get(p, "bias" if p.ndim <= 1 else "weight") == kind]
-        rate = values.lr * (values.bias_rate if kind == "bias" else 1.0)
-        decays = kind in DECAYING[values.decays]
+        rate, decays = values.rate_of(kind), values.decays_on(kind)
         decay = values.weight_decay if decays else 0.0
         if own:
             # LARS adapts what decays, even when the decay is 0

@@ -4,13 +4,12 @@ patches."""
 from __future__ import annotations
 
 from benchmark.toyland.plans import SPECIES_PLANS
-from benchmark.toyland.shapes import BRICKS, Shape, built
+from benchmark.toyland.shapes import Shape, in_families
 
-FAMILIES_A_KIND = 2  # that share a kind of brick
+SHARING = 8  # that share a kind of brick
+_SHAPES = in_families({name: plan for members in SPECIES_PLANS.values() for name, plan in members.items()}, SHARING)
 
 # (supercategory, shape) of every category, in the order of the category ids.
 SPECIES: tuple[tuple[str, Shape], ...] = tuple(
-    (family, built(name, list(BRICKS)[number // FAMILIES_A_KIND], plan))
-    for number, (family, members) in enumerate(SPECIES_PLANS.items())
-    for name, plan in members.items()
+    (family, _SHAPES[name]) for family, members in SPECIES_PLANS.items() for name in members
 )

@@ -50,7 +50,7 @@ from benchmark.transfers.features import (
 )
 from benchmark.transfers.metrics import over_crops, ranked_within
 from benchmark.transfers.preprocessing import Preprocessing, centre_crop, crop_and_flip, crop_flip_and_colour
-from benchmark.transfers.training import Batches, Course, build_optimizer, checkpoint_path, fit
+from benchmark.transfers.training import Batches, Course, build_optimizer, checkpoint_path, fit, gaussian, streamed
 
 Maps = dict[str, Tensor]  # tap -> (B, C, grid, grid)
 
@@ -61,11 +61,6 @@ HELD_OUT = 0.2  # of the training images, at all scales but paper, for choosing 
 
 def small_weights(linear: nn.Linear, generator: torch.Generator) -> None:
     gaussian(linear, 0.01, generator)
-
-
-def gaussian(linear: nn.Linear, std: float, generator: torch.Generator) -> None:
-    nn.init.normal_(linear.weight, std=std, generator=generator)
-    nn.init.zeros_(linear.bias)
 
 
 @dataclass(frozen=True)
@@ -183,16 +178,10 @@ class _Run:
             if every and steps_done % every == 0:
                 heads.best.copy_(_better(heads.best, self._right(heads, choice)))
 
-        source = self._streamed(views) if probe.views is None else self._stored(views, probe.views)
+        count = probe.views
+        source = streamed(views, self._maps, self.context) if count is None else self._stored(views, count)
         optimizer = build_optimizer(groups)
         fit(heads, optimizer, heads.loss, probe.course, views.images, source, checkpoint, self.context, track)
-
-    def _streamed(self, views: Views) -> Batches:
-        def source(order: TrainOrder) -> Iterator[tuple[Maps, Tensor]]:
-            for pixels, labels in at_positions(views, order, self.context.workers):
-                yield self._maps(pixels), labels.to(self.context.device)
-
-        return source
 
     def _stored(self, views: Views, count: int) -> Batches:
         """The maps of `count` views of every image, in memory: epoch e trains on the views of epoch e % count."""
@@ -224,10 +213,7 @@ class _Run:
         """Which images every head classifies rightly: (taps, optimizers, N) bool, on the heads' device."""
         heads.eval()
         with torch.inference_mode():
-            parts = [
-                ranked_within(over_crops(lambda x: heads(self._maps(x)), pixels), labels.to(self.context.device), 1)
-                for pixels, labels in at_positions(views, once(len(views.images)), self.context.workers)
-            ]
+            parts = [*rightly_told(lambda x: heads(self._maps(x)), views, self.context)]
         heads.train()
         return torch.cat(parts, dim=2)
 
@@ -254,6 +240,13 @@ class _Run:
         read = (context.scale, context.seed, data, self.augment.name, probe.views)
         trained = (backbone_key(self.trunk), as_plain(probe.course), as_plain(probe.optimizers))
         return checkpoint_path(self.card, context, *read, *trained)
+
+
+def rightly_told(scored: Callable[[Tensor], Tensor], views: Views, context: Context) -> Iterator[Tensor]:
+    """(..., B) bool of every batch: which images get their own class from the scores (..., B, classes). Those of
+    several crops are averaged."""
+    for pixels, labels in at_positions(views, once(len(views.images)), context.workers):
+        yield ranked_within(over_crops(scored, pixels), labels.to(context.device), 1)
 
 
 def _percent(right: Tensor) -> Tensor:
@@ -325,14 +318,15 @@ def _pirl(dataset: str, epochs: float, reported: str) -> LinearTransfer:
             *([ON_PHOTOS] if dataset == "imagenet" else []),
         ),
     )
+    sgd = SGD(lr=0.01, momentum=0.9, weight_decay=5e-4, nesterov=True)  # PIRL supplement C; VISSL
     paper = Probe(
         taps=GOYAL_TAPS,
         batch_norm=True,  # FSSB
         augment=crop_and_flip,  # VISSL
-        optimizers=(SGD(lr=0.01, momentum=0.9, weight_decay=5e-4, nesterov=True),),  # PIRL supplement C; VISSL
+        optimizers=(sgd,),
         course=probe_course(epochs, 256, 1 / 3, 2 / 3),  # PIRL supplement C: two equally spaced drops; VISSL has three
     )
-    return LinearTransfer(card, probe_scales(paper, three_decays(0.01, 5e-4), 1 / 3, 2 / 3))
+    return LinearTransfer(card, probe_scales(paper, three_decays(sgd), 1 / 3, 2 / 3))
 
 
 def _goyal(dataset: str) -> LinearTransfer:
@@ -354,15 +348,16 @@ def _goyal(dataset: str) -> LinearTransfer:
             *([ON_PHOTOS] if dataset == "imagenet" else []),
         ),
     )
+    sgd = SGD(lr=0.01, momentum=0.9, weight_decay=1e-4, nesterov=True)  # FSSB
     paper = Probe(
         taps=(*GOYAL_TAPS, Tap("res5", Mean())),  # FSSB
         batch_norm=True,  # FSSB: SpatialBN, scale and shift not learned
         augment=crop_flip_and_colour,  # FSSB: lighting 0.1, jitter 0.4
-        optimizers=(SGD(lr=0.01, momentum=0.9, weight_decay=1e-4, nesterov=True),),  # FSSB
+        optimizers=(sgd,),
         course=Course(Steps(140_000), 256, Milestones((Steps(40_000), Steps(80_000), Steps(120_000)))),  # FSSB
         track_every=Steps(5_000),  # FSSB
     )
-    return LinearTransfer(card, probe_scales(paper, three_decays(0.01, 1e-4), 2 / 7, 4 / 7, 6 / 7))
+    return LinearTransfer(card, probe_scales(paper, three_decays(sgd), 2 / 7, 4 / 7, 6 / 7))
 
 
 def _moco() -> LinearTransfer:
@@ -394,9 +389,9 @@ def _moco() -> LinearTransfer:
     return LinearTransfer(card, probe_scales(paper, rates, 0.6, 0.8))
 
 
-def three_decays(lr: float, protocol: float) -> tuple[SGD, ...]:
+def three_decays(protocol: SGD) -> tuple[SGD, ...]:
     """What the desk chooses from: the protocol's weight decay, ten times and a hundred times that."""
-    return tuple(SGD(lr, weight_decay=protocol * factor, nesterov=True) for factor in (1, 10, 100))
+    return tuple(replace(protocol, weight_decay=protocol.weight_decay * factor) for factor in (1, 10, 100))
 
 
 linear_imagenet_pirl = _pirl("imagenet", epochs=28, reported="63.6 top-1")

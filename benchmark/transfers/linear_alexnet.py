@@ -14,7 +14,6 @@ map, and in how they train and test, so each protocol states its own.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import torch
 from torch import nn
@@ -36,7 +35,6 @@ from benchmark.transfers.linear import (
     WEIGHT_DECAYS,
     LinearTransfer,
     Probe,
-    gaussian,
     probe_scales,
     three_decays,
 )
@@ -47,7 +45,7 @@ from benchmark.transfers.preprocessing import (
     squash_place_and_flip,
     ten_crops,
 )
-from benchmark.transfers.training import Course
+from benchmark.transfers.training import Course, gaussian
 
 # The numbers are those of the networks that the papers probe. Sides of maps are those on 224 or 227 px.
 ZHANG_TAPS = (  # COL
@@ -134,8 +132,7 @@ def _zhang(dataset: str, reported: str) -> LinearTransfer:
         test_view=squash_and_centre,  # COL
         start=zeros,  # COL: Caffe's, where a net names no other
     )
-    desk = tuple(replace(sgd, weight_decay=5e-4 * factor) for factor in (1, 10, 100))
-    return LinearTransfer(card, probe_scales(paper, desk, 2 / 7, 4 / 7, 6 / 7))
+    return LinearTransfer(card, probe_scales(paper, three_decays(sgd), 2 / 7, 4 / 7, 6 / 7))
 
 
 def _gidaris(dataset: str, reported: str) -> LinearTransfer:
@@ -151,15 +148,16 @@ def _gidaris(dataset: str, reported: str) -> LinearTransfer:
         ),
         "stage and weight decay",
     )
+    sgd = SGD(lr=0.01, momentum=0.9, weight_decay=5e-4, nesterov=True)  # ROT
     paper = Probe(
         taps=GIDARIS_TAPS,
         batch_norm=True,  # ROT: without scale and shift
         augment=place_and_flip,  # ROT; Places205's images are 256 px already
-        optimizers=(SGD(lr=0.01, momentum=0.9, weight_decay=5e-4, nesterov=True),),  # ROT
+        optimizers=(sgd,),
         course=Course(Epochs(35), 192, Milestones((Epochs(5), Epochs(15), Epochs(25)), gamma=0.2)),  # ROT
         start=wide_gaussian,  # ROT
     )
-    return LinearTransfer(card, probe_scales(paper, three_decays(0.01, 5e-4), 1 / 7, 3 / 7, 5 / 7, gamma=0.2))
+    return LinearTransfer(card, probe_scales(paper, three_decays(sgd), 1 / 7, 3 / 7, 5 / 7, gamma=0.2))
 
 
 def _caron(dataset: str, reported: str) -> LinearTransfer:

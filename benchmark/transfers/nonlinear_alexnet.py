@@ -12,7 +12,7 @@ layer. They never share a table with linear ones.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -28,7 +28,7 @@ from benchmark.core.plain import as_plain
 from benchmark.core.streams import Stream
 from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Classes
-from benchmark.data.loader import TrainOrder, Views
+from benchmark.data.loader import Views
 from benchmark.recipe.scales import Scale
 from benchmark.records.metric import PERCENT
 from benchmark.records.per_image import kept_per_image
@@ -36,14 +36,12 @@ from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 from benchmark.transfers.features import (
     AdaptiveMaxGrid,
     as_input,
-    at_positions,
     backbone_key,
     frozen,
-    once,
     working_copy,
 )
-from benchmark.transfers.linear import Maps, probe_course
-from benchmark.transfers.metrics import over_crops, percentage, ranked_within
+from benchmark.transfers.linear import Maps, probe_course, rightly_told
+from benchmark.transfers.metrics import percentage
 from benchmark.transfers.preprocessing import (
     Preprocessing,
     centre_crop,
@@ -51,7 +49,7 @@ from benchmark.transfers.preprocessing import (
     squash_and_place_ten,
     squash_place_and_flip,
 )
-from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit
+from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit, streamed
 
 CONVOLUTIONS = tuple(KERNELS)
 HEADLINE = CONVOLUTIONS[-1]
@@ -194,10 +192,7 @@ class RetrainedTransfer(Transfer):
     ) -> None:
         views = Views(images, retraining.augment(trunk.input.size), context.seed)
 
-        def source(order: TrainOrder) -> Iterator[tuple[Maps, Tensor]]:
-            for pixels, labels in at_positions(views, order, context.workers):
-                yield _maps(trunk, pixels, context), labels.to(context.device)
-
+        source = streamed(views, lambda pixels: _maps(trunk, pixels, context), context)
         course, values = retraining.course, retraining.optimizer
         facts = (context.scale, context.seed, data, backbone_key(trunk), as_plain(course), as_plain(values))
         checkpoint = checkpoint_path(self.card, context, *facts)
@@ -214,10 +209,9 @@ def _right(networks: Networks, trunk: AlexNetwork, views: Views, context: Contex
     """layer -> (N,) bool"""
     parts, done = [], 0
     with torch.inference_mode():
-        for pixels, labels in at_positions(views, once(len(views.images)), context.workers):
-            scores = over_crops(lambda crop: networks(_maps(trunk, crop, context)), pixels)
-            parts.append(ranked_within(scores, labels.to(context.device), 1))
-            done += len(pixels)
+        for part in rightly_told(lambda crop: networks(_maps(trunk, crop, context)), views, context):
+            parts.append(part)
+            done += part.shape[1]
             context.report(f"classes of {views.images.name}", done, len(views.images), {})
     return dict(zip(networks.above, torch.cat(parts, dim=1), strict=True))
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
-from benchmark.views.crops import flipped_crop
+from benchmark.views.crops import caffe_square, flipped_crop, squashed_crop
 
 # Principal components of ImageNet's RGB values in [0, 1]: AlexNet's lighting noise, with fb.resnet.torch's numbers.
 LIGHTING_VALUES = torch.tensor([0.2175, 0.0188, 0.0045])
@@ -70,19 +70,18 @@ def ten_crops(side: int) -> Preprocessing:
 def squash_place_and_flip(side: int) -> Preprocessing:
     """Squashed to a square of 256/227 of `side`, as Caffe's networks are fed; a crop anywhere in it, mirrored half the
     time."""
-    steps = [v2.Resize(_caffe_square(side)), v2.RandomCrop(side), v2.RandomHorizontalFlip(), v2.PILToTensor()]
-    return Preprocessing(f"squash-place-flip-{side}", v2.Compose(steps))
+    return Preprocessing(f"squash-place-flip-{side}", partial(squashed_crop, size=side))
 
 
 def squash_and_centre(side: int) -> Preprocessing:
     """The centre of that square."""
-    steps = [v2.Resize(_caffe_square(side)), v2.CenterCrop(side), v2.PILToTensor()]
+    steps = [v2.Resize(caffe_square(side)), v2.CenterCrop(side), v2.PILToTensor()]
     return Preprocessing(f"squash-centre-{side}", v2.Compose(steps))
 
 
 def squash_and_place_ten(side: int) -> Preprocessing:
     """Ten crops anywhere in that square, none mirrored."""
-    steps = [v2.Resize(_caffe_square(side)), partial(_placed_ten_times, crop=v2.RandomCrop(side)), _stacked]
+    steps = [v2.Resize(caffe_square(side)), partial(_placed_ten_times, crop=v2.RandomCrop(side)), _stacked]
     return Preprocessing(f"squash-place-ten-{side}", v2.Compose(steps))
 
 
@@ -109,7 +108,3 @@ def _placed_ten_times(image: Image.Image, crop: v2.RandomCrop) -> list[Image.Ima
 
 def _stacked(images: Sequence[Image.Image]) -> Tensor:
     return torch.stack([v2.functional.pil_to_tensor(image) for image in images])
-
-
-def _caffe_square(side: int) -> tuple[int, int]:
-    return (round(side * 256 / 227),) * 2

@@ -11,7 +11,6 @@ different numbers: the list is part of the record's data.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from benchmark.core.optimisation import SGD, Epochs, Milestones
 from benchmark.core.plain import as_plain
 from benchmark.core.streams import Stream
 from benchmark.data.labels import Classes
-from benchmark.data.loader import TrainOrder, Views
+from benchmark.data.loader import Views
 from benchmark.data.splits import labelled_part
 from benchmark.recipe.scales import Scale
 from benchmark.records.metric import PERCENT
@@ -32,7 +31,7 @@ from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 from benchmark.transfers.features import as_input, at_positions, backbone_key, frozen, once, working_copy
 from benchmark.transfers.metrics import topk_scores
 from benchmark.transfers.preprocessing import centre_crop, crop_and_flip
-from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit
+from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit, gaussian, streamed
 
 DESK_BATCH, PHOTOS_BATCH = 20, 32
 OPTIMIZER = SGD(lr=0.01, momentum=0.9, weight_decay=0.0, nesterov=True)  # rate Wu; the rest VISSL
@@ -49,10 +48,8 @@ class Classifier(nn.Module):
     def __init__(self, backbone: Backbone, num_classes: int, seed: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = nn.Linear(backbone.out_channels, num_classes)
         generator = torch.Generator().manual_seed(mix(seed, Stream.FINE_TUNED_HEAD))
-        nn.init.normal_(self.head.weight, std=0.01, generator=generator)  # VISSL
-        nn.init.zeros_(self.head.bias)
+        self.head = gaussian(nn.Linear(backbone.out_channels, num_classes), 0.01, generator)  # VISSL
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.backbone(images))
@@ -80,9 +77,7 @@ class SemiSupervised(Transfer):
 
         views = Views(labelled, crop_and_flip(side), context.seed)
 
-        def source(order: TrainOrder) -> Iterator[tuple[Tensor, Tensor]]:
-            for pixels, labels in at_positions(views, order, context.workers):
-                yield as_input(backbone, pixels, context.device), labels.to(context.device)
+        source = streamed(views, lambda pixels: as_input(backbone, pixels, context.device), context)
 
         def loss_of(images: Tensor, labels: Tensor) -> Tensor:
             return F.cross_entropy(model(images), labels)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,19 +18,20 @@ from benchmark.backbones.norms import few_told
 from benchmark.backbones.weights import load_strictly
 from benchmark.core.draws import mix
 from benchmark.core.errors import UserError
-from benchmark.core.optimisation import Optimizer, Precision, Schedule, Span
+from benchmark.core.optimisation import Optimizer, ParameterKind, Precision, Schedule, Span
 from benchmark.core.streams import Stream
 from benchmark.data.image_set import ImageSet
-from benchmark.data.loader import TrainOrder
+from benchmark.data.loader import TrainOrder, Views
 from benchmark.engine.checkpoint import load_optimizer, read_state, write_state
 from benchmark.transfers.contract import Context, ProtocolCard
-from benchmark.transfers.features import digest
+from benchmark.transfers.features import at_positions, digest
 
 CHECKPOINT_SECONDS = 120.0
 REPORT_STEPS = 10
 
 # From the order of the batches to the two things that the loss takes, inputs and truth on the device, one pair a step.
 Batches = Callable[[TrainOrder], Iterator[tuple[Any, Any]]]
+Layer = TypeVar("Layer", bound=nn.Conv2d | nn.Linear)
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,24 @@ def checkpoint_path(card: ProtocolCard, context: Context, *facts: object) -> Pat
     return context.workspace / f"{card.id}-{digest((card.id, card.version, *facts))}.pt"
 
 
+def gaussian(layer: Layer, std: float, generator: torch.Generator) -> Layer:
+    """The layer with new weights of that spread, and biases of 0."""
+    assert layer.bias is not None
+    nn.init.normal_(layer.weight, std=std, generator=generator)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def streamed(views: Views, made: Callable[[Tensor], Any], context: Context) -> Batches:
+    """Of views drawn anew at every step: what is made of the images, and their labels."""
+
+    def source(order: TrainOrder) -> Iterator[tuple[Any, Tensor]]:
+        for pixels, labels in at_positions(views, order, context.workers):
+            yield made(pixels), labels.to(context.device)
+
+    return source
+
+
 def freeze(backbone: Backbone, stages: int, norms: Iterable[nn.Module]) -> None:
     """The first `stages` of a backbone, and these norms of it, do not train. A norm's running statistics are another
     matter: they stay where it is in evaluation mode."""
@@ -73,18 +92,20 @@ def freeze(backbone: Backbone, stages: int, norms: Iterable[nn.Module]) -> None:
 def build_optimizer(groups: Sequence[tuple[Iterable[nn.Parameter], Optimizer]]) -> torch.optim.Optimizer:
     """One optimizer whose parameter groups each have their own values. Raises ValueError for groups of two kinds."""
     (make,) = {values.torch_class() for _, values in groups}
-    return make([group for parameters, values in groups for group in _groups(list(parameters), values)])
+    return make([group for parameters, values in groups for group in _groups(parameters, values)])
 
 
-def _groups(parameters: list[nn.Parameter], values: Optimizer) -> list[dict[str, Any]]:
-    """One, or the biases apart where they have a rate and a decay of their own. What is a vector counts as a bias."""
-    own = {**values.arguments(), "initial_lr": values.lr, "weight_decay": values.weight_decay}
-    if values.bias_rate == 1 and values.decays != "weights":
-        return [{"params": parameters, **own}]
-    rate = values.lr * values.bias_rate
-    apart = {"lr": rate, "initial_lr": rate, "weight_decay": 0.0 if values.decays == "weights" else own["weight_decay"]}
-    weights, biases = ([p for p in parameters if (p.ndim > 1) == is_weight] for is_weight in (True, False))
-    return [{"params": weights, **own}, {"params": biases, **own, **apart}]
+def _groups(parameters: Iterable[nn.Parameter], values: Optimizer) -> list[dict[str, Any]]:
+    """One, or the biases apart where they have a rate or a decay of their own. What is a vector counts as a bias."""
+    found: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter in parameters:
+        kind: ParameterKind = "weight" if parameter.ndim > 1 else "bias"
+        decay = values.weight_decay if values.decays_on(kind) else 0.0
+        found.setdefault((values.rate_of(kind), decay), []).append(parameter)
+    return [
+        {"params": own, **values.arguments(), "lr": rate, "initial_lr": rate, "weight_decay": decay}
+        for (rate, decay), own in found.items()
+    ]
 
 
 def fit(

@@ -41,5 +41,10 @@ def flipped_crop(image: Image, size: int, area: tuple[float, float]) -> Tensor:
 def squashed_crop(image: Image, size: int) -> Tensor:
     """uint8 (3, size, size): a random crop, or its mirror image, of all of the image squashed to a square of 256 / 227
     of that side. What Caffe's networks are trained on."""
-    side = round(size * 256 / 227)
-    return v2.functional.pil_to_tensor(flipped(v2.RandomCrop(size)(v2.functional.resize(image, [side, side]))))
+    whole = v2.functional.resize(image, caffe_square(size))
+    return v2.functional.pil_to_tensor(flipped(v2.RandomCrop(size)(whole)))
+
+
+def caffe_square(size: int) -> list[int]:
+    """Height and width of the square that Caffe's networks take crops of that size from."""
+    return [round(size * 256 / 227)] * 2

@@ -8,6 +8,7 @@ Measured values are the published records; each line is the mean over seeds, its
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -19,6 +20,7 @@ from matplotlib.axes import Axes
 
 from benchmark.recipe.scales import Scale
 from benchmark.records.folders import read_published
+from benchmark.records.record import Record
 from benchmark.tables.ledger import LEADERBOARDS, read_reported
 
 OUT = Path(__file__).parents[1] / "layers.png"
@@ -51,9 +53,9 @@ def reported() -> Curves:
     }
 
 
-def measured(scale: Scale) -> Curves:
+def measured(records: Sequence[Record], scale: Scale) -> Curves:
     curves: Curves = defaultdict(list)
-    for record in read_published(LEADERBOARDS / "measured"):
+    for record in records:
         if record.scale == scale and record.transfer == TRANSFER and record.recipe in TITLES:
             curves[record.recipe].append([record.detail["per_stage"][stage] for stage in STAGES])
     return curves
@@ -74,9 +76,10 @@ def draw(axes: Axes, curves: Curves, title: str) -> None:
 
 def main() -> None:
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12.5, 4), layout="constrained")
+    records = list(read_published(LEADERBOARDS / "measured"))
     draw(left, reported(), "Reported: ImageNet (PIRL, Table 7)")
-    draw(middle, measured("photos"), "Measured: photos, Tiny ImageNet")
-    draw(right, measured("desk"), "Measured: desk, Toyland")
+    draw(middle, measured(records, "photos"), "Measured: photos, Tiny ImageNet")
+    draw(right, measured(records, "desk"), "Measured: desk, Toyland")
     right.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.savefig(OUT, dpi=110, metadata={"Software": None})
 

@@ -21,7 +21,7 @@ from benchmark.core.draws import mix
 from benchmark.core.streams import Stream
 from benchmark.transfers.detection.masks import within_boxes
 from benchmark.transfers.detection.settings import Detector, DetectorSettings, Found, Target
-from benchmark.transfers.training import freeze
+from benchmark.transfers.training import freeze, gaussian
 
 ANCHOR_OVERLAPS = (0.7, 0.3)  # at least: positive; less than: negative
 REGION_OVERLAP = 0.5
@@ -40,17 +40,17 @@ class FasterRcnn(Detector):
         channels, outputs = (backbone.stages[name].channels for name in (self.map, self.last))
         generator = torch.Generator().manual_seed(mix(seed, Stream.DETECTION_HEADS))
         anchors = len(settings.anchor_sides) * len(settings.anchor_ratios)
-        self.rpn_hidden = _drawn(nn.Conv2d(channels, channels, 3, padding=1), 0.01, generator)
-        self.rpn_objectness = _drawn(nn.Conv2d(channels, anchors, 1), 0.01, generator)
-        self.rpn_boxes = _drawn(nn.Conv2d(channels, 4 * anchors, 1), 0.01, generator)
+        self.rpn_hidden = gaussian(nn.Conv2d(channels, channels, 3, padding=1), 0.01, generator)
+        self.rpn_objectness = gaussian(nn.Conv2d(channels, anchors, 1), 0.01, generator)
+        self.rpn_boxes = gaussian(nn.Conv2d(channels, 4 * anchors, 1), 0.01, generator)
         self.extra_norm = nn.BatchNorm2d(outputs) if settings.extra_norm else nn.Identity()
-        self.classes = _drawn(nn.Linear(outputs, num_classes + 1), 0.01, generator)  # the last is background
-        self.boxes = _drawn(nn.Linear(outputs, 4 * num_classes), 0.001, generator)
+        self.classes = gaussian(nn.Linear(outputs, num_classes + 1), 0.01, generator)  # the last is background
+        self.boxes = gaussian(nn.Linear(outputs, 4 * num_classes), 0.001, generator)
         if settings.mask_channels:
             self.mask_hidden = nn.ConvTranspose2d(outputs, settings.mask_channels, 2, stride=2)
             nn.init.kaiming_normal_(self.mask_hidden.weight, mode="fan_out", nonlinearity="relu", generator=generator)
             nn.init.zeros_(self.mask_hidden.bias)  # type: ignore[arg-type]
-            self.masks = _drawn(nn.Conv2d(settings.mask_channels, num_classes, 1), 0.001, generator)
+            self.masks = gaussian(nn.Conv2d(settings.mask_channels, num_classes, 1), 0.001, generator)
         self.register_buffer("cell_anchors", _cell_anchors(settings), persistent=False)
         norms = [one for one in backbone.modules() if isinstance(one, nn.BatchNorm2d | nn.GroupNorm)]
         self.kept_norms = norms if settings.norm == "frozen" else []
@@ -214,13 +214,6 @@ class FasterRcnn(Detector):
         masks = self._read_masks(features, torch.cat([one.labels for one in found])).sigmoid()
         counts = [len(one.boxes) for one in found]
         return [replace(one, masks=own) for one, own in zip(found, masks.split(counts), strict=True)]
-
-
-def _drawn(layer: nn.Conv2d | nn.Linear, std: float, generator: torch.Generator) -> nn.Conv2d | nn.Linear:
-    assert layer.bias is not None
-    nn.init.normal_(layer.weight, std=std, generator=generator)
-    nn.init.zeros_(layer.bias)
-    return layer
 
 
 def _cell_anchors(settings: DetectorSettings) -> Tensor:

@@ -39,7 +39,7 @@ from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 from benchmark.transfers.features import as_input, backbone_key, frozen, working_copy
 from benchmark.transfers.influence import influences
 from benchmark.transfers.segmentation.mean_iou import confusion, iou_per_class, most_likely
-from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit, freeze
+from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit, freeze, gaussian
 
 NAMES = ("background", *CLASSES)
 
@@ -82,9 +82,7 @@ class Fcn(nn.Module):
         sides = (backbone.stages[self.last].channels, values.channels, values.channels)
         blocks = [_block(*between, values.dilation, generator) for between in pairwise(sides)]
         self.convolutions = nn.Sequential(*(layer for block in blocks for layer in block))
-        self.classifier = nn.Conv2d(values.channels, len(NAMES), 1, bias=True)
-        nn.init.normal_(self.classifier.weight, std=0.01, generator=generator)
-        nn.init.constant_(self.classifier.bias, 0.0)  # type: ignore[arg-type]
+        self.classifier = gaussian(nn.Conv2d(values.channels, len(NAMES), 1), 0.01, generator)
         freeze(backbone, values.frozen_stages, self.kept_norms)
 
     def train(self, mode: bool = True) -> Fcn:
