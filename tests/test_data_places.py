@@ -21,7 +21,7 @@ from benchmark.data.datasets import DATASETS, open_dataset
 from benchmark.data.doctor import examine, print_report
 from benchmark.data.findings import BadData, Finding
 from benchmark.data.images import _open_zip
-from benchmark.data.splits import labelled_part
+from benchmark.data.splits import percent_of
 from benchmark.data.unreadable import UNREADABLE, keep_lists_in, list_beside_runs, read_unreadable
 
 
@@ -235,12 +235,12 @@ def test_a_listed_fraction_may_name_unreadable_images(tmp_path: Path) -> None:
     home = handmade.imagenet(tmp_path, flat=False)
     handmade.text(home / "1percent.txt", "n01440764_4.JPEG\nn02105855_4.JPEG\n")
     handmade.text(home / UNREADABLE, "train/n02105855/n02105855_4.JPEG\t0 bytes\n")
-    part = labelled_part(open_dataset(tmp_path, "imagenet", "train", lambda _: None), 1, seed=0)
+    part = percent_of(open_dataset(tmp_path, "imagenet", "train", lambda _: None), 1, seed=0)
     assert part.files == ["train/n01440764/n01440764_4.JPEG"]
     assert part.skipped[-1] == "1 name(s) in 1percent.txt of images listed as unreadable: n02105855_4.JPEG"
     handmade.text(home / "1percent.txt", "n01440764_4.JPEG\nn02105855_5.JPEG\n")
     with pytest.raises(BadData, match=r"line 2: 'n02105855_5.JPEG' is not in"):
-        labelled_part(open_dataset(tmp_path, "imagenet", "train", lambda _: None), 1, seed=0)
+        percent_of(open_dataset(tmp_path, "imagenet", "train", lambda _: None), 1, seed=0)
 
 
 def lists(root: Path, year: str = "2007") -> Path:

@@ -13,7 +13,7 @@ from benchmark.core.errors import UserError
 from benchmark.data.findings import BadData
 from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Classes, Presence
-from benchmark.data.splits import from_list_file, held_out, labelled_fraction
+from benchmark.data.splits import from_list_file, held_out, labelled_fraction, percent_of
 
 
 def image_set(counts: dict[str, int]) -> ImageSet:
@@ -85,6 +85,15 @@ def test_held_out_without_single_labels(labels: Presence | None) -> None:
     assert labels is None or held.labels.values.shape == (10, 2)
     with pytest.raises(UserError, match="needs one class an image"):
         labelled_fraction(images, 0.1, 0)
+
+
+def test_a_per_cent_of_what_has_no_labels_is_a_plain_draw() -> None:
+    images = ImageSet("yfcc100m/train", Path("/nowhere"), [f"{i:03}.jpg" for i in range(550)])
+    small, large = percent_of(images, 1, seed=0), percent_of(images, 10, seed=0)
+    assert (len(small), len(large)) == (6, 55)
+    assert set(small.files) < set(large.files)
+    assert list(large.files) == sorted(large.files)
+    assert list(percent_of(images, 10, seed=1).files) != list(large.files)
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, 10, -0.1, float("nan")])

@@ -21,7 +21,7 @@ from benchmark.core.optimisation import Steps
 from benchmark.data.batch import Batch
 from benchmark.data.datasets import open_dataset
 from benchmark.data.image_set import ImageSet
-from benchmark.data.splits import labelled_part
+from benchmark.data.splits import percent_of
 from benchmark.engine.feed import Feed
 from benchmark.engine.train import build_method, given_of, pretrain
 from benchmark.method import Method
@@ -177,8 +177,8 @@ def test_it_is_the_semi_supervised_protocols_own_share(world: Path, tmp_path: Pa
 def test_another_percentages_list_is_not_taken(world: Path):
     (world / "imagenet" / "1percent.txt").write_text(f"{CLASSES[0]}_7.JPEG")
     train = open_dataset(world, "imagenet", "train")
-    assert len(labelled_part(train, 10, 0)) == 9
-    assert len(labelled_part(train, 1, 0)) == 1
+    assert len(percent_of(train, 10, 0)) == 9
+    assert len(percent_of(train, 1, 0)) == 1
 
 
 def test_a_part_of_the_smoke_world_fits_a_batch():

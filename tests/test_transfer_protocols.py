@@ -32,7 +32,7 @@ from benchmark.core.optimisation import Milestones, Steps
 from benchmark.data.datasets import open_dataset
 from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Classes, Presence
-from benchmark.data.splits import labelled_part
+from benchmark.data.splits import percent_of
 from benchmark.engine.train import Machine
 from benchmark.recipe.inputs import InputSpec
 from benchmark.records.per_image import KEY
@@ -291,12 +291,12 @@ def test_ignored_images_are_negatives_in_training_and_absent_from_the_test():
 
 def test_ten_percent_lists_beside_the_images_are_used(world: Path, tmp_path: Path):
     train = open_dataset(world, "imagenet", "train")
-    drawn = labelled_part(train, 10, seed=0)
+    drawn = percent_of(train, 10, seed=0)
     assert len(set(drawn.labelled(Classes).values.tolist())) == len(train.classes)
-    assert labelled_part(train, 10, seed=1).files != drawn.files
+    assert percent_of(train, 10, seed=1).files != drawn.files
     (tmp_path / "imagenet").mkdir()
     (tmp_path / "imagenet/10percent.txt").write_text("\n".join(Path(train.files[i]).name for i in (3, 1)))
-    listed = labelled_part(replace(train, root=tmp_path / "imagenet"), 10, seed=0)
+    listed = percent_of(replace(train, root=tmp_path / "imagenet"), 10, seed=0)
     assert list(listed.files) == [train.files[i] for i in (1, 3)]
 
 

@@ -21,11 +21,22 @@ from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Classes
 
 
-def labelled_part(images: ImageSet, percent: float, seed: int) -> ImageSet:
+def percent_of(images: ImageSet, percent: float, seed: int) -> ImageSet:
     """So many per cent of a training set: those of a list such as 1percent.txt where one lies beside the images, as
     papers share them, else a draw. Recipes and transfers that say 1 % thereby mean the same images."""
     path = images.root / f"{percent:g}percent.txt"
-    return from_list_file(images, path) if path.is_file() else labelled_fraction(images, percent / 100, seed)
+    if path.is_file():
+        return from_list_file(images, path)
+    draw = unlabelled_fraction if images.labels is None else labelled_fraction
+    return draw(images, percent / 100, seed)
+
+
+def unlabelled_fraction(images: ImageSet, fraction: float, seed: int) -> ImageSet:
+    """A plain draw of round(fraction · n) images, at least one. In the order of `images`, and nested as with labels."""
+    _check_fraction(fraction)
+    count = max(1, _round(fraction * len(images)))
+    chosen = _permutation(len(images), seed, SplitStream.LABELLED, "")[:count]
+    return images.subset(np.sort(chosen), f"{100 * fraction:g}%, seed {seed}")
 
 
 def labelled_fraction(images: ImageSet, fraction: float, seed: int) -> ImageSet:

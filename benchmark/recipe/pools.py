@@ -19,7 +19,7 @@ class Pool:
 
     dataset:    a dataset's name. split: one of its splits.
     percent:    so many per cent of it. 100 is all; of less, a list beside the images, e.g. 1percent.txt, says which,
-                else the seed, the same share of every class (benchmark.data.splits.labelled_part).
+                else the seed, the same share of every class where there are any (benchmark.data.splits.percent_of).
     labels:     whether batches carry labels: visible here because it is the exception.
     batch_size: over all processes; the recipe's, if left out.
     views:      the method of the recipe's settings that makes views of these images.

@@ -49,6 +49,11 @@ DESK_RESNET = (
 DRAWN_CROPS = Change(
     "method.crop_area", (0.5, 1.0), "smaller crops of a drawn picture lose parts of its figure", drawn=True
 )
+# For recipes that train on a part of YFCC100M. Its stand-in has half as many pictures as ImageNet's.
+DRAWN_YFCC = (
+    Change("data", Pool("yfcc100m"), "all 1,000 drawn pictures", drawn=True),
+    Change("length", Epochs(80), "as many pictures as 40 epochs of ImageNet's stand-in", drawn=True),
+)
 
 # At photos scale, as factors of what a recipe trains at desk scale. There are 50 times as many images: 5 epochs are the
 # most that PIRL, the slowest, does in an hour on two cores. Batches twice as large halve what a step costs besides its

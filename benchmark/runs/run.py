@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmark.data.datasets import open_dataset
 from benchmark.data.image_set import ImageSet
-from benchmark.data.splits import labelled_part
+from benchmark.data.splits import percent_of
 from benchmark.recipe.contract import Recipe
 from benchmark.recipe.pools import Pool
 from benchmark.recipe.scales import Scale, at_scale
@@ -62,4 +62,4 @@ def pretraining_images(recipe: Recipe, data_root: Path) -> dict[str, ImageSet]:
 
 def pool_images(pool: Pool, data_root: Path, seed: int) -> ImageSet:
     images = open_dataset(data_root, pool.dataset, pool.split)
-    return images if pool.percent == 100 else labelled_part(images, pool.percent, seed)
+    return images if pool.percent == 100 else percent_of(images, pool.percent, seed)

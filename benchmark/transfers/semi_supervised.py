@@ -24,7 +24,7 @@ from benchmark.core.plain import as_plain
 from benchmark.core.streams import Stream
 from benchmark.data.labels import Classes
 from benchmark.data.loader import Views
-from benchmark.data.splits import labelled_part
+from benchmark.data.splits import percent_of
 from benchmark.recipe.scales import Scale
 from benchmark.records.metric import PERCENT
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer, values_at
@@ -68,7 +68,7 @@ class SemiSupervised(Transfer):
     def _run(self, backbone: Backbone, context: Context) -> Scores:
         train, test = self.image_sets(context)
         classes = train.labelled(Classes).names
-        labelled = labelled_part(train, self.percent, context.seed)
+        labelled = percent_of(train, self.percent, context.seed)
         data = {images.name: images.fingerprint() for images in (labelled, test)}
         course, side = values_at(context.scale, self.courses, self.card), backbone.input.size
         facts = (context.scale, context.seed, backbone_key(backbone), data, as_plain(course), as_plain(OPTIMIZER))
