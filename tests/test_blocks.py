@@ -15,6 +15,7 @@ from benchmark.blocks.memory_bank import MemoryBank, dense_is_cheaper
 from benchmark.blocks.nce import info_nce, nce, nce_constant_partition
 from benchmark.blocks.permutations import permutation_set
 from benchmark.core.draws import mix, uniform_integers
+from benchmark.core.errors import UserError
 
 
 @pytest.fixture
@@ -170,6 +171,27 @@ def hamming_distances(chosen: np.ndarray) -> tuple[float, int]:
     distance = (chosen[:, None, :] != chosen[None, :, :]).sum(axis=2)  # (N, N)
     pairs = distance[np.triu_indices(len(chosen), k=1)]
     return float(pairs.mean()), int(pairs.min())
+
+
+@pytest.mark.parametrize(
+    ("size", "minimum", "mean"),
+    [(1000, 2, 6.35), (95, 3, 8.08), (85, 4, 8.07), (71, 5, 8.07), (35, 6, 8.13), (10, 7, 8.57), (7, 8, 8.95)],
+)
+def test_the_papers_other_sets_can_be_made(size: int, minimum: int, mean: float):
+    """Noroozi & Favaro, Table 4, which cuts off after two digits. Row 3 cannot be made."""
+    chosen = permutation_set(size, least_distance=minimum, mean=mean)
+    assert len({tuple(row) for row in chosen}) == size
+    measured, least = hamming_distances(chosen)
+    assert measured == pytest.approx(mean, abs=0.011)
+    assert least >= minimum
+
+
+def test_sets_that_cannot_be_are_refused_or_as_near_as_can_be():
+    with pytest.raises(UserError, match="only 9 permutations were found that differ in 9 places or more"):
+        permutation_set(10, least_distance=9)
+    nearest, _ = hamming_distances(permutation_set(200, mean=3.0))
+    lower, _ = hamming_distances(permutation_set(200, mean=1.0))
+    assert 3.0 < nearest == lower < 6.0
 
 
 @pytest.mark.parametrize(("size", "mean", "minimum"), [(100, 8.08, 2), (1000, 8.008, 2)])

@@ -1,4 +1,4 @@
-"""Permutation sets of maximal mean Hamming distance (Noroozi & Favaro, ECCV 2016, Algorithm 1)."""
+"""Permutation sets of a large mean Hamming distance (Noroozi & Favaro, ECCV 2016, Algorithm 1), or of a smaller one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from itertools import permutations
 
 import numpy as np
 
+from benchmark.core.errors import UserError
+
 TILES = 9
+LEFT = np.iinfo(np.int32).max // 2  # agreements of a permutation that may not be added any more
 
 
 @cache
@@ -17,23 +20,39 @@ def all_permutations() -> np.ndarray:
 
 
 @cache
-def permutation_set(size: int, seed: int = 0, least_distance: int = 1) -> np.ndarray:
+def permutation_set(size: int, seed: int = 0, least_distance: int = 1, mean: float | None = None) -> np.ndarray:
     """(size, 9) uint8. Starts with a random permutation, then keeps adding the one with the largest summed Hamming
     distance to those chosen so far; among equals, the first in lexicographic order. Any two differ in at least
-    `least_distance` places.
+    `least_distance` places. mean: what the mean distance of two shall come near, instead of the largest there is.
+    Raises UserError where there are not so many permutations that differ so much.
 
     NOTE: as printed, the algorithm appends P_i where its argmax is j. The argmax is meant, and is appended here.
     """
     candidates = np.ascontiguousarray(all_permutations().T)  # (9, 9!)
     agreements = np.zeros(candidates.shape[1], dtype=np.int32)  # summed agreements with the chosen; distance = 9 - that
     taken = int(np.random.default_rng(seed).integers(candidates.shape[1]))
-    chosen = []
-    for _ in range(size):
+    chosen: list[int] = []
+    distances = 0  # summed over all pairs of the chosen
+    while True:
+        distances += TILES * len(chosen) - int(agreements[taken])
         chosen.append(taken)
+        if len(chosen) == size:
+            return all_permutations()[chosen]
         alike = np.zeros_like(candidates[0])
         for place in range(TILES):
             alike += candidates[place] == candidates[place, taken]
         agreements += alike
-        agreements[alike > TILES - least_distance] = np.iinfo(np.int32).max // 2  # leaves the pool
-        taken = int(agreements.argmin())
-    return all_permutations()[chosen]
+        agreements[alike > TILES - least_distance] = LEFT  # the pool
+        taken = int(_far_from(agreements, len(chosen), distances, mean).argmin())
+        if agreements[taken] >= LEFT:
+            raise UserError(
+                f"only {len(chosen)} permutations were found that differ in {least_distance} places or more"
+            )
+
+
+def _far_from(agreements: np.ndarray, count: int, distances: int, mean: float | None) -> np.ndarray:
+    """The candidates by how little they are wanted. count: of those chosen."""
+    if mean is None:
+        return agreements
+    wanted = round(mean * count * (count + 1) / 2) - distances  # of the next one to all that were chosen
+    return np.abs(agreements - (TILES * count - wanted))

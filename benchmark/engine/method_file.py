@@ -28,10 +28,11 @@ METHOD_FILE = Format("method", 1, frozenset({"settings", "backbone", "given", "b
 @dataclass(frozen=True)
 class TrainedMethod:
     """method: in evaluation mode; what its memory banks held is not kept. classes: what its labels stood for, in index
-    order."""
+    order. settings: the recipe's, which make the views that it was trained on."""
 
     method: Method
     classes: tuple[str, ...]
+    settings: Settings
 
 
 def save_method(path: Path, method: Method, recipe: Recipe, given: Given, classes: Iterable[str]) -> None:
@@ -62,7 +63,7 @@ def load_method(path: Path, settings: type[Settings]) -> TrainedMethod:
         method = chosen.build(build_described(facts["backbone"], path), replace(given, backbones=before))
     own = method.state_dict()
     load_strictly(method, tensors | {name: own[name] for name in _banks(method)}, path)
-    return TrainedMethod(method.eval(), tuple(facts["classes"]))
+    return TrainedMethod(method.eval(), tuple(facts["classes"]), chosen)
 
 
 def _banks(method: Method) -> set[str]:
