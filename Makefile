@@ -21,7 +21,7 @@ forking := $(shell grep -lw small_runs tests/test_*.py | xargs grep -lw 'in_proc
 help:
 	@echo "make test                      lint, types and every test"
 	@echo "make reproduce-<recipe>        one recipe and the reference rows, from nothing to the tables"
-	@echo "make reproduce-<paper>-tables  every row of a paper's tables, e.g. pirl"
+	@echo "make reproduce-<paper>-tables  every row of a paper's tables, e.g. pirl, or of one table by its key, e.g. jigsaw_shortcuts"
 	@echo "  SCALE=desk|smoke|photos|paper  DATA=/path/to/datasets (photos, paper)  SEEDS=\"0 1 2\"  WORKERS=8  JOBS=2"
 	@echo "make tables                    write leaderboards/*.md again from the published records"
 	@echo "make leaderboards              the same, and a website with plots and downloads in build/leaderboards"

@@ -256,7 +256,9 @@ def transfer(
 @app.command
 def reproduce(
     recipes: Annotated[Positional[tuple[str, ...]], arg(metavar="RECIPE", help="Besides the reference rows.")] = (),
-    tables_of: Annotated[str | None, arg(metavar="PAPER", help="Run every row of this paper's tables.")] = None,
+    tables_of: Annotated[
+        str | None, arg(metavar="PAPER", help="Run every row of this paper's tables, or of one table, by its key.")
+    ] = None,
     scale: ScaleFlag = "desk",
     seeds: Annotated[tuple[int, ...], arg(help="Seeds to run each recipe with.")] = (0,),
     data: DataFlag = None,

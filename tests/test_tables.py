@@ -32,6 +32,7 @@ from benchmark.tables.layout import (
     read_chapters,
     read_discrepancies,
     read_layouts,
+    select,
     transfers_of,
 )
 from benchmark.tables.ledger import LEADERBOARDS, Reported, read_ledger
@@ -421,3 +422,17 @@ def test_tables_need_no_torch():
         "import sys, benchmark.tables.pages, benchmark.records.record, benchmark.cli; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_takes_long_runs_for_a_papers_tables_or_for_one_that_is_named():
+    layouts = read_layouts()
+    quick = transfers_of(select(layouts, ["pirl"], None))
+    assert {"linear_imagenet_pirl", "voc07_det_c4_pirl"} <= set(quick)
+    assert not {"voc0712_det_c4_pirl", "voc12_seg_fcn_moco", "coco_det_c4_moco"} & set(quick)
+    assert "voc12_seg_fcn_moco" in transfers_of(select(layouts, [], "moco"))
+    assert [one.key for one in select(layouts, [], "jigsaw_shortcuts")] == ["jigsaw_shortcuts"]
+    both = select(layouts, ["pirl"], "pirl_detection_voc0712")
+    assert "voc0712_det_c4_pirl" in transfers_of(both)
+    assert len({one.key for one in both}) == len(both) > 1
+    with pytest.raises(UserError, match=r"no tables of 'jigsaw_shortcut' \(did you mean jigsaw_shortcuts"):
+        select(layouts, [], "jigsaw_shortcut")

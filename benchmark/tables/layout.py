@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from benchmark.core.errors import UserError
+from benchmark.core.errors import UserError, nearest
 from benchmark.tables.ledger import LEADERBOARDS
 
 BEST = ("highest", "lowest", "none")
@@ -53,6 +53,7 @@ class Column:
     method, pretrain_data: whose numbers, if not those of the row's.
     transfer, metric, stage: where measured numbers come from; with a stage, from the record's scores per stage.
     best:     which value is set in bold.
+    long:     the transfer takes long: it runs for the paper's tables (`--tables-of`), not for one recipe.
     of:       instead of all that, a computed column: column `of` less the same column in row `minus`, or less column
               `less` in the same row.
     """
@@ -65,6 +66,7 @@ class Column:
     metric: str = ""
     stage: str = ""
     best: str = "highest"
+    long: bool = False
     of: str = ""
     minus: str = ""
     less: str = ""
@@ -101,7 +103,6 @@ class TableLayout:
     underline:  "second": the second best is underlined; "behind": the best is underlined, not bold, if a row that does
                 not compete is better.
     plot:       on the site, "bars" of the first score, or "lines" over the columns.
-    long:       its transfers take long: they run for the paper's tables (`--tables-of`), not for one recipe.
     references: recipes that every reproduction of the table runs too, for they frame it; the file's, if left out.
     scales:     scale -> what its numbers are. tolerances: transfer -> points by which a measured number at paper scale
                 may differ from the reported one.
@@ -123,7 +124,6 @@ class TableLayout:
     shows: tuple[str, ...] = ()
     underline: str = "none"
     plot: str = "bars"
-    long: bool = False
 
 
 @dataclass(frozen=True)
@@ -238,15 +238,23 @@ def recipes_of(layouts: Iterable[TableLayout]) -> list[str]:
 
 
 def select(layouts: Sequence[TableLayout], recipes: Sequence[str], tables_of: str | None) -> list[TableLayout]:
-    """The tables to fill: those of one paper, or those that have one of the recipes as a row and do not take long; for
-    a recipe that is in none, all. Raises UserError for a paper without tables, or when nothing was asked for."""
+    """The tables to fill. tables_of: all of one paper, or one by its key. recipes: those that have one of them as a
+    row, without the columns that take long; for a recipe that is in none, all tables. Raises UserError for a paper
+    without tables, or when nothing was asked for."""
     if not recipes and not tables_of:
         raise UserError("name a recipe, or --tables-of a paper; `sslbench list` shows the recipes")
-    chosen = [one for one in layouts if one.of == tables_of]
+    chosen = [one for one in layouts if tables_of in (one.of, one.key)]
     if tables_of and not chosen:
-        raise UserError(f"no tables of {tables_of!r}; there are those of {', '.join({one.of for one in layouts})}")
+        there = ", ".join(dict.fromkeys(one.of for one in layouts))
+        raise UserError(f"no tables of {tables_of!r}{nearest(tables_of, _keys(layouts))}; papers with tables: {there}")
     known = set(recipes_of(layouts))
     if any(name not in known for name in recipes):
         return list(layouts)
-    asked = [one for one in layouts if not one.long and any(row.recipe in recipes for row in one.rows)]
-    return [one for one in layouts if one in chosen or one in asked]
+    quick = [replace(one, columns=tuple(c for c in one.columns if not c.long)) for one in layouts]
+    asked = [one for one in quick if transfers_of([one]) and any(row.recipe in recipes for row in one.rows)]
+    keys = {one.key for one in chosen}
+    return chosen + [one for one in asked if one.key not in keys]
+
+
+def _keys(layouts: Iterable[TableLayout]) -> set[str]:
+    return {name for one in layouts for name in (one.of, one.key)}
