@@ -7,7 +7,10 @@ from itertools import permutations
 
 import numpy as np
 
+from benchmark.core.errors import UserError
+
 TILES = 9
+OUT = np.iinfo(np.int32).max // 2  # more agreements than any set could have
 
 
 @cache
@@ -20,7 +23,7 @@ def all_permutations() -> np.ndarray:
 def permutation_set(size: int, seed: int = 0, least_distance: int = 1) -> np.ndarray:
     """(size, 9) uint8. Starts with a random permutation, then keeps adding the one with the largest summed Hamming
     distance to those chosen so far; among equals, the first in lexicographic order. Any two differ in at least
-    `least_distance` places.
+    `least_distance` places. Raises UserError where the algorithm comes to an end before there are so many.
 
     NOTE: as printed, the algorithm appends P_i where its argmax is j. The argmax is meant, and is appended here.
     """
@@ -29,11 +32,16 @@ def permutation_set(size: int, seed: int = 0, least_distance: int = 1) -> np.nda
     taken = int(np.random.default_rng(seed).integers(candidates.shape[1]))
     chosen = []
     for _ in range(size):
+        if agreements[taken] >= OUT:
+            raise UserError(
+                f"only {len(chosen):,} permutations of {TILES} tiles are found of which any two differ in "
+                f"{least_distance} places or more; set the number of permutations to that or lower, not {size:,}"
+            )
         chosen.append(taken)
         alike = np.zeros_like(candidates[0])
         for place in range(TILES):
             alike += candidates[place] == candidates[place, taken]
         agreements += alike
-        agreements[alike > TILES - least_distance] = np.iinfo(np.int32).max // 2  # leaves the pool
+        agreements[alike > TILES - least_distance] = OUT  # leaves the pool
         taken = int(agreements.argmin())
     return all_permutations()[chosen]
