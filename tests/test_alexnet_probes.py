@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from scipy import ndimage
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
@@ -103,18 +104,14 @@ def test_small_images_get_cells_of_as_many_pixels(taps: tuple[Tap, ...]):
 
 
 def resized_by_hand(x: np.ndarray, cells: int) -> np.ndarray:
-    """(H, H) float64 -> (cells, cells): a cell's centre lies at so many rows and columns, and what the four numbers
-    around it are weighted by is how near they are."""
-    side = len(x)
-    found = np.zeros((cells, cells))
-    for i in range(cells):
-        for j in range(cells):
-            y, z = ((k + 0.5) * side / cells - 0.5 for k in (i, j))
-            for row in (math.floor(y), math.floor(y) + 1):
-                for column in (math.floor(z), math.floor(z) + 1):
-                    weight = (1 - abs(y - row)) * (1 - abs(z - column))
-                    found[i, j] += weight * x[min(row, side - 1), min(column, side - 1)]
-    return found
+    """(H, H) float64 -> (cells, cells), by scipy: a tent that falls to nothing where the next cell is, then a reading
+    between the four numbers around each place. Beyond the border lies what is on it."""
+    apart = (len(x) - 1) / (cells - 1)
+    tent = apart - np.abs(np.arange(-int(apart), int(apart) + 1))
+    for axis in (0, 1):
+        x = ndimage.convolve1d(x, tent / tent.sum(), axis=axis, mode="nearest")
+    places = np.linspace(0, len(x) - 1, cells)
+    return ndimage.map_coordinates(x, np.meshgrid(places, places, indexing="ij"), order=1, mode="nearest")
 
 
 def averaged_by_hand(x: np.ndarray, kernel: int, stride: int, padding: int, cells: int) -> np.ndarray:
@@ -130,6 +127,20 @@ def test_zhangs_maps_are_resized_bilinearly(tap: Tap, side: int):
     x = torch.randn(1, 1, side, side, dtype=torch.float64)
     expected = resized_by_hand(x[0, 0].numpy(), tap.pooling.cells)
     np.testing.assert_allclose(tap.pooling(x)[0, 0], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("side", [109, 55, 14, 7, 3, 2])
+def test_no_number_of_a_map_is_left_out_of_its_resizing(side: int):
+    """Nor counted for more than it is: of a map of ones all cells are ones. A small map's single cell is its mean."""
+    pool = BilinearGrid(55, 10)
+    x = torch.randn(2, 3, side, side, dtype=torch.float64, requires_grad=True)
+    y = pool(x)
+    y.sum().backward()
+    assert x.grad is not None
+    assert (x.grad > 0).all()
+    torch.testing.assert_close(pool(torch.ones_like(x)), torch.ones_like(y))
+    if y.shape[-1] == 1:
+        torch.testing.assert_close(y, x.mean(dim=(2, 3), keepdim=True))
 
 
 POOLS = ((55, 6, 6, 3, 10), (27, 4, 4, 0, 6), (13, 3, 3, 1, 5), (13, 3, 3, 1, 5), (13, 2, 2, 0, 6))  # eval_linear.py

@@ -86,11 +86,18 @@ def torchs_own(linear: nn.Linear, generator: torch.Generator) -> None:
 
 
 def _card(
-    dataset: str, who: str, how: str, citation: str, departures: tuple[str, ...], chosen: str, iterate: str = ""
+    dataset: str,
+    who: str,
+    how: str,
+    citation: str,
+    departures: tuple[str, ...],
+    chosen: str,
+    iterate: str = "",
+    version: int = 1,
 ) -> ProtocolCard:
     return ProtocolCard(
         id=f"linear_{dataset}_{who}",
-        version=1,
+        version=version,
         title=f"{TITLES[dataset]}, linear on every convolution of an AlexNet, {how}",
         citation=citation,
         metrics={"top1": PERCENT},
@@ -112,15 +119,17 @@ def _zhang(dataset: str, reported: str) -> LinearTransfer:
             "paper: BatchNorm sees all 256 images of a step at once; in the authors' net it sees 64, and the gradients "
             "of four such batches are added up",
             "paper: no heads on the three max-pooled maps, which are not stages here",
-            "paper: a cell is made of the four numbers around its centre, without smoothing; the layer that did it in "
-            "the authors' Caffe was not released with the net",
+            "paper: maps are resized by Krähenbühl's layer for Caffe, since the net names it; the authors' own Caffe, "
+            "released apart from the net, could not be read",
             "paper: BatchNorm's running statistics forget a tenth at each step, as PyTorch's do; Caffe's forget a "
             "thousandth",
             "every scale: the networks see their own channels; the released net sees the lightness alone",
             *DEPARTURES,
+            "desk: where a small map gets a single cell, it is the mean of the map",
             WEIGHT_DECAYS,
         ),
         "stage and weight decay",
+        version=2,
     )
     sgd = SGD(lr=0.01, momentum=0.9, weight_decay=5e-4, decays="weights", bias_rate=2)  # COL
     paper = Probe(
