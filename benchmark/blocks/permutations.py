@@ -30,7 +30,7 @@ def permutation_set(size: int, seed: int = 0, least_distance: int = 1) -> np.nda
     candidates = np.ascontiguousarray(all_permutations().T)  # (9, 9!)
     agreements = np.zeros(candidates.shape[1], dtype=np.int32)  # summed agreements with the chosen; distance = 9 - that
     taken = int(np.random.default_rng(seed).integers(candidates.shape[1]))
-    chosen = []
+    chosen: list[int] = []
     for _ in range(size):
         if agreements[taken] >= OUT:
             raise UserError(

@@ -84,9 +84,7 @@ class AdaptiveMaxGrid(Grid):
 class BilinearGrid(Grid):
     """The map resized as in Krähenbühl's Caffe (philkr/caffe, branch future, resize_layer.cpp): blurred along each axis
     by a tent that reaches as far as cells lie apart, then read bilinearly. The outer cells lie on the map's border.
-
-    NOTE: that layer has no answer where there is only one cell, as on small images; here it is the mean of the map.
-    """
+    Where there is only one cell, as on small images, that layer divides by zero; here it is the mean of the map."""
 
     def __call__(self, x: Tensor) -> Tensor:
         shares = _shares(x.shape[-1], self.cells_on(x)).to(x)
