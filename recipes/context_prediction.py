@@ -132,8 +132,9 @@ def _is_kept(kept: Tensor) -> Tensor:
 
 def without_green_and_magenta(x: Tensor) -> Tensor:
     """(K, 3, H, W), green in the middle: all pixels times I - aᵀa / aaᵀ, where a = (-1, 2, -1)."""
-    a = torch.tensor([[-1.0, 2.0, -1.0]], device=x.device)
-    return torch.einsum("cd,kdhw->kchw", torch.eye(3, device=x.device) - a.T @ a / (a @ a.T), x)
+    a = torch.tensor([-1.0, 2.0, -1.0], device=x.device).view(3, 1, 1)
+    # sums and products, which autocast leaves at full precision: a product of matrices would be in bf16
+    return x - (a * x).sum(dim=1, keepdim=True) / a.square().sum() * a
 
 
 class PairOfPatches(Method):

@@ -48,6 +48,7 @@ from benchmark.blocks.accuracy import share_right
 from benchmark.blocks.permutations import permutation_set
 from benchmark.blocks.puzzles import PuzzleHead, standardised_each
 from benchmark.core.bounds import Count, CountOrNone, Positive, Probability
+from benchmark.core.errors import UserError
 from benchmark.data.batch import Batch
 from benchmark.method import Method
 from benchmark.recipe import (
@@ -93,6 +94,12 @@ class JigsawPuzzle(Settings):
         # NOTE: the crop has a margin, so that channels can be shifted at its border too; the released code shifts
         # those tiles less
         crop = GRID * (spec.size + self.gap) + 2 * shift  # 225 pixels, and the margin
+        room = GRID * (spec.size + self.gap) + 2 * self.channel_shift
+        if room > self.short_side:  # whatever this one needs: others will be coloured
+            raise UserError(
+                f"a puzzle is cut from {room} pixels, and images are resized to {self.short_side}: set method.gap, "
+                "method.channel_shift or input.size lower, or method.short_side higher"
+            )
         middle = v2.functional.center_crop(v2.functional.resize(image, [self.short_side]), [self.short_side])
         pixels = v2.functional.pil_to_tensor(v2.RandomCrop(crop)(middle))
         pixels = v2.functional.rgb_to_grayscale(pixels, num_output_channels=3) if grey else pixels
@@ -145,7 +152,7 @@ class NineColumns(Method):
 # What a puzzle of smaller tiles changes, whoever made it.
 SMALL_TILES = (
     *DESK,
-    Change("input.size", 27, "a tile: conv5 has 2 x 2 cells, of 3 x 3 in the paper"),
+    Change("input.size", 27, "a tile: fc6 sees 2 x 2 cells, of 3 x 3 in the paper"),
     Change("method.transfer_size", 64, "the image size of every desk recipe"),
     Change("method.channel_shift", 1, "tiles are smaller"),
     Change("method.fc7", 512, "the network is narrower, and there are fewer permutations"),

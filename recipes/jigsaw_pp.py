@@ -16,9 +16,13 @@ teacher. Here it is an AlexNet, which gives 69.9.
 
 Departures:
 - The permutations are drawn greedily from our own seed, and there are as many as in the authors' file.
-- A tile may lie anywhere in its cell that leaves room for the shift of its channels: 0 to 19 pixels, not 0 to 18.
+- A tile may lie anywhere in its cell that leaves room for the shift of its channels: 0 to 19 pixels, and 0 to 21 where
+  a puzzle is grey and nothing is shifted. In the released code it is 0 to 18, and grey puzzles are shifted too.
 - Colour is dropped from 70 % of the puzzles, as the paper says. The released code drops it from half, and turns half of
   the others into a fixed mix of green and magenta.
+- Tiles of another image are grey where the puzzle is, and only there. The released code draws that for each image by
+  itself, so that a single grey tile gives itself away.
+- Grey is the luma of the three colours. In the released code it is their mean.
 - The pretext's fc7 and fc8 and the student's classifier start with PyTorch's weights.
 - The other image may be the image itself, once in as many draws as there are images.
 """
@@ -40,6 +44,7 @@ from benchmark.blocks.clustering import clusters_of_all, clusters_of_unit_vector
 from benchmark.blocks.permutations import TILES, permutation_set
 from benchmark.blocks.puzzles import PuzzleHead, standardised_each
 from benchmark.core.bounds import Count, CountOrNone, Probability
+from benchmark.core.errors import UserError
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
 from benchmark.recipe import (
@@ -90,6 +95,11 @@ class JigsawPlusPlus(Settings):
     def cut(self, image: Image, tile: int, grey: bool) -> Tensor:
         """uint8 (9, 3, 64, 64), row by row. Each colour of each tile is moved by itself, against chromatic
         aberration."""
+        if self.crop_size > self.short_side:
+            raise UserError(
+                f"{self.crop_size} pixels cannot be cropped from images resized to {self.short_side}: set "
+                "method.crop_size lower, or method.short_side higher"
+            )
         whole = v2.functional.resize(image, [self.short_side])
         cropped = v2.functional.center_crop(whole, [self.crop_size])
         if grey:
@@ -124,6 +134,8 @@ class Student(Method):
 
     def __init__(self, settings: ClusterNames, backbone: Backbone, teacher: Backbone, num_images: int) -> None:
         super().__init__()
+        if settings.stage not in (maps := [name for name, stage in teacher.stages.items() if stage.stride]):
+            raise UserError(f"method.stage {settings.stage!r} is no map of the teacher's; it has {', '.join(maps)}")
         self.backbone, self.settings = backbone, settings
         self.fc8 = nn.Linear(backbone.out_channels, settings.clusters)
         self.register_buffer("y", torch.zeros(num_images, dtype=torch.int64))
@@ -183,7 +195,7 @@ cc_jigsaw_pp = Recipe(
     batch_size=256,
     optimizers={"main": SGD(lr=0.01, momentum=0.9, weight_decay=5e-4, decays="weights", bias_rate=2.0)},
     schedule=Milestones(at=(Part(2 / 9), Part(4 / 9), Part(6 / 9), Part(8 / 9)), gamma=0.1),  # every 100,000 steps
-    reported="69.9 mAP VOC07 classification, fine-tuned, with an AlexNet as its teacher (as others copy its table)",
+    reported="69.9 mAP VOC07 classification, fine-tuned, with an AlexNet as its teacher (its Table 3)",
     desk=(
         *DESK,
         Change("method.clusters", 40, "50 images a cluster; a smoke world has 48 images", drawn=True),

@@ -15,7 +15,14 @@ from torchvision.models import alexnet
 
 from benchmark import cli
 from benchmark.backbones import architectures
-from benchmark.backbones.alexnet import CAFFENET, DEEPCLUSTER, ROTNET, AlexNet
+from benchmark.backbones.alexnet import (
+    CAFFENET,
+    CONTEXT_FREE,
+    CONTEXT_PREDICTION,
+    DEEPCLUSTER,
+    ROTNET,
+    AlexNet,
+)
 from benchmark.backbones.contract import Backbone, Stage
 from benchmark.backbones.resnet import ResNet
 from benchmark.backbones.weights import load_backbone, save_backbone
@@ -23,7 +30,7 @@ from benchmark.core.errors import UserError
 from benchmark.data.batch import Batch
 from benchmark.data.datasets import open_dataset
 from benchmark.engine.train import Machine
-from benchmark.recipe import Given, InputSpec, Sobel
+from benchmark.recipe import BGR, Given, InputSpec, Sobel
 from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.contract import Architecture
 from benchmark.recipe.scales import at_scale
@@ -271,6 +278,28 @@ def test_the_recipe_trains_rotnets_network():
     assert paper.input == InputSpec(224)
     assert desk.backbone == replace(ROTNET, over="all", width=0.25)
     assert paper.method.views(Image.new("RGB", (500, 375)), paper.input)["X"].shape == (3, 224, 224)
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture", "spec", "dataset"),
+    [
+        ("random_init_alexnet", ROTNET, InputSpec(224), "imagenet"),
+        ("random_alexnet", CAFFENET, InputSpec(227, BGR()), "imagenet"),
+        ("supervised_alexnet", CAFFENET, InputSpec(227, BGR()), "imagenet"),
+        ("supervised_places", CAFFENET, InputSpec(227, BGR()), "places205"),
+        ("npid_alexnet", DEEPCLUSTER, InputSpec(224), "imagenet"),
+        ("deepcluster", replace(DEEPCLUSTER, over="all"), InputSpec(224, Sobel()), "imagenet"),
+        ("context_prediction", replace(CONTEXT_PREDICTION, over="all"), InputSpec(96, BGR()), "imagenet"),
+        ("jigsaw_alexnet", CONTEXT_FREE, InputSpec(64, BGR()), "imagenet"),
+        ("jigsaw_pp", CONTEXT_FREE, InputSpec(64, BGR()), "imagenet"),
+        ("cc_jigsaw_pp", CAFFENET, InputSpec(227, BGR()), "imagenet"),
+    ],
+)
+def test_each_row_has_the_network_of_its_paper(name: str, architecture: AlexNet, spec: InputSpec, dataset: str):
+    recipe = RECIPES[name]
+    assert (recipe.backbone, recipe.input) == (architecture, spec)
+    (pool,) = recipe.pools.values()
+    assert (pool.dataset, pool.labels) == (dataset, name.startswith("supervised"))
 
 
 # The probe

@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from scipy import ndimage
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
@@ -24,7 +25,9 @@ from benchmark.core.optimisation import SGD, Epochs, InverseRoot
 from benchmark.data.datasets import open_dataset
 from benchmark.data.labels import Classes
 from benchmark.data.loader import Views
+from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.inputs import BGR, InputSpec, Sobel
+from benchmark.recipe.scales import Scale
 from benchmark.toyland import build_world
 from benchmark.transfers import find_transfers
 from benchmark.transfers.contract import Context
@@ -32,7 +35,7 @@ from benchmark.transfers.features import BilinearGrid, Tap, tapped
 from benchmark.transfers.linear import Heads, LinearTransfer, _Run
 from benchmark.transfers.linear_alexnet import CARON_TAPS, ZHANG_TAPS
 from benchmark.transfers.metrics import over_crops
-from benchmark.transfers.nonlinear_alexnet import CONVOLUTIONS, POOL5, Networks, RetrainedTransfer, Retraining
+from benchmark.transfers.nonlinear_alexnet import CONVOLUTIONS, POOL5, Above, Networks, RetrainedTransfer, Retraining
 from benchmark.transfers.preprocessing import (
     Preprocessing,
     centre_place_and_flip,
@@ -101,18 +104,14 @@ def test_small_images_get_cells_of_as_many_pixels(taps: tuple[Tap, ...]):
 
 
 def resized_by_hand(x: np.ndarray, cells: int) -> np.ndarray:
-    """(H, H) float64 -> (cells, cells): a cell's centre lies at so many rows and columns, and what the four numbers
-    around it are weighted by is how near they are."""
-    side = len(x)
-    found = np.zeros((cells, cells))
-    for i in range(cells):
-        for j in range(cells):
-            y, z = ((k + 0.5) * side / cells - 0.5 for k in (i, j))
-            for row in (math.floor(y), math.floor(y) + 1):
-                for column in (math.floor(z), math.floor(z) + 1):
-                    weight = (1 - abs(y - row)) * (1 - abs(z - column))
-                    found[i, j] += weight * x[min(row, side - 1), min(column, side - 1)]
-    return found
+    """(H, H) float64 -> (cells, cells), by scipy: a tent that falls to nothing where the next cell is, then a reading
+    between the four numbers around each place. Beyond the border lies what is on it."""
+    apart = (len(x) - 1) / (cells - 1)
+    tent = apart - np.abs(np.arange(-int(apart), int(apart) + 1))
+    for axis in (0, 1):
+        x = ndimage.convolve1d(x, tent / tent.sum(), axis=axis, mode="nearest")
+    places = np.linspace(0, len(x) - 1, cells)
+    return ndimage.map_coordinates(x, np.meshgrid(places, places, indexing="ij"), order=1, mode="nearest")
 
 
 def averaged_by_hand(x: np.ndarray, kernel: int, stride: int, padding: int, cells: int) -> np.ndarray:
@@ -128,6 +127,20 @@ def test_zhangs_maps_are_resized_bilinearly(tap: Tap, side: int):
     x = torch.randn(1, 1, side, side, dtype=torch.float64)
     expected = resized_by_hand(x[0, 0].numpy(), tap.pooling.cells)
     np.testing.assert_allclose(tap.pooling(x)[0, 0], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("side", [109, 55, 14, 7, 3, 2])
+def test_no_number_of_a_map_is_left_out_of_its_resizing(side: int):
+    """Nor counted for more than it is: of a map of ones all cells are ones. A small map's single cell is its mean."""
+    pool = BilinearGrid(55, 10)
+    x = torch.randn(2, 3, side, side, dtype=torch.float64, requires_grad=True)
+    y = pool(x)
+    y.sum().backward()
+    assert x.grad is not None
+    assert (x.grad > 0).all()
+    torch.testing.assert_close(pool(torch.ones_like(x)), torch.ones_like(y))
+    if y.shape[-1] == 1:
+        torch.testing.assert_close(y, x.mean(dim=(2, 3), keepdim=True))
 
 
 POOLS = ((55, 6, 6, 3, 10), (27, 4, 4, 0, 6), (13, 3, 3, 1, 5), (13, 3, 3, 1, 5), (13, 2, 2, 0, 6))  # eval_linear.py
@@ -173,6 +186,36 @@ def test_caffes_crops_lie_in_a_squashed_square():
     assert len(ten) > 8
     assert {mirrored for *_, mirrored in ten} == {False}
     assert squash_and_centre(64)(Image.fromarray(PIXELS))["image"].shape == (3, 64, 64)
+
+
+@pytest.mark.parametrize("name", ["supervised_alexnet", "supervised_places", "cc_jigsaw_pp"])
+def test_caffes_recipes_train_on_such_crops(name: str):
+    recipe = find_recipes()[name]
+    torch.manual_seed(0)
+    square = np.asarray(Image.fromarray(PIXELS).resize((256, 256), Image.Resampling.BILINEAR))
+    view = Preprocessing(name, lambda image: recipe.method.views(image, recipe.input)["image"])
+    found = places(view, square, 227, 12)
+    assert len(found) > 8
+    assert {mirrored for *_, mirrored in found} == {True, False}
+
+
+@pytest.mark.parametrize("scale", ["paper", "photos", "desk", "smoke"])
+@pytest.mark.parametrize(
+    ("name", "training", "test"),
+    [
+        ("linear_imagenet_zhang", "squash-place-flip", "squash-centre"),
+        ("linear_places205_zhang", "squash-place-flip", "squash-centre"),
+        ("linear_imagenet_gidaris", "place-flip", "centre"),
+        ("linear_places205_gidaris", "place-flip", "centre"),
+        ("linear_imagenet_caron", "centre-place-flip", "ten-crops"),
+        ("linear_places205_caron", "centre-place-flip", "ten-crops"),
+        ("nonlinear_imagenet_noroozi", "squash-place-flip", "squash-place-ten"),
+        ("nonlinear_imagenet_gidaris", "place-flip", "centre"),
+    ],
+)
+def test_each_protocol_has_the_views_of_its_paper(name: str, training: str, test: str, scale: Scale):
+    values = TRANSFERS[name].values[scale]  # type: ignore[attr-defined]
+    assert (values.augment(64).name, values.test_view(64).name) == (f"{training}-64", f"{test}-64")
 
 
 def test_deepcluster_trains_on_the_central_square_and_tests_on_ten_crops_of_all():
@@ -252,6 +295,16 @@ def test_zhangs_heads_see_standardised_maps_and_begin_at_zero():
     numbers = x.numel() // 4
     np.testing.assert_allclose(running.running_mean, 0.1 * mean.ravel(), rtol=1e-5)
     np.testing.assert_allclose(running.running_var, 0.9 + 0.1 * variance.ravel() * numbers / (numbers - 1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dataset", ["imagenet", "places205"])
+@pytest.mark.parametrize(
+    ("who", "norm"), [("zhang", nn.BatchNorm2d), ("gidaris", nn.BatchNorm2d), ("caron", nn.Identity)]
+)
+def test_deepclusters_heads_alone_see_maps_as_they_are(dataset: str, who: str, norm: type[nn.Module]):
+    for probe in linear(f"linear_{dataset}_{who}").values.values():
+        heads = Heads({"conv1": torch.zeros(2, 96, 10, 10)}, 50, probe, seed=0, choosing=1)
+        assert type(heads.norms["conv1"]) is norm
 
 
 def test_deepclusters_heads_have_no_norm_and_begin_as_torchs_do():
@@ -415,6 +468,25 @@ def test_the_layers_on_top_begin_as_their_papers_say(width: float, inputs: tuple
     for layer in gidaris:
         outputs = layer.weight.shape[0] * (9 if isinstance(layer, nn.Conv2d) else 1)
         assert layer.weight.std().item() == pytest.approx(math.sqrt(2 / outputs), rel=0.05)
+
+
+def kinds(layers: nn.Module) -> str:
+    """The name of each layer, in order; a star where a layer with weights has no bias."""
+    leaves = [one for one in layers.modules() if not isinstance(one, nn.Sequential | Above)]
+    return " ".join(type(one).__name__ + "*" * (getattr(one, "bias", one) is None) for one in leaves)
+
+
+def test_the_layers_on_top_stand_in_their_papers_order():
+    """RotNet's have BatchNorm and no biases where its shift follows, CaffeNet's dropout."""
+    trunk = small()
+    noroozi, gidaris = (
+        {layer: kinds(above) for layer, above in Networks(trunk, retraining(name), 5, 0).above.items()}
+        for name in ("nonlinear_imagenet_noroozi", "nonlinear_imagenet_gidaris")
+    )
+    fully = "Linear* BatchNorm1d ReLU Linear* BatchNorm1d ReLU Linear"
+    assert gidaris == {"conv4": f"Conv2d BatchNorm2d ReLU {fully}", "conv5": fully}
+    assert list(noroozi) == [*CONVOLUTIONS]
+    assert noroozi["conv5"] == "Linear ReLU Dropout Linear ReLU Dropout Linear"
 
 
 def test_the_nonlinear_networks_learn_each_by_its_own_loss():

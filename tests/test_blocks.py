@@ -187,7 +187,9 @@ def test_the_papers_other_sets_can_be_made(size: int, minimum: int, mean: float)
 
 
 def test_sets_that_cannot_be_are_refused_or_as_near_as_can_be():
-    with pytest.raises(UserError, match="only 9 permutations were found that differ in 9 places or more"):
+    with pytest.raises(
+        UserError, match="only 9 permutations of 9 tiles are found of which any two differ in 9 places or more"
+    ):
         permutation_set(10, least_distance=9)
     nearest, _ = hamming_distances(permutation_set(200, mean=3.0))
     lower, _ = hamming_distances(permutation_set(200, mean=1.0))

@@ -144,6 +144,12 @@ def test_permutations_stay_apart_when_asked():
     assert distances[~np.eye(150, dtype=bool)].mean() > 8
 
 
+def test_more_permutations_than_there_are_are_refused():
+    """No ten permutations of nine tiles differ in all places: a tile would have to lie in ten."""
+    with pytest.raises(UserError, match=r"only [3-9] permutations of 9 tiles .* in 9 places or more; .* not 10"):
+        permutation_set(10, least_distance=9)
+
+
 # DeepCluster
 
 
@@ -230,6 +236,14 @@ def test_the_students_labels_are_the_teachers_clusters(images, tmp_path: Path, m
     torch.manual_seed(train.mix(STUDENT.seed, train.Stream.EPOCH_START, 0))
     expected = kmeans(x, settings.clusters, settings.iterations, int(torch.randint(1 << 31, ())))[0]
     assert adjusted_rand_score(states[0]["y"], expected) > 0.99  # batches of another size may move a last bit
+
+
+@pytest.mark.parametrize("stage", ["conv9", "res4"])
+def test_a_layer_that_the_teacher_lacks_is_told_before_it_is_asked(images, stage: str):
+    teacher = load_backbone(untrained_before(STUDENT, images)["teacher"])[0]
+    given = replace(train.given_of({"main": images}, {}), backbones={"teacher": teacher})
+    with pytest.raises(UserError, match=f"method.stage '{stage}' is no map of the teacher's; it has conv1, .*, conv5"):
+        replace(STUDENT.method, stage=stage).build(STUDENT.backbone.build(STUDENT.input), given)
 
 
 def test_a_student_goes_on_without_its_teacher_in_the_checkpoint(images, tmp_path: Path):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from benchmark.backbones.contract import Backbone, Stage
 from benchmark.blocks.permutations import permutation_set
 from benchmark.blocks.puzzles import PuzzleHead, standardised_each
+from benchmark.core.errors import UserError
 from benchmark.data.batch import Batch
 from benchmark.recipe import BGR, InputSpec, Recipe
 from benchmark.recipe.catalogue import find_recipes
@@ -22,9 +23,10 @@ from benchmark.recipe.contract import Architecture, recipe_hash
 from benchmark.recipe.overrides import override
 from benchmark.recipe.pools import Given
 from benchmark.recipe.scales import at_scale
+from recipes import context_prediction
 
 RECIPES = find_recipes()
-CONTEXT, PUZZLE = RECIPES["context_prediction"], RECIPES["jigsaw_alexnet"]
+CONTEXT, PUZZLE, HARDER = (RECIPES[name] for name in ("context_prediction", "jigsaw_alexnet", "jigsaw_pp"))
 PATCHES, TILES = InputSpec(96, BGR()), InputSpec(64, BGR())
 EXPORTED = ("context_prediction", "jigsaw_alexnet", "jigsaw_pp")
 
@@ -105,6 +107,26 @@ def test_coarse_patches_are_what_interpolation_makes_of_few_pixels():
     assert torch.equal(replace(settings, coarse=0.0).coarsened(x), x)
 
 
+def test_a_coarse_patchs_area_is_uniform(monkeypatch: pytest.MonkeyPatch):
+    """From 10 x 10 to 95 x 95 pixels: a quarter of all have less than 48 on a side, and half less than 68."""
+    sides: list[int] = []
+    resized = context_prediction.interpolate
+
+    def noted(x: Tensor, size: tuple[int, int], mode: str) -> Tensor:
+        sides.append(size[0])
+        return resized(x, size=size, mode=mode)
+
+    monkeypatch.setattr(context_prediction, "interpolate", noted)
+    torch.manual_seed(0)
+    for _ in range(400):
+        replace(CONTEXT.method, coarse=1.0).coarsened(torch.zeros(3, 96, 96, dtype=torch.uint8))
+    down, up = np.array(sides[::2]), np.array(sides[1::2])
+    assert (up == 96).all()
+    assert 10 <= down.min() < 25
+    assert 90 < down.max() <= 95
+    assert np.quantile(down, [0.25, 0.5, 0.75]) == pytest.approx([48, 68, 82.5], abs=4)
+
+
 def seen_by_the_trunk(recipe: Recipe, views: dict[str, Tensor], **settings: Any) -> Tensor:
     torch.manual_seed(0)
     trunk = Trunk(recipe.input)
@@ -149,6 +171,14 @@ def test_green_and_magenta_are_one_after_projection(photograph: Image.Image):
     kept = seen_by_the_trunk(CONTEXT, views, colour="keep", normalised=False)
     torch.testing.assert_close((red - blue), kept[:, 2] - kept[:, 0], atol=1e-3, rtol=1e-4)
     torch.testing.assert_close(seen.sum(1), kept.sum(1), atol=1e-3, rtol=1e-4)
+
+
+def test_projected_colours_are_as_exact_in_bf16():
+    """Or rounding would leave something of the difference that the guard takes away."""
+    x = 100 * torch.randn(2, 3, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        blue, green, red = context_prediction.without_green_and_magenta(x).unbind(1)
+    torch.testing.assert_close(2 * green - blue - red, torch.zeros(2, 8, 8), atol=1e-4, rtol=0)
 
 
 def test_opened_guards_leave_pixels_as_they_are(photograph: Image.Image):
@@ -279,7 +309,63 @@ def test_the_layers_above_the_tiles_start_as_the_papers():
     assert head.fc8.bias.eq(0).all()
 
 
-# Both
+# Puzzles with tiles of another image
+
+
+def test_the_tiles_of_a_harder_puzzle_lie_where_its_permutation_says():
+    """Read off the pixels, of puzzles of one image alone and of those with tiles of another, which is upside down."""
+    image = map_of_places(256, 256)
+    other = image.rotate(180)
+    settings = replace(HARDER.method, grey=0.0, channel_shift=0)
+    order_of = permutation_set(701, least_distance=3)
+    chosen, lost, taken = set(), [], []
+    for seed in range(60):
+        torch.manual_seed(seed)
+        made = settings.sample(lambda i: image if i == 5 else other, 5, TILES)
+        tiles = made["tiles"][np.argsort(order_of[int(made["S"])])]  # where they were in the image
+        foreign = [place for place, tile in enumerate(tiles) if tile[0, 0, 1] < tile[0, 0, 0]]
+        for place, tile in enumerate(tiles):
+            if place not in foreign:
+                (y, x) = tile[[1, 0], 0, 0].tolist()
+                assert 85 * (place // 3) <= y <= 85 * (place // 3) + 21
+                assert 85 * (place % 3) <= x <= 85 * (place % 3) + 21
+        theirs = [(int(255 - tiles[place][1, 0, 0]) // 85, int(255 - tiles[place][0, 0, 0]) // 85) for place in foreign]
+        assert len({*theirs}) == len(theirs), "no tile of the other image comes twice"
+        chosen.add(int(made["S"]))
+        lost += foreign
+        taken += theirs
+    assert len(chosen) > 50
+    assert {*lost} == {*range(9)}, "any tile may be lost"
+    assert len({*taken}) == 9, "any tile of the other image may come"
+
+
+def test_tiles_of_another_image_are_grey_where_the_puzzle_is():
+    """One grey tile among others would be known for foreign without a look at what it shows."""
+    grey = []
+    for seed in range(60):
+        torch.manual_seed(seed)
+        made = HARDER.method.sample(lambda i: Image.new("RGB", (256, 256), "crimson" if i == 7 else "navy"), 7, TILES)
+        grey += {not tile.float().std(dim=0).any() for tile in made["tiles"]}
+    assert len(grey) == 60, "all tiles of a puzzle, or none"
+    assert 30 < sum(grey) < 54
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "told"),
+    [
+        ("jigsaw_alexnet", {"gap": 30}, "cut from 286 pixels, and images are resized to 256: set method.gap"),
+        ("jigsaw_alexnet", {"short_side": 200}, "or method.short_side higher"),
+        ("jigsaw_pp", {"crop_size": 300}, "300 pixels cannot be cropped from images resized to 256"),
+        ("jigsaw_pp", {"crop_size": 180}, "patches of 64 pixels do not fit 180 pixels"),
+    ],
+)
+def test_what_leaves_no_room_for_a_puzzle_is_told(name: str, values: dict[str, int], told: str):
+    settings = replace(RECIPES[name].method, P=10, grey=1.0, **values)
+    with pytest.raises(UserError, match=told):
+        settings.sample(lambda _: Image.new("RGB", (400, 300)), 0, TILES)
+
+
+# All
 
 
 @pytest.mark.parametrize("scale", ["paper", "desk", "smoke"])

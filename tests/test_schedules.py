@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from benchmark.core.optimisation import Cosine, Milestones, Schedule, WarmupCosine
+from benchmark.core.optimisation import SGD, Cosine, Milestones, Schedule, WarmupCosine
 from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.contract import Recipe
 
@@ -99,6 +99,16 @@ def test_rates_at_every_milestone(name: str):
     assert recipe.length.steps(1000) == epochs * 1000
     for epoch, lr in milestones:
         assert rate(recipe, epoch) == pytest.approx(lr, rel=2e-3), f"epoch {epoch}"
+
+
+@pytest.mark.parametrize(
+    "name", ["jigsaw_alexnet", "jigsaw_pp", "cc_jigsaw_pp", "supervised_alexnet", "supervised_places"]
+)
+def test_caffes_networks_are_trained_by_caffes_solver(name: str):
+    """CaffeNet's and the context-free network's prototxts: biases have lr_mult 2 and decay_mult 0."""
+    recipe = RECIPES[name]
+    assert recipe.batch_size == 256
+    assert recipe.optimizers == {"main": SGD(lr=0.01, momentum=0.9, weight_decay=5e-4, decays="weights", bias_rate=2.0)}
 
 
 EPOCH = 100  # steps

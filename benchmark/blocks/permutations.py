@@ -10,7 +10,7 @@ import numpy as np
 from benchmark.core.errors import UserError
 
 TILES = 9
-LEFT = np.iinfo(np.int32).max // 2  # agreements of a permutation that may not be added any more
+OUT = np.iinfo(np.int32).max // 2  # more agreements than any set could have
 
 
 @cache
@@ -24,7 +24,7 @@ def permutation_set(size: int, seed: int = 0, least_distance: int = 1, mean: flo
     """(size, 9) uint8. Starts with a random permutation, then keeps adding the one with the largest summed Hamming
     distance to those chosen so far; among equals, the first in lexicographic order. Any two differ in at least
     `least_distance` places. mean: what the mean distance of two shall come near, instead of the largest there is.
-    Raises UserError where there are not so many permutations that differ so much.
+    Raises UserError where the algorithm comes to an end before there are so many.
 
     NOTE: as printed, the algorithm appends P_i where its argmax is j. The argmax is meant, and is appended here.
     """
@@ -33,25 +33,25 @@ def permutation_set(size: int, seed: int = 0, least_distance: int = 1, mean: flo
     taken = int(np.random.default_rng(seed).integers(candidates.shape[1]))
     chosen: list[int] = []
     distances = 0  # summed over all pairs of the chosen
-    while True:
+    for _ in range(size):
+        if agreements[taken] >= OUT:
+            raise UserError(
+                f"only {len(chosen):,} permutations of {TILES} tiles are found of which any two differ in "
+                f"{least_distance} places or more; set the number of permutations to that or lower, not {size:,}"
+            )
         distances += TILES * len(chosen) - int(agreements[taken])
         chosen.append(taken)
-        if len(chosen) == size:
-            return all_permutations()[chosen]
         alike = np.zeros_like(candidates[0])
         for place in range(TILES):
             alike += candidates[place] == candidates[place, taken]
         agreements += alike
-        agreements[alike > TILES - least_distance] = LEFT  # the pool
-        taken = int(_far_from(agreements, len(chosen), distances, mean).argmin())
-        if agreements[taken] >= LEFT:
-            raise UserError(
-                f"only {len(chosen)} permutations were found that differ in {least_distance} places or more"
-            )
+        agreements[alike > TILES - least_distance] = OUT  # leaves the pool
+        taken = int(_unwanted(agreements, len(chosen), distances, mean).argmin())
+    return all_permutations()[chosen]
 
 
-def _far_from(agreements: np.ndarray, count: int, distances: int, mean: float | None) -> np.ndarray:
-    """The candidates by how little they are wanted. count: of those chosen."""
+def _unwanted(agreements: np.ndarray, count: int, distances: int, mean: float | None) -> np.ndarray:
+    """The candidates by how little they are wanted. count: of those chosen; distances: between them, in all."""
     if mean is None:
         return agreements
     wanted = round(mean * count * (count + 1) / 2) - distances  # of the next one to all that were chosen

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from benchmark.transfers.preprocessing import Preprocessing
 
 EVALUATION_BATCH = 128
 PART = 8192  # images whose features are held in memory, and written as one file
-POOLING = 2  # raise it with any change of a pooling: features kept from before are then extracted anew
+POOLING = 3  # raise it with any change of a pooling: features kept from before are then extracted anew
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,28 @@ class AdaptiveMaxGrid(Grid):
 
 @dataclass(frozen=True)
 class BilinearGrid(Grid):
-    """The map resized: a cell is made of the four numbers around its centre, whatever lies between the centres."""
+    """The map resized as in Krähenbühl's Caffe (philkr/caffe, branch future, resize_layer.cpp): blurred along each axis
+    by a tent that reaches as far as cells lie apart, then read bilinearly. The outer cells lie on the map's border.
+    Where there is only one cell, as on small images, that layer divides by zero; here it is the mean of the map."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        cells = self.cells_on(x)
-        return F.interpolate(x, (cells, cells), mode="bilinear", align_corners=False)
+        shares = _shares(x.shape[-1], self.cells_on(x)).to(x)
+        return shares @ x @ shares.T
+
+
+@cache
+def _shares(side: int, cells: int) -> Tensor:
+    """(cells, side) float64: what each row of a map counts in each row of cells."""
+    if cells == 1:
+        return torch.full((1, side), 1 / side, dtype=torch.float64)
+    apart = (side - 1) / (cells - 1)
+    rows, reach = torch.arange(side), int(apart)
+    blur = torch.zeros(side, side, dtype=torch.float64)
+    for off in range(-reach, reach + 1):  # beyond the border lies what is on it
+        blur[rows, (rows + off).clamp(0, side - 1)] += apart - abs(off)
+    places = apart * torch.arange(cells, dtype=torch.float64)
+    read = (1 - (places[:, None] - rows).abs()).clamp_min(0)
+    return read @ blur / blur[0].sum()
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@ map, and in how they train and test, so each protocol states its own.
 
 *_zhang:   Zhang et al., "Split-Brain Autoencoders", CVPR 2017 (arXiv:1611.09842), section 4.1.1, which most tables of
            conv1 ... conv5 follow. The network with its classifiers is that of richzhang/colorization,
-           feature_learning_tests [COL]. No solver was released, so its values are those of Goyal et al.'s rerun of this
-           protocol, legacy_tasks in facebookresearch/fair_self_supervision_benchmark [FSSB].
+           feature_learning_tests [COL], and so is the solver, which only the repository's history still has (linear/
+           solver.prototxt at commit 407a471). Goyal et al.'s rerun of this protocol has the same values.
 *_gidaris: Gidaris et al., "Unsupervised Representation Learning by Predicting Image Rotations", ICLR 2018
            (arXiv:1803.07728), section 3.2, as in gidariss/FeatureLearningRotNet [ROT].
 *_caron:   Caron et al., "Deep Clustering for Unsupervised Learning of Visual Features", ECCV 2018 (arXiv:1807.05520),
@@ -86,11 +86,18 @@ def torchs_own(linear: nn.Linear, generator: torch.Generator) -> None:
 
 
 def _card(
-    dataset: str, who: str, how: str, citation: str, departures: tuple[str, ...], chosen: str, iterate: str = ""
+    dataset: str,
+    who: str,
+    how: str,
+    citation: str,
+    departures: tuple[str, ...],
+    chosen: str,
+    iterate: str = "",
+    version: int = 1,
 ) -> ProtocolCard:
     return ProtocolCard(
         id=f"linear_{dataset}_{who}",
-        version=1,
+        version=version,
         title=f"{TITLES[dataset]}, linear on every convolution of an AlexNet, {how}",
         citation=citation,
         metrics={"top1": PERCENT},
@@ -109,26 +116,28 @@ def _zhang(dataset: str, reported: str) -> LinearTransfer:
         "maps resized bilinearly",
         f"Zhang et al., CVPR 2017, arXiv:1611.09842, section 4.1.1; net of ECCV 2016, arXiv:1603.08511; {reported}",
         (
-            "paper: rate, drops, momentum, weight decay and the batch of 256 are Goyal et al.'s (FSSB), since no "
-            "solver was released; the released net has batches of 64",
+            "paper: BatchNorm sees all 256 images of a step at once; in the authors' net it sees 64, and the gradients "
+            "of four such batches are added up",
             "paper: no heads on the three max-pooled maps, which are not stages here",
-            "paper: a cell is made of the four numbers around its centre, without smoothing; the layer that did it in "
-            "the authors' Caffe was not released with the net",
+            "paper: maps are resized by Krähenbühl's layer for Caffe, since the net names it; the authors' own Caffe, "
+            "released apart from the net, could not be read",
             "paper: BatchNorm's running statistics forget a tenth at each step, as PyTorch's do; Caffe's forget a "
             "thousandth",
             "every scale: the networks see their own channels; the released net sees the lightness alone",
             *DEPARTURES,
+            "desk: where a small map gets a single cell, it is the mean of the map",
             WEIGHT_DECAYS,
         ),
         "stage and weight decay",
+        version=2,
     )
-    sgd = SGD(lr=0.01, momentum=0.9, weight_decay=5e-4, decays="weights", bias_rate=2)  # FSSB; of the biases, COL
+    sgd = SGD(lr=0.01, momentum=0.9, weight_decay=5e-4, decays="weights", bias_rate=2)  # COL
     paper = Probe(
         taps=ZHANG_TAPS,
         batch_norm=True,  # COL: without scale and shift
         augment=squash_place_and_flip,  # COL
         optimizers=(sgd,),
-        course=Course(Steps(140_000), 256, Milestones((Steps(40_000), Steps(80_000), Steps(120_000)))),  # COL; FSSB
+        course=Course(Steps(140_000), 256, Milestones((Steps(40_000), Steps(80_000), Steps(120_000)))),  # COL
         test_view=squash_and_centre,  # COL
         start=zeros,  # COL: Caffe's, where a net names no other
     )
