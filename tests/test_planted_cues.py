@@ -77,9 +77,9 @@ CUES = {
     "a border pixel": Cue(with_corner_pixels, {"gap": 0}, {"channel_shift": 0, "grey": 0.0}, 150),
     # Shut, nothing is left. A shifted channel would reach into the next cell, and show a step in light.
     "light": Cue(with_light, {"normalised": False}, {"channel_shift": 0, "grey": 0.0}, 75),
-    # Shut, the cue is weaker but not gone. Red is 0.62 pixels off in the middle of outer tiles, less than the shift of up
-    # to 2. Yet whoever sees a displacement exactly knows it by its fraction of a pixel, and solves all but the grey
-    # puzzles: 77.5 %. Whoever sees each colour's place to half a pixel solves 51 %. There is no gap, so images are small.
+    # Shut, the cue is weaker but not gone. Red is 0.62 pixels off in the middle of outer tiles, less than the shift of
+    # up to 2. Yet whoever sees a displacement exactly knows it by its fraction of a pixel, and solves all but the grey
+    # puzzles: 77.5 %. Whoever sees each colour's place to half a pixel solves 51 %. Without a gap, images are small.
     "a lens": Cue(with_a_lens, {"channel_shift": 0, "grey": 0.0}, {"gap": 0}, 200),
 }
 
