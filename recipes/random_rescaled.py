@@ -28,18 +28,28 @@ Departures:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
 from PIL.Image import Image
 from torch import Tensor, nn
-from torch.nn.functional import normalize, unfold
+from torch.nn.functional import normalize
 from torchvision.transforms.v2 import functional as F
 
 from benchmark.backbones.alexnet import CAFFENET
 from benchmark.backbones.contract import Backbone
-from benchmark.backbones.rescaling import SWEEPS, TOGETHER, affine_layers, are_even, rate_corrections, seen
+from benchmark.backbones.rescaling import (
+    SWEEPS,
+    TOGETHER,
+    Affine,
+    affine_layers,
+    are_even,
+    columns_of,
+    rate_corrections,
+)
 from benchmark.blocks.clustering import kmeans, whitening
 from benchmark.core import distributed
 from benchmark.core.bounds import Count, NotNegative
@@ -77,43 +87,65 @@ class Initialised(Method):
         for value in self.backbone.state_dict().values():
             value.copy_(distributed.broadcast(value.cpu().contiguous()))
 
+    @torch.no_grad()
     def start(self, x: Tensor) -> None:
         """x: (N, 3, 227, 227), as the network takes it."""
         self.backbone.eval()
         seed = int(torch.randint(1 << 31, ()))
-        layers = affine_layers(self.backbone)
-        T = torch.ones(len(layers), dtype=torch.float64)
-        for stage in layers:
-            self.choose_filters(stage, x, seed)
-            self.normalise(stage, x, 1.0)
+        T = torch.ones(len(self.backbone.stages), dtype=torch.float64)
+        self.normalise(x, T, choose=partial(self.choose_filters, seed=seed))
         for _ in range(SWEEPS):
             r = rate_corrections(self.backbone, x, seed)
             if are_even(r):
                 break
             T *= r.cumprod(0)  # what comes out of a layer has been through all before it
-            for stage, scale in zip(layers, T.tolist(), strict=True):
-                self.normalise(stage, x, scale)
+            self.normalise(x, T)
         self.backbone.train()
 
-    @torch.no_grad()
-    def choose_filters(self, stage: str, x: Tensor, seed: int) -> None:
-        layer = affine_layers(self.backbone)[stage]
+    def normalise(self, x: Tensor, T: Tensor, choose: Callable[[str, Affine, Tensor], None] | None = None) -> None:
+        """Algorithm 1, layer by layer, with means and deviations T_k times as large. choose: sets the weights first."""
+        layers = affine_layers(self.backbone)
+        for (stage, layer), scale in zip(layers.items(), T.tolist(), strict=True):
+            modules = self.backbone.get_submodule(f"layers.{stage}")
+            assert isinstance(modules, nn.Sequential)
+            place = [*modules].index(layer)
+            z = in_parts(modules[:place], x)
+            if choose:
+                choose(stage, layer, z)
+            z = self.normalised(stage, layer, z, scale)
+            x = in_parts(modules[place + 1 :], z)
+
+    def normalised(self, stage: str, layer: Affine, z: Tensor, scale: float) -> Tensor:
+        """What the layer now gives for z."""
+        assert layer.bias is not None
+        layer.bias.zero_()
+        z = in_parts(layer, z)
+        variance, mu = torch.var_mean(z.double(), dim=(0, *range(2, z.ndim)), correction=0)
+        if not (variance > 0).all():
+            raise UserError(f"{stage}: a channel gives the same number for all images, so it cannot be scaled")
+        factor = scale / variance.sqrt()
+        shift = scale * self.settings.beta - factor * mu
+        layer.weight.mul_(factor.view(-1, *[1] * (layer.weight.ndim - 1)))
+        layer.bias.copy_(shift)
+        factor, shift = (one.to(z).view(-1, *[1] * (z.ndim - 2)) for one in (factor, shift))
+        return z.mul_(factor).add_(shift)
+
+    def choose_filters(self, stage: str, layer: Affine, given: Tensor, seed: int) -> None:
         W = torch.randn(layer.weight.shape)
         if isinstance(layer, nn.Conv2d) and self.settings.filters != "gaussian":
-            patches = self.patches(stage, layer, x).chunk(layer.groups, dim=1)
+            patches = self.patches(layer, given).chunk(layer.groups, dim=1)
             groups = W.flatten(1).chunk(layer.groups)
             found = [self.found(stage, *pair, seed) for pair in zip(patches, groups, strict=True)]
             W = torch.cat(found).view_as(W)
         layer.weight.copy_(W)
 
-    def patches(self, stage: str, layer: nn.Conv2d, x: Tensor) -> Tensor:
-        """Equally many of each image: (about `patches`, inputs of all groups)."""
-        each, taken = -(-self.settings.patches // len(x)), []
-        for part in x.split(TOGETHER):
-            given = seen(self.backbone, part, stage)[stage][0]
-            all_of_it = unfold(given, layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # type: ignore[arg-type]
-            at = torch.stack([torch.randperm(all_of_it.shape[2])[:each] for _ in part]).to(x.device)
-            taken.append(all_of_it.mT.gather(1, at[:, :, None].expand(-1, -1, all_of_it.shape[1])).flatten(0, 1).cpu())
+    def patches(self, layer: nn.Conv2d, given: Tensor) -> Tensor:
+        """Of what the layer is given, equally many of each image: (about `patches`, inputs of all groups)."""
+        each, taken = -(-self.settings.patches // len(given)), []
+        for part in given.split(TOGETHER):
+            columns = columns_of(layer, part).mT  # (B, places, inputs)
+            for image in columns:
+                taken.append(image[torch.randperm(len(image))[:each].to(image.device)].float().cpu())
         return torch.cat(taken)
 
     def found(self, stage: str, patches: Tensor, W: Tensor, seed: int) -> Tensor:
@@ -129,29 +161,9 @@ class Initialised(Method):
         unit = normalize(patches @ components, dim=1)
         return kmeans(unit, len(W), self.settings.iterations, seed)[1] @ components.mT
 
-    @torch.no_grad()
-    def normalise(self, stage: str, x: Tensor, scale: float) -> None:
-        """Algorithm 1, with standard deviation and mean `scale` times as large."""
-        layer = affine_layers(self.backbone)[stage]
-        assert layer.bias is not None
-        layer.bias.zero_()
-        mu, variance = self.statistics(stage, x)
-        if not (variance > 0).all():
-            raise UserError(f"{stage}: a channel gives the same number for all images, so it cannot be scaled")
-        factor = scale / variance.sqrt()
-        layer.weight.mul_(factor.view(-1, *[1] * (layer.weight.ndim - 1)))
-        layer.bias.copy_(scale * self.settings.beta - mu * factor)
 
-    @torch.no_grad()
-    def statistics(self, stage: str, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance of each channel of the layer's output, before the ReLU, over places and images."""
-        sums = torch.zeros(2, self.backbone.stages[stage].channels, dtype=torch.float64, device=x.device)
-        for part in x.split(TOGETHER):
-            z = seen(self.backbone, part, stage)[stage][1].double()
-            z = z.flatten(2).mT.flatten(0, 1) if z.ndim == 4 else z  # (B places, channels)
-            sums += len(part) / len(z) * torch.stack([z.sum(dim=0), z.square().sum(dim=0)])
-        mean, square = sums / len(x)
-        return mean, square - mean.square()
+def in_parts(module: nn.Module, x: Tensor) -> Tensor:
+    return torch.cat([module(part) for part in x.split(TOGETHER)])
 
 
 def first_images(embed_all: EmbedAll, count: int) -> Tensor:

@@ -29,6 +29,7 @@ from benchmark.backbones.alexnet import AlexNetwork
 from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
 
+Affine = nn.Conv2d | nn.Linear
 SWEEPS = 10
 EVEN = 0.01  # rates that differ by so little are equal
 TOGETHER = 16  # images at a time; unfolded, those of conv2 take 112 MB in CaffeNet
@@ -95,7 +96,7 @@ def change_rates(network: Backbone, x: Tensor, seed: int) -> Tensor:
     return (squares / len(x) / sizes).sqrt()
 
 
-def affine_layers(network: Backbone) -> dict[str, nn.Conv2d | nn.Linear]:
+def affine_layers(network: Backbone) -> dict[str, Affine]:
     """The convolution or linear layer of each stage, from the first to the last. Raises UserError unless it is an
     AlexNet without BatchNorm: in others, layers do not just follow one another, or no scale of theirs matters."""
     if not isinstance(network, AlexNetwork):
@@ -128,14 +129,18 @@ def seen(network: Backbone, x: Tensor, upto: str | None = None) -> dict[str, tup
     return found
 
 
-def _squared_gradients(layer: nn.Conv2d | nn.Linear, x: Tensor, y: Tensor) -> Tensor:
+def _squared_gradients(layer: Affine, x: Tensor, y: Tensor) -> Tensor:
     """||∂ℓ/∂W||² of each image (B,): x what the layer is given, y the gradient of what it gives."""
     if isinstance(layer, nn.Linear):  # of the outer product of the two
         return x.square().sum(dim=1) * y.square().sum(dim=1)
-    assert not isinstance(layer.padding, str)
-    columns = unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # (B, inputs, places)
-    columns, y = (one.unflatten(1, (layer.groups, -1)) for one in (columns, y.flatten(2)))
+    columns, y = (one.unflatten(1, (layer.groups, -1)) for one in (columns_of(layer, x), y.flatten(2)))
     return torch.einsum("bgip,bgop->bgio", columns, y).square().sum(dim=(1, 2, 3))
+
+
+def columns_of(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """The patches that the layer multiplies its kernels with: (B, inputs of all groups, places)."""
+    assert not isinstance(layer.padding, str)
+    return unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
 
 
 def _size(network: Backbone, x: Tensor, stage: str) -> float:
