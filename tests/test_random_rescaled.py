@@ -20,7 +20,6 @@ from benchmark.backbones.split_alexnet import SPLIT_BRAIN
 from benchmark.core.errors import UserError
 from benchmark.recipe.inputs import BGR, InputSpec
 from benchmark.recipe.pools import Given
-from recipes import random_rescaled as recipe
 from recipes.random_rescaled import DataDependent, Initialised
 
 SMALL = replace(CAFFENET, width=1 / 16)
@@ -30,13 +29,13 @@ DENSE = replace(COLORIZATION, normed="none", width=1 / 16)  # fc6 and fc7 are di
 
 def photographs(count: int, size: int, seed: int) -> Tensor:
     """uint8 (count, 3, size, size): noise as smooth as photographs are, colours that go together, light and dark."""
-    rng = np.random.default_rng(seed)
-    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size))
+    generator = torch.Generator().manual_seed(seed)
+    frequency = torch.hypot(torch.fft.fftfreq(size)[:, None], torch.fft.rfftfreq(size))
     frequency[0, 0] = 1 / size
-    white = rng.standard_normal((count, 1, size, size)) + 0.4 * rng.standard_normal((count, 3, size, size))
-    smooth = np.fft.irfft2(np.fft.rfft2(white) / frequency, s=(size, size))
-    smooth *= 50 / smooth.std(axis=(2, 3), keepdims=True)
-    return torch.from_numpy((smooth + 120).clip(0, 255).astype(np.uint8))
+    grey, colour = (torch.randn(count, channels, size, size, generator=generator) for channels in (1, 3))
+    smooth = torch.fft.irfft2(torch.fft.rfft2(grey + 0.4 * colour) / frequency, s=(size, size))
+    smooth *= 50 / smooth.std(dim=(2, 3), keepdim=True)
+    return (smooth + 120).clamp(0, 255).to(torch.uint8)
 
 
 def affine_outputs(network: Backbone, x: Tensor) -> dict[str, Tensor]:
@@ -146,11 +145,11 @@ def test_what_cannot_be_rescaled_says_why(build, told: str):
 # The recipes
 
 
-def started(images: Tensor, settings: DataDependent, architecture: AlexNet = SMALL) -> Initialised:
+def started(images: Tensor, settings: DataDependent, architecture: AlexNet = SMALL, kind=torch.float64) -> Initialised:
     torch.manual_seed(0)
     backbone = architecture.build(InputSpec(images.shape[-1], BGR()))
-    method = settings.build(backbone, Given(len(images)))
-    method.double().start(backbone.input.prepare(images).double())
+    method = settings.build(backbone, Given(len(images))).to(kind)
+    method.start(backbone.input.prepare(images).to(kind))
     backbone.eval()
     return method
 
@@ -158,8 +157,8 @@ def started(images: Tensor, settings: DataDependent, architecture: AlexNet = SMA
 def moments(method: Initialised, images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
     """stage -> mean and standard deviation of each channel before its ReLU."""
     with torch.no_grad():
-        x = method.backbone.input.prepare(images).double()
-        flat = {name: z.transpose(0, 1).flatten(1) for name, z in affine_outputs(method.backbone, x).items()}
+        x = method.backbone.input.prepare(images).to(next(method.parameters()))
+        flat = {name: z.transpose(0, 1).flatten(1).double() for name, z in affine_outputs(method.backbone, x).items()}
     return {stage: (z.mean(dim=1), z.std(dim=1, unbiased=False)) for stage, z in flat.items()}
 
 
@@ -182,18 +181,15 @@ def started_plainly(images: Tensor) -> Initialised:
     return Initialised(DataDependent(), SMALL.build(InputSpec(images.shape[-1], BGR())).double().eval())
 
 
-def test_other_images_are_spread_as_the_images_it_was_started_from(monkeypatch: pytest.MonkeyPatch):
-    """Within 5 %, channel by channel. fc6 has a number an image, so that takes thousands of images."""
-    monkeypatch.setattr(recipe, "TOGETHER", 1024)
-    monkeypatch.setattr(rescaling, "TOGETHER", 1024)
-    images, others = photographs(20_000, 32, 0), photographs(20_000, 32, 1)
-    method = started(images, DataDependent(filters="gaussian"), replace(CAFFENET, width=1 / 64))
-    target, found = (
-        {stage: std.square() for stage, (_, std) in moments(method, some).items()} for some in (images, others)
-    )
-    for stage, variance in found.items():
-        wanted = target[stage].mean()
-        assert (variance / wanted - 1).abs().max() < 0.05, stage
+def test_other_images_are_spread_as_the_images_it_was_started_from():
+    """Within 5 %: every channel of the convolutions, and those of fc6 and fc7 in the mean. These have one number an
+    image, whose variance 2,000 images tell to 3 %; the largest of many such errors is larger."""
+    images, others = photographs(2000, 64, 0), photographs(2000, 64, 1)
+    method = started(images, DataDependent(filters="gaussian"), replace(CAFFENET, width=1 / 64), torch.float32)
+    target = {stage: std.square().mean() for stage, (_, std) in moments(method, images).items()}
+    for stage, (_, std) in moments(method, others).items():
+        off = std.square() / target[stage] - 1
+        assert (off.square().mean().sqrt() if stage.startswith("fc") else off.abs().max()) < 0.05, stage
 
 
 # Where filters come from
@@ -236,9 +232,10 @@ def test_centres_are_those_of_scikit_learn():
 
 
 def test_outputs_of_principal_components_do_not_vary_together():
-    """Of every place of every image, within each group: strides, padding and groups are the layer's own."""
+    """Of every place of every image, within each group: strides, padding and groups are the layer's own. (Response
+    normalisation would make something else of patches once the layer before them has its scale.)"""
     images = photographs(64, 64, 0)
-    method = started(images, DataDependent(filters="pca", patches=10**6))
+    method = started(images, DataDependent(filters="pca", patches=10**6), PLAIN)
     with torch.no_grad():
         outputs = affine_outputs(method.backbone, method.backbone.input.prepare(images).double())
     for stage, groups in {"conv1": 1, "conv2": 2, "conv3": 1, "conv4": 2, "conv5": 2}.items():
