@@ -26,8 +26,8 @@ class EmbedAll(Protocol):
     def __call__(self, embed: Callable[[Batch], Tensor], still: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
         """Run `embed(batch)` -> (B, D) over every image of the (first) pool once, without gradients and in evaluation
         mode, and yield each batch's (index (B,), features (B, D)) of all processes on every process: features of all
-        images at once may not fit. All processes must take every batch. still: of the settings' still views, in which
-        nothing is random, instead of the training views."""
+        images at once may not fit. All processes must take every batch, or all stop after the same one. still: of the
+        settings' still views, in which nothing is random, instead of the training views."""
         ...
 
 
@@ -43,7 +43,8 @@ class Method(nn.Module):
     answers: ClassVar[tuple[str, ...]] = ()
 
     def prepare(self, embed_all: EmbedAll) -> None:
-        """Called once, before the first step of the run: to start a bank or weights from the images themselves."""
+        """Called once, before the first step of the run: to start a bank or weights from the images themselves.
+        A run of no steps calls it too."""
 
     def on_epoch_start(self, epoch: int, embed_all: EmbedAll) -> None:
         """Called before the first step of each epoch, not again when a run resumes inside one."""

@@ -14,9 +14,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from PIL.Image import Image
-from torch import Tensor
-
 from benchmark.backbones.alexnet import CAFFENET, ROTNET
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
@@ -26,9 +23,6 @@ from benchmark.recipe import BGR, DESK_NETWORK, Constant, Given, InputSpec, Pool
 
 @dataclass(frozen=True)
 class Untrained(Settings):
-    def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
-        return {}
-
     def build(self, backbone: Backbone, given: Given) -> Method:
         method = Method()
         method.backbone = backbone

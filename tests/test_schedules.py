@@ -46,6 +46,9 @@ BY_HAND: dict[str, tuple[float, list[tuple[float, float]]]] = {
     ),
     "random_init_alexnet": (0, []),
     "random_alexnet": (0, []),
+    "random_rescaled": (0, []),
+    "random_rescaled_pca": (0, []),
+    "random_rescaled_gaussian": (0, []),
     "npid_alexnet": (200, [(0, 0.03), (119.999, 0.03), (120, 0.003), (159.999, 0.003), (160, 3e-4), (199.999, 3e-4)]),
 }
 # recipe -> (steps, [(step, lr)]), where the papers count steps

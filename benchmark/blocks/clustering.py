@@ -41,11 +41,17 @@ def whitened(x: Tensor, dim: int) -> Tensor:
     """(N, D) -> (N, at most dim): the principal components of largest variance, each of mean 0 and variance 1.
     Components without variance are left out, so that narrow or few features give fewer. Changes x in place, since there
     may be no room for two of it."""
+    return x @ whitening(x, dim)
+
+
+def whitening(x: Tensor, dim: int) -> Tensor:
+    """(N, D) -> (D, at most dim): what rows are multiplied with to be whitened, a column for each component. Takes the
+    mean away from x itself."""
     x -= x.mean(dim=0)
     variance, directions = torch.linalg.eigh((x.T @ x / len(x)).double())  # ascending
     variance, directions = variance.flip(0)[:dim], directions.flip(1)[:, :dim]
     has_spread = variance > LEAST_VARIANCE * variance[0]
-    return x @ (directions[:, has_spread] / variance[has_spread].sqrt()).float()
+    return (directions[:, has_spread] / variance[has_spread].sqrt()).float()
 
 
 def kmeans(x: Tensor, k: int, iterations: int, seed: int) -> tuple[Tensor, Tensor]:

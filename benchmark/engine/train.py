@@ -12,7 +12,7 @@ Departures:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -44,7 +44,7 @@ from benchmark.engine.method_file import save_method
 from benchmark.engine.players import Player, build_players, set_rates
 from benchmark.engine.progress import LOG_SECONDS, Pace, RunProgress, Timer
 from benchmark.engine.stretches import Maker, change_told, continued
-from benchmark.method import Method
+from benchmark.method import EmbedAll, Method
 from benchmark.recipe.contract import Recipe, recipe_hash
 from benchmark.recipe.pools import Given
 
@@ -199,6 +199,9 @@ def _trained(
     method = build_method(recipe, given).to(machine.device).to(memory_format=torch.channels_last)
     total = train_steps(recipe, given.num_images)
     if total == 0:
+        if type(method).prepare is not Method.prepare:
+            with closing(Feed(recipe, pools, machine.workers, total)) as feed:
+                _begun(method.prepare, recipe, 0, feed.embed_all(method, machine.device, 0))
         return method, {}, given, []
     check_order(method, recipe)
     forget_peak()
@@ -247,11 +250,15 @@ def _steps(
             finite.check(step, method)
             embed_all = feed.embed_all(method, machine.device, epoch)
             for begin in ([method.prepare] if step == 0 else []) + [partial(method.on_epoch_start, epoch)]:
-                torch.manual_seed(mix(recipe.seed, Stream.EPOCH_START, epoch))  # not by rank: state stays equal
-                begin(embed_all)
+                _begun(begin, recipe, epoch, embed_all)
         for batch in feed.epoch(step, method):
             yield step, batch.to(machine.device).at(step_seed(recipe.seed, step), epoch, step / total)
             step += 1
+
+
+def _begun(begin: Callable[[EmbedAll], None], recipe: Recipe, epoch: int, embed_all: EmbedAll) -> None:
+    torch.manual_seed(mix(recipe.seed, Stream.EPOCH_START, epoch))  # not by rank: state stays equal
+    begin(embed_all)
 
 
 def train_step(method: Method, batch: Batch, players: Mapping[str, Player], precision: str) -> dict[str, Tensor]:

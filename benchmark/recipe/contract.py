@@ -49,7 +49,8 @@ class Settings:
         check_bounds(self)
 
     def views(self, image: Any, spec: InputSpec) -> dict[str, Any]:
-        """A PIL RGB image -> what the method sees: tensors by name, images as uint8 (..., 3, H, W)."""
+        """A PIL RGB image -> what the method sees: tensors by name, images as uint8 (..., 3, H, W). A method that looks
+        at no image has none."""
         raise NotImplementedError(f"{type(self).__name__}.views")
 
     def sample(self, open_image: Callable[[int], Any], index: int, spec: InputSpec) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from benchmark.data.findings import some
 from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Classes
 from benchmark.data.pairs import check_apart, check_classes, check_folders
-from benchmark.recipe.contract import Recipe
+from benchmark.recipe.contract import Recipe, Settings
 from benchmark.recipe.scales import DRAWN
 from benchmark.runs.run import Run
 from benchmark.transfers.contract import Transfer
@@ -47,9 +47,9 @@ def checked_data(transfer: Transfer, run: Run, origin: Mapping[str, Any], incomp
 
 
 def checked_pools(recipe: Recipe, run: Run, incomplete: bool) -> dict[str, Any]:
-    """The same of what a recipe trains on, for the backbone file. Which part of a pool is drawn does not matter: it is
+    """The same of what a recipe looks at, for the backbone file. Which part of a pool is drawn does not matter: it is
     the whole that is complete or not."""
-    if not recipe.optimizers:
+    if not recipe.optimizers and type(recipe.method).views is Settings.views:
         return {}
     splits = {(pool.dataset, pool.split) for pool in recipe.pools.values()}
     sets = [_opened(run, *split) for split in sorted(splits)]
