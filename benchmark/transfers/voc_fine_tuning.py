@@ -158,14 +158,14 @@ def _card(name: str, what: str, frozen: str, reported: str) -> ProtocolCard:
         frozen=frozen,
         selected="nothing: the last iterate is scored at every scale",
         departures=(
-            "paper: the window is placed to a fraction of a pixel; the layer that places it was read in part only",
+            "paper: the window is placed to a fraction of a pixel; whether the released layer rounds was not checked",
             "every scale: dropout comes after fc6 and fc7 on every network, as in CaffeNet; authors bring their own",
             "every scale: BatchNorm is folded into the weights wherever there is some, as RotNet's and colorization's "
             "authors do; DeepCluster's keep it in their code for PyTorch",
-            "every scale: fc6 and fc7 of a network without them start with Caffe's weights; the authors' start depends "
+            "every scale: a network without fc6 and fc7 begins them with Caffe's weights; the authors' start depends "
             "on the data, and they rescale all other layers to match. A row that is rescaled says so",
             "desk, smoke: a class without a positive image in trainval or test is left out of the mean and named",
-            "desk: Adam with a rate of 0.001, the optimizer of the desk's recipes",
+            "desk: 60 epochs, the rate halved after each eighth of them; the paper has 255",
         ),
     )
 
