@@ -25,6 +25,7 @@ from benchmark.backbones.alexnet import (
 )
 from benchmark.backbones.contract import Backbone, Stage
 from benchmark.backbones.resnet import ResNet
+from benchmark.backbones.split_alexnet import SPLIT_BRAIN
 from benchmark.backbones.weights import load_backbone, save_backbone
 from benchmark.core.errors import UserError
 from benchmark.data.batch import Batch
@@ -436,6 +437,10 @@ def test_no_grid_is_improvised_for_stages_that_a_protocol_does_not_know():
         (ROTNET, "voc07_svm_goyal", "not of AlexNet"),
         (ROTNET, "voc0712_det_c4_pirl", "not of AlexNet"),
         (ROTNET, "voc12_seg_fcn_moco", "not of AlexNet"),
+        (ResNet(), "voc07_cls_krahenbuhl", "is made for the stages of AlexNet, not of ResNet"),
+        (ResNet(), "voc07_cls_fc6_8_krahenbuhl", "not of ResNet"),
+        (ResNet(), "voc12_seg_fcn32s", "not of ResNet"),
+        (SPLIT_BRAIN, "voc07_cls_krahenbuhl", "not of SplitAlexNet"),
         (ResNet(), "linear_imagenet_gidaris", "is made for the stages of AlexNet or Descriptors, not of ResNet"),
     ],
 )

@@ -74,7 +74,7 @@ def test_what_sbds_lists_hold_is_told(tmp_path: Path) -> None:
     assert notes == {
         "sbd/train": "2 images; the complete dataset has 8,498. A subset or stand-in?",
         "sbd/val": "1 images; the complete dataset has 2,857. A subset or stand-in?",
-        "sbd": "1 listed ids are in VOC2012's segmentation val; training leaves them out: 000032",
+        "sbd": "1 listed ids are in VOC2012's segmentation val; none both trains and tests: 000032",
     }
     shutil.rmtree(tmp_path / "benchmark_RELEASE")
     (note,) = [f for f in examine(tmp_path, deep=False, progress=False) if f.dataset.startswith("sbd")]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from benchmark.tables.settled import bootstrapped
 from benchmark.transfers.influence import influences
 from benchmark.transfers.metrics import area_ap
+from benchmark.transfers.presence import mean_ap_influences
 from benchmark.transfers.segmentation.mean_iou import iou_per_class
-from benchmark.transfers.voc_svm import ClassResult, _per_image
 
 IMAGES, CLASSES = 250, 4
 
@@ -60,11 +60,8 @@ def test_differences_of_mean_ap_vary_as_when_images_are_drawn_anew():
     every = np.arange(IMAGES)
     moved = []
     for scores in networks:
-        results = [
-            ClassResult(area_ap(row[code != -1], code[code != -1] == 1), 1.0, 0.0, row[code != -1])
-            for row, code in zip(scores, codes, strict=True)
-        ]
-        moved.append(_per_image(results, list(codes), lambda *told: None))
+        counted = [row[code != -1] for row, code in zip(scores, codes, strict=True)]
+        moved.append(mean_ap_influences(counted, list(codes), area_ap, lambda *told: None))
         assert moved[-1].mean() == pytest.approx(mean_ap(scores, every))
     found = bootstrapped(moved[0] - moved[1])
     are_close((found.low, found.high), drawn_anew(lambda at: mean_ap(networks[0], at) - mean_ap(networks[1], at)))
@@ -86,12 +83,15 @@ def test_miou_varies_as_when_images_are_drawn_anew():
 
 def test_an_image_that_is_a_classs_only_positive_does_not_move_it():
     codes = np.array([1, 0, 0, 0])
-    result = ClassResult(100.0, 1.0, 0.0, np.array([4.0, 3.0, 2.0, 1.0]))
-    assert _per_image([result], [codes], lambda *told: None).tolist() == [100.0] * 4
+    scores = np.array([4.0, 3.0, 2.0, 1.0])
+    assert mean_ap_influences([scores], [codes], area_ap, lambda *told: None).tolist() == [100.0] * 4
 
 
 def test_progress_is_told_class_by_class():
     codes, told = np.array([1, 1, 0]), []
-    result = ClassResult(100.0, 1.0, 0.0, np.array([3.0, 2.0, 1.0]))
-    _per_image([result] * 3, [codes] * 3, lambda what, done, total, figures: told.append((done, total)))
+
+    def report(what: str, done: int, total: int, figures: dict[str, float]) -> None:
+        told.append((done, total))
+
+    mean_ap_influences([np.array([3.0, 2.0, 1.0])] * 3, [codes] * 3, area_ap, report)
     assert told == [(1, 3), (2, 3), (3, 3)]

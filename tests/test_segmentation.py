@@ -27,10 +27,10 @@ from benchmark.transfers.segmentation.fcn import (
     Fcn,
     Segmentation,
     SegmentationValues,
-    Whole,
     dilate_last_stage,
     pixel_loss,
 )
+from benchmark.transfers.segmentation.scoring import Whole
 from benchmark.transfers.training import Course
 
 SPEC = InputSpec(32)

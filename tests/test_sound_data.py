@@ -119,11 +119,13 @@ def test_an_image_in_train_and_test_is_refused(name: str, world: Path, monkeypat
             checked(TRANSFERS[name], world)
 
 
-def test_one_card_alone_says_why_its_splits_share_images(world: Path):
+def test_segmentation_alone_says_why_its_splits_share_images(world: Path):
     """And there it is true: without the field it would be refused."""
-    assert [name for name, transfer in TRANSFERS.items() if transfer.card.shared] == ["voc12_seg_fcn_moco"]
-    train, val = (open_dataset(world, *dataset) for dataset in TRANSFERS["voc12_seg_fcn_moco"].card.datasets)
-    assert shared_images(val, train) == list(val.files)
+    names = [name for name, transfer in TRANSFERS.items() if transfer.card.shared]
+    assert names == ["voc12_seg_fcn32s", "voc12_seg_fcn_moco"]
+    for name in names:
+        train, val = (open_dataset(world, *dataset) for dataset in TRANSFERS[name].card.datasets)
+        assert shared_images(val, train) == list(val.files)
 
 
 @pytest.mark.parametrize("name", TRANSFERS)
@@ -339,7 +341,8 @@ def test_what_lacks_is_what_could_not_be_scored(world: Path, root: Path):
         height, width = sizes[one["image_id"]]
         one |= {"iscrowd": 1, "segmentation": {"size": [height, width], "counts": [0, height * width]}}
     path.write_text(json.dumps(content))
-    for name in ("voc07_svm_goyal", "voc07_det_c4_pirl", "voc0712_det_c4_moco", "coco_det_c4_moco"):
+    on_voc07 = ("voc07_svm_goyal", "voc07_cls_krahenbuhl", "voc07_det_c4_pirl", "voc0712_det_c4_moco")
+    for name in (*on_voc07, "coco_det_c4_moco"):
         with pytest.raises(UserError, match=rf"no image shows anything that {name} could score"):
             checked(TRANSFERS[name], root)
 
@@ -349,8 +352,9 @@ def test_a_test_set_of_void_is_refused(root: Path):
 
     for path in (root / "VOCdevkit/VOC2012/SegmentationClass").glob("*.png"):
         palette(path, np.full((8, 8), 255, np.uint8))
-    with pytest.raises(UserError, match="no image shows anything that voc12_seg_fcn_moco could score"):
-        checked(TRANSFERS["voc12_seg_fcn_moco"], root)
+    for name in ("voc12_seg_fcn_moco", "voc12_seg_fcn32s"):
+        with pytest.raises(UserError, match=f"no image shows anything that {name} could score"):
+            checked(TRANSFERS[name], root)
 
 
 @pytest.mark.parametrize("name", TRANSFERS)
@@ -367,6 +371,8 @@ def test_paper_scale_refuses_what_is_not_complete_unless_told(name: str, world: 
 
 def test_masks_are_counted_too(world: Path):
     assert TRANSFERS["voc12_seg_fcn_moco"].shortfalls(world).keys() == {"voc2012/train_aug masks", "voc2012/val masks"}
+    wanted = {"sbd/train masks", "voc2012/val masks without SBD's train"}
+    assert TRANSFERS["voc12_seg_fcn32s"].shortfalls(world).keys() == wanted
 
 
 def test_complete_means_the_real_numbers():

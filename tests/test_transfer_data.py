@@ -172,6 +172,7 @@ def test_what_detection_and_segmentation_open_is_what_they_should(world: Path, t
         "voc0712_det_c4_pirl": {f"VOCdevkit/VOC{year}/Annotations" for year in (2007, 2012)},
         "coco_det_c4_moco": {"coco/annotations"},
         "voc12_seg_fcn_moco": {"VOCdevkit/VOC2012/SegmentationClass", "benchmark_RELEASE/dataset/cls"},
+        "voc12_seg_fcn32s": {"VOCdevkit/VOC2012/SegmentationClass", "benchmark_RELEASE/dataset/cls"},
     }
     for name, folders in wanted.items():
         opened = opened_by(TRANSFERS[name], world, tmp_path / name)

@@ -108,11 +108,13 @@ def test_runs_and_gives_the_same_twice(name: str, world: Path, tmp_path: Path):
         short_paper("linear_imagenet_goyal"),
         *(TRANSFERS[name] for name in ("semi_supervised_10pct_pirl", "voc07_svm_goyal")),
         *(TRANSFERS[name] for name in ("voc12_seg_fcn_moco", "voc0712_det_c4_moco", "coco_det_c4_moco")),
+        *(TRANSFERS[name] for name in ("voc07_cls_krahenbuhl", "voc12_seg_fcn32s")),
     ],
     ids=lambda transfer: transfer.card.id,
 )
 def test_the_number_of_workers_changes_nothing(transfer: Transfer, world: Path, tmp_path: Path):
-    alone, with_two = (transfer.run(small(), context(world, tmp_path / str(n), workers=n)) for n in (0, 2))
+    backbone = small_for(transfer.card.id)
+    alone, with_two = (transfer.run(backbone, context(world, tmp_path / str(n), workers=n)) for n in (0, 2))
     assert alone == with_two
 
 
@@ -169,7 +171,7 @@ KILLED = """
         if len(saves) == {saves}:
             os.kill(os.getpid(), signal.SIGKILL)
     training.write_state = write_and_die
-    {transfer}.run(here.small(), here.context(Path({world!r}), Path({workspace!r})))
+    {transfer}.run(here.small_for({transfer}.card.id), here.context(Path({world!r}), Path({workspace!r})))
 """
 
 
@@ -181,6 +183,8 @@ KILLED = """
         ("here.short_paper('linear_imagenet_moco')", 5),  # which keeps the best of its iterates
         ("here.TRANSFERS['semi_supervised_10pct_pirl']", 1),
         ("here.TRANSFERS['voc12_seg_fcn_moco']", 2),
+        ("here.TRANSFERS['voc12_seg_fcn32s']", 2),
+        ("here.TRANSFERS['voc07_cls_krahenbuhl']", 3),
         ("here.TRANSFERS['voc07_det_c4_pirl']", 3),
         ("here.TRANSFERS['voc0712_det_c4_moco']", 4),
     ],
@@ -202,7 +206,9 @@ def test_killed_and_started_again_it_ends_the_same(
     restored, restore = [], training._restore
     monkeypatch.setattr(training, "_restore", lambda *given: restored.append(restore(*given)) or restored[-1])
     resumed = eval(transfer, {"here": sys.modules[__name__]})
-    assert resumed.run(small(), context(world, tmp_path)) == resumed.run(small(), context(world, tmp_path / "whole"))
+    backbone = small_for(resumed.card.id)
+    again, whole = (resumed.run(backbone, context(world, at)) for at in (tmp_path, tmp_path / "whole"))
+    assert again == whole
     assert restored == [saves, 0]
 
 
@@ -359,7 +365,7 @@ def test_pictures_are_linked_from_the_report_of_the_run(world: Path, tmp_path: P
 
 @pytest.mark.parametrize("name", [name for name in TRANSFERS if name.startswith("voc12") or "_det_" in name])
 def test_a_picture_shows_test_images(name: str, world: Path, tmp_path: Path):
-    found = TRANSFERS[name].run(small(), context(world, tmp_path))
+    found = TRANSFERS[name].run(small_for(name), context(world, tmp_path))
     with Image.open(io.BytesIO(found.picture)) as picture:
         assert picture.format == "PNG"
         assert min(picture.size) >= 256

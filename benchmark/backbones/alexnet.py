@@ -174,6 +174,10 @@ class AlexNetwork(Backbone):
                 break
         return maps
 
+    def parts(self, stage: str) -> tuple[nn.Module, ...]:
+        """One: a stage's layers, its pool first."""
+        return (self.layers[stage],)
+
 
 class _MaxPool(nn.MaxPool2d):
     """Of 3 x 3. A map of fewer cells stays as it is: on 32 px it would vanish."""

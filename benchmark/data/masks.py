@@ -13,7 +13,10 @@ import numpy as np
 from benchmark.data import sbd, voc
 from benchmark.data.datasets import without_unreadable
 from benchmark.data.entries import check_entries
+from benchmark.data.findings import bad, some
 from benchmark.data.image_set import ImageSet
+
+SEG11VALID = Path(voc.HOME, "VOC2012", "ImageSets", "Segmentation", "seg11valid.txt")
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,28 @@ def train_aug(data_root: Path) -> Masked:
     listed = {image_id for split in sbd.SPLITS for image_id in sbd.sbd_image_ids(data_root, split)}
     extra = sorted(listed - {*train, *val})
     return _masked(data_root, "2012", [*train, *extra], "voc2012/train_aug masks", frozenset(train))
+
+
+def sbd_train(data_root: Path) -> Masked:
+    """Every image of SBD's own train, with SBD's masks: 8,498. Some are in VOC2012's segmentation val."""
+    ids = sbd.sbd_image_ids(data_root, "train")
+    return _masked(data_root, "2012", ids, "sbd/train masks", frozenset())
+
+
+def seg11valid(data_root: Path) -> Masked:
+    """The images of Long et al.'s list `seg11valid.txt`, where it lies beside VOC2012's, with VOC's masks: 736 of
+    VOC2011's val, none of which is in SBD's train. Without the list, all of VOC2012's val that are not. UserError if
+    the list names an image of SBD's train, which is trained on."""
+    trained = {*sbd.sbd_image_ids(data_root, "train")}
+    listed = (data_root / SEG11VALID).is_file()
+    split = SEG11VALID.stem if listed else "val"
+    ids = voc.image_ids(data_root / voc.HOME, "2012", split, "Segmentation")
+    if listed and (shared := sorted(trained & {*ids})):
+        what = f"lists {len(shared):,} images of SBD's train: {some(shared)}"
+        raise bad(data_root / SEG11VALID, what, "Take the list from shelhamer/fcn.berkeleyvision.org, data/pascal.")
+    kept = [image_id for image_id in ids if image_id not in trained]
+    name = f"voc2012/{split} masks" if listed else "voc2012/val masks without SBD's train"
+    return _masked(data_root, "2012", kept, name, frozenset(kept))
 
 
 def _masked(data_root: Path, year: str, ids: list[str], name: str, own: frozenset[str]) -> Masked:

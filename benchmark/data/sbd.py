@@ -88,14 +88,14 @@ def _repeated(data_root: Path, ids: list[str]) -> list[Finding]:
 
 
 def _of_val(data_root: Path, ids: list[str]) -> list[Finding]:
-    """The real lists share ids with it too. That is worth knowing: to train on all of SBD's train.txt is to train on
-    test images."""
+    """The real lists share ids with it too. That is worth knowing: whoever trains on all of SBD's train.txt must not be
+    scored on all of val."""
     try:
         val = {*voc.image_ids(data_root / voc.HOME, "2012", "val", "Segmentation")}
     except BadData:
         return []  # the doctor reports this under VOC2012
     shared = sorted(val & {*ids})
-    what = f"{len(shared):,} listed ids are in VOC2012's segmentation val; training leaves them out: {some(shared)}"
+    what = f"{len(shared):,} listed ids are in VOC2012's segmentation val; none both trains and tests: {some(shared)}"
     return [Finding("note", NAME, str(data_root / HOME), what)] if shared else []
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
-from benchmark.views.crops import caffe_square, flipped_crop, squashed_crop
+from benchmark.views.crops import caffe_square, flipped, flipped_crop, squashed_crop
 
 # Principal components of ImageNet's RGB values in [0, 1]: AlexNet's lighting noise, with fb.resnet.torch's numbers.
 LIGHTING_VALUES = torch.tensor([0.2175, 0.0188, 0.0045])
@@ -85,6 +85,17 @@ def squash_and_place_ten(side: int) -> Preprocessing:
     return Preprocessing(f"squash-place-ten-{side}", v2.Compose(steps))
 
 
+def scale_place_and_flip(side: int) -> Preprocessing:
+    """A square window anywhere in the image, of half to twice `side` but not more than fits, brought to `side` pixels
+    without smoothing; mirrored half the time. An image that is narrower than half of `side` gives its shorter side."""
+    return Preprocessing(f"scale-place-flip-{side}", partial(_scaled_and_placed, side=side))
+
+
+def drawn_ten_times(view: Preprocessing) -> Preprocessing:
+    """Ten draws of a random view."""
+    return Preprocessing(f"ten-{view.name}", partial(_ten_draws, view=view))
+
+
 def crop_flip_and_colour(side: int) -> Preprocessing:
     """`crop_and_flip`, then brightness, contrast and saturation by up to 40 %, then lighting noise of 0.1."""
     crop = [v2.RandomResizedCrop(side, scale=(0.08, 1.0)), v2.RandomHorizontalFlip()]
@@ -104,6 +115,22 @@ def _short(side: int) -> int:
 
 def _placed_ten_times(image: Image.Image, crop: v2.RandomCrop) -> list[Image.Image]:
     return [crop(image) for _ in range(10)]
+
+
+def _scaled_and_placed(image: Image.Image, side: int) -> Tensor:
+    """uint8 (3, side, side)"""
+    fits = min(image.size) / side
+    least, most = min(0.5, fits), min(2.0, fits)
+    scale, across, down = torch.rand(3).tolist()
+    window = side * (least + (most - least) * scale)
+    left, top = across * (image.width - window), down * (image.height - window)
+    box = (left, top, left + window, top + window)
+    placed = image.transform((side, side), Image.Transform.EXTENT, box, Image.Resampling.BILINEAR)
+    return v2.functional.pil_to_tensor(flipped(placed))
+
+
+def _ten_draws(image: Image.Image, view: Preprocessing) -> Tensor:
+    return torch.stack([view.transform(image) for _ in range(10)])
 
 
 def _stacked(images: Sequence[Image.Image]) -> Tensor:

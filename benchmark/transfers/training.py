@@ -118,9 +118,11 @@ def fit(
     checkpoint: Path,
     context: Context,
     after_step: Callable[[int], None] = lambda steps_done: None,
+    clip: float | None = None,
 ) -> None:
-    """Train `model`, whose parameters and buffers are the whole state, on what `source` makes of `images`. Raises
-    UserError for too few images for BatchNorm, or a loss that is not finite."""
+    """Train `model`, whose parameters and buffers are the whole state, on what `source` makes of `images`. clip: the
+    most that the norm of all gradients together may be. Raises UserError for too few images for BatchNorm, or a loss
+    that is not finite."""
     num_images = len(images)
     total = course.steps_total(num_images)
     done, written = _restore(checkpoint, model, optimizer), time.monotonic()
@@ -135,6 +137,8 @@ def fit(
             loss = loss_of(inputs, labels)
         optimizer.zero_grad()
         loss.backward()
+        if clip is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
         optimizer.step()
         done += 1
         after_step(done)

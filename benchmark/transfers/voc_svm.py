@@ -23,21 +23,18 @@ import numpy as np
 from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
 from benchmark.core.processes import forked_pool
-from benchmark.data.image_set import ImageSet
-from benchmark.data.labels import Presence
 from benchmark.recipe.scales import Scale
 from benchmark.records.metric import PERCENT
 from benchmark.records.per_image import kept_per_image
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer, values_at
 from benchmark.transfers.features import GOYAL_TAPS, extract, taps_on
-from benchmark.transfers.influence import influences
 from benchmark.transfers.metrics import area_ap
 from benchmark.transfers.preprocessing import squash
+from benchmark.transfers.presence import IGNORED, PRESENT, mean_ap_influences, scorable
 
 if TYPE_CHECKING:
     from sklearn.svm import LinearSVC
 
-PRESENT, ABSENT, IGNORED = 1, 0, -1  # codes of Presence
 FOLDS = 3  # FSSB
 NORM_OFFSET = 1e-5  # FSSB
 DECADES = tuple(10.0**k for k in range(-7, 3))  # FSSB, GETTING_STARTED: 1e-7 ... 1e2
@@ -53,7 +50,7 @@ class VocSvm(Transfer):
 
     def run(self, backbone: Backbone, context: Context) -> Scores:
         trainval, test = self.image_sets(context)
-        classes = _scorable(trainval, test)
+        classes = scorable(trainval, test)
         view = squash(backbone.input.size)
         taps = taps_on(backbone, GOYAL_TAPS)
         features = [extract(backbone, images, view, taps, context) for images in (trainval, test)]
@@ -65,7 +62,8 @@ class VocSvm(Transfer):
             context.report("SVMs, stages", number + 1, len(taps), {"mAP": _mean_ap(results[tap.name])})
         detail = _detail(results, [*classes], trainval.classes, context.scale)
         stage = detail["selected"]["stage"]
-        moved = _per_image(results[stage], [codes for _, codes in classes.values()], context.report)
+        scores, codes = [result.scores for result in results[stage]], [codes for _, codes in classes.values()]
+        moved = mean_ap_influences(scores, codes, area_ap, context.report)
         data = {images.name: images.fingerprint() for images in (trainval, test)}
         return Scores({"map": detail["per_stage"][stage]}, {**detail, **kept_per_image({"map": moved})}, data)
 
@@ -96,21 +94,6 @@ def _take(fit: Fit) -> None:
 
 def _fit_one(codes: np.ndarray, test_codes: np.ndarray) -> ClassResult:
     return _fit(codes=codes, test_codes=test_codes)
-
-
-def _scorable(trainval: ImageSet, test: ImageSet) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Class -> its codes in both sets, for classes with a positive in both; that is every class of the real VOC2007.
-    Raises UserError where there is no such class, or one that every image shows."""
-    codes = [images.labelled(Presence).values.T for images in (trainval, test)]
-    pairs = zip(trainval.classes, *codes, strict=True)
-    found = {name: (a, b) for name, a, b in pairs if (a == PRESENT).any() and (b == PRESENT).any()}
-    if not found:
-        raise UserError(f"no class has an image in {trainval.name} and one in {test.name}, so none can be scored")
-    for name, (codes_trained, codes_tested) in found.items():
-        for images, others in ((trainval, codes_trained != PRESENT), (test, codes_tested == ABSENT)):
-            if not others.any():
-                raise UserError(f"every image of {images.name} shows {name}; its AP needs images that do not")
-    return found
 
 
 @dataclass(frozen=True)
@@ -182,22 +165,6 @@ def _cross_validated(x: np.ndarray, targets: np.ndarray, cost: float) -> float:
     if folds < 2:
         return 0.0
     return 100 * float(cross_val_score(classifier(cost), x, targets, cv=folds, scoring="average_precision").mean())
-
-
-def _per_image(
-    results: list[ClassResult], test_codes: list[np.ndarray], report: Callable[[str, int, int, dict[str, float]], None]
-) -> np.ndarray:
-    """Each test image's influence on the mean AP: (N,). An image does not move a class that ignores it, or of which it
-    is the only positive: without it there would be nothing to score."""
-    without = np.repeat([[result.ap] for result in results], len(test_codes[0]), axis=1)
-    for number, (row, result, codes) in enumerate(zip(without, results, test_codes, strict=True)):
-        positive = codes[codes != IGNORED] == PRESENT
-        for at, image in enumerate(np.flatnonzero(codes != IGNORED)):
-            others = np.delete(positive, at)
-            if others.any():
-                row[image] = area_ap(np.delete(result.scores, at), others)
-        report("influence of each test image, classes", number + 1, len(results), {})
-    return influences(_mean_ap(results), without.mean(axis=0))
 
 
 def _mean_ap(results: list[ClassResult]) -> float:

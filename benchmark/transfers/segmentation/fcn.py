@@ -13,7 +13,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -29,21 +28,22 @@ from benchmark.data.completeness import counted
 from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import Samples, TrainOrder, in_order
 from benchmark.data.masks import Masked, train_aug, voc_masks
-from benchmark.data.voc import CLASSES, IGNORED
+from benchmark.data.voc import IGNORED
 from benchmark.recipe.inputs import RGB, InputSpec
 from benchmark.recipe.scales import Scale
 from benchmark.records.metric import PERCENT
-from benchmark.records.per_image import kept_per_image
-from benchmark.transfers import pictures
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer, values_at
 from benchmark.transfers.features import as_input, backbone_key, frozen, working_copy
-from benchmark.transfers.influence import influences
-from benchmark.transfers.segmentation.mean_iou import confusion, iou_per_class, most_likely
+from benchmark.transfers.segmentation.scoring import (
+    NAMES,
+    Crop,
+    classes_nowhere,
+    enlarged,
+    fingerprints,
+    mask_of,
+    mean_iou_scores,
+)
 from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit, freeze, gaussian
-
-NAMES = ("background", *CLASSES)
-
-Crop = tuple[Tensor, Tensor]  # uint8 image (3, H, W) and mask (H, W)
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Crops(Samples):
         self.grey = [round(255 * value) for value in mean]
 
     def sample(self, image: Image.Image, index: int) -> Crop:
-        mask = _mask_of(self.masked, image, index)
+        mask = mask_of(self.masked, image, index)
         low, high = self.values.ratios
         ratio = low + (high - low) * torch.rand(()).item()
         size = [max(round(side * ratio), 1) for side in (image.height, image.width)]
@@ -154,45 +154,19 @@ class Crops(Samples):
         return (pixels.flip(-1), mask.flip(-1)) if torch.rand(()) < 0.5 else (pixels, mask)
 
 
-class Whole(Samples):
-    """Test samples: the image enlarged but whole, and its mask as it is."""
-
-    def __init__(self, masked: Masked, times: int, seed: int) -> None:
-        super().__init__(masked.images, seed)
-        self.masked, self.times = masked, times
-
-    def sample(self, image: Image.Image, index: int) -> Crop:
-        mask = _mask_of(self.masked, image, index)[0]
-        return enlarged(vision.pil_to_tensor(image), self.times), mask
-
-
-def enlarged(pixels: Tensor, times: int) -> Tensor:
-    """(3, H, W) -> (3, times H, times W)"""
-    return pixels if times == 1 else vision.resize(pixels, [times * side for side in pixels.shape[1:]], antialias=True)
-
-
-def _mask_of(masked: Masked, image: Image.Image, index: int) -> Tensor:
-    """(1, H, W) uint8"""
-    mask = masked.mask(index)
-    masked.check_size(index, mask, image.size)
-    return torch.from_numpy(mask)[None]
-
-
 class Segmentation(Transfer):
     def __init__(self, card: ProtocolCard, values: dict[Scale, SegmentationValues]) -> None:
         self.card, self.values = card, values
 
     def annotations(self, data_root: Path) -> dict[str, str]:
-        return _fingerprints(train_aug(data_root), voc_masks(data_root, "2012", "val"))
+        return fingerprints(train_aug(data_root), voc_masks(data_root, "2012", "val"))
 
     def shortfalls(self, data_root: Path) -> dict[str, str]:
         sets = (train_aug(data_root), 10_582), (voc_masks(data_root, "2012", "val"), 1_449)
         return {one.images.name: what for one, complete in sets if (what := counted(len(one), complete, "masks"))}
 
     def absent(self, data_root: Path, test: ImageSet) -> tuple[str, ...]:
-        masks = voc_masks(data_root, "2012", "val")
-        there = {int(value) for index in range(len(masks)) for value in np.unique(masks.mask(index))}
-        return tuple(name for value, name in enumerate(NAMES) if value not in there)
+        return classes_nowhere(voc_masks(data_root, "2012", "val"))
 
     def run(self, backbone: Backbone, context: Context) -> Scores:
         with frozen(backbone):  # a copy trains; the backbone that was handed over stays
@@ -201,23 +175,17 @@ class Segmentation(Transfer):
     def _run(self, backbone: Backbone, context: Context) -> Scores:
         values = values_at(context.scale, self.values, self.card)
         train, test = train_aug(context.data_root), voc_masks(context.data_root, "2012", "val")
-        data = _fingerprints(train, test)
+        data = fingerprints(train, test)
         model = Fcn(working_copy(backbone, context.device), values, context.seed).to(context.device)
         facts = (context.seed, data, backbone_key(backbone), as_plain(values))
         checkpoint = checkpoint_path(self.card, context, *facts)
         _train(model, values, train, checkpoint, context)
-        counts, picture = _test(model.eval(), values, test, context)
-        total = counts.sum(axis=0)
-        ious = dict(zip(NAMES, iou_per_class(total).tolist(), strict=True))
-        there = {name: iou for name, iou in ious.items() if not np.isnan(iou)}
-        detail = {"per_class": there, "classes_nowhere": sorted(ious.keys() - there.keys()), "trained_on": len(train)}
-        miou = float(np.mean(list(there.values())))
-        without = np.array([np.nanmean(iou_per_class(total - one)) for one in counts])
-        return Scores({"miou": miou}, detail | kept_per_image({"miou": influences(miou, without)}), data, picture)
+        model.eval()
 
+        def scored(images: Tensor, size: torch.Size) -> Tensor:
+            return model(as_input(model.backbone, images, context.device), size)
 
-def _fingerprints(*parts: Masked) -> dict[str, str]:
-    return {part.images.name: part.fingerprint() for part in parts}
+        return mean_iou_scores(scored, values.enlarged, train, test, context)
 
 
 def _train(model: Fcn, values: SegmentationValues, train: Masked, checkpoint: Path, context: Context) -> None:
@@ -242,23 +210,6 @@ def _train(model: Fcn, values: SegmentationValues, train: Masked, checkpoint: Pa
         checkpoint,
         context,
     )
-
-
-def _test(model: Fcn, values: SegmentationValues, test: Masked, context: Context) -> tuple[np.ndarray, bytes]:
-    """`confusion` of every test image at its own size, (N, C, C + 1); and a sheet of some of them."""
-    counts = np.zeros((len(test), len(NAMES), len(NAMES) + 1), dtype=np.int64)
-    places, tiles = pictures.shown(len(test)), []
-    one_by_one = [[(0, index)] for index in range(len(test))]
-    with torch.inference_mode():
-        whole = Whole(test, values.enlarged, context.seed)
-        for index, ((pixels, mask),) in enumerate(in_order(whole, one_by_one, context.workers)):
-            logits = model(as_input(model.backbone, pixels[None], context.device), mask.shape)
-            found = most_likely(logits[0]).cpu().numpy()
-            counts[index] = confusion(mask.numpy(), found, len(NAMES))
-            if index in places:
-                tiles.append(pictures.with_masks(test.images.open(index), mask.numpy(), found))
-            context.report(f"masks of {test.images.name}", index + 1, len(test), {})
-    return counts, pictures.sheet(tiles)
 
 
 CARD = ProtocolCard(

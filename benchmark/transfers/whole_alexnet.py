@@ -1,0 +1,36 @@
+"""The AlexNet that is fine-tuned on VOC, made of what a run has left behind: conv1 ... fc7, as in Caffe.
+
+Networks of patches and tiles end at conv5, since their fc6 does not fit a whole image, and some end at fc6. On VOC they
+all get CaffeNet's fc6 and fc7, as the papers' do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from benchmark.backbones.alexnet import FULLY_CONNECTED, UNITS, AlexNetwork
+from benchmark.backbones.alexnet_surgery import carried_over, folded
+from benchmark.backbones.contract import Backbone
+from benchmark.core.draws import mix
+from benchmark.core.streams import Stream
+
+
+def begun_anew(backbone: Backbone) -> tuple[str, ...]:
+    """The stages of `whole_alexnet` that do not come from the backbone: both or none, for fc7 means nothing without
+    the fc6 that it was trained on."""
+    return () if all(name in backbone.stages for name in FULLY_CONNECTED) else FULLY_CONNECTED
+
+
+def whole_alexnet(backbone: Backbone, seed: int) -> AlexNetwork:
+    """A new network of conv1 ... fc7 of the backbone's weights, in evaluation mode: BatchNorm is folded into them, and
+    dropout comes after fc6 and fc7. What is begun anew starts with Caffe's weights, drawn by the seed. UserError for a
+    network that is no AlexNet, or has GroupNorm."""
+    network = folded(backbone)
+    anew = begun_anew(network)
+    units = (UNITS, UNITS) if anew else network.architecture.units
+    whole = replace(network.architecture, units=units, dropout="after", start="caffe", fully_convolutional=False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(mix(seed, Stream.BEGUN_ANEW))
+        return carried_over(network, whole, upto="conv5" if anew else None)
