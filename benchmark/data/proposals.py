@@ -145,5 +145,3 @@ def _best_overlaps(objects: np.ndarray, proposals: np.ndarray | None) -> np.ndar
     shared = (np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])).clip(0).prod(axis=2)
     areas = [(x[..., 2:] - x[..., :2]).prod(axis=2) for x in (a, b)]
     return (shared / (areas[0] + areas[1] - shared)).max(axis=1)
-
-
