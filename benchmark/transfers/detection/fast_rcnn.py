@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from benchmark.transfers.detection.settings import Detector, Found, RegionSettin
 from benchmark.transfers.training import gaussian
 
 LAST = "conv5"
+TO_LAST_PIXEL = (0.0, 0.0, 1.0, 1.0)  # it is in the region, and says which cell is the last
 CODER = BoxCoder((1.0, 1.0, 1.0, 1.0))
 
 
@@ -137,6 +139,7 @@ class FastRcnn(Detector):
 
     def detect(self, images: list[Tensor], proposals: Sequence[Tensor] = ()) -> list[Found]:
         maps, sizes = maps_of(self.network, LAST, images, self.mean.device)
+        proposals = [self._apart(boxes) for boxes in proposals]
         logits, deltas = self._read(maps, proposals)
         counts = [len(boxes) for boxes in proposals]
         parts = zip(logits.softmax(dim=1).split(counts), deltas.split(counts), proposals, sizes, strict=True)
@@ -155,13 +158,21 @@ class FastRcnn(Detector):
 
     def _read(self, maps: Tensor, regions: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """(R, classes + 1) logits and (R, classes, 4) normalised offsets."""
-        stride = self.network.stages[LAST].stride or 0
-        # a region's last pixel, and not the one after it, says which cell is its last
-        corners = [boxes - boxes.new_tensor([0, 0, 1, 1]) for boxes in regions]
-        x = roi_pool(maps.float(), corners, self.settings.cells, 1 / stride)
+        corners = [one - one.new_tensor(TO_LAST_PIXEL) for one in regions]
+        x = roi_pool(maps.float(), corners, self.settings.cells, 1 / self._stride)
         x = self.network.layers["fc6"][1:](x)  # type: ignore[index]  # without pool5, whose place this is
         x = self.network.layers["fc7"](x)
         return self.classes(x).float(), self.boxes(x).float().unflatten(1, (self.num_classes, 4))
+
+    def _apart(self, regions: Tensor) -> Tensor:
+        """Without those that begin and end in the same cells as one before: the head sees the same in them [FRCN]."""
+        cells = ((regions - regions.new_tensor(TO_LAST_PIXEL)) / self._stride).round()
+        first = np.unique(cells.cpu().numpy(), axis=0, return_index=True)[1]
+        return regions[torch.from_numpy(np.sort(first)).to(regions.device)]
+
+    @property
+    def _stride(self) -> int:
+        return self.network.stages[LAST].stride or 0
 
     def _found(self, scores: Tensor, deltas: Tensor, regions: Tensor, size: Size) -> Found:
         """Every class of every region, without those that others of the class are surer of."""
