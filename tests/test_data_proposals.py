@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from benchmark import cli
 from benchmark.core.errors import UserError
 from benchmark.data import selective_search
 from benchmark.data.annotation import Annotated, Annotation
@@ -178,7 +179,7 @@ def test_an_overlap_of_exactly_a_half_finds_and_an_image_without_proposals_does_
 def test_without_opencv_it_says_how_to_get_it(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selective_search.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(UserError, match=re.escape("pip install 'sslbench[selective-search]'")):
-        make_proposals(world, "voc2007", "test", 1, lambda done, total: None)
+        make_proposals(world, "voc2007", "test", 1, progress=False)
 
 
 def test_selective_search_finds_a_bright_rectangle_and_is_kept() -> None:
@@ -192,14 +193,18 @@ def test_selective_search_finds_a_bright_rectangle_and_is_kept() -> None:
     np.testing.assert_array_equal(found, searched(image))
 
 
-def test_selective_search_writes_the_file_that_is_read(world: Path, tmp_path: Path) -> None:
+def test_the_command_writes_the_files_that_are_read(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("cv2", reason="pip install 'sslbench[selective-search]'")
     (tmp_path / "VOCdevkit").symlink_to(world / "VOCdevkit")
-    told: list[tuple[int, int]] = []
-    path = make_proposals(tmp_path, "voc2007", "test", 1, lambda done, total: told.append((done, total)))
-    assert path == proposals_file(tmp_path, "voc2007", "test")
-    assert told[-1] == (20, 20)
+    assert cli.run(["propose", "--data", str(tmp_path)]) == 0
+    paths = [proposals_file(tmp_path, "voc2007", split) for split in ("trainval", "test")]
+    assert capsys.readouterr().out.splitlines() == [str(path) for path in paths]
     found = read_with_proposals(tmp_path, "voc2007", "test")
     np.testing.assert_array_equal(found.annotations[3].proposals, searched(found.images.open(3)))
     assert share_proposed(found) > 0.5
-    assert make_proposals(tmp_path, "voc2007", "test", 1, lambda done, total: None) is None
+    released(paths[1], BOXES)
+    kept = paths[1].read_bytes()
+    assert make_proposals(tmp_path, "voc2007", "test", 1, progress=False) == paths[1]
+    assert paths[1].read_bytes() == kept

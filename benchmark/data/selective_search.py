@@ -4,7 +4,6 @@ are not at hand. They are not the same boxes; those come from the authors' MATLA
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,30 +17,28 @@ from benchmark.data.proposals import image_ids, proposals_file, write_proposals
 INSTALL = "OpenCV's selective search is not installed: pip install 'sslbench[selective-search]'"
 
 
-def make_proposals(
-    data_root: Path, name: str, split: str, workers: int, report: Callable[[int, int], None]
-) -> Path | None:
-    """Searches every image of a split of VOC, on so many processes, and writes the file that `read_with_proposals`
-    reads; None if it is there already. report: takes (images done, images). Raises UserError without OpenCV."""
+def make_proposals(data_root: Path, name: str, split: str, workers: int, progress: bool) -> Path:
+    """Searches every image of a split of VOC, so many at a time, and writes the file that `read_with_proposals` reads,
+    which it returns. One that is there is kept. Raises UserError without OpenCV."""
     path = proposals_file(data_root, name, split)
     if path.is_file():
-        return None
+        return path
     if importlib.util.find_spec("cv2") is None:
         raise UserError(INSTALL)
     annotated = read_boxes(data_root, name, split)
-    write_proposals(path, image_ids(annotated), _all_searched(annotated.images, workers, report))
+    write_proposals(path, image_ids(annotated), _all_searched(annotated.images, workers, progress))
     return path
 
 
-def _all_searched(images: ImageSet, workers: int, report: Callable[[int, int], None]) -> list[np.ndarray]:
+def _all_searched(images: ImageSet, workers: int, progress: bool) -> list[np.ndarray]:
     from joblib import Parallel, delayed
+    from rich.console import Console
+    from rich.progress import track
 
-    found = []
-    parallel = Parallel(n_jobs=max(workers, 1), return_as="generator")
-    for boxes in parallel(delayed(_of_image)(images, index) for index in range(len(images))):
-        found.append(boxes)
-        report(len(found), len(images))
-    return found
+    jobs = (delayed(_of_image)(images, index) for index in range(len(images)))
+    found = Parallel(n_jobs=workers, return_as="generator")(jobs)
+    shown = track(found, images.name, len(images), console=Console(stderr=True), disable=not progress)
+    return list(shown)
 
 
 def _of_image(images: ImageSet, index: int) -> np.ndarray:
