@@ -88,15 +88,18 @@ def _boxes(path: Path, image_id: str, cell: np.ndarray) -> np.ndarray:
 
 def _check_inside(path: Path, annotated: Annotated) -> None:
     """Boxes whose x and y are the wrong way round would be trained on in silence."""
-    pairs = zip(image_ids(annotated), annotated.annotations, strict=True)
-    if outside := [image_id for image_id, one in pairs if not _inside(one.proposals, one.size)]:
+    each = zip(image_ids(annotated), annotated.annotations, proposals_of(annotated), strict=True)
+    outside = [
+        image_id for image_id, one, boxes in each if (boxes < 0).any() or (boxes[:, 2:] > np.array(one.size)).any()
+    ]
+    if outside:
         what = f"boxes of {len(outside):,} images reach beyond them ({some(outside)}); each is y1, x1, y2, x2, from 1"
         raise bad(path, what, UNPACK)
 
 
-def _inside(boxes: np.ndarray | None, size: tuple[int, int]) -> bool:
-    assert boxes is not None
-    return bool((boxes >= 0).all() and (boxes[:, 2:] <= np.array(size)).all())
+def proposals_of(annotated: Annotated) -> list[np.ndarray]:
+    """Of each image (P, 4)."""
+    return [one.proposals for one in annotated.annotations if one.proposals is not None]
 
 
 def write_proposals(path: Path, ids: Sequence[str], boxes: Sequence[np.ndarray]) -> None:
@@ -132,13 +135,13 @@ def _starts(length: int, window: float) -> np.ndarray:
 
 def share_proposed(annotated: Annotated, overlap: float = 0.5) -> float:
     """Recall: of the objects that are not ignored, the share in [0, 1] with a proposal of at least so much IoU."""
-    best = [_best_overlaps(one.boxes[~one.ignored], one.proposals) for one in annotated.annotations]
+    pairs = zip(annotated.annotations, proposals_of(annotated), strict=True)
+    best = [_best_overlaps(one.boxes[~one.ignored], proposals) for one, proposals in pairs]
     return float((np.concatenate(best) >= overlap).mean())
 
 
-def _best_overlaps(objects: np.ndarray, proposals: np.ndarray | None) -> np.ndarray:
+def _best_overlaps(objects: np.ndarray, proposals: np.ndarray) -> np.ndarray:
     """(M, 4), (P, 4) -> (M,) the highest IoU of each object."""
-    assert proposals is not None
     if not len(proposals):
         return np.zeros(len(objects))
     a, b = objects.astype(np.float64)[:, None], proposals.astype(np.float64)[None]

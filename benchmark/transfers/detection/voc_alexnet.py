@@ -18,7 +18,7 @@ from benchmark.backbones.contract import Backbone
 from benchmark.core.optimisation import SGD, Adam, Cosine, Milestones, Steps, Warmup
 from benchmark.data.annotation import Annotated
 from benchmark.data.completeness import counted
-from benchmark.data.proposals import HOME, proposals_file, read_with_proposals, share_proposed
+from benchmark.data.proposals import HOME, proposals_file, proposals_of, read_with_proposals, share_proposed
 from benchmark.recipe.scales import Scale
 from benchmark.records.metric import PERCENT
 from benchmark.transfers.contract import Context, ProtocolCard, Scores
@@ -46,7 +46,7 @@ class FastRcnnDetection(Detection):
         """Where they come from, how many an image has, and the share of the objects that one of them finds."""
         annotated = self.task.read(context.data_root, name, split)
         path = proposals_file(context.data_root, name, split)
-        counts = [0 if one.proposals is None else len(one.proposals) for one in annotated.annotations]
+        counts = [len(boxes) for boxes in proposals_of(annotated)]
         told = {"recall": 100 * share_proposed(annotated), "per_image": float(np.mean(counts))}
         context.report(f"proposals of {annotated.images.name}", len(annotated), len(annotated), told)
         return {**told, "from": f"{HOME}/{path.name}" if path.is_file() else "windows"}
@@ -58,7 +58,7 @@ class FastRcnnDetection(Detection):
             if not path.is_file():
                 images = len(self.task.read(data_root, name, split))
                 missing[f"proposals of {name}/{split}"] = (
-                    f"{counted(0, images, 'images')}: there is no {path}; it is in Fast R-CNN's "
+                    f"{counted(0, images, 'images')}: there is no {HOME}/{path.name}; it is in Fast R-CNN's "
                     "selective_search_data.tgz, and `sslbench propose` makes another"
                 )
         return missing
