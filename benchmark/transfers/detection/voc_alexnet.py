@@ -103,8 +103,8 @@ voc07_det_fast_rcnn_krahenbuhl = FastRcnnDetection(
         frozen="conv1, as released with Fast R-CNN; the rest trains. BatchNorm is folded into the weights before",
         selected="nothing: the last iterate is scored at every scale",
         departures=(
-            "paper: a network without fc6 and fc7 is given CaffeNet's, as they begin; the papers begin them by k-means, "
-            "as Krähenbühl et al. propose",
+            "paper: a network without fc6 and fc7 is given CaffeNet's, as they begin; the papers begin them by "
+            "k-means, as Krähenbühl et al. propose",
             "paper: no network is rescaled before; some of the papers' are, by Krähenbühl et al.'s method",
             "paper: all networks are padded as Fast R-CNN's CaffeNet is; few of the papers' detectors were released",
             "paper: the mean colour is the one that the network was trained with; the released code has one for all",
