@@ -164,6 +164,21 @@ def doctor(
 
 
 @app.command
+def propose(
+    data: Annotated[Path, arg(help="Folder that holds the datasets.")],
+    workers: Annotated[int, arg(help="How many images are searched at a time.")] = 1,
+) -> int:
+    """Find proposals in VOC2007 by OpenCV's selective search, for Fast R-CNN. Files that are there are kept."""
+    from benchmark.data.selective_search import make_proposals
+
+    _in_range("--workers", workers, 1)
+    _require_data(data)
+    for split in ("trainval", "test"):
+        print(make_proposals(data, "voc2007", split, workers, progress=sys.stderr.isatty()))
+    return 0
+
+
+@app.command
 def pretrain(
     recipe: RecipeName,
     scale: ScaleFlag = "desk",

@@ -60,7 +60,7 @@ def test_boxes_follow_their_pixels(annotated: Annotated) -> None:
 
 
 def test_found_boxes_are_given_in_the_original_image(annotated: Annotated) -> None:
-    pixels, size = TestSamples(annotated, SMALL, seed=0)[(0, 0)]
+    pixels, _, size = TestSamples(annotated, SMALL, seed=0)[(0, 0)]
     assert pixels.shape == (3, 64, 96)
     corners = torch.tensor([bright(pixels), [-5, -5, 200, 200], [95, 0, 96, 1], [96, 0, 99, 9]]).float()
     found = c4.Found(corners, torch.tensor([0.9, 0.8, 0.7, 0.6]), torch.arange(4))

@@ -23,6 +23,7 @@ class Annotation:
     size:    width, height.
     masks:   empty if the dataset has none, else one entry per object: its polygons, (K, 2) float32 x, y. A crowd has
              one array (L,) int64 instead, the lengths of runs of 0 and 1 in turn, down the columns.
+    proposals: (P, 4) float32 boxes where objects may be, for detectors that are given them; None for all others.
     """
 
     boxes: np.ndarray
@@ -30,6 +31,7 @@ class Annotation:
     ignored: np.ndarray
     size: tuple[int, int]
     masks: tuple[tuple[np.ndarray, ...], ...] = ()
+    proposals: np.ndarray | None = None
 
     def subset(self, kept: np.ndarray) -> Annotation:
         """The objects where `kept` (M,) bool is true."""
@@ -69,7 +71,7 @@ class Annotated:
         check_stated_size(self.images.root / self.images.files[index], size, self.annotations[index].size, self.fix)
 
     def fingerprint(self) -> str:
-        """Like ImageSet.fingerprint, with every box and mask as well."""
+        """Like ImageSet.fingerprint, with every box, mask and proposal as well."""
         digest = hashlib.sha256(self.images.fingerprint().encode())
         for one in self.annotations:
             for values in (one.boxes, one.labels, one.ignored):
@@ -78,6 +80,8 @@ class Annotated:
                 digest.update(b"mask of %d\n" % len(mask))
                 for part in mask:
                     digest.update(b"%d " % len(part) + np.ascontiguousarray(part).tobytes())
+            if one.proposals is not None:
+                digest.update(b"%d proposed" % len(one.proposals) + np.ascontiguousarray(one.proposals).tobytes())
         return digest.hexdigest()[:12]
 
 

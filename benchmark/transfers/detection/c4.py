@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from PIL import Image
@@ -20,7 +20,7 @@ from torchvision.transforms.v2 import functional as vision
 from benchmark.backbones.contract import Backbone
 from benchmark.core.optimisation import Optimizer
 from benchmark.core.plain import as_plain
-from benchmark.data.annotation import Annotated, joined
+from benchmark.data.annotation import Annotated, Annotation, joined
 from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import Samples, TrainOrder, in_order, step_seed
 from benchmark.recipe.scales import Scale
@@ -29,7 +29,7 @@ from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 from benchmark.transfers.detection.detectron2_engine import Detectron2
 from benchmark.transfers.detection.faster_rcnn import FasterRcnn
 from benchmark.transfers.detection.masks import compressed, decompressed, pasted
-from benchmark.transfers.detection.settings import Detections, Detector, DetectorSettings, Found, Target
+from benchmark.transfers.detection.settings import Detections, Detector, DetectorSettings, Found, RegionSettings, Target
 from benchmark.transfers.features import backbone_key, frozen, working_copy
 from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit
 
@@ -39,23 +39,26 @@ ENGINES: dict[str, Callable[[Backbone, int, DetectorSettings, int], Detector]] =
 }
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm)  # their scale and shift do not decay [D2]
 Objects = tuple[Tensor, Target]  # uint8 image (3, H, W) and what it shows
+Settings = TypeVar("Settings", DetectorSettings, RegionSettings)
 
 
 @dataclass(frozen=True)
-class DetectionValues:
+class DetectionValues(Generic[Settings]):
     """head_rate:     of the layers that no backbone has, as a multiple of the optimizer's.
     short_sides:   each training image's shorter side becomes one of these, drawn anew every time.
-    test_side:     the shorter side in the test; longest_side: no side gets longer than this.
+    test_side:     the shorter side in the test.
+    longest_side, test_longest_side: no side gets longer than this.
     precise_steps: batches that BatchNorm's statistics are measured on again before the test; 0 leaves them alone.
     """
 
-    settings: DetectorSettings
+    settings: Settings
     course: Course
     optimizer: Optimizer
     head_rate: float = 1.0
     short_sides: tuple[int, ...] = tuple(range(480, 801, 32))
     test_side: int = 800
     longest_side: int = 1333
+    test_longest_side: int = 1333
     precise_steps: int = 0
 
     @property
@@ -90,28 +93,29 @@ class TrainSamples(Samples):
         resized = scaled(image, side, self.values.longest_side)
         one = self.annotated.annotations[index]
         scales = _scales(resized.size, image.size)
-        boxes = torch.from_numpy(one.boxes) * scales
+        boxes, proposals = torch.from_numpy(one.boxes) * scales, _proposals(one, scales)
         masks = tuple(tuple(line * scales[:2].double().numpy() for line in polygons) for polygons in one.masks)
         pixels = vision.pil_to_tensor(resized)
         if torch.rand(()) < 0.5:
-            left, top, right, bottom = boxes.unbind(dim=1)
-            boxes = torch.stack([resized.width - right, top, resized.width - left, bottom], dim=1)
+            boxes = mirrored(boxes, resized.width)
+            proposals = None if proposals is None else mirrored(proposals, resized.width)
             masks = tuple(tuple(line * (-1, 1) + (resized.width, 0) for line in polygons) for polygons in masks)
             pixels = pixels.flip(-1)
-        return pixels, Target(boxes, torch.from_numpy(one.labels), masks)
+        return pixels, Target(boxes, torch.from_numpy(one.labels), masks, proposals)
 
 
 class TestSamples(Samples):
-    """(the image scaled for the test, its original width and height)"""
+    """(the image scaled for the test, its proposals if it has any, its original width and height)"""
 
     def __init__(self, annotated: Annotated, values: DetectionValues, seed: int) -> None:
         super().__init__(annotated.images, seed)
         self.annotated, self.values = annotated, values
 
-    def sample(self, image: Image.Image, index: int) -> tuple[Tensor, tuple[int, int]]:
+    def sample(self, image: Image.Image, index: int) -> tuple[Tensor, tuple[Tensor, ...], tuple[int, int]]:
         self.annotated.check_size(index, image.size)
-        resized = scaled(image, self.values.test_side, self.values.longest_side)
-        return vision.pil_to_tensor(resized), image.size
+        resized = scaled(image, self.values.test_side, self.values.test_longest_side)
+        proposals = _proposals(self.annotated.annotations[index], _scales(resized.size, image.size))
+        return vision.pil_to_tensor(resized), () if proposals is None else (proposals,), image.size
 
 
 def scaled(image: Image.Image, short_side: int, longest_side: int) -> Image.Image:
@@ -119,6 +123,16 @@ def scaled(image: Image.Image, short_side: int, longest_side: int) -> Image.Imag
     factor = min(short_side / min(image.size), longest_side / max(image.size))
     width, height = (int(side * factor + 0.5) for side in image.size)
     return image.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def mirrored(boxes: Tensor, width: int) -> Tensor:
+    """(M, 4) boxes as they lie once an image of that width is flipped."""
+    left, top, right, bottom = boxes.unbind(dim=1)
+    return torch.stack([width - right, top, width - left, bottom], dim=1)
+
+
+def _proposals(one: Annotation, scales: Tensor) -> Tensor | None:
+    return None if one.proposals is None else torch.from_numpy(one.proposals) * scales
 
 
 def _scales(new: tuple[int, int], old: tuple[int, int]) -> Tensor:
@@ -132,7 +146,7 @@ class Detection(Transfer):
 
     engines = tuple(ENGINES)
 
-    def __init__(self, card: ProtocolCard, values: dict[Scale, DetectionValues], task: Task) -> None:
+    def __init__(self, card: ProtocolCard, values: dict[Scale, DetectionValues[Any]], task: Task) -> None:
         self.card, self.values, self.task = card, values, task
 
     def annotations(self, data_root: Path) -> dict[str, str]:
@@ -152,17 +166,19 @@ class Detection(Transfer):
         *parts, test = (self.task.read(context.data_root, *dataset) for dataset in self.card.datasets)
         data = _fingerprints(*parts, test)
         train = self.task.trains(joined(parts))
-        engine = self.chosen_engine(context.engine)
-        assert engine
-        facts = (engine, context.seed, data, backbone_key(backbone), as_plain(values))
+        facts = (self.chosen_engine(context.engine), context.seed, data, backbone_key(backbone), as_plain(values))
         checkpoint = checkpoint_path(self.card, context, *facts)
-        trunk, count = working_copy(backbone, context.device), len(test.classes)
-        detector = ENGINES[engine](trunk, count, values.settings, context.seed)
-        detector.to(context.device)
+        detector = self.detector(working_copy(backbone, context.device), train, values, context).to(context.device)
         _train(detector, values, train, checkpoint, context)
         found = _detect(detector, values, test, context)
         metrics, detail = self.task.score(test, found)
         return Scores(metrics, {**detail, "trained_on": len(train)}, data, _picture(test, found))
+
+    def detector(self, trunk: Backbone, train: Annotated, values: DetectionValues[Any], context: Context) -> Detector:
+        """The detector on this backbone, before it is trained on these images."""
+        engine = self.chosen_engine(context.engine)
+        assert engine
+        return ENGINES[engine](trunk, len(train.classes), values.settings, context.seed)
 
 
 def _fingerprints(*parts: Annotated) -> dict[str, str]:
@@ -189,13 +205,14 @@ def _source(samples: TrainSamples, context: Context) -> Callable:
     def source(order: TrainOrder) -> Iterator[tuple[tuple[list[Tensor], int], list[Target]]]:
         for step, batch in enumerate(in_order(samples, order, context.workers), start=order.first_step):
             images, targets = zip(*batch, strict=True)
-            on_device = [
-                replace(one, boxes=one.boxes.to(context.device), labels=one.labels.to(context.device))
-                for one in targets
-            ]
-            yield (list(images), step_seed(context.seed, step)), on_device
+            yield (list(images), step_seed(context.seed, step)), [_moved(one, context.device) for one in targets]
 
     return source
+
+
+def _moved(target: Target, device: torch.device) -> Target:
+    proposals = None if target.proposals is None else target.proposals.to(device)
+    return replace(target, boxes=target.boxes.to(device), labels=target.labels.to(device), proposals=proposals)
 
 
 def _groups(detector: Detector, values: DetectionValues) -> list[tuple[list[nn.Parameter], Optimizer]]:
@@ -235,8 +252,8 @@ def _detect(detector: Detector, values: DetectionValues, test: Annotated, contex
     one_by_one = [[(0, index)] for index in range(len(test))]
     found = []
     with torch.inference_mode():
-        for ((pixels, size),) in in_order(samples, one_by_one, context.workers):
-            (one,) = detector.detect([pixels])
+        for ((pixels, proposals, size),) in in_order(samples, one_by_one, context.workers):
+            (one,) = detector.detect([pixels], [boxes.to(context.device) for boxes in proposals])
             found.append(_in_original(one, (pixels.shape[2], pixels.shape[1]), size))
             context.report(f"objects in {test.images.name}", len(found), len(test), {})
     return found

@@ -4,10 +4,12 @@ there differ by what the protocols differ in."""
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from benchmark.core.optimisation import Adam, Cosine, Steps, Warmup
 from benchmark.recipe.scales import Scale
 from benchmark.transfers.detection.c4 import DetectionValues
+from benchmark.transfers.detection.settings import DetectorSettings
 from benchmark.transfers.training import Course
 
 STEPS, BATCH, CELLS = 1_100, 4, 4
@@ -34,8 +36,8 @@ def desk_departures(steps: int = STEPS, cells: int = CELLS) -> tuple[str, ...]:
 
 
 def at_scales(
-    paper: DetectionValues, frozen_stages: int, steps: int = STEPS, cells: int = CELLS
-) -> dict[Scale, DetectionValues]:
+    paper: DetectionValues[DetectorSettings], frozen_stages: int, steps: int = STEPS, cells: int = CELLS
+) -> dict[Scale, DetectionValues[Any]]:
     """At the scales other than the paper's so many stages are frozen; at the desk's it trains so many steps."""
     small = replace(
         paper.settings,
@@ -56,6 +58,7 @@ def at_scales(
         short_sides=(144, 160, 176),
         test_side=160,
         longest_side=320,
+        test_longest_side=320,
         precise_steps=paper.precise_steps // 10,
     )
     smoke = replace(

@@ -7,7 +7,7 @@ part, since the harness trains, so that runs resume exactly under either engine.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -76,7 +76,7 @@ class Detectron2(Detector):
             losses = self.model(given)
         return {name: losses[theirs] for theirs, name in LOSSES.items() if theirs in losses}
 
-    def detect(self, images: list[Tensor]) -> list[Found]:
+    def detect(self, images: list[Tensor], proposals: Sequence[Tensor] = ()) -> list[Found]:
         found = self.model.inference(self._inputs(images), do_postprocess=False)
         return [
             Found(

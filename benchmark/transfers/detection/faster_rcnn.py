@@ -75,7 +75,7 @@ class FasterRcnn(Detector):
         losses = rpn | self._region_losses(features, regions, matches)
         return losses | (self._mask_losses(features, regions, matches) if self.settings.mask_channels else {})
 
-    def detect(self, images: list[Tensor]) -> list[Found]:
+    def detect(self, images: list[Tensor], proposals: Sequence[Tensor] = ()) -> list[Found]:
         maps, sizes = self._maps(images)
         proposals = self._proposals(*self._read_anchors(maps), sizes, self.settings.proposals_test)
         logits, deltas = self._read_boxes(self._read_regions(maps, proposals))
@@ -89,13 +89,8 @@ class FasterRcnn(Detector):
         return self._proposals(*self._read_anchors(maps), sizes, self.settings.proposals_test)
 
     def _maps(self, images: list[Tensor]) -> tuple[Tensor, list[Size]]:
-        """(B, C, h, w) of the stage before the last; the images are padded with zeros to the largest one's sides."""
-        device = self.cell_anchors.device
-        normalized = [self.backbone.input.prepare(image.to(device)) for image in images]
-        sizes = [(image.shape[1], image.shape[2]) for image in images]
-        height, width = (max(side) for side in zip(*sizes, strict=True))
-        padded = [F.pad(x, (0, width - x.shape[2], 0, height - x.shape[1])) for x in normalized]
-        return self.backbone.forward_stages(torch.stack(padded), upto=self.map)[self.map], sizes
+        """(B, C, h, w) of the stage before the last."""
+        return maps_of(self.backbone, self.map, images, self.cell_anchors.device)
 
     def _read_anchors(self, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(A, 4) anchors, (B, A) objectness, (B, A, 4) deltas, where A counts cells first and then their anchors."""
@@ -214,6 +209,15 @@ class FasterRcnn(Detector):
         masks = self._read_masks(features, torch.cat([one.labels for one in found])).sigmoid()
         counts = [len(one.boxes) for one in found]
         return [replace(one, masks=own) for one, own in zip(found, masks.split(counts), strict=True)]
+
+
+def maps_of(backbone: Backbone, stage: str, images: list[Tensor], device: torch.device) -> tuple[Tensor, list[Size]]:
+    """(B, C, h, w) of a stage, and each image's size; the images are padded with zeros to the largest one's sides."""
+    normalized = [backbone.input.prepare(image.to(device)) for image in images]
+    sizes = [(image.shape[1], image.shape[2]) for image in images]
+    height, width = (max(side) for side in zip(*sizes, strict=True))
+    padded = [F.pad(x, (0, width - x.shape[2], 0, height - x.shape[1])) for x in normalized]
+    return backbone.forward_stages(torch.stack(padded), upto=stage)[stage], sizes
 
 
 def _cell_anchors(settings: DetectorSettings) -> Tensor:

@@ -6,7 +6,7 @@ keep.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,6 +46,27 @@ class DetectorSettings:
     mask_channels: int = 0
 
 
+@dataclass(frozen=True)
+class RegionSettings:
+    """Of a detector that is given its proposals. Fast R-CNN's, as in rbgirshick/fast-rcnn, lib/fast_rcnn/config.py.
+
+    cells:      on each side, that what is in a region is pooled to.
+    regions, regions_positive: sampled an image, and the most of them that may be positive, as a fraction.
+    positive:   from this IoU with an object on, a region is positive; from `background` on it is negative, and below
+                it is not trained on.
+    overlap:    of boxes of one class, so that the less sure is dropped.
+    detections: of a class in an image, the surest, before the others are dropped.
+    """
+
+    cells: int = 6
+    regions: int = 64
+    regions_positive: float = 0.25
+    positive: float = 0.5
+    background: float = 0.1
+    overlap: float = 0.3
+    detections: int = 100
+
+
 FROZEN = DetectorSettings(norm="frozen")
 TRAINED = DetectorSettings(norm="trained", frozen_stages=0, extra_norm=True)
 
@@ -53,11 +74,12 @@ TRAINED = DetectorSettings(norm="trained", frozen_stages=0, extra_norm=True)
 @dataclass(frozen=True)
 class Target:
     """The objects of a training image: boxes (M, 4) float32 in its pixels, labels (M,) int64; M > 0. masks: where masks
-    are learned, of each object its polygons, (K, 2) float64 x, y."""
+    are learned, of each object its polygons, (K, 2) float64 x, y. proposals: (P, 4) float32, where they are given."""
 
     boxes: Tensor
     labels: Tensor
     masks: tuple[tuple[np.ndarray, ...], ...] = ()
+    proposals: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -95,11 +117,12 @@ class Detector(nn.Module):
         raise NotImplementedError
 
     def losses(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        """-> objectness, anchor_boxes, classes, region_boxes, and masks where they are learned. What is sampled follows
-        from torch's random numbers."""
+        """-> classes, region_boxes; of a detector that proposes, objectness and anchor_boxes; masks where they are
+        learned. What is sampled follows from torch's random numbers."""
         raise NotImplementedError
 
-    def detect(self, images: list[Tensor]) -> list[Found]:
+    def detect(self, images: list[Tensor], proposals: Sequence[Tensor] = ()) -> list[Found]:
+        """proposals: (P, 4) boxes for each image, for a detector that does not propose."""
         raise NotImplementedError
 
     def propose(self, images: list[Tensor]) -> list[Tensor]:
