@@ -40,6 +40,7 @@ def read(data_root: Path, split: str) -> ImageSet:
     root = data_root / HOME
     names, videos = _entries(root / LIST)
     check_entries(names, root, lambda i: f"{root / LIST}, line {i + 1}")
+    _check_tracks(root / LIST, names, videos)
     numbers, values = np.unique(videos, return_inverse=True)
     classes = Classes(values.astype(np.int64), tuple(str(number) for number in numbers.tolist()))
     return ImageSet(f"{NAME}/{split}", root, names, classes, together=2)
@@ -56,6 +57,10 @@ def _entries(path: Path) -> tuple[list[str], list[int]]:
         videos.append(int(found["video"]))
     if not names:
         raise bad(path, "the list is empty", UNPACK)
+    return names, videos
+
+
+def _check_tracks(path: Path, names: list[str], videos: list[int]) -> None:
     if len(names) % 2:
         what = f"has {len(names):,} patches, but two lines in a row are a track"
         raise bad(path, what, "Find the patch without its other.")
@@ -63,14 +68,13 @@ def _entries(path: Path) -> tuple[list[str], list[int]]:
         if videos[first] != videos[first + 1]:
             what = f"{names[first]} and {names[first + 1]} are no track: they are of different videos"
             raise bad(f"{path}, line {first + 1}", what, "Two lines in a row are a track; find the first that is not.")
-    return names, videos
 
 
 def check(data_root: Path) -> list[Finding]:
     """As released, the two patches of a track are called _1 and _2 of the same number."""
     path = data_root / HOME / LIST
     names = _entries(path)[0]
-    odd = [one for one, other in zip(names[::2], names[1::2], strict=True) if END.sub("", one) != END.sub("", other)]
+    odd = [one for one, other in zip(names[::2], names[1::2], strict=False) if END.sub("", one) != END.sub("", other)]
     if not odd:
         return []
     what = f"{len(odd):,} of {len(names) // 2:,} tracks join patches that are not called alike: {some(odd)}"
