@@ -20,7 +20,6 @@ Departures:
 - From all pixels one mean colour is subtracted, that of the authors' mean image.
 - Patches are resized by Pillow, which averages over the pixels that it leaves out. The released code only interpolates.
 - An epoch is of patches, so each track comes twice in one.
-- All processes' patches are one batch.
 """
 
 from __future__ import annotations
@@ -60,10 +59,11 @@ from benchmark.recipe import (
 
 @dataclass(frozen=True)
 class TrackedPatches(Settings):
-    M: Positive = 1.0  # NOTE: the released code's; its authors suggest 0.5 or 0.1 for other tasks
+    M: Positive = 1.0  # NOTE: a margin of 1 is the released code's; its README suggests 0.5 or 0.1 for other tasks
     K: Count = 4  # negatives of a track
     hard: Probability = 0.5  # of them, later
-    # NOTE: the released code does not say when; 150,000 of 400,000 steps could not be checked in print
+    # NOTE: when hard negatives begin, the released code does not say; after 150,000 of 400,000 steps could not be
+    # checked in print
     random_until: Probability = 3 / 8  # of the run
 
     def sample(self, open_image: Callable[[int], Image], index: int, spec: InputSpec) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ from benchmark.data.labels import Classes
 
 NAME = "youtube_patches"
 HOME = "youtube_patches"
-# NOTE: as the authors put them, eight million patches and a list of 82,903 videos; the list itself was not seen
+# NOTE: eight million patches and 82,903 videos are what its authors say of YouTube's patches; their list was not seen
 SPLITS = {"train": (8_000_000, 82_903)}
 LABELS = Classes
 COUNT_VARIES = True  # the released list is called an example
