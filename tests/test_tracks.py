@@ -24,6 +24,7 @@ from benchmark.recipe import RGB, InputSpec
 from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.contract import Architecture
 from benchmark.recipe.pools import Given
+from benchmark.recipe.scales import at_scale
 from benchmark.toyland import build_world, drawn_for
 from benchmark.toyland.catalogue import OBJECTS
 from benchmark.toyland.rng import generator
@@ -249,6 +250,39 @@ def test_how_often_the_other_end_is_nearest() -> None:
     for videos, wanted in (([0, 1, 2, 3], 0.5), ([0, 1, 2, 2], 1.0)):
         method.loss(batch(videos))
         assert method.scalars()["nearest"] == wanted
+
+
+def test_without_its_relu_fc7_has_both_signs_and_the_rest_is_the_same() -> None:
+    spec, images = InputSpec(64, RECIPE.input.colour), torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    found = []
+    for rectified in (True, False):
+        torch.manual_seed(0)
+        backbone = replace(RECIPE.backbone, width=0.0625, start="torch").build(spec)
+        method = replace(RECIPE.method, rectified=rectified).build(backbone, Given(20, 2))
+        found.append(backbone(spec.prepare(images)))
+        assert list(method.export().stages) == ["conv1", "conv2", "conv3", "conv4", "conv5"]
+    assert found[1].min() < 0
+    assert torch.equal(found[1].clamp_min(0), found[0])
+
+
+def test_a_small_network_learns_which_patches_are_of_one_track(tmp_path: Path) -> None:
+    """All 24 tracks of the smoke world in one batch: at the beginning few patches are nearest to their track's other
+    end (by chance 1 of 45 others), and after 30 steps nearly all are."""
+    build_world(tmp_path, "smoke", datasets=["youtube_patches"], progress=False)
+    images, recipe = opened(tmp_path), at_scale(RECIPE, "smoke")
+    assert images.labels is not None
+    torch.manual_seed(0)
+    tracks = torch.stack([recipe.method.sample(images.open, i, recipe.input)["track"] for i in range(0, 48, 2)])
+    method = recipe.method.build(replace(recipe.backbone, width=0.125).build(recipe.input), Given(48, 12))
+    optimizer, shares = torch.optim.AdamW(method.parameters(), 1e-3), []
+    for step in range(30):
+        seen = Batch({"track": tracks}, torch.arange(24), step, labels=torch.from_numpy(images.labels.values[::2]))
+        optimizer.zero_grad()
+        method.loss(seen).backward()
+        optimizer.step()
+        shares.append(method.scalars()["nearest"])
+    assert shares[0] < 0.2
+    assert shares[-1] > 0.8
 
 
 def test_a_sample_is_a_track_whichever_end_is_asked_for() -> None:
