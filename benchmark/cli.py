@@ -10,7 +10,8 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args, get_type_hints
 
@@ -121,7 +122,7 @@ def plan(
     _, chosen = _chosen(recipe, settings, recipes_dir, scale)
     _require_data(data)
     if num_images is None:
-        _draw_world(scale, data)  # whose images are counted
+        _draw_world(scale, data, [chosen])  # whose images are counted
     gpu = Gpu(peak_tflops, utilisation)
     print(plan_text(chosen, scale, processes, num_images, data, gpu, recipes_dir))
     return 0
@@ -212,7 +213,7 @@ def pretrain(
     after = backbones_before(run, resolved, recipes_dir)
     with distributed.together():
         if distributed.rank() == 0:
-            _draw_world(scale, data)
+            _draw_world(scale, data, [chosen])
     if not is_pretrained(run, resolved):
         of_data = checked_pools(resolved, run, incomplete)
         images = pretraining_images(resolved, run.data_root)
@@ -306,7 +307,7 @@ def reproduce(
     from benchmark.runs.reproduce import fulfil
 
     _tell_of_git()
-    make_world = None if data else lambda: _draw_world(scale, data)
+    make_world = None if data else partial(_draw_world, scale, data)
     return 0 if fulfil(request, _machine(device, workers), jobs, make_world) else 1
 
 
@@ -443,7 +444,7 @@ def speed(
     _in_range("--rounds", rounds, 1)
     name, chosen = _chosen(recipe, settings, recipes_dir, scale)
     machine = _machine(device, workers)
-    _draw_world(scale, data)
+    _draw_world(scale, data, [chosen])
     run = Run(name, scale, 0, _data_root(scale, data), RUNS)
     resolved = run.resolved(chosen)
     print(speed_text(resolved, pretraining_images(resolved, run.data_root), machine, rounds))
@@ -532,12 +533,13 @@ def _require_data(data: Path | None) -> None:
         raise UserError(f"--data {data}: there is no such folder")
 
 
-def _draw_world(scale: Scale, data: Path | None) -> None:
-    """Make sure that the drawn data is there, unless the user brought data."""
+def _draw_world(scale: Scale, data: Path | None, recipes: Iterable[Recipe] = ()) -> None:
+    """Make sure that the drawn data is there, and what these recipes alone train on, unless the user brought data."""
     if data is None and scale in DRAWN:
-        from benchmark.toyland import build_world
+        from benchmark.toyland import build_world, drawn_for
 
-        build_world(_data_root(scale, data), cast(Drawn, scale))
+        asked = {pool.dataset for recipe in recipes for pool in recipe.pools.values()}
+        build_world(_data_root(scale, data), cast(Drawn, scale), datasets=drawn_for(asked))
 
 
 def _flags_of(command: str) -> Mapping[str, Any]:

@@ -111,6 +111,17 @@ def yfcc100m_zips(root: Path, rng: Random) -> None:
         np.save(home / "flickr_unique_ids.npy", np.array(numbers))
 
 
+def youtube_patches(root: Path, rng: Random) -> None:
+    home = root / "youtube_patches"
+    rows = []
+    for video in rng.choice(90, rng.integers(2, 4), replace=False).tolist():
+        for track in range(1, 2 + int(rng.integers(2))):
+            for end in (1, 2):
+                rows.append(f"video{video}/pairs2/{track:07d}_{end}.jpg {video}\n")
+                handmade.image(home / rows[-1].split()[0])
+    handmade.text(home / "trainlist.txt", "".join(rows))
+
+
 DRAWN: dict[str, Callable[[Path, Random], None]] = {
     "imagenet": imagenet,
     "tiny_imagenet": tiny_imagenet,
@@ -121,4 +132,5 @@ DRAWN: dict[str, Callable[[Path, Random], None]] = {
     "coco2017": coco2017,
     "yfcc100m": yfcc100m,
     "yfcc100m_zips": yfcc100m_zips,
+    "youtube_patches": youtube_patches,
 }

@@ -227,6 +227,17 @@ def yfcc(root: Path) -> Path:
     return home
 
 
+def youtube_patches(root: Path) -> Path:
+    """Two tracks of video 7, and one of video 3; and a patch that the list leaves out."""
+    home = root / "youtube_patches"
+    tracks = (("E5K-WUqpmvw", 1, 7), ("E5K-WUqpmvw", 2, 7), ("DmeLCEonmfk", 2, 3))
+    names = {f"{folder}/pairs2/{track:07d}_{end}.jpg": video for folder, track, video in tracks for end in (1, 2)}
+    for name in (*names, "DmeLCEonmfk/pairs2/0000003_1.jpg"):
+        image(home / name)
+    text(home / "trainlist.txt", "".join(f"{name} {video}\n" for name, video in names.items()))
+    return home
+
+
 def yfcc_zips(root: Path, zips: dict[str, list[str]]) -> Path:
     home = root / "yfcc100m_zips"
     jpeg = image(root / "one.jpg").read_bytes()

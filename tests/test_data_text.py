@@ -31,6 +31,7 @@ LISTS: dict[str, Made] = {
     # list: its dataset's maker, the list below the dataset's folder, dataset, split
     "files.txt": (yfcc_list, "files.txt", "yfcc100m", "train"),
     "csv": (handmade.places205, "trainvalsplit_places205/train_places205.csv", "places205", "train"),
+    "trainlist": (handmade.youtube_patches, "trainlist.txt", "youtube_patches", "train"),
     "wnids": (handmade.tiny_imagenet, "wnids.txt", "tiny_imagenet", "train"),
     "val_annotations": (handmade.tiny_imagenet, "val/val_annotations.txt", "tiny_imagenet", "val"),
     "ids": (handmade.voc, "ImageSets/Main/trainval.txt", "voc2007", "trainval"),

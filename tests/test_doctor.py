@@ -34,6 +34,7 @@ def everything(root: Path) -> None:
     handmade.sbd(root)
     handmade.coco(root)
     handmade.yfcc(root)
+    handmade.youtube_patches(root)
     handmade.yfcc_zips(root, {"00/000.zip": ["000.jpg"]})
 
 

@@ -99,17 +99,18 @@ def read_split(layout: Layout, data_root: Path, split: str) -> ImageSet:
 def without_unreadable(images: ImageSet, report: Callable[[str], None]) -> ImageSet:
     """`images` without the files that are listed as unreadable. Costs nothing if there is no such list."""
     listed = read_unreadable(images.root)
-    dropped = find(images.files, listed) if listed else np.empty(0, dtype=np.int64)
+    dropped = images.whole(find(images.files, listed)) if listed else np.empty(0, dtype=np.int64)
     if not len(dropped):
         return images
     names = tuple(images.files[int(i)] for i in dropped)
-    left_out = f"{len(names):,} of {len(images):,} images, listed as unreadable in {current_list(images.root)}"
+    why = "listed as unreadable" if images.together == 1 else "together with one listed as unreadable"
+    left_out = f"{len(names):,} of {len(images):,} images, {why} in {current_list(images.root)}"
     report(f"{images.name}: left out {left_out}: {some([*names])}")
     kept = np.delete(np.arange(len(images)), dropped)
     return replace(
         images,
         files=drop(images.files, dropped),
         labels=None if images.labels is None else images.labels.at(kept),
-        skipped=(*images.skipped, f"{len(names):,} image(s) listed as unreadable: {some([*names])}"),
+        skipped=(*images.skipped, f"{len(names):,} image(s) {why}: {some([*names])}"),
         unreadable=() if isinstance(images.files, Names) else names,  # lists of images are for sets with labels
     )

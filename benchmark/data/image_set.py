@@ -31,6 +31,7 @@ class ImageSet:
     skipped: what the reader passed over, counted and named for people: "3 hidden file(s) or folder(s): .DS_Store, …".
              Not part of the fingerprint, which says what was read.
     unreadable: files left out because they are listed as unreadable, so that a list of images may still name them.
+    together: so many files in a row are one thing, such as the two patches of a track: none of them is left out alone.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ImageSet:
     labels: Labels | None = None
     skipped: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
+    together: int = 1
 
     def __post_init__(self) -> None:
         if self.labels is not None and len(self.labels.values) != len(self.files):
@@ -64,14 +66,24 @@ class ImageSet:
         return open_rgb(self.root, self.files[index])
 
     def subset(self, indices: Sequence[int] | np.ndarray, suffix: str) -> ImageSet:
-        """The images at `indices`, in that order, named e.g. "imagenet/train[10%]"."""
+        """The images at `indices`, in that order, named e.g. "imagenet/train[10%]". Raises UserError where they take
+        apart what belongs together."""
         indices = np.asarray(indices, dtype=np.int64)
+        if not np.array_equal(indices, self.whole(indices)):
+            raise UserError(f"{self.name}: every {self.together} files in a row belong together; none can be left out")
         return replace(
             self,
             name=f"{self.name}[{suffix}]",
             files=pick(self.files, indices),
             labels=None if self.labels is None else self.labels.at(indices),
         )
+
+    def whole(self, indices: np.ndarray) -> np.ndarray:
+        """The images at `indices` and those that belong together with them: their places, increasing."""
+        if self.together == 1:
+            return indices
+        groups = np.unique(indices // self.together)
+        return (groups[:, None] * self.together + np.arange(self.together)).ravel()
 
     def without_labels(self) -> ImageSet:
         """What pretraining sees: the same images, no labels."""

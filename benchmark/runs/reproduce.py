@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
@@ -132,14 +132,15 @@ class RowWork:
 
 
 def bring_up_to_date(
-    row: RowWork, runs: Sequence[Run], jobs: int, make_world: Callable[[], object] | None
+    row: RowWork, runs: Sequence[Run], jobs: int, make_world: Callable[[Iterable[Recipe]], object] | None
 ) -> list[StepLog]:
     """Bring every run and its records up to date, `jobs` runs at a time, and first the runs that they need.
-    `make_world` draws the stand-in data, where the scale has it."""
+    `make_world` draws the stand-in data of recipes, where the scale has it."""
     needs = runs_needed(runs, row.recipes_dir)
     row = replace(row, unscored=needs.keys() - set(runs))
     world = StepLog("world", total=1)
-    if make_world and not world.take("draw missing datasets", lambda: False, make_world):
+    recipes = [get_recipe(run.name, row.recipes_dir) for run in needs]
+    if make_world and not world.take("draw missing datasets", lambda: False, partial(make_world, recipes)):
         return [world]
     done: dict[Run, StepLog] = {}
     for run, steps in side_by_side(row, list(needs), jobs, needs):
@@ -172,9 +173,11 @@ def _pretrain(run: Run, recipe: Recipe, machine: Machine, recipes_dir: Path | No
     pretrain(recipe, run.name, images, run.folder, machine, after, of_data)
 
 
-def fulfil(request: Request, machine: Machine, jobs: int | None, make_world: Callable[[], object] | None) -> bool:
+def fulfil(
+    request: Request, machine: Machine, jobs: int | None, make_world: Callable[[Iterable[Recipe]], object] | None
+) -> bool:
     """Bring every row up to date, then write and print the tables; whether all of it went well. `make_world` draws the
-    stand-in data, unless the user brought data."""
+    stand-in data of recipes, unless the user brought data."""
     started = time.monotonic()
     recipes = {name: recipe_called(name, request.recipes_dir) for name in request.names}
     known = find_transfers(request.transfers_dir)

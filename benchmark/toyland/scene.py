@@ -182,15 +182,16 @@ def stand_anywhere(scene: Scene, shape: Shape, cells: tuple[float, float]) -> ra
     return stand(scene, shape, x, y, cell)
 
 
-def stand(scene: Scene, shape: Shape, x: float, y: float, cell: float) -> range:
+def stand(scene: Scene, shape: Shape, x: float, y: float, cell: float, turn: float = 0.0) -> range:
     """Build a figure with its feet at (x, y), its cells `cell` pixels wide; returns the region numbers it took.
 
-    The way it faces, its tones and its texture are random each time, its proportions and its tilt a little, and its
-    bricks do not stand quite in line. Textures grow with the figure, and are turned anyhow.
+    turn: by so many radians about its feet. The way it faces, its tones and its texture are random each time, its
+    proportions and its tilt a little, and its bricks do not stand quite in line. Textures grow with the figure, and are
+    turned anyhow.
     """
     rng = scene.rng
     stretch = np.exp(rng.uniform(-STRETCH, STRETCH, 2)) * (rng.choice([-1.0, 1.0]), 1.0)
-    to_pixels = _turned(rng.uniform(-TILT, TILT)) * stretch[:, None] * (cell, -cell)
+    to_pixels = _turned(rng.uniform(-TILT, TILT) + turn) * stretch[:, None] * (cell, -cell)
     value, brick = float(rng.uniform(*DARK)), BRICKS[shape.brick]
     texture, step = scene.texture((0.25 * cell, 0.8 * cell)), float(rng.uniform(0.08, 0.26))
     places = shape.cells + rng.uniform(-JITTER, JITTER, shape.cells.shape)

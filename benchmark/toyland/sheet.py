@@ -27,7 +27,7 @@ MAX_BYTES = 200_000  # a sheet is shown in a README
 
 def contact_sheet(root: Path, dataset: str, path: Path) -> Path:
     """Write a sheet of one of the world's datasets, showing each class in turn; VOC's and COCO's pictures with boxes
-    and masks."""
+    and masks, tracks with both ends."""
     entry = read_manifest(root).get(dataset)
     if entry is None:
         raise UserError(f"{root} has no Toyland dataset {dataset!r}; make it with `sslbench world`.")
@@ -57,6 +57,8 @@ def _cells(root: Path, picture: Picture) -> list[Image.Image]:
         return _voc_cells(file, image)
     if picture.path.startswith("coco/"):
         return _coco_cells(file, image)
+    if picture.path.startswith("youtube_patches/"):
+        return _track_cells(file, image)
     return [image]
 
 
@@ -83,6 +85,13 @@ def _coco_cells(file: Path, image: Image.Image) -> list[Image.Image]:
         for polygon in [] if entry["iscrowd"] else entry["segmentation"]:
             outlines.polygon(polygon, fill=COLOURS[number % len(COLOURS)])
     return [image, masks]
+
+
+def _track_cells(file: Path, image: Image.Image) -> list[Image.Image]:
+    """Both ends of a track, side by side where its first one stands."""
+    if not file.stem.endswith("_1"):
+        return []
+    return [image, Image.open(file.with_name(file.name.replace("_1.", "_2."))).convert("RGB")]
 
 
 @cache

@@ -14,7 +14,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -71,6 +71,11 @@ def build_world(
     except BrokenProcessPool as error:
         raise UserError(f"{root}: a process drawing the world was killed; run again with fewer workers.") from error
     return root
+
+
+def drawn_for(asked: Collection[str]) -> list[str]:
+    """The datasets of a world for those who ask for these by name: they may be others than Toyland's."""
+    return [name for name, layout in LAYOUTS.items() if name in asked or not layout.on_request]
 
 
 def _known(datasets: Sequence[str] | None) -> tuple[str, ...]:

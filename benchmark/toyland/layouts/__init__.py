@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from benchmark.toyland.layouts import coco2017, imagenet, inat2018, places205, tiny_imagenet, voc, yfcc100m
+from benchmark.toyland.layouts import (
+    coco2017,
+    imagenet,
+    inat2018,
+    places205,
+    tiny_imagenet,
+    voc,
+    yfcc100m,
+    youtube_patches,
+)
 from benchmark.toyland.layouts.base import LayoutWriter
 
 LAYOUTS: dict[str, LayoutWriter] = {
@@ -16,5 +25,6 @@ LAYOUTS: dict[str, LayoutWriter] = {
         inat2018.LAYOUT,
         yfcc100m.LAYOUT,
         coco2017.LAYOUT,
+        youtube_patches.LAYOUT,
     )
 }

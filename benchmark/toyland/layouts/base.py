@@ -33,6 +33,7 @@ class LayoutWriter:
     pictures(scale, seed): all pictures, in an order that is the same every time.
     draw(root, picture, seed): writes one picture (a worker process does it) and returns what `finish` needs to know.
     finish(root, scale, seed, pictures, notes): writes lists and annotations from what `draw` returned, in order.
+    on_request: few recipes train on it, so that it is drawn only for one that does.
     """
 
     name: str
@@ -40,6 +41,7 @@ class LayoutWriter:
     pictures: Callable[[ScaleName, int], list[Picture]]
     draw: Callable[[Path, Picture, int], Any]
     finish: Callable[[Path, ScaleName, int, Sequence[Picture], Sequence[Any]], None]
+    on_request: bool = False
 
 
 def save_jpeg(image: Image.Image, path: Path) -> None:
