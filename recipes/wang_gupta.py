@@ -66,7 +66,6 @@ class TrackedPatches(Settings):
     # NOTE: when hard negatives begin, the released code does not say; after 150,000 of 400,000 steps could not be
     # checked in print
     random_until: Probability = 3 / 8  # of the run
-
     rectified: bool = True  # f comes after fc7's ReLU
 
     def sample(self, open_image: Callable[[int], Image], index: int, spec: InputSpec) -> dict[str, Tensor]:
