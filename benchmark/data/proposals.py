@@ -43,7 +43,7 @@ def read_with_proposals(data_root: Path, name: str, split: str) -> Annotated:
     annotated = read_boxes(data_root, name, split)
     path = proposals_file(data_root, name, split)
     if path.is_file():
-        proposals = read_proposals(path, image_ids(annotated))
+        proposals = read_proposals(path, ids_of(annotated))
     else:
         proposals = [windows(one.size) for one in annotated.annotations]
     pairs = zip(annotated.annotations, proposals, strict=True)
@@ -52,7 +52,7 @@ def read_with_proposals(data_root: Path, name: str, split: str) -> Annotated:
     return found
 
 
-def image_ids(annotated: Annotated) -> list[str]:
+def ids_of(annotated: Annotated) -> list[str]:
     return [Path(file).stem for file in annotated.images.files]
 
 
@@ -88,7 +88,7 @@ def _boxes(path: Path, image_id: str, cell: np.ndarray) -> np.ndarray:
 
 def _check_inside(path: Path, annotated: Annotated) -> None:
     """Boxes whose x and y are the wrong way round would be trained on in silence."""
-    each = zip(image_ids(annotated), annotated.annotations, proposals_of(annotated), strict=True)
+    each = zip(ids_of(annotated), annotated.annotations, proposals_of(annotated), strict=True)
     outside = [
         image_id for image_id, one, boxes in each if (boxes < 0).any() or (boxes[:, 2:] > np.array(one.size)).any()
     ]

@@ -12,7 +12,7 @@ from PIL import Image
 from benchmark.core.errors import UserError
 from benchmark.data.boxes import read_boxes
 from benchmark.data.image_set import ImageSet
-from benchmark.data.proposals import image_ids, proposals_file, write_proposals
+from benchmark.data.proposals import ids_of, proposals_file, write_proposals
 
 INSTALL = "OpenCV's selective search is not installed: pip install 'sslbench[selective-search]'"
 
@@ -26,7 +26,7 @@ def make_proposals(data_root: Path, name: str, split: str, workers: int, progres
     if importlib.util.find_spec("cv2") is None:
         raise UserError(INSTALL)
     annotated = read_boxes(data_root, name, split)
-    write_proposals(path, image_ids(annotated), _all_searched(annotated.images, workers, progress))
+    write_proposals(path, ids_of(annotated), _all_searched(annotated.images, workers, progress))
     return path
 
 

@@ -39,11 +39,11 @@ ENGINES: dict[str, Callable[[Backbone, int, DetectorSettings, int], Detector]] =
 }
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm)  # their scale and shift do not decay [D2]
 Objects = tuple[Tensor, Target]  # uint8 image (3, H, W) and what it shows
-Settings = TypeVar("Settings", DetectorSettings, RegionSettings)
+OwnSettings = TypeVar("OwnSettings", DetectorSettings, RegionSettings)
 
 
 @dataclass(frozen=True)
-class DetectionValues(Generic[Settings]):
+class DetectionValues(Generic[OwnSettings]):
     """head_rate:     of the layers that no backbone has, as a multiple of the optimizer's.
     short_sides:   each training image's shorter side becomes one of these, drawn anew every time.
     test_side:     the shorter side in the test.
@@ -51,7 +51,7 @@ class DetectionValues(Generic[Settings]):
     precise_steps: batches that BatchNorm's statistics are measured on again before the test; 0 leaves them alone.
     """
 
-    settings: Settings
+    settings: OwnSettings
     course: Course
     optimizer: Optimizer
     head_rate: float = 1.0
