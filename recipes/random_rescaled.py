@@ -122,7 +122,9 @@ class Initialised(Method):
         z = in_parts(layer, z)
         variance, mu = torch.var_mean(z.double(), dim=(0, *range(2, z.ndim)), correction=0)
         if not (variance > 0).all():
-            raise UserError(f"{stage}: a channel gives the same number for all images, so it cannot be scaled")
+            raise UserError(
+                f"{stage}: a channel gives one number for all images, so no scale suits it; set method.images higher"
+            )
         factor = scale / variance.sqrt()
         shift = scale * self.settings.beta - factor * mu
         layer.weight.mul_(factor.view(-1, *[1] * (layer.weight.ndim - 1)))
@@ -154,7 +156,7 @@ class Initialised(Method):
         if min(len(patches), components.shape[1]) < len(W):
             raise UserError(
                 f"{stage}: {len(patches):,} patches with {components.shape[1]} directions are too few for {len(W)} "
-                "channels; set --recipe.method.images higher"
+                "channels; set method.images higher"
             )
         if self.settings.filters == "pca":
             return components.mT

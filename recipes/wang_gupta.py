@@ -9,8 +9,8 @@ the first is to X_i-, by a margin M:
 
     D(X, Y) = 1 - cos(f(X), f(Y)),    sum over i of max(0, D(X_i, X_i+) - D(X_i, X_i-) + M)
 
-Each track has K = 4 such X_i-, out of its own batch: any at first, and later half of them out of the four that are
-nearest to X_i. These are hard, and from the beginning they would teach nothing. Patches of the same video may show the
+Each track has K = 4 such X_i-, out of its own batch: any that break the margin at first, and later half of them out of
+the four that are nearest to X_i, which are hard. Patches of the same video may show the
 same thing, so they are never negatives.
 
 f is fc7 after its ReLU, so no cosine is below 0. What transfers is conv1 ... conv5. The videos' numbers come as the
@@ -19,6 +19,7 @@ patches' labels, and serve to tell videos apart and for nothing else.
 Departures:
 - From all pixels one mean colour is subtracted, that of the authors' mean image.
 - Patches are resized by Pillow, which averages over the pixels that it leaves out. The released code only interpolates.
+- Patches are seen whole. The released training net crops 224 of their 227 pixels; the released network takes 227.
 - An epoch is of patches, so each track comes twice in one.
 """
 

@@ -19,7 +19,7 @@ from benchmark.data.annotation import Annotated, Annotation
 from benchmark.data.boxes import read_boxes
 from benchmark.data.image_set import ImageSet
 from benchmark.data.proposals import (
-    image_ids,
+    ids_of,
     proposals_file,
     read_proposals,
     read_with_proposals,
@@ -112,11 +112,11 @@ def test_a_split_takes_them_from_the_file_and_windows_without(world: Path, tmp_p
     (root / "VOCdevkit").symlink_to(world / "VOCdevkit")
     path = proposals_file(root, "voc2007", "test")
     assert path.relative_to(root).as_posix() == "selective_search_data/voc_2007_test.mat"
-    released(path, {image_id: [[1, 1, 10, 20]] for image_id in reversed(image_ids(drawn))})
+    released(path, {image_id: [[1, 1, 10, 20]] for image_id in reversed(ids_of(drawn))})
     found = read_with_proposals(root, "voc2007", "test")
     assert all(one.proposals.tolist() == [[0, 0, 20, 10]] for one in found.annotations)
     assert found.fingerprint() != drawn.fingerprint()
-    released(path, {image_id: [[1, 1, 200, 20]] for image_id in image_ids(drawn)})
+    released(path, {image_id: [[1, 1, 200, 20]] for image_id in ids_of(drawn)})
     with pytest.raises(UserError, match=r"voc_2007_test\.mat: boxes of 20 images reach beyond them"):
         read_with_proposals(root, "voc2007", "test")
 

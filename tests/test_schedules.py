@@ -7,11 +7,11 @@ import math
 import pytest
 
 from benchmark.core.optimisation import SGD, Cosine, Milestones, Schedule, WarmupCosine
+from benchmark.data.datasets import DATASETS
 from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.contract import Recipe
 
 RECIPES = find_recipes()
-IMAGENET = 1_281_167
 STEPWISE = [(0, 0.1), (29.999, 0.1), (30, 0.01), (59.999, 0.01), (60, 1e-3), (89.999, 1e-3), (90, 1e-4), (100, 1e-5)]
 # recipe -> (epochs, [(epoch, lr)])
 BY_HAND: dict[str, tuple[float, list[tuple[float, float]]]] = {
@@ -76,11 +76,14 @@ BY_HAND_IN_STEPS: dict[str, tuple[int, list[tuple[int, float]]]] = {
         [(0, 0.01), (99_999, 0.01), (100_000, 1e-3), (200_000, 1e-4), (300_000, 1e-5), (400_000, 1e-6)],
     ),
 }
+BY_HAND |= {"pirl_yfcc": BY_HAND["pirl"], "jigsaw_yfcc": BY_HAND["jigsaw"]}
+BY_HAND_IN_STEPS |= {name: BY_HAND_IN_STEPS["jigsaw_alexnet"] for name in RECIPES if name.startswith("jigsaw_alexnet_")}
 
 
 def rate(recipe: Recipe, epoch: float) -> float:
     pool = next(iter(recipe.pools.values()))
-    steps_per_epoch = round(IMAGENET * pool.percent / 100) // recipe.batch_size
+    images = DATASETS[pool.dataset].SPLITS[pool.split][0]
+    steps_per_epoch = round(images * pool.percent / 100) // recipe.batch_size
     total = recipe.length.steps(steps_per_epoch)
     step = math.ceil(epoch * steps_per_epoch)
     return recipe.optimizers["main"].lr * recipe.schedule.factor(min(step, total - 1), total, steps_per_epoch)

@@ -19,6 +19,7 @@ from test_results import a_record
 from benchmark.core.errors import UserError
 from benchmark.gate.check import current_boards
 from benchmark.gate.staleness import own_hashes
+from benchmark.recipe.catalogue import find_recipes
 from benchmark.records.folders import read_published
 from benchmark.records.record import Record
 from benchmark.tables.agreement import rank_agreement
@@ -349,7 +350,6 @@ def test_there_are_as_many_letters_as_footnotes():
 
 
 def test_what_the_tables_name_exists():
-    from benchmark.recipe.catalogue import find_recipes
     from benchmark.tables.layout import recipes_of
 
     assert set(recipes_of(read_layouts())) <= find_recipes().keys()
@@ -436,3 +436,14 @@ def test_what_takes_long_runs_for_a_papers_tables_or_for_one_that_is_named():
     assert len({one.key for one in both}) == len(both) > 1
     with pytest.raises(UserError, match=r"no tables of 'jigsaw_shortcut' \(did you mean jigsaw_shortcuts"):
         select(layouts, [], "jigsaw_shortcut")
+
+
+def test_every_recipe_is_scored_where_it_is_reproduced():
+    layouts = read_layouts()
+    for name in find_recipes():
+        assert transfers_of(select(layouts, [name], None)), name
+    of_places = transfers_of(select(layouts, ["supervised_places"], None))
+    assert of_places == ["linear_places205_gidaris"], "it has no columns but those that take long"
+    in_no_table = transfers_of(select(layouts, ["jigsaw_pp"], None))
+    assert "linear_imagenet_pirl" in in_no_table
+    assert "coco_det_c4_moco" not in in_no_table

@@ -68,7 +68,9 @@ def rate_corrections(network: Backbone, x: Tensor, seed: int) -> Tensor:
     rates = change_rates(network, x, seed)
     for stage, rate in zip(affine_layers(network), rates.tolist(), strict=True):
         if not 0 < rate < float("inf"):
-            raise UserError(f"{stage} has weights or gradients of 0 for these images, so no scale gives it a rate")
+            raise UserError(
+                f"{stage} has weights or gradients of 0 for these images, so no scale gives a rate; use others"
+            )
     return (rates.log() - rates.log().mean()).div(2).exp()
 
 
@@ -100,7 +102,7 @@ def affine_layers(network: Backbone) -> dict[str, Affine]:
     """The convolution or linear layer of each stage, from the first to the last. Raises UserError unless it is an
     AlexNet without BatchNorm: in others, layers do not just follow one another, or no scale of theirs matters."""
     if not isinstance(network, AlexNetwork):
-        raise UserError(f"{type(network).__name__} is not an AlexNet, whose layers follow one another")
+        raise UserError(f"{type(network).__name__} cannot be rescaled: name an AlexNet; its layers follow one another")
     if network.architecture.normed != "none":
         raise UserError("where BatchNorm follows a layer its scale does not matter; fold BatchNorm into the weights")
     return {

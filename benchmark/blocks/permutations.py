@@ -10,6 +10,7 @@ import numpy as np
 from benchmark.core.errors import UserError
 
 TILES = 9
+NEAR = 0.05  # of a wanted mean distance
 OUT = np.iinfo(np.int32).max // 2  # more agreements than any set could have
 
 
@@ -24,7 +25,7 @@ def permutation_set(size: int, seed: int = 0, least_distance: int = 1, mean: flo
     """(size, 9) uint8. Starts with a random permutation, then keeps adding the one with the largest summed Hamming
     distance to those chosen so far; among equals, the first in lexicographic order. Any two differ in at least
     `least_distance` places. mean: what the mean distance of two shall come near, instead of the largest there is.
-    Raises UserError where the algorithm comes to an end before there are so many.
+    Raises UserError where the algorithm comes to an end before there are so many, or comes no nearer than NEAR.
 
     NOTE: as printed, the algorithm appends P_i where its argmax is j. The argmax is meant, and is appended here.
     """
@@ -47,6 +48,9 @@ def permutation_set(size: int, seed: int = 0, least_distance: int = 1, mean: flo
         agreements += alike
         agreements[alike > TILES - least_distance] = OUT  # leaves the pool
         taken = int(_unwanted(agreements, len(chosen), distances, mean).argmin())
+    reached = 2 * distances / max(size * (size - 1), 1)
+    if mean is not None and abs(reached - mean) > NEAR:
+        raise UserError(f"{size:,} permutations come to a mean distance of {reached:.2f}, not {mean:g}; ask for that")
     return all_permutations()[chosen]
 
 

@@ -70,7 +70,9 @@ class ImageSet:
         apart what belongs together."""
         indices = np.asarray(indices, dtype=np.int64)
         if not np.array_equal(indices, self.whole(indices)):
-            raise UserError(f"{self.name}: every {self.together} files in a row belong together; none can be left out")
+            raise UserError(
+                f"{self.name}: every {self.together} files in a row belong together; a part must keep all, in order"
+            )
         return replace(
             self,
             name=f"{self.name}[{suffix}]",

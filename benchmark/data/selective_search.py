@@ -12,14 +12,15 @@ from PIL import Image
 from benchmark.core.errors import UserError
 from benchmark.data.boxes import read_boxes
 from benchmark.data.image_set import ImageSet
+from benchmark.data.loader import Samples, in_order
 from benchmark.data.proposals import ids_of, proposals_file, write_proposals
 
 INSTALL = "OpenCV's selective search is not installed: pip install 'sslbench[selective-search]'"
 
 
 def make_proposals(data_root: Path, name: str, split: str, workers: int, progress: bool) -> Path:
-    """Searches every image of a split of VOC, so many at a time, and writes the file that `read_with_proposals` reads,
-    which it returns. One that is there is kept. Raises UserError without OpenCV."""
+    """Searches every image of a split of VOC, in so many processes, and writes the file that `read_with_proposals`
+    reads, which it returns. One that is there is kept. Raises UserError without OpenCV."""
     path = proposals_file(data_root, name, split)
     if path.is_file():
         return path
@@ -31,18 +32,18 @@ def make_proposals(data_root: Path, name: str, split: str, workers: int, progres
 
 
 def _all_searched(images: ImageSet, workers: int, progress: bool) -> list[np.ndarray]:
-    from joblib import Parallel, delayed
     from rich.console import Console
     from rich.progress import track
 
-    jobs = (delayed(_of_image)(images, index) for index in range(len(images)))
-    found = Parallel(n_jobs=workers, return_as="generator")(jobs)
+    one_by_one = [[(0, index)] for index in range(len(images))]
+    found = in_order(_Searched(images, seed=0), one_by_one, workers)
     shown = track(found, images.name, len(images), console=Console(stderr=True), disable=not progress)
-    return list(shown)
+    return [boxes for (boxes,) in shown]
 
 
-def _of_image(images: ImageSet, index: int) -> np.ndarray:
-    return searched(images.open(index))
+class _Searched(Samples):
+    def sample(self, image: Image.Image, index: int) -> np.ndarray:
+        return searched(image)
 
 
 def searched(image: Image.Image) -> np.ndarray:

@@ -239,21 +239,29 @@ def recipes_of(layouts: Iterable[TableLayout]) -> list[str]:
 
 def select(layouts: Sequence[TableLayout], recipes: Sequence[str], tables_of: str | None) -> list[TableLayout]:
     """The tables to fill. tables_of: all of one paper, or one by its key. recipes: those that have one of them as a
-    row, without the columns that take long; for a recipe that is in none, all tables. Raises UserError for a paper
-    without tables, or when nothing was asked for."""
+    row, or all tables for a recipe that is in none; without the columns that take long, unless a recipe has no others.
+    Raises UserError for a paper without tables, or when nothing was asked for."""
     if not recipes and not tables_of:
         raise UserError("name a recipe, or --tables-of a paper; `sslbench list` shows the recipes")
     chosen = [one for one in layouts if tables_of in (one.of, one.key)]
     if tables_of and not chosen:
         there = ", ".join(dict.fromkeys(one.of for one in layouts))
         raise UserError(f"no tables of {tables_of!r}{nearest(tables_of, _keys(layouts))}; papers with tables: {there}")
-    known = set(recipes_of(layouts))
-    if any(name not in known for name in recipes):
-        return list(layouts)
     quick = [replace(one, columns=tuple(c for c in one.columns if not c.long)) for one in layouts]
-    asked = [one for one in quick if transfers_of([one]) and any(row.recipe in recipes for row in one.rows)]
+    asked: dict[str, TableLayout] = {}
+    for name in recipes:
+        asked |= _scoring(name, quick) or _scoring(name, layouts) or _scoring("", quick)
     keys = {one.key for one in chosen}
-    return chosen + [one for one in asked if one.key not in keys]
+    return chosen + [asked[one.key] for one in layouts if one.key in asked.keys() - keys]
+
+
+def _scoring(recipe: str, layouts: Iterable[TableLayout]) -> dict[str, TableLayout]:
+    """The tables that score the recipe, by key; without a name, those that score any."""
+    return {
+        one.key: one
+        for one in layouts
+        if transfers_of([one]) and any(row.recipe and recipe in (row.recipe, "") for row in one.rows)
+    }
 
 
 def _keys(layouts: Iterable[TableLayout]) -> set[str]:

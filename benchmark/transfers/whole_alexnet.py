@@ -1,7 +1,7 @@
 """The AlexNet that is fine-tuned on VOC, made of what a run has left behind: conv1 ... fc7, as in Caffe.
 
 Networks of patches and tiles end at conv5, since their fc6 does not fit a whole image, and some end at fc6. On VOC they
-all get CaffeNet's fc6 and fc7, as the papers' do.
+all get fc6 and fc7 of CaffeNet's shape and initial weights; the papers start theirs from data.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ ALSO_CALLED: tuple[str, ...] = ("YouTube",)
 
 LIST = "trainlist.txt"
 LINE = re.compile(r"(?P<name>\S.*?)\s+(?P<video>[0-9]{1,9})\s*")
-END = re.compile(r"_[12](?=\.\w+$)")  # what tells a track's two patches apart
+FIRST = re.compile(r"_1(?=\.\w+$)")  # what a track's first patch is called; the second has a 2
 UNPACK = "Put the released list there, with the names as they lie in youtube_patches/."
 
 
@@ -70,11 +70,15 @@ def _check_tracks(path: Path, names: list[str], videos: list[int]) -> None:
             raise bad(f"{path}, line {first + 1}", what, "Two lines in a row are a track; find the first that is not.")
 
 
+def _are_one_track(one: str, other: str) -> bool:
+    return bool(FIRST.search(one)) and FIRST.sub("_2", one) == other
+
+
 def check(data_root: Path) -> list[Finding]:
     """As released, the two patches of a track are called _1 and _2 of the same number."""
     path = data_root / HOME / LIST
     names = _entries(path)[0]
-    odd = [one for one, other in zip(names[::2], names[1::2], strict=False) if END.sub("", one) != END.sub("", other)]
+    odd = [one for one, other in zip(names[::2], names[1::2], strict=False) if not _are_one_track(one, other)]
     if not odd:
         return []
     what = f"{len(odd):,} of {len(names) // 2:,} tracks join patches that are not called alike: {some(odd)}"

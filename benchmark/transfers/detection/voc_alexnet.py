@@ -103,14 +103,15 @@ voc07_det_fast_rcnn_krahenbuhl = FastRcnnDetection(
         frozen="conv1, as released with Fast R-CNN; the rest trains. BatchNorm is folded into the weights before",
         selected="nothing: the last iterate is scored at every scale",
         departures=(
-            "paper: a network without fc6 and fc7 is given CaffeNet's, as they begin; the papers begin them by "
-            "k-means, as Krähenbühl et al. propose",
+            "paper: a network without fc6 and fc7 gets new ones with CaffeNet's initial weights; the papers start them "
+            "by k-means, as Krähenbühl et al. propose",
             "paper: no network is rescaled before; some of the papers' are, by Krähenbühl et al.'s method",
             "paper: all networks are padded as Fast R-CNN's CaffeNet is; few of the papers' detectors were released",
             "paper: the mean colour is the one that the network was trained with; the released code has one for all",
             "paper: an image is mirrored half the time; in the released code, every epoch has it both ways",
             "paper: boxes end after their last pixel, not on it; the released code's are a pixel narrower",
-            "paper: the test keeps 100 detections of a class an image; the released code 40 on average besides",
+            "paper: the test keeps 100 detections of a class an image; the released code also drops all but 40 of them "
+            "on average",
             "paper: scored by detectron2's rules; in VOC's MATLAB devkit an IoU of exactly a half is a match",
             "desk: proposals are windows that slide over the image, some 350 of each",
             "desk: every network is given new fc6 and fc7: those of a network for 64 px see one cell, not 6x6",
