@@ -132,8 +132,8 @@ def dead() -> Backbone:
     ("build", "told"),
     [
         (lambda: ROTNET.build(InputSpec(64)), "fold BatchNorm"),
-        (lambda: ResNet(width=1 / 16).build(InputSpec(64)), "ResidualNetwork is not an AlexNet"),
-        (lambda: SPLIT_BRAIN.build(InputSpec(64)), "SplitAlexNetwork is not an AlexNet"),
+        (lambda: ResNet(width=1 / 16).build(InputSpec(64)), "ResidualNetwork cannot be rescaled: name an AlexNet"),
+        (lambda: SPLIT_BRAIN.build(InputSpec(64)), "SplitAlexNetwork cannot be rescaled: name an AlexNet"),
         (dead, "conv1 has weights or gradients of 0"),
     ],
 )
@@ -245,7 +245,7 @@ def test_outputs_of_principal_components_do_not_vary_together():
 
 
 def test_too_few_images_are_told():
-    with pytest.raises(UserError, match=r"conv1: 3 patches .* for 8 channels; set --recipe.method.images"):
+    with pytest.raises(UserError, match=r"conv1: 3 patches .* for 8 channels; set method.images"):
         method_of().found("conv1", patches(3, 20), torch.empty(8, 20), 0)
-    with pytest.raises(UserError, match="conv1: a channel gives the same number for all images"):
+    with pytest.raises(UserError, match="conv1: a channel gives one number for all images"):
         started(torch.full((4, 3, 64, 64), 9, dtype=torch.uint8), DataDependent(filters="gaussian"))
