@@ -48,7 +48,7 @@ from benchmark.backbones.contract import Backbone
 from benchmark.blocks.accuracy import share_right
 from benchmark.blocks.permutations import permutation_set
 from benchmark.blocks.puzzles import PuzzleHead, standardised_each
-from benchmark.core.bounds import Count, CountOrNone, NotNegative, Probability
+from benchmark.core.bounds import Count, CountOrNone, Positive, Probability
 from benchmark.core.errors import UserError
 from benchmark.data.batch import Batch
 from benchmark.method import Method
@@ -77,7 +77,7 @@ class JigsawPuzzle(Settings):
 
     P: Count = 1000  # size of the permutation set
     least_distance: Count = 1  # places in which any two of them differ
-    mean_distance: NotNegative = 0.0  # of any two, nearly; 0: as large as it can be
+    mean_distance: Positive | None = None  # of any two, nearly; as large as it can be, if left out
     short_side: Count = 256
     gap: CountOrNone = 11  # between neighbouring tiles on average; a cell of the grid has so many more than a tile
     # NOTE: the paper says mean and standard deviation; that they are those of all three colours together, and that the
@@ -110,7 +110,7 @@ class JigsawPuzzle(Settings):
         return {"tiles": shifted_channels(tiles, spec.size)[order], "S": torch.tensor(S)}  # (9, 3, 64, 64), ()
 
     def permutations(self) -> np.ndarray:
-        return permutation_set(self.P, least_distance=self.least_distance, mean=self.mean_distance or None)  # (|P|, 9)
+        return permutation_set(self.P, least_distance=self.least_distance, mean=self.mean_distance)  # (|P|, 9)
 
     def build(self, backbone: Backbone, given: Given) -> Method:
         self.permutations()  # computed here, before the loader processes start, so that they inherit it

@@ -48,9 +48,15 @@ def check_bounds(instance: Any) -> None:
     hints = typing.get_type_hints(type(instance), include_extras=True)
     for field in fields(instance):
         value = getattr(instance, field.name)
-        for bounds in getattr(hints[field.name], "__metadata__", ()):
-            if isinstance(bounds, Bounds) and _is_numbers(value) and not bounds.hold(value):
+        for bounds in _bounds_of(hints[field.name]):
+            if _is_numbers(value) and not bounds.hold(value):
                 raise UserError(f"{type(instance).__name__}: {field.name} must be {bounds.words}, not {value!r}")
+
+
+def _bounds_of(hint: Any) -> list[Bounds]:
+    """Those of a hint, or of the kinds that it lets choose between, as `Positive | None` does."""
+    kinds = (hint, *typing.get_args(hint))
+    return [one for kind in kinds for one in getattr(kind, "__metadata__", ()) if isinstance(one, Bounds)]
 
 
 def _is_numbers(value: Any) -> bool:
