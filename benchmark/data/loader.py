@@ -145,6 +145,11 @@ def batches(dataset: Views, positions: Iterable[list[Position]], workers: int, l
     return in_order(dataset, positions, workers, _Collate(labels))
 
 
+def one_by_one(count: int) -> list[list[Position]]:
+    """The first so many images, each once and in a batch of its own."""
+    return [[(0, index)] for index in range(count)]
+
+
 def in_order(
     dataset: Samples,
     positions: Iterable[list[Position]],

@@ -16,6 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
+from torchvision.ops import box_iou
 
 from benchmark.core.files import write_whole
 from benchmark.data.annotation import Annotated
@@ -144,7 +146,4 @@ def _best_overlaps(objects: np.ndarray, proposals: np.ndarray) -> np.ndarray:
     """(M, 4), (P, 4) -> (M,) the highest IoU of each object."""
     if not len(proposals):
         return np.zeros(len(objects))
-    a, b = objects.astype(np.float64)[:, None], proposals.astype(np.float64)[None]
-    shared = (np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])).clip(0).prod(axis=2)
-    areas = [(x[..., 2:] - x[..., :2]).prod(axis=2) for x in (a, b)]
-    return (shared / (areas[0] + areas[1] - shared)).max(axis=1)
+    return box_iou(*(torch.from_numpy(boxes).double() for boxes in (objects, proposals))).amax(dim=1).numpy()

@@ -12,7 +12,7 @@ from PIL import Image
 from benchmark.core.errors import UserError
 from benchmark.data.boxes import read_boxes
 from benchmark.data.image_set import ImageSet
-from benchmark.data.loader import Samples, in_order
+from benchmark.data.loader import Samples, in_order, one_by_one
 from benchmark.data.proposals import ids_of, proposals_file, write_proposals
 
 INSTALL = "OpenCV's selective search is not installed: pip install 'sslbench[selective-search]'"
@@ -35,8 +35,7 @@ def _all_searched(images: ImageSet, workers: int, progress: bool) -> list[np.nda
     from rich.console import Console
     from rich.progress import track
 
-    one_by_one = [[(0, index)] for index in range(len(images))]
-    found = in_order(_Searched(images, seed=0), one_by_one, workers)
+    found = in_order(_Searched(images, seed=0), one_by_one(len(images)), workers)
     shown = track(found, images.name, len(images), console=Console(stderr=True), disable=not progress)
     return [boxes for (boxes,) in shown]
 

@@ -20,6 +20,8 @@ from benchmark.data.findings import bad, some
 from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Classes
 
+Groups = list[tuple[str, np.ndarray]]  # (class name, positions of its images)
+
 
 def percent_of(images: ImageSet, percent: float, seed: int) -> ImageSet:
     """So many per cent of a training set: those of a list such as 1percent.txt where one lies beside the images, as
@@ -33,10 +35,7 @@ def percent_of(images: ImageSet, percent: float, seed: int) -> ImageSet:
 
 def unlabelled_fraction(images: ImageSet, fraction: float, seed: int) -> ImageSet:
     """A plain draw of round(fraction · n) images, at least one. In the order of `images`, and nested as with labels."""
-    _check_fraction(fraction)
-    count = max(1, _round(fraction * len(images)))
-    chosen = _permutation(len(images), seed, SplitStream.LABELLED, "")[:count]
-    return images.subset(np.sort(chosen), f"{100 * fraction:g}%, seed {seed}")
+    return _fraction_of_each(_undivided(images), images, fraction, seed)
 
 
 def labelled_fraction(images: ImageSet, fraction: float, seed: int) -> ImageSet:
@@ -44,9 +43,13 @@ def labelled_fraction(images: ImageSet, fraction: float, seed: int) -> ImageSet:
 
     Nested: with the same seed, a smaller fraction is part of a larger one (as in the lists in circulation).
     """
+    return _fraction_of_each(_by_class(images), images, fraction, seed)
+
+
+def _fraction_of_each(groups: Groups, images: ImageSet, fraction: float, seed: int) -> ImageSet:
     _check_fraction(fraction)
     chosen = []
-    for name, members in _by_class(images):
+    for name, members in groups:
         count = max(1, _round(fraction * len(members)))
         chosen.append(members[_permutation(len(members), seed, SplitStream.LABELLED, name)[:count]])
     return images.subset(np.sort(np.concatenate(chosen)), f"{100 * fraction:g}%, seed {seed}")
@@ -59,7 +62,7 @@ def held_out(images: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, Im
     Several labels per image, or none: a plain draw, at least one.
     """
     _check_fraction(fraction)
-    groups = _by_class(images) if _single_label(images) else [("", np.arange(len(images)))]
+    groups = _by_class(images) if _single_label(images) else _undivided(images)
     held = []
     for name, members in groups:
         count = min(max(1, _round(fraction * len(members))), len(members) - 1)
@@ -122,8 +125,12 @@ def _single_label(images: ImageSet) -> bool:
     return isinstance(images.labels, Classes)
 
 
-def _by_class(images: ImageSet) -> list[tuple[str, np.ndarray]]:
-    """(class name, positions of its images) of every class that has any."""
+def _undivided(images: ImageSet) -> Groups:
+    return [("", np.arange(len(images)))]
+
+
+def _by_class(images: ImageSet) -> Groups:
+    """Of every class that has any."""
     labels = images.labelled(Classes).values
     order = np.argsort(labels, kind="stable")
     ends = np.cumsum(np.bincount(labels, minlength=len(images.classes)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -250,18 +250,14 @@ def select(layouts: Sequence[TableLayout], recipes: Sequence[str], tables_of: st
     quick = [replace(one, columns=tuple(c for c in one.columns if not c.long)) for one in layouts]
     asked: dict[str, TableLayout] = {}
     for name in recipes:
-        asked |= _scoring(name, quick) or _scoring(name, layouts) or _scoring("", quick)
-    keys = {one.key for one in chosen}
-    return chosen + [asked[one.key] for one in layouts if one.key in asked.keys() - keys]
+        found = _scoring([name], quick) or _scoring([name], layouts) or _scoring(recipes_of(quick), quick)
+        asked |= {one.key: one for one in found}
+    return chosen + [asked[one.key] for one in layouts if one.key in asked and one not in chosen]
 
 
-def _scoring(recipe: str, layouts: Iterable[TableLayout]) -> dict[str, TableLayout]:
-    """The tables that score the recipe, by key; without a name, those that score any."""
-    return {
-        one.key: one
-        for one in layouts
-        if transfers_of([one]) and any(row.recipe and recipe in (row.recipe, "") for row in one.rows)
-    }
+def _scoring(recipes: Collection[str], layouts: Iterable[TableLayout]) -> list[TableLayout]:
+    """The tables that score one of the recipes."""
+    return [one for one in layouts if transfers_of([one]) and not set(recipes).isdisjoint(recipes_of([one]))]
 
 
 def _keys(layouts: Iterable[TableLayout]) -> set[str]:

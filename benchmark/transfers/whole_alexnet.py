@@ -10,11 +10,12 @@ from dataclasses import replace
 
 import torch
 
-from benchmark.backbones.alexnet import FULLY_CONNECTED, UNITS, AlexNetwork
+from benchmark.backbones.alexnet import FULLY_CONNECTED, UNITS, AlexNet, AlexNetwork
 from benchmark.backbones.alexnet_surgery import carried_over, folded
 from benchmark.backbones.contract import Backbone
 from benchmark.core.draws import mix
 from benchmark.core.streams import Stream
+from benchmark.recipe.inputs import InputSpec
 
 
 def begun_anew(backbone: Backbone) -> tuple[str, ...]:
@@ -31,6 +32,13 @@ def whole_alexnet(backbone: Backbone, seed: int) -> AlexNetwork:
     anew = begun_anew(network)
     units = (UNITS, UNITS) if anew else network.architecture.units
     whole = replace(network.architecture, units=units, dropout="after", start="caffe", fully_convolutional=False)
+    return carried_over_by_seed(seed, network, whole, upto="conv5" if anew else None)
+
+
+def carried_over_by_seed(
+    seed: int, network: Backbone, into: AlexNet, spec: InputSpec | None = None, upto: str | None = None
+) -> AlexNetwork:
+    """`carried_over`, where the seed draws what begins anew."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix(seed, Stream.BEGUN_ANEW))
-        return carried_over(network, whole, upto="conv5" if anew else None)
+        return carried_over(network, into, spec, upto)

@@ -6,7 +6,7 @@ What their papers leave open is detectron2's default [D2].
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -22,7 +22,7 @@ from benchmark.core.optimisation import Optimizer
 from benchmark.core.plain import as_plain
 from benchmark.data.annotation import Annotated, Annotation, joined
 from benchmark.data.image_set import ImageSet
-from benchmark.data.loader import Samples, TrainOrder, in_order, step_seed
+from benchmark.data.loader import Samples, TrainOrder, in_order, one_by_one, step_seed
 from benchmark.recipe.scales import Scale
 from benchmark.transfers import pictures
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer, values_at
@@ -163,8 +163,10 @@ class Detection(Transfer):
 
     def _run(self, backbone: Backbone, context: Context) -> Scores:
         values = values_at(context.scale, self.values, self.card)
-        *parts, test = (self.task.read(context.data_root, *dataset) for dataset in self.card.datasets)
-        data = _fingerprints(*parts, test)
+        sets = [self.task.read(context.data_root, *dataset) for dataset in self.card.datasets]
+        told = self.told(sets, context)
+        *parts, test = sets
+        data = _fingerprints(*sets)
         train = self.task.trains(joined(parts))
         facts = (self.chosen_engine(context.engine), context.seed, data, backbone_key(backbone), as_plain(values))
         checkpoint = checkpoint_path(self.card, context, *facts)
@@ -172,7 +174,11 @@ class Detection(Transfer):
         _train(detector, values, train, checkpoint, context)
         found = _detect(detector, values, test, context)
         metrics, detail = self.task.score(test, found)
-        return Scores(metrics, {**detail, "trained_on": len(train)}, data, _picture(test, found))
+        return Scores(metrics, {**detail, **told, "trained_on": len(train)}, data, _picture(test, found))
+
+    def told(self, sets: Sequence[Annotated], context: Context) -> dict[str, Any]:
+        """More for the record's detail, about the card's datasets as they were read."""
+        return {}
 
     def detector(self, trunk: Backbone, train: Annotated, values: DetectionValues[Any], context: Context) -> Detector:
         """The detector on this backbone, before it is trained on these images."""
@@ -249,10 +255,9 @@ def _measure_statistics(
 
 def _detect(detector: Detector, values: DetectionValues, test: Annotated, context: Context) -> list[Detections]:
     samples = TestSamples(test, values, context.seed)
-    one_by_one = [[(0, index)] for index in range(len(test))]
     found = []
     with torch.inference_mode():
-        for ((pixels, proposals, size),) in in_order(samples, one_by_one, context.workers):
+        for ((pixels, proposals, size),) in in_order(samples, one_by_one(len(test)), context.workers):
             (one,) = detector.detect([pixels], [boxes.to(context.device) for boxes in proposals])
             found.append(_in_original(one, (pixels.shape[2], pixels.shape[1]), size))
             context.report(f"objects in {test.images.name}", len(found), len(test), {})

@@ -14,7 +14,7 @@ from torchvision.models.detection._utils import BalancedPositiveNegativeSampler,
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image, roi_pool
 
 from benchmark.backbones.alexnet import UNITS, AlexNetwork
-from benchmark.backbones.alexnet_surgery import carried_over, folded
+from benchmark.backbones.alexnet_surgery import folded
 from benchmark.backbones.contract import Backbone
 from benchmark.core.draws import mix
 from benchmark.core.streams import Stream
@@ -24,6 +24,7 @@ from benchmark.transfers.detection.c4 import mirrored
 from benchmark.transfers.detection.faster_rcnn import Size, maps_of
 from benchmark.transfers.detection.settings import Detector, Found, RegionSettings, Target
 from benchmark.transfers.training import gaussian
+from benchmark.transfers.whole_alexnet import carried_over_by_seed
 
 LAST = "conv5"
 TO_LAST_PIXEL = (0.0, 0.0, 1.0, 1.0)  # it is in the region, and says which cell is the last
@@ -40,9 +41,7 @@ def for_regions(backbone: Backbone, cells: int, seed: int) -> AlexNetwork:
         fc6_side=6, fully_convolutional=False,
     )  # fmt: skip
     spec = InputSpec(32 * cells + 1, plain.input.colour)  # of an image of this size fc6 sees so many cells
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(mix(seed, Stream.BEGUN_ANEW))
-        return carried_over(plain, into, spec, "fc7" if _has_fc6_of(plain, cells) else LAST)
+    return carried_over_by_seed(seed, plain, into, spec, "fc7" if _has_fc6_of(plain, cells) else LAST)
 
 
 def _has_fc6_of(network: AlexNetwork, cells: int) -> bool:

@@ -8,6 +8,7 @@ values are those that Zhang et al. give on richzhang/colorization, README, secti
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from benchmark.data.completeness import counted
 from benchmark.data.proposals import HOME, proposals_file, proposals_of, read_with_proposals, share_proposed
 from benchmark.recipe.scales import Scale
 from benchmark.records.metric import PERCENT
-from benchmark.transfers.contract import Context, ProtocolCard, Scores
+from benchmark.transfers.contract import Context, ProtocolCard
 from benchmark.transfers.detection.c4 import Detection, DetectionValues
 from benchmark.transfers.detection.fast_rcnn import FastRcnn, for_regions, measured_offsets
 from benchmark.transfers.detection.settings import Detector, RegionSettings
@@ -37,14 +38,12 @@ class FastRcnnDetection(Detection):
         network = for_regions(trunk, settings.cells, context.seed)
         return FastRcnn(network, len(train.classes), settings, measured_offsets(train, settings), context.seed)
 
-    def run(self, backbone: Backbone, context: Context) -> Scores:
-        proposals = {"/".join(one): self._proposed(*one, context) for one in self.card.datasets}
-        scores = super().run(backbone, context)
-        return replace(scores, detail={**scores.detail, "proposals": proposals})
+    def told(self, sets: Sequence[Annotated], context: Context) -> dict[str, Any]:
+        each = zip(self.card.datasets, sets, strict=True)
+        return {"proposals": {"/".join(one): self._proposed(*one, annotated, context) for one, annotated in each}}
 
-    def _proposed(self, name: str, split: str, context: Context) -> dict[str, Any]:
+    def _proposed(self, name: str, split: str, annotated: Annotated, context: Context) -> dict[str, Any]:
         """Where they come from, how many an image has, and the share of the objects that one of them finds."""
-        annotated = self.task.read(context.data_root, name, split)
         path = proposals_file(context.data_root, name, split)
         counts = [len(boxes) for boxes in proposals_of(annotated)]
         told = {"recall": 100 * share_proposed(annotated), "per_image": float(np.mean(counts))}

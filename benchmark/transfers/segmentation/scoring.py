@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
-from benchmark.data.loader import Samples, in_order
+from benchmark.data.loader import Samples, in_order, one_by_one
 from benchmark.data.masks import Masked
 from benchmark.data.voc import CLASSES
 from benchmark.records.per_image import kept_per_image
@@ -77,9 +77,8 @@ def _counted(scored: Scored, whole: Whole, test: Masked, context: Context) -> tu
     """`confusion` of every test image at its own size, (N, C, C + 1); and a sheet of some of them."""
     counts = np.zeros((len(test), len(NAMES), len(NAMES) + 1), dtype=np.int64)
     places, tiles = pictures.shown(len(test)), []
-    one_by_one = [[(0, index)] for index in range(len(test))]
     with torch.inference_mode():
-        for index, ((pixels, mask),) in enumerate(in_order(whole, one_by_one, context.workers)):
+        for index, ((pixels, mask),) in enumerate(in_order(whole, one_by_one(len(test)), context.workers)):
             found = most_likely(scored(pixels[None], mask.shape)[0]).cpu().numpy()
             counts[index] = confusion(mask.numpy(), found, len(NAMES))
             if index in places:
