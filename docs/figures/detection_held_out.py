@@ -47,7 +47,13 @@ def main() -> None:
     for backbone in asked.backbones:
         scores = scored(backbone, asked.data, asked.steps, asked.seed, asked.device)
         recipe = read_facts(backbone)["origin"]["recipe"]
-        line = {"backbone": str(backbone), "recipe": recipe, "seed": asked.seed, "steps": asked.steps, "device": asked.device}
+        line = {
+            "backbone": str(backbone),
+            "recipe": recipe,
+            "seed": asked.seed,
+            "steps": asked.steps,
+            "device": asked.device,
+        }
         with open(asked.out, "a") as out:
             print(json.dumps({**line, "data": scores.data, **scores.metrics}), file=out)
 
