@@ -11,8 +11,9 @@ images and η. Where layer k is multiplied by r_k, and the r_k of all layers by 
 the same and C_k is divided by r_k². So r_k = sqrt(C_k / C̃), with C̃ the geometric mean of all C_k, makes all rates C̃.
 Local response normalisation is not in proportion to its input: there it takes some sweeps, and the function changes.
 
-NOTE: gradients are squared image by image, as in the expectation; those of the authors' philkr/magic_init of the sum
-over one batch, which is noisier.
+Departures:
+- Gradients are squared image by image, as in the expectation. Those of the authors' philkr/magic_init are of the sum
+  over one batch, which is noisier.
 """
 
 from __future__ import annotations
