@@ -34,7 +34,7 @@ BY_HAND: dict[str, tuple[float, list[tuple[float, float]]]] = {
     ),
     "random_init": (0, []),
     "descriptors": (0, []),
-    "deepcluster": (500, [(0, 0.05), (499.999, 0.05)]),
+    **dict.fromkeys(("deepcluster", "deepcluster_100", "deepcluster_1000"), (500, [(0, 0.05), (499.999, 0.05)])),
     # epochs of the labelled images
     "s4l_rotation_10pct": (
         200,
