@@ -56,6 +56,7 @@ from benchmark.recipe import (
     BGR,
     DESK,
     SGD,
+    UNNORMALISED,
     Change,
     Given,
     InputSpec,
@@ -175,6 +176,7 @@ jigsaw_alexnet = Recipe(
     reported="67.6 mAP VOC07 classification and 53.2 detection; 71 % of puzzles solved (its Tables 1 and 4)",
     desk=(
         *SMALL_TILES,
+        UNNORMALISED,
         Change("method.short_side", 106, "225 of 256 pixels are cropped, as in the paper"),
         Change("method.gap", 4, "11 x 27 / 64: 3 x 3 cells of 31"),
         Change("method.P", 100, "a short run shows each of 1,000 permutations too rarely to learn them"),

@@ -40,6 +40,13 @@ DESK = (
         "needs far fewer steps",
     ),
 )
+# For networks without BatchNorm. Chosen by the loss in training: at a rate of 1e-3 it never falls for some seeds and
+# recipes, and on photographs with 200 classes it does not at 3e-4 either.
+UNNORMALISED = Change(
+    "optimizers.main",
+    Adam(lr=1e-4, weight_decay=1e-4, decoupled=True),
+    "at ten times this rate, a network without BatchNorm may never begin to learn",
+)
 DESK_RESNET = (
     *DESK,
     Change("backbone.zero_init_residual", True, "without it, 50 layers learn nothing in 2,000 steps"),
