@@ -95,7 +95,8 @@ def trained(recipe: Recipe, images: ImageSet, folder: Path, dtype: torch.dtype) 
 
     def built(*arguments: Any) -> Method:
         methods.append(build(*arguments))
-        _see_no_share(methods[-1])
+        depends, replaced = methods[-1].depends_on_processes(), _see_no_share(methods[-1])
+        assert replaced == (set(depends) - {methods[-1].local} != set()), f"says of processes: {depends}"
         object.__setattr__(methods[-1], "export", lambda: None)  # made from norms that are not there now
         seen.trainable = [name for name, p in methods[-1].named_parameters() if p.requires_grad]
         seen.local, seen.start = methods[-1].local, _numbers(methods[-1])
@@ -129,13 +130,18 @@ def numbers_of(dtype: torch.dtype) -> Iterator[None]:
     torch.set_default_dtype(default)
 
 
-def _see_no_share(method: Method) -> None:
+def _see_no_share(method: Method) -> bool:
+    """Whether there was anything to replace."""
+    replaced = False
     for parent in list(method.modules()):
         for name, child in parent.named_children():
             if isinstance(child, nn.modules.batchnorm._BatchNorm) and getattr(child, "over", "process") == "process":
                 setattr(parent, name, nn.GroupNorm(1, child.num_features, affine=child.affine))
+                replaced = True
             if isinstance(child, nn.modules.dropout._DropoutNd):
                 setattr(parent, name, nn.Identity())
+                replaced = replaced or child.p > 0
+    return replaced
 
 
 def _numbers(method: Method) -> State:

@@ -99,8 +99,9 @@ def pretrain(
                 if trained:
                     method, losses, given, makers = trained
                     halves = {"stretches": makers} if len(makers) > 1 else {}
-                    came_to = {"losses": losses, "made_by": made_by | halves, **_recipes_before(after or {})}
-                    came_to |= of_data or {}
+                    came_to: dict[str, Any] = {"losses": losses, "made_by": made_by | halves}
+                    came_to["depends_on_processes"] = method.depends_on_processes() if losses else []
+                    came_to |= {**_recipes_before(after or {}), **(of_data or {})}
                     kept = _keep(run / "method.safetensors", method, recipe, given, pools)
                     save_backbone(path, method.export(), identity | came_to | kept)
                 clear_checkpoints(run)

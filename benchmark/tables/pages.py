@@ -138,10 +138,13 @@ def _is_about(layout: TableLayout, discrepancy: str) -> bool:
     return any(note.discrepancy == discrepancy for note in layout.notes)
 
 
-def documentation_files(found: Mapping[str, Board], cards: Mapping[str, Sequence[str]]) -> dict[Path, str]:
-    """The generated pages of docs/ as they should be. cards: transfer -> the departures on its card."""
+def documentation_files(
+    found: Mapping[str, Board], cards: Mapping[str, Sequence[str]], by_processes: Mapping[str, Sequence[str]]
+) -> dict[Path, str]:
+    """The generated pages of docs/ as they should be. cards: transfer -> the departures on its card. by_processes:
+    recipe -> what makes it another run on several processes."""
     recipes = recipes_by_file()
     return {
-        DOCS / "methods.md": WRITTEN_DOCS + methods_page(recipes, found),
+        DOCS / "methods.md": WRITTEN_DOCS + methods_page(recipes, found, by_processes),
         DOCS / "departures.md": WRITTEN_DOCS + departures_page(recipes, cards),
     }
