@@ -57,14 +57,14 @@ from benchmark.views.photometric import GreyEach, JitterEach, apply_all
 
 
 @dataclass(frozen=True)
-class MoCo(Settings):
-    K: Count = 65_536  # keys in the queue
-    m: Probability = 0.999
+class Pretext(Settings):
+    """The task of section 3.3, which MoCo and its rivals share: a query matches the key of the same image."""
+
     tau: Positive = 0.07
     dim: Count = 128
     crop_area: Area = (0.2, 1.0)
-    grey: Probability = 0.2
     jitter: Jitter = (0.4, 0.4, 0.4, 0.4)
+    grey: Probability = 0.2
 
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
         return {"x_q": self.view(image, spec.size), "x_k": self.view(image, spec.size)}  # (3, 224, 224) each
@@ -75,6 +75,12 @@ class MoCo(Settings):
 
     def head(self, channels: int) -> nn.Module:
         return nn.Linear(channels, self.dim)
+
+
+@dataclass(frozen=True)
+class MoCo(Pretext):
+    K: Count = 65_536  # keys in the queue
+    m: Probability = 0.999
 
     def build(self, backbone: Backbone, given: Given) -> Method:
         return MomentumContrast(self, backbone)

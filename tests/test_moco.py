@@ -16,8 +16,10 @@ from tiny_methods import Tiny
 from torch import Tensor
 
 from benchmark.backbones.contract import Backbone, Stage
+from benchmark.backbones.norms import without_groups
 from benchmark.blocks.queue import KeyQueue
 from benchmark.core import distributed
+from benchmark.core.errors import UserError
 from benchmark.core.optimisation import SGD, Steps
 from benchmark.data.batch import Batch
 from benchmark.data.image_set import ImageSet
@@ -245,6 +247,19 @@ def test_one_process_with_two_groups_is_two_processes(
     whole = replace(recipe, backbone=Tiny(over="process"))
     [outcome] = alone.run(losses_and_queue, whole, images, tmp_path / "whole", dtype)
     assert np.abs(np.array(outcome.value[0]) - np.array(one)).max() > 1e-3, "groups make no difference"
+
+
+def test_a_protocol_that_trains_the_network_on_sees_no_groups():
+    """Its batches need not be a number of them."""
+    made = {}
+    for over in (8, "process"):
+        torch.manual_seed(0)
+        network = Tiny(over=over).build(InputSpec(16)).train()
+        without_groups(network)
+        made[over] = network(torch.randn(13, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(made[8], made["process"])
+    with pytest.raises(UserError, match=r"divisible by 8, not 13; set --recipe\.batch-size"):
+        Tiny(over=8).build(InputSpec(16)).train()(torch.zeros(13, 3, 16, 16))
 
 
 def losses_and_queue(

@@ -243,8 +243,14 @@ def _state_lines(recipe: Recipe, method: Method, num_images: int) -> Iterator[Li
         else 0
     )
     yield "optimizer state", _bytes(4 * slots), "4 bytes x (momentum: 1 number, Adam's moments: 2) of each parameter"
+    statistics = {
+        id(buffer)
+        for one in method.modules()
+        if isinstance(one, nn.modules.batchnorm._BatchNorm)
+        for buffer in one.buffers()
+    }
     for name, buffer in method.named_buffers():
-        if name.startswith("backbone."):
+        if name.startswith("backbone.") or id(buffer) in statistics:
             continue
         size = buffer.numel() * buffer.element_size()
         shape = " x ".join(f"{n:,}" for n in buffer.shape) or "1"
