@@ -1,4 +1,4 @@
-"""MoCo against the paper's formulas, a plain model of its queue, and its own self on two processes."""
+"""MoCo and its rivals against the paper's formulas, a plain model of its queue, and its own self on two processes."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ from benchmark.recipe.contract import Architecture, Recipe
 from benchmark.recipe.inputs import InputSpec
 from benchmark.recipe.pools import Given
 from recipes.moco import MoCo
+from recipes.moco_end_to_end import EndToEnd
+from recipes.moco_memory_bank import FromMemory
 
 IMAGES, SIDE, DIM, K, TAU, M = 8, 2, 5, 20, 0.2, 0.9
 RATE = 0.3
@@ -172,6 +174,59 @@ def steps_and_model() -> tuple[list[dict[str, np.ndarray]], list[dict[str, Any]]
             queue = np.stack(model.queue)
             wanted.append({"loss": loss, "gradient": gradient, "W_q": model.W_q, "W_k": model.W_k, "queue": queue})
         return steps_of_moco(), wanted
+
+
+# --- the rivals -------------------------------------------------------------------------------------------------------
+
+
+def first_step(settings: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What a rival's first step gives on this process's share, and what the formula gives on all images."""
+    with numbers_of(torch.float64):
+        recipe = on_pixels(settings)
+        method: Any = build_method(recipe, Given(IMAGES))
+        method.head.bias.requires_grad_(False).zero_()
+        W, views = method.head.weight.detach().numpy().copy(), pixels(0)
+        by_hand = end_to_end_by_hand if isinstance(settings, EndToEnd) else memory_bank_by_hand
+        loss, gradient, bank = by_hand(method, W, *(features(views[name]) for name in ("x_q", "x_k")))
+        figures = train_step(method, share_of(views, 0), build_players(method, recipe), "fp32")
+        found = {"loss": figures["loss/main"].numpy(), "gradient": method.head.weight.grad.numpy()}
+        found |= {"bank": method.bank.rows.numpy()} if bank is not None else {}
+        return found, {"loss": loss, "gradient": gradient, **({} if bank is None else {"bank": bank})}
+
+
+def end_to_end_by_hand(_: Any, W: np.ndarray, x: np.ndarray, x_k: np.ndarray) -> tuple[float, np.ndarray, None]:
+    """Each query among the keys of the batch. With P its softmax over them, a key's own derivative is the sum over the
+    queries of (P - [it is theirs]) q / tau."""
+    q, k = unit(x @ W.T), unit(x_k @ W.T)
+    loss, dq = info_nce_by_hand(q, [np.stack([k[i], *np.delete(k, i, axis=0)]) for i in range(IMAGES)], TAU)
+    e = np.exp(q @ k.T / TAU)
+    dk = (e / e.sum(axis=1, keepdims=True) - np.eye(IMAGES)).T @ q / TAU / IMAGES
+    return loss, through_unit(dq, x @ W.T).T @ x + through_unit(dk, x_k @ W.T).T @ x_k, None
+
+
+def memory_bank_by_hand(
+    method: Any, W: np.ndarray, x: np.ndarray, _: np.ndarray
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Each query among its own image's row of the bank and those of K others; then the rows' moving average."""
+    torch.manual_seed(0)
+    rows, q = method.bank.rows.numpy().copy(), unit(x @ W.T)
+    others = method.bank.negatives(torch.arange(IMAGES), K, 0).numpy()
+    assert all(place not in drawn for place, drawn in enumerate(others))
+    loss, dq = info_nce_by_hand(q, [np.stack([rows[i], *rows[others[i]]]) for i in range(IMAGES)], TAU)
+    return loss, through_unit(dq, x @ W.T).T @ x, unit(0.5 * rows + 0.5 * q)
+
+
+RIVALS = [EndToEnd(tau=TAU, dim=DIM), FromMemory(K=K, tau=TAU, dim=DIM)]
+
+
+@pytest.mark.parametrize("settings", RIVALS, ids=lambda settings: type(settings).__name__)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_rivals_step_is_the_formulas(settings: Any, processes: int, alone: Processes, pair: Processes):
+    for outcome in (alone if processes == 1 else pair).run(first_step, settings):
+        assert outcome.error is None, outcome.error
+        found, wanted = outcome.value
+        for name, value in wanted.items():
+            assert np.abs(found[name] - value).max() <= 1e-6 * np.abs(value).max(), name
 
 
 # --- the queue --------------------------------------------------------------------------------------------------------
