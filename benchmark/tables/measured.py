@@ -88,7 +88,7 @@ def measured_scores(records: Sequence[Record], current: Collection[str] = ()) ->
 def measured_in(layout: TableLayout, scores: pd.DataFrame) -> tuple[Measured, list[str]]:
     """What there is among `measured_scores`, and a line for every record that is left out of a mean because its
     settings differ. Raises UserError naming a record that lacks a number which the table shows."""
-    of_recipes = scores["recipe"].isin([row.recipe for row in layout.rows])
+    of_recipes = scores["recipe"].isin([one for row in layout.rows for one in row.all_recipes])
     shown = scores[of_recipes & scores["transfer"].isin([column.transfer for column in layout.columns])]
     averaged = shown[shown["instead"] == ""].sort_values("seed", kind="stable")
     others = shown[shown["instead"] != ""]

@@ -94,8 +94,8 @@ def _measured_in(recipe: str, boards: Mapping[str, Board]) -> str:
         lines = [line for index, line in enumerate(board.lines) if index not in board.differences]
         for row, line in zip(board.layout.rows, lines, strict=True):
             cells = zip(board.heads, line, strict=True)
-            scales = {head.scale for head, cell in cells if head.kind == "measured" and cell.number is not None}
-            for scale in scales if row.recipe == recipe else ():
+            own = [(head, cell) for head, cell in cells if row.recipe_in(head.column) == recipe]
+            for scale in {head.scale for head, cell in own if head.kind == "measured" and cell.number is not None}:
                 tables[scale].append(_table_link(key))
     return "; ".join(f"{scale}: {', '.join(dict.fromkeys(found))}" for scale, found in sorted(tables.items())) or "–"
 
