@@ -55,9 +55,9 @@ CHECKPOINT_SECONDS = 60.0
 class Machine:
     """Where a run runs.
 
-    On a CPU the number of loader workers does not change a bit of the result. The number of processes does, because
-    BatchNorm sees each process's share by itself; the backbone file records it. The number of threads may change the
-    last bits, through the order of sums.
+    On a CPU the number of loader workers does not change a bit of the result. The number of processes may change the
+    last bits, through the order of sums, or all of it, which the backbone file says (Method.depends_on_processes). The
+    number of threads may change the last bits too.
     """
 
     device: torch.device
