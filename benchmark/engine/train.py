@@ -55,9 +55,9 @@ CHECKPOINT_SECONDS = 60.0
 class Machine:
     """Where a run runs.
 
-    On a CPU the number of loader workers does not change a bit of the result. The number of processes does, because
-    BatchNorm sees each process's share by itself; the backbone file records it. The number of threads may change the
-    last bits, through the order of sums.
+    On a CPU the number of loader workers does not change a bit of the result. The number of processes may change the
+    last bits, through the order of sums, or all of it, which the backbone file says (Method.depends_on_processes). The
+    number of threads may change the last bits too.
     """
 
     device: torch.device
@@ -99,8 +99,9 @@ def pretrain(
                 if trained:
                     method, losses, given, makers = trained
                     halves = {"stretches": makers} if len(makers) > 1 else {}
-                    came_to = {"losses": losses, "made_by": made_by | halves, **_recipes_before(after or {})}
-                    came_to |= of_data or {}
+                    came_to: dict[str, Any] = {"losses": losses, "made_by": made_by | halves}
+                    came_to["depends_on_processes"] = method.depends_on_processes() if losses else []
+                    came_to |= {**_recipes_before(after or {}), **(of_data or {})}
                     kept = _keep(run / "method.safetensors", method, recipe, given, pools)
                     save_backbone(path, method.export(), identity | came_to | kept)
                 clear_checkpoints(run)

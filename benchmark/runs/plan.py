@@ -85,7 +85,7 @@ def plan_text(
     fake = FakeTensorMode()
     method = _build_fake(changed, given, fake)
     sections = [
-        ("Run", [*_length_lines(changed, given, source, steps_per_epoch, total)]),
+        ("Run", [*_length_lines(changed, given, source, steps_per_epoch, total), *_processes_lines(method, total)]),
         ("Rates", [*_rate_lines(changed, total, steps_per_epoch)]),
         ("Settings", [*_setting_lines(changed)]),
         ("State", [*_state_lines(changed, method, count)]),
@@ -96,6 +96,23 @@ def plan_text(
     texts = [f"{name}\n{_aligned(lines)}" for name, lines in sections if lines]
     small: Scale = "photos" if scale == "photos" else "desk"
     return "\n\n".join([title, *texts, f"{small.capitalize()} against paper\n{_against_paper(recipe, small)}"])
+
+
+def what_depends_on_processes(recipe: Recipe) -> list[str]:
+    """Method.depends_on_processes at paper scale, of the complete data; nothing for what never trains."""
+    if not recipe.optimizers:
+        return []
+    return _build_fake(recipe, _given(recipe, "paper", None, None, None)[0], FakeTensorMode()).depends_on_processes()
+
+
+def _processes_lines(method: Method, total: int) -> Iterator[Line]:
+    found = method.depends_on_processes()
+    if total:
+        yield (
+            "on n processes",
+            "another run" if found else "the same run",
+            "; ".join(found) or "up to the order of sums",
+        )
 
 
 def _aligned(lines: list[Line]) -> str:
@@ -226,8 +243,14 @@ def _state_lines(recipe: Recipe, method: Method, num_images: int) -> Iterator[Li
         else 0
     )
     yield "optimizer state", _bytes(4 * slots), "4 bytes x (momentum: 1 number, Adam's moments: 2) of each parameter"
+    statistics = {
+        id(buffer)
+        for one in method.modules()
+        if isinstance(one, nn.modules.batchnorm._BatchNorm)
+        for buffer in one.buffers()
+    }
     for name, buffer in method.named_buffers():
-        if name.startswith("backbone."):
+        if name.startswith("backbone.") or id(buffer) in statistics:
             continue
         size = buffer.numel() * buffer.element_size()
         shape = " x ".join(f"{n:,}" for n in buffer.shape) or "1"
