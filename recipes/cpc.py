@@ -140,6 +140,7 @@ cpc = Recipe(
     desk=(
         *DESK,
         Change("backbone.depth", 50, "a quarter of the blocks of its last stage"),
+        Change("length", Epochs(20), "49 patches of an image cost more than twice as much as two whole views"),
         Change("method.whole", 75, "300 x 64 / 256"),
         Change("method.patch", 16, "7 x 7 patches, as in the paper"),
         Change("method.stride", 8, "half a patch"),
