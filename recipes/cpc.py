@@ -1,6 +1,6 @@
 """CPC: what lies further down in an image is predicted from what lies above, and must be told from other patches.
 
-van den Oord, Li & Vinyals, "Representation Learning with Contrastive Predictive Coding", arXiv:1807.03748, 2018,
+van den Oord, Li & Vinyals, "Representation Learning with Contrastive Predictive Coding", arXiv 2018, arXiv:1807.03748,
 section 3.2. No code was released.
 
 An image is cut into 7 x 7 patches that overlap by half. The encoder g_enc gives a vector z for each. The context c of a

@@ -22,8 +22,8 @@ from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.contract import Architecture
 from benchmark.recipe.inputs import InputSpec
 from benchmark.toyland import build_world
-from benchmark.transfers import find_transfers
-from benchmark.transfers.contract import Context
+from benchmark.transfers import find_transfers, training
+from benchmark.transfers.contract import Context, Scores
 from benchmark.transfers.detection.voc_cpc import with_last_stage
 from benchmark.transfers.features import TwoCells, output_tap, state_hash, tapped
 from benchmark.transfers.linear import Heads, LinearTransfer
@@ -158,6 +158,29 @@ def test_the_backbone_trains_in_the_second_training_alone(world: Path, tmp_path:
     found = transfer.run(backbone, context)
     assert seen == [(False, True), (True, True)]
     assert found.metrics.keys() == {"top5", "top1", "fixed_top5", "fixed_top1"}
+
+
+def test_killed_in_the_second_training_it_ends_the_same(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+    saves, write, restored, restore = [], training.write_state, [], training._restore
+
+    def write_and_stop(path: Path, content: dict[str, Any]) -> None:
+        write(path, content)
+        saves.append(path)
+        if len(saves) == 5:  # four steps of the first, one of the second
+            raise KeyboardInterrupt
+
+    def run(folder: str) -> Scores:
+        context = Context(world, "smoke", 0, tmp_path / folder, torch.device("cpu"), 0, lambda *_: None)
+        return TRANSFERS["semi_supervised_10pct_cpc_v2"].run(patchwise(), context)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "write_state", write_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            run("killed")
+    monkeypatch.setattr(training, "_restore", lambda *given: restored.append(restore(*given)) or restored[-1])
+    assert run("killed") == run("whole")
+    assert restored == [4, 1, 0, 0]
 
 
 def test_a_new_classifier_says_of_a_cell_what_a_linear_one_would():

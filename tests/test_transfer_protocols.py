@@ -187,7 +187,6 @@ KILLED = """
         ("here.short_paper('linear_imagenet_goyal')", 5),
         ("here.short_paper('linear_imagenet_moco')", 5),  # which keeps the best of its iterates
         ("here.TRANSFERS['semi_supervised_10pct_pirl']", 1),
-        ("here.TRANSFERS['semi_supervised_10pct_cpc_v2']", 5),  # in its second training
         ("here.TRANSFERS['voc12_seg_fcn_moco']", 2),
         ("here.TRANSFERS['voc12_seg_fcn32s']", 2),
         ("here.TRANSFERS['voc07_cls_krahenbuhl']", 3),

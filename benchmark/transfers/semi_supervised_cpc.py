@@ -179,7 +179,7 @@ def _transfer(percent: int) -> DataEfficient:
         datasets=(("imagenet", "train"), ("imagenet", "val")),
         lists=() if percent == 100 else (f"imagenet/{percent}percent.txt",),
         trains=True,
-        frozen="everything, while the classifier is trained first (fixed_*); then nothing",
+        frozen="nothing, once the classifier has been trained on fixed features (fixed_*)",
         selected="nothing: the last iterate of each training is scored at every scale",
         departures=(
             "paper: Adam at 0.0005 and then 0.00005, rates falling by half a cosine, batches of 512, "
