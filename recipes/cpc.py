@@ -62,8 +62,8 @@ class CPC(Settings):
     patch: Count = 64  # side, in pixels
     stride: Count = 32  # from one patch to the next
     shift: CountOrNone = 4  # a patch is cropped to so many pixels less, anywhere, and padded again
-    # NOTE: "up to five rows" of seven, which are five where the first lies two below: the one next to a cell's own
-    # shows half of the same pixels. Re-implementations begin there too (rschwarz15/CPCV2-PyTorch)
+    # NOTE: the paper predicts "up to five rows" of the seven. There are five where the first lies two below; the row
+    # next to a cell's own shows half of the same pixels. Re-implementations skip it too (rschwarz15/CPCV2-PyTorch)
     k_first: Count = 2
     k_last: Count = 6
     hidden: Count = 256  # channels of the context network
@@ -130,9 +130,9 @@ cpc = Recipe(
     title="CPC",
     method=CPC(),
     backbone=ResNetV2(101, norm="none", stages=3, zero_init_residual=True),
-    input=InputSpec(256, Grey(mean=0.5, std=0.5)),  # NOTE: -1 to 1; the paper does not say
+    input=InputSpec(256, Grey(mean=0.5, std=0.5)),  # NOTE: greys are -1 to 1; the paper does not say
     data=Pool("imagenet"),
-    length=Epochs(200),  # NOTE: the paper does not say how long
+    length=Epochs(200),  # NOTE: training lasts 200 epochs; the paper does not say how long
     batch_size=512,  # 32 GPUs with 16 images each
     optimizers={"main": Adam(lr=2e-4)},
     schedule=Constant(),

@@ -15,7 +15,7 @@ What changes against CPC (recipes/cpc.py):
 
 Departures:
 - Of AutoAugment's 16 operations 13 are drawn: not inverting, cutting out or pairing two patches. One more does nothing.
-- The change of the colour histogram, with probability 0.2, is left out: what it does is not published.
+- The change of the colour histogram, with probability 0.2, is left out: what it does could not be found.
 - Brightness is multiplied by a factor. Szegedy et al. add to it.
 - Where two of three colours are dropped, the third takes their place. The authors' noise is not described.
 - Negatives are all patches of all images of the batch, whichever process has them.
@@ -76,14 +76,14 @@ class CPCv2(Settings):
     alike: Count = 1  # patches that are distorted alike, any of an image
     operations: CountOrNone = 2  # of AutoAugment's, on each patch
     distorted: Probability = 0.2
-    # NOTE: strengths are torchvision's of elastic deformation, and AutoAugment's of shearing: 0.3
+    # NOTE: patches are deformed by torchvision's default strengths and sheared by AutoAugment's 0.3; not checked
     elastic: Positive = 50.0
     smoothness: Positive = 5.0  # of the deformation, pixels
     shear: NotNegative = 17.0  # degrees
     jittered: Probability = 0.8
     jitter: Jitter = (0.125, 0.5, 0.5, 0.2)  # Szegedy et al., as in TensorFlow's Inception
     grey: Probability = 0.25
-    dropped: Probability = 0.5  # NOTE: how often two of three colours are dropped is not known to us
+    dropped: Probability = 0.5  # NOTE: two of three colours are dropped half the time; not checked
 
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
         pixels = v2.functional.pil_to_tensor(placed_in_square(image, spec.size, self.whole))
@@ -172,9 +172,9 @@ cpc_v2 = Recipe(
     title="CPC v2",
     method=CPCv2(),
     backbone=ResNetV2(161, norm="layer", stages=3),
-    input=InputSpec(260, RGB((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))),  # NOTE: -1 to 1; not known to us
+    input=InputSpec(260, RGB((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))),  # NOTE: colours are -1 to 1; not checked
     data=Pool("imagenet"),
-    length=Epochs(500),  # NOTE: as notes on the paper have it; not read in the paper
+    length=Epochs(500),  # NOTE: 500 epochs, as notes on the paper have it; not checked
     batch_size=512,
     optimizers={"main": Adam(lr=4e-4, betas=(0.8, 0.999), eps=1e-8, clip=0.01)},
     schedule=Constant(),

@@ -14,7 +14,7 @@ from small_runs import RECIPES, in_processes
 from torch import Tensor, nn
 
 from benchmark.backbones.patch_grid import PatchGrid, cut, seen_in_patches
-from benchmark.backbones.resnet_v2 import ResNetV2
+from benchmark.backbones.resnet_v2 import PreactivationBlock, ResNetV2
 from benchmark.backbones.weights import load_backbone, save_backbone
 from benchmark.blocks.patch_rows import RowContext, row_info_nce, rows_below
 from benchmark.core import distributed
@@ -389,6 +389,14 @@ def test_a_network_of_either_norm_looks_at_each_image_by_itself(norm: Any):
         network(x)
         torch.testing.assert_close(maps[0].mean(dim=(1, 2, 3)), torch.zeros(4), atol=1e-5, rtol=0)
         torch.testing.assert_close(maps[0].var(dim=(1, 2, 3), correction=0), torch.ones(4), atol=1e-3, rtol=0)
+
+
+def test_a_block_without_norms_adds_its_input_as_it_came():
+    torch.manual_seed(0)
+    block = PreactivationBlock(16, 4, 1, lambda channels: nn.Identity(), bias=True)
+    x = torch.randn(2, 16, 8, 8)
+    y = block.conv2(block.conv1(x.clamp(min=0)).clamp(min=0)).clamp(min=0)
+    torch.testing.assert_close(block(x.clone()), x + block.conv3(y))
 
 
 def test_a_grid_gives_what_the_encoder_makes_of_each_patch(tmp_path):

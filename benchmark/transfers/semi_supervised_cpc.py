@@ -182,9 +182,9 @@ def _transfer(percent: int) -> DataEfficient:
         frozen="nothing, once the classifier has been trained on fixed features (fixed_*)",
         selected="nothing: the last iterate of each training is scored at every scale",
         departures=(
-            "paper: Adam at 0.0005 and then 0.00005, rates falling by half a cosine, batches of 512, "
-            f"{50 * (100 / percent) ** 0.5:.0f} epochs and half as many; none of it could be read in the paper, which "
-            "chooses such values, and when to stop, on 10,000 held-out images",
+            "paper: Adam at 0.0005 and then 0.00005, rates falling by half a cosine, batches of 512, 50 epochs and 25, "
+            "with fewer labels as many more as the root of their share is smaller; none of it could be read in the "
+            "paper, and no code was released",
             "paper: the classifier has layer normalisation, and its branches start at zero; not known either",
             "paper: images are crops and mirror images, their patches unchanged; not known either",
             "paper: the labelled images are not the authors', whose list was never published",
