@@ -38,6 +38,8 @@ BY_HAND: dict[str, tuple[float, list[tuple[float, float]]]] = {
     # linear in the batch: 1,024 and 64, where MoCo's 0.03 is of 256
     "moco_end_to_end": (200, [(0, 0.12), (119.999, 0.12), (120, 0.012), (160, 1.2e-3), (199.999, 1.2e-3)]),
     "moco_end_to_end_k64": (200, [(0, 0.0075), (119.999, 0.0075), (120, 7.5e-4), (160, 7.5e-5), (199.999, 7.5e-5)]),
+    "cpc": (200, [(0, 2e-4), (199.999, 2e-4)]),
+    "cpc_v2": (500, [(0, 4e-4), (499.999, 4e-4)]),
     "random_init": (0, []),
     "descriptors": (0, []),
     **dict.fromkeys(("deepcluster", "deepcluster_100", "deepcluster_1000"), (500, [(0, 0.05), (499.999, 0.05)])),

@@ -50,6 +50,17 @@ class Mean(Pooling):
 
 
 @dataclass(frozen=True)
+class TwoCells(Pooling):
+    """To two cells with the mean and the mean square of all: their mean, less and plus the standard deviation. In a
+    batch, BatchNorm finds in them what it would find in all cells, and what it makes of them has the same average. (The
+    correction that its running variance has for small samples is that for so few.)"""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        spread, mean = torch.std_mean(x, dim=(2, 3), keepdim=True, correction=0)
+        return torch.cat([mean - spread, mean + spread], dim=3)
+
+
+@dataclass(frozen=True)
 class Grid(Pooling):
     """To `cells` x `cells` from `side` x `side`, which is the map's size on 224 px. A smaller map gets cells of as many
     pixels as there, as smaller cells would hand a small image's layout to the classifier; a larger one the same grid.
@@ -135,10 +146,10 @@ GOYAL_TAPS = (
 )
 
 
-def output_tap(backbone: Backbone) -> Tap:
-    """What any backbone has, whatever its stages are: its output, averaged over space where it is a map."""
+def output_tap(backbone: Backbone, pooling: Pooling | None = None) -> Tap:
+    """What any backbone has, whatever its stages are: its output; where it is a map, pooled, or averaged over space."""
     is_map = backbone.stages[backbone.output].stride is not None
-    return Tap(backbone.output, Mean() if is_map else None)
+    return Tap(backbone.output, pooling or Mean() if is_map else None)
 
 
 def taps_on(backbone: Backbone, protocols: tuple[Tap, ...]) -> tuple[Tap, ...]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from benchmark.backbones.contract import Backbone
 from benchmark.core.draws import mix
-from benchmark.core.optimisation import SGD, Epochs, Milestones, Span, Steps
+from benchmark.core.optimisation import SGD, Epochs, Milestones, Optimizer, Span, Steps
 from benchmark.core.plain import as_plain
 from benchmark.core.streams import Stream
 from benchmark.data.image_set import ImageSet
@@ -38,6 +38,7 @@ from benchmark.transfers.features import (
     GOYAL_TAPS,
     Mean,
     Tap,
+    TwoCells,
     as_input,
     at_positions,
     backbone_key,
@@ -66,6 +67,7 @@ def small_weights(linear: nn.Linear, generator: torch.Generator) -> None:
 @dataclass(frozen=True)
 class Probe:
     """taps:        the features that get a head each; None: the backbone's output alone.
+    batch_norm:  without scale and shift, before each head; "cells": of all cells of the output, before their average.
     optimizers:  one head of each tap for each of these; more than one only where held-out images choose.
     track_every: None scores the last iterate; a span scores the best of the iterates it visits, on the test images.
     held_out:    part of the training images kept for choosing; 0 chooses on the test images, as the protocols do.
@@ -75,9 +77,9 @@ class Probe:
     """
 
     taps: tuple[Tap, ...] | None
-    batch_norm: bool
+    batch_norm: bool | Literal["cells"]
     augment: Callable[[int], Preprocessing]
-    optimizers: tuple[SGD, ...]
+    optimizers: tuple[Optimizer, ...]
     course: Course
     track_every: Span | None = None
     held_out: float = 0.0
@@ -97,10 +99,12 @@ class Heads(nn.Module):
     def __init__(self, maps: Maps, num_classes: int, probe: Probe, seed: int, choosing: int) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(mix(seed, Stream.LINEAR_HEADS))
+        self.averages = probe.batch_norm == "cells"
         self.norms, self.linears = nn.ModuleDict(), nn.ModuleDict()
         for tap, x in maps.items():  # (B, C, grid, grid)
             self.norms[tap] = nn.BatchNorm2d(x.shape[1], affine=False) if probe.batch_norm else nn.Identity()
-            heads = (_linear(x[0].numel(), num_classes, probe, generator) for _ in probe.optimizers)
+            inputs = x.shape[1] if self.averages else x[0].numel()
+            heads = (_linear(inputs, num_classes, probe, generator) for _ in probe.optimizers)
             self.linears[tap] = nn.ModuleList(heads)
         self.register_buffer("best", torch.zeros(len(maps), len(probe.optimizers), choosing, dtype=torch.bool))
 
@@ -108,7 +112,8 @@ class Heads(nn.Module):
         """tap -> (B, C, grid, grid) to (taps, optimizers, B, classes)"""
         rows = []
         for tap, x in maps.items():
-            x = self.norms[tap](x).flatten(1)
+            x = self.norms[tap](x)
+            x = x.mean(dim=(2, 3)) if self.averages else x.flatten(1)
             rows.append(torch.stack([linear(x) for linear in cast(nn.ModuleList, self.linears[tap])]))
         return torch.stack(rows)
 
@@ -144,7 +149,8 @@ class _Run:
 
     def __init__(self, card: ProtocolCard, probe: Probe, trunk: Backbone, context: Context) -> None:
         self.card, self.probe, self.trunk, self.context = card, probe, trunk, context
-        self.taps = taps_on(trunk, probe.taps) if probe.taps else (output_tap(trunk),)
+        output = output_tap(trunk, TwoCells() if probe.batch_norm == "cells" else None)
+        self.taps = taps_on(trunk, probe.taps) if probe.taps else (output,)
         self.augment = probe.augment(trunk.input.size)
         self.test_view = probe.test_view(trunk.input.size)
 
@@ -283,7 +289,9 @@ def probe_course(epochs: float, batch_size: int, *drops: float, gamma: float = 0
     return Course(Epochs(epochs), batch_size, Milestones(tuple(Epochs(epochs * drop) for drop in drops), gamma))
 
 
-def probe_scales(paper: Probe, optimizers: tuple[SGD, ...], *drops: float, gamma: float = 0.1) -> dict[Scale, Probe]:
+def probe_scales(
+    paper: Probe, optimizers: tuple[Optimizer, ...], *drops: float, gamma: float = 0.1
+) -> dict[Scale, Probe]:
     """A protocol's values at every scale, from those of its paper and what is the desk's own."""
     desk = replace(
         paper,

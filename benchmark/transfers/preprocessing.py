@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
-from benchmark.views.crops import caffe_square, flipped, flipped_crop, squashed_crop
+from benchmark.views.crops import caffe_square, flipped, flipped_crop, placed_in_square, squashed_crop
 
 # Principal components of ImageNet's RGB values in [0, 1]: AlexNet's lighting noise, with fb.resnet.torch's numbers.
 LIGHTING_VALUES = torch.tensor([0.2175, 0.0188, 0.0045])
@@ -91,6 +91,18 @@ def scale_place_and_flip(side: int) -> Preprocessing:
     return Preprocessing(f"scale-place-flip-{side}", partial(_scaled_and_placed, side=side))
 
 
+def square_place_and_flip(side: int, part: float) -> Preprocessing:
+    """Squashed to a square of which `side` is that part; a crop anywhere in it, mirrored half the time."""
+    return Preprocessing(f"square-{part:.6g}-place-flip-{side}", partial(_placed, side=side, whole=round(side / part)))
+
+
+def square_and_centre(side: int, part: float) -> Preprocessing:
+    """The centre of that square."""
+    whole = round(side / part)
+    steps = [v2.Resize((whole, whole)), v2.CenterCrop(side), v2.PILToTensor()]
+    return Preprocessing(f"square-{part:.6g}-centre-{side}", v2.Compose(steps))
+
+
 def drawn_ten_times(view: Preprocessing) -> Preprocessing:
     """Ten draws of a random view."""
     return Preprocessing(f"ten-{view.name}", partial(_ten_draws, view=view))
@@ -111,6 +123,10 @@ def lighting(image: Tensor) -> Tensor:
 
 def _short(side: int) -> int:
     return round(side * 256 / 224)
+
+
+def _placed(image: Image.Image, side: int, whole: int) -> Tensor:
+    return v2.functional.pil_to_tensor(flipped(placed_in_square(image, side, whole)))
 
 
 def _placed_ten_times(image: Image.Image, crop: v2.RandomCrop) -> list[Image.Image]:

@@ -11,6 +11,8 @@ from PIL.Image import Image, Resampling, Transpose
 from torch import Tensor
 from torchvision.transforms import v2
 
+from benchmark.core.errors import UserError
+
 
 @cache
 def random_crop(size: int, area: tuple[float, float]) -> v2.RandomResizedCrop:
@@ -41,8 +43,14 @@ def flipped_crop(image: Image, size: int, area: tuple[float, float]) -> Tensor:
 def squashed_crop(image: Image, size: int) -> Tensor:
     """uint8 (3, size, size): a random crop, or its mirror image, of all of the image squashed to a square of 256 / 227
     of that side. What Caffe's networks are trained on."""
-    whole = v2.functional.resize(image, caffe_square(size))
-    return v2.functional.pil_to_tensor(flipped(v2.RandomCrop(size)(whole)))
+    return v2.functional.pil_to_tensor(flipped(placed_in_square(image, size, caffe_square(size)[0])))
+
+
+def placed_in_square(image: Image, size: int, whole: int) -> Image:
+    """A crop of that side, anywhere in the image squashed to a square of `whole`. UserError if it does not fit."""
+    if size > whole:
+        raise UserError(f"crops of {size} pixels do not fit a square of {whole}; make it larger, or input.size smaller")
+    return v2.RandomCrop(size)(v2.functional.resize(image, [whole, whole]))
 
 
 def caffe_square(size: int) -> list[int]:
