@@ -32,6 +32,10 @@ BY_HAND: dict[str, tuple[float, list[tuple[float, float]]]] = {
         1000,
         [(0, 0.0), (5, 2.4), (10, 4.8), (257.5, 2.4 * (1 + math.cos(math.pi / 4))), (505, 2.4), (670, 1.2)],
     ),
+    "supcon": (
+        350,
+        [(0, 0.0), (6, 4.8), (12, 9.6), (12 + 338 / 3, 7.2), (181, 4.8), (12 + 338 * 2 / 3, 2.4)],
+    ),
     "random_init": (0, []),
     "descriptors": (0, []),
     "deepcluster": (500, [(0, 0.05), (499.999, 0.05)]),
@@ -49,6 +53,7 @@ BY_HAND: dict[str, tuple[float, list[tuple[float, float]]]] = {
     "random_rescaled": (0, []),
     "random_rescaled_pca": (0, []),
     "random_rescaled_gaussian": (0, []),
+    "cmc": (240, [(0, 0.03), (119.999, 0.03), (120, 3e-3), (160, 3e-4), (199.999, 3e-4), (200, 3e-5), (239.999, 3e-5)]),
     "npid_alexnet": (200, [(0, 0.03), (119.999, 0.03), (120, 0.003), (159.999, 0.003), (160, 3e-4), (199.999, 3e-4)]),
 }
 # recipe -> (steps, [(step, lr)]), where the papers count steps
@@ -76,7 +81,7 @@ BY_HAND_IN_STEPS: dict[str, tuple[int, list[tuple[int, float]]]] = {
         [(0, 0.01), (99_999, 0.01), (100_000, 1e-3), (200_000, 1e-4), (300_000, 1e-5), (400_000, 1e-6)],
     ),
 }
-BY_HAND |= {"pirl_yfcc": BY_HAND["pirl"], "jigsaw_yfcc": BY_HAND["jigsaw"]}
+BY_HAND |= {"cmc_alexnet": BY_HAND["cmc"], "pirl_yfcc": BY_HAND["pirl"], "jigsaw_yfcc": BY_HAND["jigsaw"]}
 BY_HAND_IN_STEPS |= {name: BY_HAND_IN_STEPS["jigsaw_alexnet"] for name in RECIPES if name.startswith("jigsaw_alexnet_")}
 
 
