@@ -31,6 +31,10 @@ class SplitAlexNet(AlexNet):
         if self.response_norm:
             raise UserError("SplitAlexNet: response_norm must be false: it would look across the halves")
 
+    @property
+    def title(self) -> str:
+        return "AlexNet in two halves"
+
     def build(self, spec: InputSpec) -> SplitAlexNetwork:
         return SplitAlexNetwork(self, spec)
 
