@@ -14,9 +14,7 @@ statistics from all processes: its own alone would tell which views belong toget
 
 With `chunk`, a batch of 4,096 fits on one device: views are encoded so many at a time, and again for the gradient, and
 each is compared with all others as before. The gradient stays the same with `backbone.norm` "group", and with
-`backbone.over` a number that divides `chunk`. With BatchNorm over all, as here, the network's statistics are those of a
-chunk (of all processes), and the head's remain those of the batch. That is another recipe: statistics of few images may
-tell which views belong together.
+`backbone.over` a number that divides `chunk`.
 
 Departures:
 - The loss is the mean over all 2N views, as printed. The released code's is twice that.
@@ -27,6 +25,8 @@ Departures:
 - Crops cover at least 8 % of the image, as the paper says. In the released code it is a tenth.
 - Weights start with He's variance over outputs. The released code takes inputs, which LARS and BatchNorm hide from all
   but weight decay. The head's start as PyTorch's do, and the released code's with N(0, 0.01).
+- Only with `chunk`: where BatchNorm is over all, the network's statistics are those of a chunk (of all processes); the head's
+  remain those of the batch. Statistics of few images may tell which views belong together.
 """
 
 from __future__ import annotations

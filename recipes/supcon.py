@@ -11,7 +11,7 @@ the sum over the positives stands outside the logarithm, or inside of it:
     L_out = sum over i of -1/|P(i)| sum over p in P(i) of log q(i, p)                (2)
     L_in  = sum over i of -log (1/|P(i)| sum over p in P(i) of q(i, p))              (3)
 
-Where every image has a class of its own, both are SimCLR's loss.
+Where every image has a class of its own, both are SimCLR's loss. `chunk` does what it does there.
 
 Departures:
 - The loss is the mean over all views. The equations print the sum.
@@ -69,7 +69,7 @@ class SupCon(TwoViews):
 
     def build(self, backbone: Backbone, given: Given) -> Method:
         given.classes()  # or it says what is wrong with the labels
-        # NOTE: a single layer, as in the released commands; the paper leaves open whether one or two
+        # NOTE: the head is a single layer, as in the released commands; the paper leaves open whether one or two
         return SupervisedContrast(self, backbone, _UnitLinear(backbone.out_channels, self.dim, bias=False))
 
 
