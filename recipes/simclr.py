@@ -25,8 +25,8 @@ Departures:
 - Crops cover at least 8 % of the image, as the paper says. In the released code it is a tenth.
 - Weights start with He's variance over outputs. The released code takes inputs, which LARS and BatchNorm hide from all
   but weight decay. The head's start as PyTorch's do, and the released code's with N(0, 0.01).
-- Only with `chunk`: where BatchNorm is over all, the network's statistics are those of a chunk (of all processes); the head's
-  remain those of the batch. Statistics of few images may tell which views belong together.
+- Only with `chunk`: where BatchNorm is over all, the network takes the statistics of a chunk (of all processes); the
+  head takes those of the batch, as always. Statistics of few images may tell which views belong together.
 """
 
 from __future__ import annotations

@@ -101,14 +101,11 @@ def sup_con(z: Tensor, labels: Tensor, tau: float, where: Where = "out") -> Tens
     z (2B, dim); labels (2B,). A view without a positive adds nothing to the loss, as released."""
     s, row = similarities(z, tau)
     positive = (labels[:, None] == distributed.gather(labels)).scatter(1, row[:, None], False)  # (2B, 2N)
-    has_some = positive.any(dim=1)
-    log_p, positive = s.log_softmax(dim=1)[has_some], positive[has_some]
-    count = positive.sum(dim=1, dtype=z.dtype)  # |P(i)|
+    log_q, count = s.log_softmax(dim=1), positive.sum(dim=1, dtype=z.dtype).clamp_min(1)  # |P(i)|
     if where == "out":
-        terms = log_p.masked_fill(~positive, 0).sum(dim=1) / count
-    else:
-        terms = log_p.masked_fill(~positive, -torch.inf).logsumexp(dim=1) - count.log()
-    return -terms.sum() / len(z)
+        return -(log_q.masked_fill(~positive, 0).sum(dim=1) / count).mean()
+    alone = ~positive.any(dim=1, keepdim=True)  # q sums to 1 over all others, whose logarithm is 0
+    return -(log_q.masked_fill(~(positive | alone), -torch.inf).logsumexp(dim=1) - count.log()).mean()
 
 
 supcon = Recipe(
