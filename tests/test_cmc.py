@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from benchmark.backbones.alexnet import DEEPCLUSTER
 from benchmark.backbones.split_resnet import SplitResNet
+from benchmark.blocks.nce import fix_partition
 from benchmark.core import distributed
 from benchmark.core.errors import UserError
 from benchmark.data.batch import Batch
@@ -115,6 +116,22 @@ def test_banks_start_apart():
     """With the same rows, the two views would have the same entry to match before either has seen anything."""
     method = build_method(RECIPES["cmc"], Given(IMAGES))
     assert (method.bank_1.rows * method.bank_2.rows).sum(dim=1).abs().max() < 0.5
+
+
+def test_banks_begin_with_the_features_of_their_own_view():
+    method = build_method(with_change(RECIPES["cmc"], "method.bank_init", "features"), Given(IMAGES))
+    v = nn.functional.normalize(torch.randn(IMAGES, 2, method.settings.dim), dim=2)
+    order = torch.randperm(IMAGES)
+    method.prepare(lambda embed, still=False: iter([(half, v[half]) for half in order.split(IMAGES // 2)]))
+    for bank, view in ((method.bank_1, 0), (method.bank_2, 1)):
+        torch.testing.assert_close(bank.rows, v[:, view])
+
+
+def test_a_partition_is_estimated_once():
+    Z, s = torch.zeros(()), torch.tensor([0.1, -0.2])
+    for scores in (s, 2 * s):
+        fix_partition(Z, scores, 0.5, 10)
+        assert float(Z) == pytest.approx(10 * (math.exp(0.2) + math.exp(-0.4)) / 2)
 
 
 def parameters(architecture: Any) -> Iterator[int]:
