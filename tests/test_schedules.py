@@ -40,6 +40,10 @@ BY_HAND: dict[str, tuple[float, list[tuple[float, float]]]] = {
     "moco_end_to_end_k64": (200, [(0, 0.0075), (119.999, 0.0075), (120, 7.5e-4), (160, 7.5e-5), (199.999, 7.5e-5)]),
     "cpc": (200, [(0, 2e-4), (199.999, 2e-4)]),
     "cpc_v2": (500, [(0, 4e-4), (499.999, 4e-4)]),
+    "supcon": (
+        350,
+        [(0, 0.0), (6, 4.8), (12, 9.6), (12 + 338 / 3, 7.2), (181, 4.8), (12 + 338 * 2 / 3, 2.4)],
+    ),
     "random_init": (0, []),
     "descriptors": (0, []),
     **dict.fromkeys(("deepcluster", "deepcluster_100", "deepcluster_1000"), (500, [(0, 0.05), (499.999, 0.05)])),
@@ -57,6 +61,7 @@ BY_HAND: dict[str, tuple[float, list[tuple[float, float]]]] = {
     "random_rescaled": (0, []),
     "random_rescaled_pca": (0, []),
     "random_rescaled_gaussian": (0, []),
+    "cmc": (240, [(0, 0.03), (119.999, 0.03), (120, 3e-3), (160, 3e-4), (199.999, 3e-4), (200, 3e-5), (239.999, 3e-5)]),
     "npid_alexnet": (200, [(0, 0.03), (119.999, 0.03), (120, 0.003), (159.999, 0.003), (160, 3e-4), (199.999, 3e-4)]),
 }
 # recipe -> (steps, [(step, lr)]), where the papers count steps
@@ -90,6 +95,7 @@ MOCOS_RATES = (
     *("moco_memory_bank", "moco_memory_bank_k64", "moco_memory_bank_k256", "moco_memory_bank_k1024"),
 )
 BY_HAND |= dict.fromkeys(MOCOS_RATES, BY_HAND["moco"])
+BY_HAND |= {"cmc_alexnet": BY_HAND["cmc"], "pirl_yfcc": BY_HAND["pirl"], "jigsaw_yfcc": BY_HAND["jigsaw"]}
 BY_HAND_IN_STEPS |= {name: BY_HAND_IN_STEPS["jigsaw_alexnet"] for name in RECIPES if name.startswith("jigsaw_alexnet_")}
 
 

@@ -282,7 +282,8 @@ def _cost_lines(
     yield (
         "kept for backward",
         _bytes(cost.kept_bytes),
-        f"on each process, {share:,} images, {recipe.precision}; gradients and workspaces come on top",
+        f"on each process, {share:,} images, {recipe.precision}; gradients, workspaces and what is computed again "
+        "come on top",
     )
     yield (
         "GPU-hours, estimate",
