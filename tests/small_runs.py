@@ -40,20 +40,28 @@ LIMIT_SECONDS = 240.0  # no outcome depends on it: a test that meets it has hung
 
 
 def drawn_images(folder: Path, count: int = NUM_IMAGES, size: int = 40) -> ImageSet:
+    """Each with a map beside it, which will do for one of any kind."""
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True, exist_ok=True)
     names = [f"{number}.png" for number in range(count)]
     for name in names:
-        Image.fromarray(rng.integers(0, 256, (size, size, 3), dtype=np.uint8)).save(folder / name)
+        pixels = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+        Image.fromarray(pixels[..., 0]).save(folder / map_of(name))
     return ImageSet("drawn/train", folder, names, Classes(np.arange(count) % CLASSES, tuple("abcd")))
 
 
+def map_of(name: str) -> str:
+    return f"map of {name}"
+
+
 def pools_of(recipe: Recipe, images: ImageSet) -> dict[str, ImageSet]:
-    """For each pool all images, or of a part of the data as many as a batch at least."""
+    """For each pool all images, or of a part of the data as many as a batch at least; with maps, where it has any."""
     found = {}
     for name, pool in recipe.pools.items():
         count = max(round(len(images) * pool.percent / 100), recipe.batch_of(name))
-        found[name] = images if pool.percent == 100 else images.subset(range(count), f"{pool.percent}%")
+        some = images if pool.percent == 100 else images.subset(range(count), f"{pool.percent}%")
+        found[name] = replace(some, maps=dict.fromkeys(pool.maps, map_of))
     return found
 
 
