@@ -198,7 +198,7 @@ class CrossDomainTasks(Method):
                 "contour": contour_loss(y["edge"], views["edge"], views["contour_pixels"]),
             }
         self.figures |= {name: loss.detach() for name, loss in losses.items()}
-        return sum(getattr(self.settings, f"{name}_weight") * loss for name, loss in losses.items())  # type: ignore
+        return torch.stack([getattr(self.settings, f"{name}_weight") * loss for name, loss in losses.items()]).sum()
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         main = [*self.backbone.parameters(), *self.heads.parameters()]

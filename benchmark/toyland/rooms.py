@@ -8,6 +8,7 @@ contours. As renderings are, the pictures are sharp and have no noise, other tha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +23,8 @@ NEAR, FAR = 0.05, 60.0  # metres: no map shows less or more
 FIGURES, BOXES = (1, 4), (0, 3)  # at least, and fewer than
 CELLS = (0.22, 0.34)  # of a figure
 TURN = np.deg2rad(50)  # of a figure, about the vertical
+PATCHED = 0.5  # of a room's faces
+MARGIN = 0.8  # metres: no thing stands nearer to a wall, so that none reaches into it
 AMBIENT = 0.55  # of the light
 SAMPLE = 0.25  # of a pixel: the middle of the one of its parts that regions() shows
 
@@ -110,11 +113,11 @@ def room(rng: np.random.Generator, width: int, height: int) -> Rendered:
     view = _view(rng, width, height)
     _faces(view, walls)
     kinds = [True] * int(rng.integers(*FIGURES)) + [False] * int(rng.integers(*BOXES))
-    distances = rng.uniform(2.0, walls.back - 0.5, len(kinds))
+    distances = rng.uniform(2.0, walls.back - MARGIN, len(kinds))
     for number in np.argsort(-distances).tolist():  # the farthest first, for what is nearer hides it
         z = float(distances[number])
         reach = 0.42 * width / view.focal * z
-        x = float(rng.uniform(max(walls.left + 0.5, -reach), min(walls.right - 0.5, reach)))
+        x = float(rng.uniform(max(walls.left + MARGIN, -reach), min(walls.right - MARGIN, reach)))
         thing = len(_FACES) + number
         if kinds[number]:
             name = IMAGENET_OBJECTS[int(rng.integers(len(IMAGENET_OBJECTS)))]
@@ -130,30 +133,30 @@ def _view(rng: np.random.Generator, width: int, height: int) -> _View:
     return _View(scene, rng.uniform(0.75, 1.05) * min(width, height), light / np.linalg.norm(light))
 
 
-# Of each face of a room: which of its coordinates is fixed, at which wall, and where it faces.
-_FACES = (("z", "back", -1), ("x", "left", 1), ("x", "right", -1), ("y", "floor", 1), ("y", "ceiling", -1))
+# Of each face of a room: its wall, across which axis it lies, and whether it faces along that or against it.
+_FACES = (("back", 2, -1), ("left", 0, 1), ("right", 0, -1), ("floor", 1, 1), ("ceiling", 1, -1))
 
 
 def _faces(view: _View, walls: _Walls) -> None:
     """The room itself, with patches of other tones on some of its faces."""
     rng, scene = view.scene.rng, view.scene
-    spans = {"x": (walls.left, walls.right), "y": (walls.floor, walls.ceiling), "z": (NEAR, walls.back)}
-    for thing, (axis, wall, sign) in enumerate(_FACES):
-        normal = sign * np.eye(3)["xyz".index(axis)]
+    spans = ((walls.left, walls.right), (walls.floor, walls.ceiling), (NEAR, walls.back))
+    seen = (*spans[:2], (walls.back / 2, walls.back))  # what lies nearer is mostly beside the picture
+    for thing, (wall, axis, sign) in enumerate(_FACES):
+        normal = sign * np.eye(3)[axis]
         value = scene.ground if wall == "floor" else scene.backdrop + float(rng.uniform(-0.08, 0.08))
-        fixed, (one, other) = getattr(walls, wall), [name for name in "xyz" if name != axis]
-        view.face(_rectangle(axis, fixed, spans[one], spans[other]), normal, value, thing)
-        if rng.random() < 0.5:
-            patch = [np.sort(rng.uniform(0.25 * low + 0.75 * high if name == "z" else low, high, 2))
-                     for name, (low, high) in ((one, spans[one]), (other, spans[other]))]  # fmt: skip
+        view.face(_rectangle(axis, getattr(walls, wall), spans), normal, value, thing)
+        if rng.random() < PATCHED:
             tone = value + float(rng.choice([-1, 1]) * rng.uniform(0.08, 0.25))
-            view.face(_rectangle(axis, fixed, *patch), normal, tone, thing)
+            patch = [sorted(rng.uniform(*span, 2).tolist()) for span in seen]
+            view.face(_rectangle(axis, getattr(walls, wall), patch), normal, tone, thing)
 
 
-def _rectangle(axis: str, fixed: float, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """(4, 3): one, other: from and to along the two other axes, in their order."""
+def _rectangle(axis: int, fixed: float, spans: Sequence[Sequence[float]]) -> np.ndarray:
+    """(4, 3): its corners; of the spans of x, y and z, that of the axis has no part in it."""
+    one, other = (span for number, span in enumerate(spans) if number != axis)
     corners = np.array([(one[i], other[j]) for i, j in ((0, 0), (1, 0), (1, 1), (0, 1))])
-    return np.insert(corners, "xyz".index(axis), fixed, axis=1)
+    return np.insert(corners, axis, fixed, axis=1)
 
 
 def _figure(view: _View, shape: Shape, foot: np.ndarray, thing: int) -> None:
