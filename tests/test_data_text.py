@@ -198,4 +198,4 @@ def test_the_doctor_finds_lines_given_twice_in_files_txt(tmp_path: Path) -> None
 
 
 def test_every_dataset_with_lists_is_tried() -> None:
-    assert {dataset for _, _, dataset, _ in LISTS.values()} | {"voc2012", "yfcc100m_zips"} == set(DATASETS)
+    assert {dataset for _, _, dataset, _ in LISTS.values()} | {"voc2012", "yfcc100m_zips", "places365"} == set(DATASETS)

@@ -35,7 +35,7 @@ from benchmark.recipe.pools import Given, Pool
 from benchmark.recipe.scales import at_scale
 from benchmark.toyland import build_world, drawn_for
 from benchmark.toyland.rng import generator
-from benchmark.toyland.rooms import SAMPLE, Rendered, _faces, _view, _Walls, room
+from benchmark.toyland.rooms import SAMPLE, Rendered, _faces, _view, _Walls, rendered_room
 from benchmark.transfers.whole_alexnet import begun_anew
 from recipes.ren_lee import Earlier, contour_loss, depth_loss
 
@@ -217,14 +217,14 @@ def drawn_with_focal(seed: int) -> tuple[Rendered, float]:
     _Walls.draw(rng)
     focal = _view(rng, 96, 72).focal
     rng.bit_generator.state = state
-    return room(rng, 96, 72), focal
+    return rendered_room(rng, 96, 72), focal
 
 
 def test_there_is_more_to_see_than_contours() -> None:
     """Brightness changes where nothing ends, and things end where brightness hardly changes: contours are no edges."""
     inside, faint = [], []
     for seed in range(20):
-        rendered = room(generator(seed, "a room"), 72, 72)
+        rendered = rendered_room(generator(seed, "a room"), 72, 72)
         grey = np.asarray(rendered.picture.convert("L")).astype(float)
         step = np.abs(np.diff(grey, axis=1))
         apart = np.diff(rendered.things, axis=1) != 0
@@ -244,7 +244,7 @@ def test_it_is_drawn_for_who_asks_for_it_and_kept_to_the_bit(tmp_path: Path) -> 
     images = opened(tmp_path)
     assert len(images) == 48
     for index, width in ((0, 72), (1, 96), (46, 72), (47, 96)):
-        wanted = room(generator(0, "suncg_scenenet", "train", index), width, 72)
+        wanted = rendered_room(generator(0, "suncg_scenenet", "train", index), width, 72)
         depth = np.asarray(images.open_map("depth", index)) / 1000
         normals = np.asarray(images.open_map("normal", index)) / 127.5 - 1
         assert np.abs(depth - wanted.depth).max() <= 0.0005 + 1e-9

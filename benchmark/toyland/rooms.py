@@ -107,7 +107,7 @@ class _Walls:
                    rng.uniform(3.5, 6.5))  # fmt: skip
 
 
-def room(rng: np.random.Generator, width: int, height: int) -> Rendered:
+def rendered_room(rng: np.random.Generator, width: int, height: int) -> Rendered:
     """Any room, with one to three figures and none to two boxes."""
     walls = _Walls.draw(rng)
     view = _view(rng, width, height)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from benchmark.toyland.layouts.base import LayoutWriter, Picture, ScaleName, lines, save_jpeg, write_text
 from benchmark.toyland.rng import generator, hexname
-from benchmark.toyland.rooms import room
+from benchmark.toyland.rooms import rendered_room
 
 NAME = "suncg_scenenet"
 SUNCG, SCENENET = f"{NAME}/suncg_image256", f"{NAME}/scenenet5m"
@@ -41,7 +41,7 @@ def map_path(picture: str, kind: str) -> str:
 
 def draw(root: Path, picture: Picture, seed: int) -> None:
     is_wide = picture.path.startswith(SCENENET)
-    found = room(generator(seed, NAME, picture.split, picture.index), WIDE if is_wide else SIDE, SIDE)
+    found = rendered_room(generator(seed, NAME, picture.split, picture.index), WIDE if is_wide else SIDE, SIDE)
     maps = {
         "depth": np.rint(1000 * found.depth).astype(np.uint16),
         "normal": np.rint(127.5 * (found.normals + 1)).astype(np.uint8),
