@@ -93,14 +93,14 @@ class RenderedScenes(Settings):
         index, contour = self.with_contours(open_image, index)
         side = round(spec.size * SQUARE / CROP)
         picture = pil_to_tensor(open_image(index).resize((side, side), Resampling.BILINEAR))
-        # NOTE: a depth of 0 is what renderers say of nothing; it becomes -18, as in the released code
+        # NOTE: a depth of 0, where a renderer saw nothing, becomes -18 as in the released code, and is learned too
         depth = torch.log(_one_channel(open_image(index, "depth"), "depth") / 1000 + 1e-8)
         normal = pil_to_tensor(open_image(index, "normal").convert("RGB")) / 127.5 - 1
         maps = torch.cat([_resized(one.float(), side) for one in (depth, normal, contour)])
         top, left = torch.randint(side - spec.size, (2,)).tolist()
         seen = (slice(None), slice(top, top + spec.size), slice(left, left + spec.size))
         targets = maps[seen].split([*TARGETS.values()])
-        # NOTE: pixels on a contour are counted in the whole picture as it is stored
+        # NOTE: n, the pixels of a scene on a contour, is counted in the whole picture, of whatever size it is stored
         return {"image": picture[seen], "contour_pixels": contour.sum(), **dict(zip(TARGETS, targets, strict=True))}
 
     def with_contours(self, open_image: OpenImage, index: int) -> tuple[int, Tensor]:
@@ -218,7 +218,8 @@ class CrossDomainTasks(Method):
 
 def depth_loss(y: Tensor, wanted: Tensor) -> Tensor:
     d = y - wanted
-    mean = distributed.mean_with_gradient(d.mean())  # NOTE: over the batch, not over each picture
+    # NOTE: the second mean of d is over all of the batch, as in the released code, and not over each picture
+    mean = distributed.mean_with_gradient(d.mean())
     return (d.square().mean() + mean.square() / 2) / 2
 
 
@@ -318,7 +319,7 @@ ren_lee = Recipe(
         "main": Adam(lr=1e-3, betas=(0.5, 0.999)),
         "discriminator": SGD(lr=1e-3, momentum=0.9, weight_decay=5e-4),
     },
-    # NOTE: epochs 18 and 27 of the released settings; the released loop never lets the rates fall
+    # NOTE: the rates fall at epochs 18 and 27, as the released settings say; in the released loop they never do
     schedule=Milestones(at=(Part(0.6), Part(0.9)), gamma=0.1),
     reported="68.0 mAP VOC07 classification and 52.6 detection, fine-tuned (Feng et al. 2019, Table 3)",
     desk=(

@@ -28,7 +28,8 @@ from benchmark.data.image_set import ImageSet
 
 NAME = "suncg_scenenet"
 HOME = "suncg_scenenet"
-SPLITS = {"train": (1_000_000, 0)}  # NOTE: as the list is called; it was not seen
+# NOTE: that SUNCG's and SceneNet's scenes are a million is what their list is called; it was not seen
+SPLITS = {"train": (1_000_000, 0)}
 LABELS = None
 COUNT_VARIES = True
 ALSO_CALLED: tuple[str, ...] = ()
