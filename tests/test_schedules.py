@@ -56,6 +56,7 @@ BY_HAND: dict[str, tuple[float, list[tuple[float, float]]]] = {
         1000,
         [(0, 0.0), (2.5, 0.005), (5, 0.01), (699.9, 0.01), (700, 1e-3), (800, 1e-4), (900, 1e-5)],
     ),
+    "ren_lee": (30, [(0, 1e-3), (17.999, 1e-3), (18, 1e-4), (26.999, 1e-4), (27, 1e-5), (29.999, 1e-5)]),
     "random_init_alexnet": (0, []),
     "random_alexnet": (0, []),
     "random_rescaled": (0, []),

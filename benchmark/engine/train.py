@@ -38,7 +38,7 @@ from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import step_seed
 from benchmark.engine.checkpoint import check_identity, clear_checkpoints, load_checkpoint, locked, save_checkpoint
 from benchmark.engine.divergence import FiniteCheck
-from benchmark.engine.feed import Feed, check_order, given_of
+from benchmark.engine.feed import Feed, check_order, given_of, seen_images
 from benchmark.engine.losses import LastLosses, check_all_stepped, checked_loss
 from benchmark.engine.method_file import save_method
 from benchmark.engine.players import Player, build_players, set_rates
@@ -84,7 +84,7 @@ def pretrain(
     that cannot be read, a full disk, or a loss that is not finite (named by its step).
     """
     found = dict.fromkeys(recipe.pools, images) if isinstance(images, ImageSet) else images
-    pools = {key: found[key] if pool.labels else found[key].without_labels() for key, pool in recipe.pools.items()}
+    pools = {key: seen_images(pool, found[key]) for key, pool in recipe.pools.items()}
     _check_given(recipe, after or {})
     identity = run_identity(recipe, name, pools, after or {})
     made_by = provenance(machine.device, recipe)

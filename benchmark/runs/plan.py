@@ -26,7 +26,7 @@ from benchmark.core.plain import on_one_line
 from benchmark.data.batch import Batch
 from benchmark.data.datasets import DATASETS
 from benchmark.data.labels import Classes
-from benchmark.engine.feed import known_of, sampled, with_pools
+from benchmark.engine.feed import known_of, sampled, seen_images, with_pools
 from benchmark.engine.train import build_method
 from benchmark.method import Method
 from benchmark.recipe.catalogue import get_recipe
@@ -137,8 +137,7 @@ def _given(
 def _known(pool: Pool, root: Path | None) -> Known:
     """Of the images that lie in `root`, or of the complete dataset."""
     if root:
-        images = pool_images(pool, root, seed=0)
-        return known_of(images if pool.labels else images.without_labels())
+        return known_of(seen_images(pool, pool_images(pool, root, seed=0)))
     if pool.dataset not in DATASETS:
         raise UserError(f"there is no dataset {pool.dataset!r}; known: {', '.join(DATASETS)}")
     layout = DATASETS[pool.dataset]
@@ -369,12 +368,17 @@ def _blank_batch(recipe: Recipe, share: int, given: Given) -> Batch:
     for name, pool in recipe.pools.items():
         with unset_fake_temporarily():  # the views work on a real image
             torch.manual_seed(0)
-            views = sampled(recipe.method, pool.views, recipe.input, lambda _: Image.new("RGB", TYPICAL_IMAGE), 0)
+            views = sampled(recipe.method, pool.views, recipe.input, _blank, 0)
         rows = max(share * recipe.batch_of(name) // recipe.batch_of(first), 1)
         stacked = {key: torch.zeros((rows, *view.shape), dtype=view.dtype) for key, view in views.items()}
         labels = torch.zeros(rows, *given.pools[name].per_image, dtype=torch.int64) if pool.labels else None
         found[name] = Batch(stacked, torch.arange(rows), seed=0, labels=labels)
     return with_pools(found, first)
+
+
+def _blank(index: int, kind: str = "") -> Image.Image:
+    """An image, black, or a map of one, white: of contours, none would be there otherwise."""
+    return Image.new("L", TYPICAL_IMAGE, 255) if kind else Image.new("RGB", TYPICAL_IMAGE)
 
 
 def _against_paper(recipe: Recipe, scale: Scale) -> str:
