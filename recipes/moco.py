@@ -16,7 +16,7 @@ of BatchNorm would otherwise tell which key is whose. `over=32` says what lay on
 process as on eight.
 
 Departures:
-- f_k follows f_q after each step and then the keys go into the queue, as in the paper's Algorithm 1. The released code
+- After each step f_k follows f_q, and then the keys go into the queue, as in the paper's Algorithm 1. The released code
   does the former before it encodes the next keys, which gives the same keys.
 """
 

@@ -208,7 +208,6 @@ def memory_bank_by_hand(
     method: Any, W: np.ndarray, x: np.ndarray, _: np.ndarray
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """Each query among its own image's row of the bank and those of K others; then the rows' moving average."""
-    torch.manual_seed(0)
     rows, q = method.bank.rows.numpy().copy(), unit(x @ W.T)
     others = method.bank.negatives(torch.arange(IMAGES), K, 0).numpy()
     assert all(place not in drawn for place, drawn in enumerate(others))
