@@ -31,8 +31,8 @@ from recipes.moco import MoCo, moco
 class WithMLP(MoCo):
     tau: Positive = 0.2
 
-    def head(self, channels: int) -> nn.Module:
-        return nn.Sequential(nn.Linear(channels, channels), nn.ReLU(inplace=True), nn.Linear(channels, self.dim))
+    def layers(self, channels: int) -> list[nn.Module]:
+        return [nn.Linear(channels, channels), nn.ReLU(inplace=True), nn.Linear(channels, self.dim)]
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class WithAugPlus(MoCoV2):
 
     tau: Positive = MoCo.tau
 
-    def head(self, channels: int) -> nn.Module:
-        return MoCo.head(self, channels)
+    def layers(self, channels: int) -> list[nn.Module]:
+        return MoCo.layers(self, channels)
 
 
 _BLUR = Change("method.blur", (0.1, 0.6), "2 x 64 / 224")
