@@ -89,8 +89,26 @@ class Method(nn.Module):
         """Figures for the log besides the losses. Called only when the log is written."""
         return {}
 
+    def depends_on_processes(self) -> list[str]:
+        """What makes a run on several processes another than on one; if nothing does, they differ by the order of sums
+        alone."""
+        layers = list(self.modules())
+        norms = [one for one in layers if isinstance(one, nn.modules.batchnorm._BatchNorm)]
+        found = {
+            self.local: bool(self.local),
+            "BatchNorm: statistics of each process's own images": any(map(_is_by_process, norms)),
+            "dropout: each process draws for itself": any(
+                isinstance(one, nn.modules.dropout._DropoutNd) and one.p for one in layers
+            ),
+        }
+        return [what for what, is_so in found.items() if is_so]
+
     def sharded_buffers(self) -> set[str]:
         """Names of the buffers of which each process holds a different part: those that a block, such as a memory bank,
         says are `divided`. All other state is equal everywhere."""
         parts = ((name, getattr(module, "divided", ())) for name, module in self.named_modules())
         return {f"{name}.{buffer}".removeprefix(".") for name, divided in parts for buffer in divided}
+
+
+def _is_by_process(norm: nn.Module) -> bool:
+    return getattr(norm, "over", "process") == "process"

@@ -49,7 +49,7 @@ from torch.nn.functional import cross_entropy, interpolate
 from torchvision.transforms import v2
 
 from benchmark.backbones.alexnet import CONTEXT_PREDICTION
-from benchmark.backbones.alexnet_surgery import caffenets_convolutions, folded
+from benchmark.backbones.alexnet_surgery import caffenets_convolutions, check_foldable, folded
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.norms import BatchNorm1d
 from benchmark.blocks.accuracy import share_right
@@ -122,6 +122,7 @@ class ContextPrediction(Settings):
         return interpolate(small, size=x.shape[1:], mode="bilinear")[0].round().to(torch.uint8)
 
     def build(self, backbone: Backbone, given: Given) -> Method:
+        check_foldable(backbone)  # or the export would fail, after the training
         return PairOfPatches(self, backbone)
 
 

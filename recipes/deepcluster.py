@@ -142,3 +142,15 @@ deepcluster = Recipe(
         Change("method.components", 64, "the features have 1,024 numbers, and there are 2,000 of them", drawn=True),
     ),
 )
+
+
+def _with(k: int, title: str, at_desk: int, why: str) -> Recipe:
+    """At every scale with so many clusters, and all else as it is."""
+    clusters = Change("method.k", at_desk, why, drawn=True)
+    desk = tuple(clusters if change.key == clusters.key else change for change in deepcluster.desk)
+    return replace(deepcluster, title=title, method=DeepCluster(k=k), desk=desk, reported="")
+
+
+# The paper's figure of k. Its 100,000 is left out: at desk scale that many for each class are as many as the images.
+deepcluster_100 = _with(100, "DeepCluster, 100 clusters", 2, "one for ten classes, as the paper's")
+deepcluster_1000 = _with(1000, "DeepCluster, 1,000 clusters", 20, "one for each class, as the paper's")

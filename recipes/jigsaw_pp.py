@@ -23,7 +23,8 @@ Departures:
 - Tiles of another image are grey where the puzzle is, and only there. The released code draws that for each image by
   itself, so that a single grey tile gives itself away.
 - Grey is the luma of the three colours. In the released code it is their mean.
-- The pretext's fc7 and fc8 and the student's classifier start with PyTorch's weights.
+- The pretext's fc7 and fc8 and the student's classifier start with PyTorch's weights, as those of the earlier
+  Jigsaw do here: they are nearly as large as Caffe's, and larger in a narrow network.
 - The other image may be the image itself, once in as many draws as there are images.
 """
 
@@ -154,7 +155,8 @@ class Student(Method):
     def taught(self, batch: Batch) -> Tensor:
         """The teacher's features: (B, 384 x 4 x 4)."""
         (teacher,) = self.given
-        # NOTE: the whole image is standardised as the teacher's tiles were.
+        # NOTE: clusters are of each image's centre crop, standardised as the teacher's tiles were. The student learns
+        # their names from the whole image, squashed, and crops of it. The paper does not say what k-means sees.
         x = standardised_each(teacher.input.prepare(batch.views["image"]))
         maps = teacher.forward_stages(x, self.settings.stage)[self.settings.stage]
         return adaptive_max_pool2d(maps, self.settings.cells).flatten(1)

@@ -30,9 +30,8 @@ from benchmark.backbones.alexnet import DEEPCLUSTER
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
 from benchmark.blocks.memory_bank import BankSettings
-from benchmark.blocks.nce import nce_constant_partition
+from benchmark.blocks.nce import fix_partition, nce_constant_partition
 from benchmark.blocks.running_statistics import as_in_training
-from benchmark.core import distributed
 from benchmark.core.bounds import Area, Count, Jitter, Positive, Probability
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
@@ -92,19 +91,13 @@ class InstanceDiscrimination(Method):
         noise = self.bank.negatives(batch.index, self.settings.m, batch.seed)  # (B, m)
         with torch.autocast(v.device.type, enabled=False):
             s = self.bank.scores(v[:, None], torch.cat([batch.index[:, None], noise], dim=1))[:, 0]  # (B, 1 + m)
-        self._fix_Z(s)
+        fix_partition(self.Z, s, self.settings.tau, self.bank.num_images)
         yield "main", nce_constant_partition(s[:, 0], s[:, 1:], self.settings.tau, self.Z, self.bank.num_images)
         self.bank.update(batch.index, v)
 
     def prepare(self, embed_all: EmbedAll) -> None:
         if self.settings.bank_init == "features":
             self.bank.fill(embed_all(as_in_training(self, self.embed)))
-
-    @torch.no_grad()
-    def _fix_Z(self, s: Tensor) -> None:
-        if self.Z == 0:
-            mean = distributed.mean_over_processes((s.detach() / self.settings.tau).exp().mean())
-            self.Z.copy_(self.bank.num_images * mean)
 
 
 npid = Recipe(

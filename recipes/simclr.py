@@ -12,6 +12,10 @@ kept and z = g(h) what is compared, the loss of a positive pair (i, j) among the
 Large batches take the place of a memory bank. Both views of an image lie on one process, so BatchNorm takes its
 statistics from all processes: its own alone would tell which views belong together.
 
+With `chunk`, a batch of 4,096 fits on one device: views are encoded so many at a time, and again for the gradient, and
+each is compared with all others as before. The gradient stays the same with `backbone.norm` "group", and with
+`backbone.over` a number that divides `chunk`.
+
 Departures:
 - The loss is the mean over all 2N views, as printed. The released code's is twice that.
 - Brightness is multiplied by a factor, as in the paper's PyTorch listing and the released code's default. The paper's
@@ -21,6 +25,8 @@ Departures:
 - Crops cover at least 8 % of the image, as the paper says. In the released code it is a tenth.
 - Weights start with He's variance over outputs. The released code takes inputs, which LARS and BatchNorm hide from all
   but weight decay. The head's start as PyTorch's do, and the released code's with N(0, 0.01).
+- Only with `chunk`: where BatchNorm is over all, the network takes the statistics of a chunk (of all processes); the
+  head takes those of the batch, as always. Statistics of few images may tell which views belong together.
 """
 
 from __future__ import annotations
@@ -38,9 +44,11 @@ from torchvision.transforms import v2
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.norms import BatchNorm1d
 from benchmark.backbones.resnet import ResNet
+from benchmark.blocks.chunks import encoded_in_chunks
 from benchmark.core import distributed
 from benchmark.core.bounds import Area, Count, Jitter, Positive, Probability, Sigmas
 from benchmark.core.errors import UserError
+from benchmark.core.plain import later
 from benchmark.data.batch import Batch
 from benchmark.method import Method
 from benchmark.recipe import (
@@ -64,27 +72,37 @@ from benchmark.views.photometric import FlipEach, GreyEach, JitterEach, apply_al
 
 
 @dataclass(frozen=True)
-class SimCLR(Settings):
+class TwoViews(Settings):
+    """What methods share that find a view's image, or its class, among all views of the batch."""
+
     tau: Positive = 0.1
     dim: Count = 128  # of z
     crop_area: Area = (0.08, 1.0)
+    chunk: Count | None = later(None)  # views that each process encodes at a time; None is all
+
+    def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
+        return {"x_i": self.view(image, spec), "x_j": self.view(image, spec)}  # (3, 224, 224) each
+
+    def view(self, image: Image, spec: InputSpec) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__}.view")
+
+
+@dataclass(frozen=True)
+class SimCLR(TwoViews):
     jitter: Jitter = (0.8, 0.8, 0.8, 0.2)  # strength s = 1
     jittered: Probability = 0.8  # probabilities
     grey: Probability = 0.2
     blurred: Probability = 0.5
     blur: Sigmas = (0.1, 2.0)  # sigma, pixels
 
-    def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
-        return {"x_i": self._view(image, spec), "x_j": self._view(image, spec)}  # (3, 224, 224) each
-
-    def _view(self, image: Image, spec: InputSpec) -> Tensor:
+    def view(self, image: Image, spec: InputSpec) -> Tensor:
         """Appendix A. Without the change of colours, two crops would know one another by their histograms."""
         crop = cropped(image, spec.size, self.crop_area, Resampling.BICUBIC)
         x = v2.functional.pil_to_tensor(crop)[None]  # (1, 3, 224, 224)
         return apply_all(x, *_changes(self, spec.size))[0]
 
     def build(self, backbone: Backbone, given: Given) -> Method:
-        return ContrastiveViews(self, backbone)
+        return ContrastiveViews(self, backbone, _head(backbone.out_channels, self.dim))
 
 
 @cache  # building them takes longer than some of them do
@@ -96,43 +114,61 @@ def _changes(settings: SimCLR, size: int) -> tuple[Callable[[Tensor], Tensor], .
 
 
 class ContrastiveViews(Method):
-    def __init__(self, settings: SimCLR, backbone: Backbone) -> None:
+    def __init__(self, settings: TwoViews, backbone: Backbone, g: nn.Module) -> None:
         super().__init__()
-        self.backbone, self.settings = backbone, settings  # f
-        channels = backbone.out_channels
-        # NOTE: the head has the paper's two layers; the released code's default has since become SimCLR v2's three
-        self.g = nn.Sequential(
-            nn.Linear(channels, channels, bias=False),
-            BatchNorm1d(channels, over="all"),
-            nn.ReLU(inplace=True),
-            nn.Linear(channels, settings.dim, bias=False),
-            BatchNorm1d(settings.dim, over="all"),
-        )
-        self.g[-1].bias.requires_grad_(False)  # the last layer has none, as released: it stays 0
+        self.backbone, self.g, self.settings = backbone, g, settings  # f, g
 
     def loss(self, batch: Batch) -> Tensor:
-        pixels = torch.cat([batch.views["x_i"], batch.views["x_j"]])  # both views normalised by the same statistics
-        x = self.backbone.input.prepare(pixels)  # (2B, 3, 224, 224)
-        h = self.backbone(x.contiguous(memory_format=torch.channels_last))  # (2B, 2048)
-        z = self.g(h)  # (2B, 128)
+        z = self.embed(batch)
         with torch.autocast(z.device.type, enabled=False):
-            wide = z.to(torch.promote_types(z.dtype, torch.float32))  # bf16 is too coarse under exp(... / 0.1)
-            return nt_xent(wide, self.settings.tau)
+            return nt_xent(z, self.settings.tau)
+
+    def embed(self, batch: Batch) -> Tensor:
+        """z (2B, 128) of the first views, then of the second."""
+        pixels = torch.cat([batch.views["x_i"], batch.views["x_j"]])  # both views normalised by the same statistics
+        h = encoded_in_chunks(self.backbone, self._encode, pixels, self.settings.chunk)  # (2B, 2048)
+        z = self.g(h)
+        return z.to(torch.promote_types(z.dtype, torch.float32))  # bf16 is too coarse under exp(... / 0.1)
+
+    def _encode(self, pixels: Tensor) -> Tensor:
+        x = self.backbone.input.prepare(pixels)  # (2B, 3, 224, 224)
+        return self.backbone(x.contiguous(memory_format=torch.channels_last))
+
+
+def _head(channels: int, dim: int) -> nn.Module:
+    # NOTE: the head has the paper's two layers; the released code's default has since become SimCLR v2's three
+    g = nn.Sequential(
+        nn.Linear(channels, channels, bias=False),
+        BatchNorm1d(channels, over="all"),
+        nn.ReLU(inplace=True),
+        nn.Linear(channels, dim, bias=False),
+        BatchNorm1d(dim, over="all"),
+    )
+    g[-1].bias.requires_grad_(False)  # the last layer has none, as released: it stays 0
+    return g
 
 
 def nt_xent(z: Tensor, tau: float) -> Tensor:
     """Equation 1, the mean over this process's 2B views, each against the 2N of all processes, a scalar.
     z (2B, dim): the first views of this process's B images, then their second views."""
+    s, row = similarities(z, tau)
     B = len(z) // 2
+    return cross_entropy(s, row.roll(-B))
+
+
+def similarities(z: Tensor, tau: float) -> tuple[Tensor, Tensor]:
+    """z (2B, dim) -> cosines over tau (2B, 2N) of this process's views with those of all processes, -inf with
+    themselves; and which of the columns each of them is, (2B,) int64."""
     z = normalize(z, dim=1)
     every = distributed.gather(z, gradient=True)  # (2N, dim)
     if len(every) < 4:  # with nothing but the other view of the same image to be told from, every loss is 0
-        raise UserError("SimCLR tells images apart, so it needs two images or more: set --recipe.batch-size higher")
+        raise UserError(
+            "views are told from those of other images, so a batch needs two images or more: set "
+            "--recipe.batch-size higher"
+        )
     s = z @ every.T / tau  # (2B, 2N)
-    row = torch.arange(2 * B, device=z.device)
-    first = 2 * B * distributed.rank()  # where this process's rows begin among all
-    s = s.scatter(1, first + row[:, None], -torch.inf)  # no view is compared with itself
-    return cross_entropy(s, first + (row + B) % (2 * B))
+    row = distributed.rank() * len(z) + torch.arange(len(z), device=z.device)  # this process's among all
+    return s.scatter(1, row[:, None], -torch.inf), row  # no view is compared with itself
 
 
 simclr = Recipe(

@@ -22,7 +22,20 @@ from torch import Tensor
 from benchmark.backbones.alexnet import CAFFENET
 from benchmark.backbones.contract import Backbone
 from benchmark.method import Method
-from benchmark.recipe import BGR, DESK, SGD, Given, InputSpec, Milestones, Part, Pool, Recipe, Settings, Steps
+from benchmark.recipe import (
+    BGR,
+    DESK,
+    SGD,
+    UNNORMALISED,
+    Given,
+    InputSpec,
+    Milestones,
+    Part,
+    Pool,
+    Recipe,
+    Settings,
+    Steps,
+)
 from benchmark.views.crops import squashed_crop
 from recipes.supervised import Classifier
 
@@ -47,7 +60,7 @@ supervised_alexnet = Recipe(
     optimizers={"main": SGD(lr=0.01, momentum=0.9, weight_decay=5e-4, decays="weights", bias_rate=2.0)},
     schedule=Milestones(at=(Part(10 / 31), Part(20 / 31), Part(30 / 31)), gamma=0.1),  # every 100,000 steps
     reported="57.4 % ImageNet top-1 on the centre crop (its authors); 50.5 linear at conv5 (Split-Brain, Table 2)",
-    desk=DESK,
+    desk=(*DESK, UNNORMALISED),
 )
 
 supervised_places = replace(

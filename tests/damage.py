@@ -52,6 +52,8 @@ def _read(root: Path, name: str, split: str) -> Read:
         digest = hashlib.sha256()
         for index in range(len(images)):
             digest.update(images.open(index).tobytes())
+            for kind in images.maps:
+                digest.update(images.open_map(kind, index).tobytes())
             if images.labels is not None:
                 row = np.atleast_1d(images.labels.values[index])
                 digest.update(str([images.classes[row[0]]] if len(row) == 1 else row.tolist()).encode())

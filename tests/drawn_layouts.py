@@ -122,6 +122,21 @@ def youtube_patches(root: Path, rng: Random) -> None:
     handmade.text(home / "trainlist.txt", "".join(rows))
 
 
+def suncg_scenenet(root: Path, rng: Random) -> None:
+    rooms = rng.choice(10**6, rng.integers(2, 4), replace=False).tolist()
+    scenes = [f"suncg {room:06x}/{1 + view:06d}" for room in rooms for view in range(1 + int(rng.integers(2)))]
+    scenes += [f"scenenet train/{room % 3}/{room} {25 * view}" for room in rooms for view in range(2)]
+    handmade.suncg_scenenet(root, [scenes[i] for i in rng.permutation(len(scenes)).tolist()])
+
+
+def places365(root: Path, rng: Random) -> None:
+    places = rng.choice(["airfield", "airplane_cabin", "arena-hockey", "zen_garden"], rng.integers(2, 5), replace=False)
+    for place in places.tolist():
+        for split in ("train", "val"):
+            for number in range(1, 2 + int(rng.integers(3))):
+                handmade.image(root / "places365_standard" / split / place / f"{split}_{number:08d}.jpg")
+
+
 DRAWN: dict[str, Callable[[Path, Random], None]] = {
     "imagenet": imagenet,
     "tiny_imagenet": tiny_imagenet,
@@ -133,4 +148,6 @@ DRAWN: dict[str, Callable[[Path, Random], None]] = {
     "yfcc100m": yfcc100m,
     "yfcc100m_zips": yfcc100m_zips,
     "youtube_patches": youtube_patches,
+    "suncg_scenenet": suncg_scenenet,
+    "places365": places365,
 }

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from scipy.io import savemat
 
 WNIDS = ("n01440764", "n02105855", "n03018349")
@@ -235,6 +236,48 @@ def youtube_patches(root: Path) -> Path:
     for name in (*names, "DmeLCEonmfk/pairs2/0000003_1.jpg"):
         image(home / name)
     text(home / "trainlist.txt", "".join(f"{name} {video}\n" for name, video in names.items()))
+    return home
+
+
+SCENES = ("suncg eaf9f8af/000005", "scenenet train/2/2751 5400", "suncg 074dc0ff/000006")
+
+
+def suncg_scenenet(root: Path, scenes: Sequence[str] = SCENES) -> Path:
+    """Each picture with its maps: depths of more than 8 bits, other numbers in each scene."""
+    home = root / "suncg_scenenet"
+    for number, scene in enumerate(scenes):
+        source, *names = scene.split()
+        if source == "suncg":
+            picture, folder, file = "mlt", home / "suncg_image256", f"{names[0]}_256.png"
+        else:
+            picture, folder, file = "photo", home / "scenenet5m" / names[0], f"{names[1]}.jpg"
+        image(folder / picture / file)
+        for kind, values in scene_maps(number).items():
+            path = (folder / kind / file).with_suffix(".png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            named = PngInfo()
+            named.add_text("of", f"{scene} " * (1 + 3 * number + "den".index(kind[0])))  # so that sizes differ
+            Image.fromarray(values).save(path, pnginfo=named)
+    text(home / "train_1m_shuffle.txt", "".join(f"{scene}\n" for scene in scenes))
+    return home
+
+
+def scene_maps(number: int) -> dict[str, np.ndarray]:
+    """Of the scene of that number, 10 x 8 pixels as its picture is."""
+    rng = np.random.default_rng(number)
+    return {
+        "depth": rng.integers(500, 9000, (8, 10), dtype=np.uint16),
+        "normal": rng.integers(0, 256, (8, 10, 3), dtype=np.uint8),
+        "edge": 255 * rng.integers(0, 2, (8, 10), dtype=np.uint8),
+    }
+
+
+def places365(root: Path) -> Path:
+    home = root / "places365_standard"
+    for split, name in (("train", "{:08d}.jpg"), ("val", "Places365_val_{:08d}.jpg")):
+        for place in ("airfield", "arena-hockey", "zen_garden"):
+            for number in (1, 2):
+                image(home / split / place / name.format(number))
     return home
 
 

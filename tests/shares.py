@@ -1,5 +1,5 @@
 """What training on one process and on two comes to. They must agree in float64, where nothing depends on how a batch is
-shared out: BatchNorm over a process's own images becomes GroupNorm, and nothing drops out.
+shared out: BatchNorm over a process's own images becomes GroupNorm, and nothing drops out. BatchNorm over groups stays.
 
 Two processes add up in another order than one. In float32 the first steps of a small network, Adam's above all, blow
 the last bits up to the size of the steps themselves; in float64 what remains is a difference in meaning.
@@ -95,7 +95,8 @@ def trained(recipe: Recipe, images: ImageSet, folder: Path, dtype: torch.dtype) 
 
     def built(*arguments: Any) -> Method:
         methods.append(build(*arguments))
-        _see_no_share(methods[-1])
+        depends, replaced = methods[-1].depends_on_processes(), _see_no_share(methods[-1])
+        assert replaced == (set(depends) - {methods[-1].local} != set()), f"says of processes: {depends}"
         object.__setattr__(methods[-1], "export", lambda: None)  # made from norms that are not there now
         seen.trainable = [name for name, p in methods[-1].named_parameters() if p.requires_grad]
         seen.local, seen.start = methods[-1].local, _numbers(methods[-1])
@@ -110,7 +111,7 @@ def trained(recipe: Recipe, images: ImageSet, folder: Path, dtype: torch.dtype) 
         seen.losses = origin["losses"]
         path.touch()
 
-    with _numbers_of(dtype), pytest.MonkeyPatch.context() as patch:
+    with numbers_of(dtype), pytest.MonkeyPatch.context() as patch:
         for name, other in (("build_method", built), ("train_step", noted), ("save_backbone", saved)):
             patch.setattr(train, name, other)
         run(recipe, images, folder, on_cpu(checkpoint_seconds=60))
@@ -119,7 +120,7 @@ def trained(recipe: Recipe, images: ImageSet, folder: Path, dtype: torch.dtype) 
 
 
 @contextmanager
-def _numbers_of(dtype: torch.dtype) -> Iterator[None]:
+def numbers_of(dtype: torch.dtype) -> Iterator[None]:
     default = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     with pytest.MonkeyPatch.context() as patch:
@@ -129,13 +130,18 @@ def _numbers_of(dtype: torch.dtype) -> Iterator[None]:
     torch.set_default_dtype(default)
 
 
-def _see_no_share(method: Method) -> None:
+def _see_no_share(method: Method) -> bool:
+    """Whether there was anything to replace."""
+    replaced = False
     for parent in list(method.modules()):
         for name, child in parent.named_children():
-            if isinstance(child, nn.modules.batchnorm._BatchNorm) and getattr(child, "over", "process") != "all":
+            if isinstance(child, nn.modules.batchnorm._BatchNorm) and getattr(child, "over", "process") == "process":
                 setattr(parent, name, nn.GroupNorm(1, child.num_features, affine=child.affine))
+                replaced = True
             if isinstance(child, nn.modules.dropout._DropoutNd):
                 setattr(parent, name, nn.Identity())
+                replaced = replaced or child.p > 0
+    return replaced
 
 
 def _numbers(method: Method) -> State:

@@ -36,16 +36,25 @@ from benchmark.recipe.scales import at_scale
 RECIPES = {name: at_scale(recipe, "smoke") for name, recipe in find_recipes().items()}
 TRAINED = {name: recipe for name, recipe in RECIPES.items() if recipe.optimizers}
 NUM_IMAGES, CLASSES = 48, 4
+KINDS = sorted({kind for recipe in RECIPES.values() for pool in recipe.pools.values() for kind in pool.maps})
 LIMIT_SECONDS = 240.0  # no outcome depends on it: a test that meets it has hung
 
 
 def drawn_images(folder: Path, count: int = NUM_IMAGES, size: int = 40) -> ImageSet:
+    """Each with a map beside it, which will do for any kind of map."""
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True, exist_ok=True)
     names = [f"{number}.png" for number in range(count)]
     for name in names:
-        Image.fromarray(rng.integers(0, 256, (size, size, 3), dtype=np.uint8)).save(folder / name)
-    return ImageSet("drawn/train", folder, names, Classes(np.arange(count) % CLASSES, tuple("abcd")))
+        pixels = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+        Image.fromarray(pixels[..., 0]).save(folder / map_of(name))
+    labels = Classes(np.arange(count) % CLASSES, tuple("abcd"))
+    return ImageSet("drawn/train", folder, names, labels, maps=dict.fromkeys(KINDS, map_of))
+
+
+def map_of(name: str) -> str:
+    return f"map of {name}"
 
 
 def pools_of(recipe: Recipe, images: ImageSet) -> dict[str, ImageSet]:

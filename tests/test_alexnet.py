@@ -432,7 +432,7 @@ def test_no_grid_is_improvised_for_stages_that_a_protocol_does_not_know():
         (
             ROTNET,
             "linear_imagenet_pirl",
-            "linear_imagenet_pirl is made for the stages of ResNet or Descriptors, not",
+            "linear_imagenet_pirl is made for the stages of ResNet or SplitResNet or Descriptors, not",
         ),
         (ROTNET, "voc07_svm_goyal", "not of AlexNet"),
         (ROTNET, "voc0712_det_c4_pirl", "not of AlexNet"),
@@ -441,7 +441,11 @@ def test_no_grid_is_improvised_for_stages_that_a_protocol_does_not_know():
         (ResNet(), "voc07_cls_fc6_8_krahenbuhl", "not of ResNet"),
         (ResNet(), "voc12_seg_fcn32s", "not of ResNet"),
         (SPLIT_BRAIN, "voc07_cls_krahenbuhl", "not of SplitAlexNet"),
-        (ResNet(), "linear_imagenet_gidaris", "is made for the stages of AlexNet or Descriptors, not of ResNet"),
+        (
+            ResNet(),
+            "linear_imagenet_gidaris",
+            "is made for the stages of AlexNet or SplitAlexNet or Descriptors, not of ResNet",
+        ),
     ],
 )
 def test_others_are_refused_before_any_work(architecture: Architecture, refused: str, told: str, tmp_path: Path):

@@ -228,7 +228,7 @@ def small(architecture: AlexNet) -> Backbone:
 @pytest.mark.parametrize(
     ("cut", "told"),
     [
-        (lambda: folded(replace(ROTNET, norm="group", width=WIDTH).build(InputSpec(64))), 'pretrain with norm "batch"'),
+        (lambda: folded(small(replace(ROTNET, norm="group"))), 'set backbone.norm to "batch"'),
         (lambda: folded(ResNet(width=WIDTH).build(InputSpec(64))), "ResidualNetwork is not an AlexNet"),
         (lambda: folded(small(SPLIT_BRAIN)), "join the two halves first"),
         (lambda: halves_joined(small(CAFFENET)), "AlexNetwork has no halves to join"),

@@ -85,17 +85,17 @@ def test_an_option_without_an_explanation_would_be_found(capsys: pytest.CaptureF
     ("line", "said"),
     [
         ("pretrain supervized", "no recipe 'supervized' (did you mean supervised"),
-        *((f"{command} moco", "`sslbench show moco` shows its numbers") for command in RUNNING),
+        *((f"{command} infomin", "`sslbench show infomin` shows its numbers") for command in RUNNING),
         *((f"{command} supervized", "did you mean supervised") for command in RUNNING),
         *((f"{command} my.pth", "my.pth: a file, not a recipe's name") for command in RUNNING),
         ("transfer my.pth voc07_svm_goyal", "other weights than sslbench's own cannot be scored yet"),
         ("transfer runs/mine/weights voc07_svm_goyal", "a file, not a recipe's name. What `sslbench pretrain RECIPE`"),
         (
-            "transfer moco voc07_svm_goyal",
-            "moco: MoCo is in the ledger as papers report it, and no recipe here runs it",
+            "transfer infomin voc07_svm_goyal",
+            "infomin: InfoMin is in the ledger as papers report it, and no recipe here runs it",
         ),
-        ("transfer moco@batch_size=64 voc07_svm_goyal", "no recipe here runs it"),
-        ("transfer moco_v1 voc07_svm_goyal", "`sslbench show moco`"),
+        ("transfer infomin@batch_size=64 voc07_svm_goyal", "no recipe here runs it"),
+        ("transfer infomin_aug voc07_svm_goyal", "`sslbench show infomin`"),
         ("transfer supervized voc07_svm_goyal", "no recipe and no run 'supervized' (did you mean supervised"),
         ("pretrain rotnet", "no recipe 'rotnet'; here it is called rotation"),
         ("pretrain recipes/pirl.py", "--recipes-dir takes a folder of your own recipe files"),
@@ -152,7 +152,7 @@ def test_bad_input_is_one_line_and_status_2(
     assert list(tmp_path.iterdir()) == [], "it is refused before anything is drawn or written"
 
 
-@pytest.mark.parametrize("name", ["supervised@batch_size=64", "of_my_own", "moco"])
+@pytest.mark.parametrize("name", ["supervised@batch_size=64", "of_my_own", "infomin"])
 def test_a_run_that_is_there_is_scored_whatever_its_recipe(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -174,6 +174,14 @@ def test_a_colour_space_is_its_formula(colour: Colour):
     assert Tiny().build(spec).conv1.weight.shape[1] == spec.channels
 
 
+@pytest.mark.parametrize("colour", [Lab(), Lightness()], ids=repr)
+def test_colours_keep_their_digits_under_autocast(colour: Colour):
+    pixels = torch.from_numpy(PIXELS)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = colour.prepare(pixels)
+    assert torch.equal(found, colour.prepare(pixels))
+
+
 def test_grey_and_lightness_are_what_others_say():
     picture = Image.fromarray(PIXELS.transpose(1, 2, 0))
     ours = Grey().prepare(torch.from_numpy(PIXELS))[0].numpy() * 255

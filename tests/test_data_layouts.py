@@ -32,7 +32,7 @@ def refuses(data_root: Path, name: str, split: str, *words: str) -> None:
 
 def test_all_layouts_are_found() -> None:
     known = {"imagenet", "tiny_imagenet", "voc2007", "voc2012", "coco2017", "places205", "inat2018"}
-    known |= {"yfcc100m", "yfcc100m_zips", "youtube_patches"}
+    known |= {"yfcc100m", "yfcc100m_zips", "youtube_patches", "suncg_scenenet", "places365"}
     assert known <= set(DATASETS)
 
 

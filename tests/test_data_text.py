@@ -32,6 +32,7 @@ LISTS: dict[str, Made] = {
     "files.txt": (yfcc_list, "files.txt", "yfcc100m", "train"),
     "csv": (handmade.places205, "trainvalsplit_places205/train_places205.csv", "places205", "train"),
     "trainlist": (handmade.youtube_patches, "trainlist.txt", "youtube_patches", "train"),
+    "scenes": (handmade.suncg_scenenet, "train_1m_shuffle.txt", "suncg_scenenet", "train"),
     "wnids": (handmade.tiny_imagenet, "wnids.txt", "tiny_imagenet", "train"),
     "val_annotations": (handmade.tiny_imagenet, "val/val_annotations.txt", "tiny_imagenet", "val"),
     "ids": (handmade.voc, "ImageSets/Main/trainval.txt", "voc2007", "trainval"),
@@ -197,4 +198,4 @@ def test_the_doctor_finds_lines_given_twice_in_files_txt(tmp_path: Path) -> None
 
 
 def test_every_dataset_with_lists_is_tried() -> None:
-    assert {dataset for _, _, dataset, _ in LISTS.values()} | {"voc2012", "yfcc100m_zips"} == set(DATASETS)
+    assert {dataset for _, _, dataset, _ in LISTS.values()} | {"voc2012", "yfcc100m_zips", "places365"} == set(DATASETS)

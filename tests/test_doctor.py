@@ -35,6 +35,8 @@ def everything(root: Path) -> None:
     handmade.coco(root)
     handmade.yfcc(root)
     handmade.youtube_patches(root)
+    handmade.suncg_scenenet(root)
+    handmade.places365(root)
     handmade.yfcc_zips(root, {"00/000.zip": ["000.jpg"]})
 
 

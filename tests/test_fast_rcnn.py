@@ -28,7 +28,14 @@ from benchmark.transfers.contract import Context
 from benchmark.transfers.detection import c4, detectron2_engine
 from benchmark.transfers.detection.average_precision import average_precisions, eleven_points
 from benchmark.transfers.detection.c4 import TestSamples, TrainSamples
-from benchmark.transfers.detection.fast_rcnn import FastRcnn, Normalisation, for_regions, matches_of, measured_offsets
+from benchmark.transfers.detection.fast_rcnn import (
+    FastRcnn,
+    Normalisation,
+    anew_for_regions,
+    for_regions,
+    matches_of,
+    measured_offsets,
+)
 from benchmark.transfers.detection.settings import Detections, RegionSettings, Target
 from benchmark.transfers.detection.voc_alexnet import FastRcnnDetection, voc07_det_fast_rcnn_krahenbuhl
 
@@ -325,6 +332,7 @@ def test_fully_connected_layers_are_the_networks_own_where_they_fit() -> None:
     for architecture, size in ((ROTNET, 224), (CAFFENET, 227), (DEEPCLUSTER, 224)):
         network = built(architecture, size)
         found, wanted = for_regions(network, 6, seed=3), folded(network)
+        assert anew_for_regions(network, 6) == ()
         for stage in ("conv1", "conv5", "fc6", "fc7"):
             ours, theirs = (list(one.layers[stage].parameters()) for one in (found, wanted))
             assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True)), stage
@@ -344,6 +352,7 @@ def test_else_they_begin_by_the_seed(made: str) -> None:
         assert torch.equal(parameter, again.get_parameter(name)), name
         is_new = name.startswith("layers.fc") and name.endswith("weight")
         assert torch.equal(parameter, other.get_parameter(name)) != is_new, name
+    assert anew_for_regions(network, 6) == ("fc6", "fc7")
     assert first.layers["fc6"][2].weight.shape == (256, 16 * 6 * 6)
     for stage in ("conv1", "conv5"):
         for ours, theirs in zip(first.layers[stage].parameters(), network.layers[stage].parameters(), strict=True):
@@ -421,6 +430,7 @@ def test_a_whole_transfer(world: Path, tmp_path: Path, monkeypatch: pytest.Monke
     aps = average_precisions(test.annotations, kept[0], 20, eleven_points)
     assert scores.metrics["ap50"] == pytest.approx(float(np.nanmean(aps[0])))
     assert sum(len(one.scores) for one in kept[0]) > 100
+    assert scores.detail["begun_anew"] == ["fc6", "fc7"]
     proposals = scores.detail["proposals"]["voc2007/test"]
     assert proposals["from"] == "windows"
     assert proposals["recall"] == said["proposals of voc2007/test"]["recall"] > 90

@@ -10,6 +10,7 @@ import pytest
 from benchmark.core.errors import UserError
 from benchmark.core.plain import as_plain
 from benchmark.gate.check import current_boards
+from benchmark.gate.pages import by_processes
 from benchmark.recipe.catalogue import find_recipes, recipes_by_file
 from benchmark.recipe.scales import Scale, at_scale
 from benchmark.records.folders import read_published
@@ -21,7 +22,8 @@ from benchmark.transfers import find_transfers
 
 CARDS = {name: transfer.card.departures for name, transfer in find_transfers().items()}
 BOARDS = current_boards()
-METHODS, DEPARTURES = (page.partition("-->\n")[2] for page in documentation_files(BOARDS, CARDS).values())
+BY_PROCESSES = by_processes()
+METHODS, DEPARTURES = (page.partition("-->\n")[2] for page in documentation_files(BOARDS, CARDS, BY_PROCESSES).values())
 FLAT = " ".join(DEPARTURES.split())  # no matter where lines are wrapped
 
 
@@ -30,9 +32,9 @@ def cells(page: str) -> list[list[str]]:
 
 
 def test_the_written_pages_are_not_stale():
-    for path, text in documentation_files(BOARDS, CARDS).items():
+    for path, text in documentation_files(BOARDS, CARDS, BY_PROCESSES).items():
         assert path.read_text(encoding="utf-8") == text, f"{path} is stale: run `sslbench tables --write`"
-    assert {path.name for path in documentation_files(BOARDS, CARDS)} == {"methods.md", "departures.md"}
+    assert {path.name for path in documentation_files(BOARDS, CARDS, BY_PROCESSES)} == {"methods.md", "departures.md"}
 
 
 def test_every_recipe_and_every_name_of_the_ledger_is_a_method_once():
@@ -64,12 +66,19 @@ def test_a_recipe_is_measured_where_a_table_shows_a_published_record_of_it():
 
 
 def test_a_method_without_a_recipe_says_where_it_is_reported():
-    (moco,) = [row for row in cells(METHODS) if row[0] == "MoCo, also `moco_v1`"]
-    assert moco[1] == "He et al., CVPR 2020, [arXiv:1911.05722](https://arxiv.org/abs/1911.05722)"
-    assert moco[2].startswith("ResNet-50;")
-    assert "[pirl_linear](../leaderboards/pirl_linear.md)" in moco[3]
+    (aet,) = [row for row in cells(METHODS) if row[0] == "AET, also `aet_project`"]
+    assert aet[1] == "Zhang L. et al., CVPR 2019, [arXiv:1901.04596](https://arxiv.org/abs/1901.04596)"
+    assert aet[2] == "AlexNet"
+    assert aet[3] == "[pirl_linear_other_setups](../leaderboards/pirl_linear_other_setups.md)"
     (byol,) = [row for row in cells(METHODS) if row[0] == "BYOL"]
     assert byol[3] == "no table, see `sslbench show byol`"
+
+
+def test_a_recipe_says_what_makes_it_another_run_on_several_processes():
+    told = {row[1].split("`")[1]: row[5] for row in cells(METHODS.partition("## Reported only")[0])[2:]}
+    assert told["moco"] == told["simclr"] == "nothing"
+    assert told["npid"] == "BatchNorm: statistics of each process's own images"
+    assert told["jigsaw_pp"] == "dropout: each process draws for itself"
 
 
 def test_every_departure_is_collected():
@@ -122,7 +131,7 @@ def test_a_recipe_that_cites_no_paper_is_named(tmp_path: Path):
     path = tmp_path / "rootless.py"
     path.write_text('"""A method.\n\nDepartures:\n- None known.\n"""\n')
     with pytest.raises(UserError, match=r"rootless\.py: its docstring must cite the paper"):
-        methods_page({path: {"rootless": find_recipes()["pirl"]}}, {})
+        methods_page({path: {"rootless": find_recipes()["pirl"]}}, {}, {})
 
 
 @pytest.mark.parametrize("line", ["batches of 64", "laptop: batches of 64", "desk:batches"])

@@ -394,6 +394,13 @@ def test_each_guard_opens_by_itself(name: str, key: str, text: str, scale: Any):
         assert {view.shape[-1] for view in views.values() if view.ndim == 4} == {opened.input.size}
 
 
+def test_a_norm_that_could_not_be_exported_is_refused_before_the_training():
+    recipe = at_scale(override(CONTEXT, [("backbone.norm", "group")], "smoke"), "smoke")
+    backbone = recipe.backbone.build(recipe.input)
+    with pytest.raises(UserError, match=r'set backbone\.norm to "batch"'):
+        recipe.method.build(backbone, Given(8))
+
+
 @pytest.mark.parametrize("name", EXPORTED)
 def test_what_transfers_is_caffenets_convolutions_with_the_trained_weights(name: str):
     recipe = at_scale(RECIPES[name], "smoke")

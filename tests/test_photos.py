@@ -37,7 +37,7 @@ def test_small_changes_are_kept_and_drawn_ones_are_not(name: str):
     for change in recipe.desk:
         if change.key.startswith("method."):
             assert value_at(photos, change.key) == value_at(recipe if change.drawn else desk, change.key), change.key
-    real = {"tiny_imagenet", "yfcc100m", "places205", "youtube_patches"}
+    real = {"tiny_imagenet", "yfcc100m", "places205", "youtube_patches", "suncg_scenenet", "places365"}
     assert {pool.dataset for pool in photos.pools.values()} <= real
 
 

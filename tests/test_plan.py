@@ -101,7 +101,7 @@ def settings_in(text: str) -> dict[str, str]:
 @pytest.mark.parametrize("name", sorted(find_recipes()))
 def test_every_recipe_has_a_plan(name: str):
     recipe = get_recipe(name)
-    text = plan_text(recipe, "smoke", 4, 64, None, GPU)
+    text = plan_text(recipe, "smoke", 2, 64, None, GPU)
     assert "unknown" not in text
     planned, found = at_scale(recipe, "smoke"), settings_in(text)
     assert found.pop("input.colour").startswith(f"{type(planned.input.colour).__name__}(")

@@ -1,5 +1,5 @@
-"""Random rescaled against its formulas in float64: spread of channels, rates of layers, k-means, principal components;
-and the same rescaling of a pretrained network."""
+"""Random rescaled against its formulas in float64: spread of channels, rates of layers, k-means, principal
+components."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from benchmark.backbones import rescaling
 from benchmark.backbones.alexnet import CAFFENET, COLORIZATION, ROTNET, AlexNet
 from benchmark.backbones.contract import Backbone
-from benchmark.backbones.rescaling import change_rates, rescaled
+from benchmark.backbones.rescaling import change_rates, rate_corrections
 from benchmark.backbones.resnet import ResNet
 from benchmark.backbones.split_alexnet import SPLIT_BRAIN
 from benchmark.core.errors import UserError
@@ -88,36 +88,6 @@ def test_a_layers_rate_is_its_gradient_against_its_weights(architecture: AlexNet
     assert (change_rates(network, x, seed=6) != torch.from_numpy(wanted)).all()
 
 
-# A pretrained network
-
-
-def test_a_rescaled_network_computes_the_same_and_learns_at_one_rate():
-    network = network_of(PLAIN)
-    with torch.no_grad():
-        network.layers["conv2"][1].weight.mul_(30)
-        network.layers["fc6"][2].weight.mul_(0.01)
-    images, others = photographs(16, 64, 0), photographs(16, 64, 1)
-    state, before = {key: one.clone() for key, one in network.state_dict().items()}, torch.get_rng_state()
-    new = rescaled(network, images, seed=0)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert all(torch.equal(one, state[key]) for key, one in network.state_dict().items())
-    x = network.input.prepare(others).double()
-    torch.testing.assert_close(new(x), network(x), rtol=1e-9, atol=1e-9)
-    assert spread(rates_by_hand(network, x, 7)) > 30
-    assert spread(rates_by_hand(new, network.input.prepare(images).double(), 0)) < 1.01
-    assert spread(rates_by_hand(new, x, 7)) < 1.5  # of other images and other η, which are few
-    again = rescaled(network, images, seed=0).state_dict()
-    assert all(torch.equal(one, again[key]) for key, one in new.state_dict().items())
-
-
-def test_a_network_with_response_normalisation_learns_at_one_rate_too():
-    network = network_of(SMALL)
-    images = photographs(16, 64, 0)
-    new = rescaled(network, images, seed=0)
-    assert spread(rates_by_hand(network, network.input.prepare(images).double(), 0)) > 10
-    assert spread(rates_by_hand(new, network.input.prepare(images).double(), 0)) < 1.1
-
-
 def spread(rates: np.ndarray) -> float:
     return rates.max() / rates.min()
 
@@ -138,8 +108,10 @@ def dead() -> Backbone:
     ],
 )
 def test_what_cannot_be_rescaled_says_why(build, told: str):
+    network = build()
+    x = network.input.prepare(photographs(4, 64, 0)).to(next(network.parameters()))
     with pytest.raises(UserError, match=told):
-        rescaled(build(), photographs(4, 64, 0), seed=0)
+        rate_corrections(network, x, seed=0)
 
 
 # The recipes

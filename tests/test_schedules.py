@@ -32,11 +32,21 @@ BY_HAND: dict[str, tuple[float, list[tuple[float, float]]]] = {
         1000,
         [(0, 0.0), (5, 2.4), (10, 4.8), (257.5, 2.4 * (1 + math.cos(math.pi / 4))), (505, 2.4), (670, 1.2)],
     ),
+    "moco": (200, [(0, 0.03), (119.999, 0.03), (120, 0.003), (159.999, 0.003), (160, 3e-4), (199.999, 3e-4)]),
+    "moco_v2": (200, [(0, 0.03), (50, 0.015 * (1 + math.cos(math.pi / 4))), (100, 0.015)]),
+    "moco_v2_800ep": (800, [(0, 0.03), (200, 0.015 * (1 + math.cos(math.pi / 4))), (400, 0.015)]),
+    # linear in the batch: 1,024 and 64, where MoCo's 0.03 is of 256
+    "moco_end_to_end": (200, [(0, 0.12), (119.999, 0.12), (120, 0.012), (160, 1.2e-3), (199.999, 1.2e-3)]),
+    "moco_end_to_end_k64": (200, [(0, 0.0075), (119.999, 0.0075), (120, 7.5e-4), (160, 7.5e-5), (199.999, 7.5e-5)]),
     "cpc": (200, [(0, 2e-4), (199.999, 2e-4)]),
     "cpc_v2": (500, [(0, 4e-4), (499.999, 4e-4)]),
+    "supcon": (
+        350,
+        [(0, 0.0), (6, 4.8), (12, 9.6), (12 + 338 / 3, 7.2), (181, 4.8), (12 + 338 * 2 / 3, 2.4)],
+    ),
     "random_init": (0, []),
     "descriptors": (0, []),
-    "deepcluster": (500, [(0, 0.05), (499.999, 0.05)]),
+    **dict.fromkeys(("deepcluster", "deepcluster_100", "deepcluster_1000"), (500, [(0, 0.05), (499.999, 0.05)])),
     # epochs of the labelled images
     "s4l_rotation_10pct": (
         200,
@@ -46,11 +56,13 @@ BY_HAND: dict[str, tuple[float, list[tuple[float, float]]]] = {
         1000,
         [(0, 0.0), (2.5, 0.005), (5, 0.01), (699.9, 0.01), (700, 1e-3), (800, 1e-4), (900, 1e-5)],
     ),
+    "ren_lee": (30, [(0, 1e-3), (17.999, 1e-3), (18, 1e-4), (26.999, 1e-4), (27, 1e-5), (29.999, 1e-5)]),
     "random_init_alexnet": (0, []),
     "random_alexnet": (0, []),
     "random_rescaled": (0, []),
     "random_rescaled_pca": (0, []),
     "random_rescaled_gaussian": (0, []),
+    "cmc": (240, [(0, 0.03), (119.999, 0.03), (120, 3e-3), (160, 3e-4), (199.999, 3e-4), (200, 3e-5), (239.999, 3e-5)]),
     "npid_alexnet": (200, [(0, 0.03), (119.999, 0.03), (120, 0.003), (159.999, 0.003), (160, 3e-4), (199.999, 3e-4)]),
 }
 # recipe -> (steps, [(step, lr)]), where the papers count steps
@@ -79,6 +91,12 @@ BY_HAND_IN_STEPS: dict[str, tuple[int, list[tuple[int, float]]]] = {
     ),
 }
 BY_HAND |= {"pirl_yfcc": BY_HAND["pirl"], "jigsaw_yfcc": BY_HAND["jigsaw"]}
+MOCOS_RATES = (
+    *("moco_k64", "moco_k256", "moco_k1024", "moco_end_to_end_k256", "moco_v2_mlp", "moco_v2_aug", "moco_v2_mlp_aug"),
+    *("moco_memory_bank", "moco_memory_bank_k64", "moco_memory_bank_k256", "moco_memory_bank_k1024"),
+)
+BY_HAND |= dict.fromkeys(MOCOS_RATES, BY_HAND["moco"])
+BY_HAND |= {"cmc_alexnet": BY_HAND["cmc"], "pirl_yfcc": BY_HAND["pirl"], "jigsaw_yfcc": BY_HAND["jigsaw"]}
 BY_HAND_IN_STEPS |= {name: BY_HAND_IN_STEPS["jigsaw_alexnet"] for name in RECIPES if name.startswith("jigsaw_alexnet_")}
 
 

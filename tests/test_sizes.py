@@ -169,7 +169,7 @@ def test_a_batch_of_one_trains_or_is_told(name: str, images: ImageSet, tmp_path:
 
 
 def test_what_cannot_learn_from_one_image_says_so(images: ImageSet, tmp_path: Path):
-    for name, said in (("pirl", "too few for BatchNorm"), ("simclr", "two images or more")):
+    for name, said in (("pirl", "too few for BatchNorm"), ("simclr", "two images or more"), ("supcon", "two images")):
         recipe = with_batch(RECIPES[name], 1)
         with pytest.raises(UserError, match=rf"{said}.*--recipe.batch-size"):
             pretrain(recipe, name, images, tmp_path / name, on_cpu())

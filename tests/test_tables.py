@@ -33,6 +33,7 @@ from benchmark.tables.layout import (
     read_chapters,
     read_discrepancies,
     read_layouts,
+    recipes_of,
     select,
     transfers_of,
 )
@@ -140,6 +141,20 @@ def test_scales_versions_and_data_have_columns_of_their_own():
         "X, desk v2 on data other",
         "X, paper",
     ]
+
+
+def test_a_row_may_have_a_recipe_of_its_own_in_each_column():
+    columns = tuple(
+        Column(t, ("x", "best", "top1"), transfer="probe", metric="top1") for t in ("K = 1", "K = 2", "more")
+    )
+    rows = (Row("a", "A", recipes={"K = 1": "ra1", "K = 2": "ra2"}), Row("b", "B", recipes={"K = 1": "rb1"}))
+    layout = a_layout(rows=rows, columns=columns, delta=None, notes=())
+    records = [*measured("ra1", 1.0), *measured("ra2", 2.0), *measured("rb1", 3.0), *measured("ra", 9.0)]
+    header, _, *lines = cells(table(layout, ALL, records))
+    shown = [place for place, title in enumerate(header) if title.endswith("desk")]
+    assert [header[place] for place in shown] == ["K = 1, desk", "K = 2, desk"]
+    assert [[line[place] for place in shown] for line in lines[:2]] == [["1.0 (1)", "2.0 (1)"], ["3.0 (1)", "–"]]
+    assert recipes_of([layout]) == ["ra1", "ra2", "rb1"]
 
 
 def test_seeds_with_other_settings_are_never_averaged():

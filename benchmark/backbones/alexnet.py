@@ -135,6 +135,8 @@ COLORIZATION = AlexNet(
     pool_padding=1,
     fully_convolutional=True,
 )
+# Ren & Lee, CVPR 2018, as in jason718/game-feature-learning. It sees one channel of the image, three times.
+SYNTHETIC_IMAGERY = AlexNet((96, 256, 384, 384, 256), normed="all", fully_convolutional=True)
 
 
 class AlexNetwork(Backbone):

@@ -30,10 +30,8 @@ from benchmark.recipe.inputs import InputSpec
 
 def folded(network: Backbone) -> AlexNetwork:
     """The same function without BatchNorm: its running statistics, scale and shift go into the weights and the bias of
-    the layer before it. Raises UserError for GroupNorm, whose statistics are each image's own."""
-    trunk = _as_alexnet(network)
-    if trunk.architecture.norm == "group" and trunk.architecture.normed != "none":
-        raise UserError('GroupNorm has no statistics to fold into the weights; pretrain with norm "batch"')
+    the layer before it. Raises UserError for what `check_foldable` refuses."""
+    trunk = check_foldable(network)
     new = _empty(replace(trunk.architecture, normed="none", norm="batch", over="process"), trunk.input)
     state: dict[str, Tensor] = {}
     for stage in trunk.layers:
@@ -41,6 +39,17 @@ def folded(network: Backbone) -> AlexNetwork:
         weight, bias = _without_norm(**{part: one for part, (_, one) in _weighted_and_norm(trunk, stage).items()})
         state |= {f"{key}.weight": weight, f"{key}.bias": bias}
     return _filled(new, state, trunk)
+
+
+def check_foldable(network: Backbone) -> AlexNetwork:
+    """The network, if `folded` can fold it: a method that exports it so asks before it trains. Raises UserError for
+    what is no AlexNet, and for GroupNorm, whose statistics are each image's own."""
+    trunk = _as_alexnet(network)
+    if trunk.architecture.norm == "group" and trunk.architecture.normed != "none":
+        raise UserError(
+            'GroupNorm has no statistics to fold into the weights; set backbone.norm to "batch" or "non-affine"'
+        )
+    return trunk
 
 
 def carried_over(

@@ -39,7 +39,8 @@ class _Over(nn.modules.batchnorm._BatchNorm):
             return super().forward(x) if distributed.world_size() == 1 else self._over_all(x)
         if len(x) % self.over:
             raise UserError(
-                f"BatchNorm over groups of {self.over} needs a per-process batch divisible by {self.over}, not {len(x)}"
+                f"BatchNorm over groups of {self.over} needs a per-process batch divisible by {self.over}, not "
+                f"{len(x)}; set --recipe.batch-size to a multiple of it for each process, or --recipe.backbone.over"
             )
         return self._over_groups(x.split(self.over))
 
@@ -91,6 +92,14 @@ class BatchNorm1d(_Over, nn.BatchNorm1d):
     def __init__(self, channels: int, *, over: Over = "process", affine: bool = True) -> None:
         super().__init__(channels, affine=affine)
         self.over = checked(over)
+
+
+def without_groups(module: nn.Module) -> None:
+    """BatchNorm layers over groups are from now on over all that they are given: the groups were the pretraining's, and
+    a protocol that trains the network on has batches of its own."""
+    for layer in module.modules():
+        if isinstance(layer, _Over) and isinstance(layer.over, int):
+            layer.over = "process"
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

@@ -1,6 +1,6 @@
 """One rate of learning for all layers, by their scales alone: the between-layer normalisation of Krähenbühl, Doersch,
 Donahue & Darrell, "Data-dependent Initializations of Convolutional Neural Networks", ICLR 2016, arXiv:1511.06856, their
-Algorithm 2, for a network that is pretrained or has been started by its data (recipes/random_rescaled.py).
+Algorithm 2, for a network that has been started by its data (recipes/random_rescaled.py).
 
 In a step of gradient descent layer k changes by a share of itself that is in proportion to
 
@@ -11,14 +11,13 @@ images and η. Where layer k is multiplied by r_k, and the r_k of all layers by 
 the same and C_k is divided by r_k². So r_k = sqrt(C_k / C̃), with C̃ the geometric mean of all C_k, makes all rates C̃.
 Local response normalisation is not in proportion to its input: there it takes some sweeps, and the function changes.
 
-Departures, of `rescaled` from the authors' philkr/magic_init:
-- Gradients are squared image by image, as in the expectation; theirs of the sum over one batch, which is noisier.
-- The output keeps its scale. Theirs comes to have a standard deviation of 1.
+Departures:
+- Gradients are squared image by image, as in the expectation. Those of the authors' philkr/magic_init are of the sum
+  over one batch, which is noisier.
 """
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -33,33 +32,6 @@ Affine = nn.Conv2d | nn.Linear
 SWEEPS = 10
 EVEN = 0.01  # rates that differ by so little are equal
 TOGETHER = 16  # images at a time; unfolded, those of conv2 take 112 MB in CaffeNet
-
-
-def rescaled(network: Backbone, images: Tensor, seed: int) -> AlexNetwork:
-    """The network with all layers at one rate, to 1 % or as far as ten sweeps come; the same function, unless it has
-    local response normalisation. A new one, in evaluation mode; the one it is given stays as it is.
-
-    images: uint8 RGB (N, 3, side, side), squashed or cropped to the network's input; the authors take 16. seed: of the
-    η. Raises UserError for anything but an AlexNet without BatchNorm (alexnet_surgery.folded), and for a layer that no
-    gradient reaches.
-    """
-    new = copy.deepcopy(network).eval()
-    layers = affine_layers(new)
-    assert isinstance(new, AlexNetwork)
-    x = new.input.prepare(images).to(layers["conv1"].weight)
-    reaching = {stage: _size(new, x, stage) for stage in layers}
-    for _ in range(SWEEPS):
-        corrections = rate_corrections(new, x, seed)
-        if are_even(corrections):
-            break
-        for (stage, layer), r in zip(layers.items(), corrections.tolist(), strict=True):
-            # what the layers below have become scales the product with the weights, and must scale the bias too
-            before, reaching[stage] = reaching[stage], _size(new, x, stage)
-            assert layer.bias is not None  # as without BatchNorm
-            with torch.no_grad():
-                layer.weight.mul_(r)
-                layer.bias.mul_(r * reaching[stage] / before)
-    return new
 
 
 def rate_corrections(network: Backbone, x: Tensor, seed: int) -> Tensor:
@@ -111,8 +83,8 @@ def affine_layers(network: Backbone) -> dict[str, Affine]:
     }
 
 
-def seen(network: Backbone, x: Tensor, upto: str | None = None) -> dict[str, tuple[Tensor, Tensor]]:
-    """stage -> what its affine layer is given and what it gives, before the ReLU, up to the stage `upto`."""
+def seen(network: Backbone, x: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """stage -> what its affine layer is given and what it gives, before the ReLU."""
     found: dict[str, tuple[Tensor, Tensor]] = {}
 
     def watch(stage: str, layer: nn.Module) -> torch.utils.hooks.RemovableHandle:
@@ -124,7 +96,7 @@ def seen(network: Backbone, x: Tensor, upto: str | None = None) -> dict[str, tup
 
     handles = [watch(stage, layer) for stage, layer in affine_layers(network).items()]
     try:
-        network.forward_stages(x, upto)
+        network.forward_stages(x)
     finally:
         for handle in handles:
             handle.remove()
@@ -143,10 +115,3 @@ def columns_of(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """The patches that the layer multiplies its kernels with: (B, inputs of all groups, places)."""
     assert not isinstance(layer.padding, str)
     return unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
-
-
-def _size(network: Backbone, x: Tensor, stage: str) -> float:
-    """The mean absolute value of what the stage's layer is given."""
-    with torch.no_grad():
-        means = [seen(network, part, stage)[stage][0].abs().double().mean() * len(part) for part in x.split(TOGETHER)]
-    return float(sum(means)) / len(x)

@@ -57,14 +57,16 @@ class ResNet(Architecture):
         return BatchNorm2d(channels, over=self.over) if self.norm == "batch" else group_norm(channels)
 
     def build(self, spec: InputSpec) -> Backbone:
-        return ResidualNetwork(self, spec)
+        return ResidualNetwork(self, spec, spec.channels)
 
 
 class ResidualNetwork(Backbone):
-    def __init__(self, architecture: ResNet, spec: InputSpec) -> None:
+    """input_channels: that it sees; all of the input's, but for a network that is one half of another."""
+
+    def __init__(self, architecture: ResNet, spec: InputSpec, input_channels: int) -> None:
         super().__init__(architecture, spec)
         base, norm_layer = architecture.base, architecture.norm_layer
-        self.conv1 = nn.Conv2d(spec.channels, base, 7, stride=2, padding=3, bias=False)
+        self.conv1 = nn.Conv2d(input_channels, base, 7, stride=2, padding=3, bias=False)
         self.bn1 = norm_layer(base)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)

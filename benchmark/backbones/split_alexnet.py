@@ -9,11 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
-import torch
-from torch import Tensor
-
 from benchmark.backbones.alexnet import COLORIZATION, AlexNet, AlexNetwork
-from benchmark.backbones.contract import Backbone, Stage
+from benchmark.backbones.halves import TwoHalves
 from benchmark.core.errors import UserError
 from benchmark.recipe.inputs import InputSpec
 
@@ -33,6 +30,10 @@ class SplitAlexNet(AlexNet):
             raise UserError(f"SplitAlexNet: channels and units must be even, as each half has half of them; not {odd}")
         if self.response_norm:
             raise UserError("SplitAlexNet: response_norm must be false: it would look across the halves")
+
+    @property
+    def title(self) -> str:
+        return "AlexNet in two halves"
 
     def build(self, spec: InputSpec) -> SplitAlexNetwork:
         return SplitAlexNetwork(self, spec)
@@ -54,20 +55,8 @@ class SplitAlexNet(AlexNet):
 SPLIT_BRAIN = SplitAlexNet(**{f.name: getattr(COLORIZATION, f.name) for f in fields(AlexNet)})
 
 
-class SplitAlexNetwork(Backbone):
-    """first sees the image's first channel, second all others."""
-
+class SplitAlexNetwork(TwoHalves):
     architecture: SplitAlexNet
 
-    def __init__(self, architecture: SplitAlexNet, spec: InputSpec) -> None:
-        super().__init__(architecture, spec)
-        if spec.channels < HALVES:
-            raise UserError(f"SplitAlexNet: each half has channels of its own to see; {spec.colour} has only one")
-        self.first = AlexNetwork(architecture.half, spec, 1)
-        self.second = AlexNetwork(architecture.half, spec, spec.channels - 1)
-        self.stages = {name: Stage(HALVES * one.channels, one.stride) for name, one in self.first.stages.items()}
-
-    def forward_stages(self, x: Tensor, upto: str | None = None) -> dict[str, Tensor]:
-        """Each stage holds the first half's channels, then the second's."""
-        first, second = self.first.forward_stages(x[:, :1], upto), self.second.forward_stages(x[:, 1:], upto)
-        return {name: torch.cat([first[name], second[name]], dim=1) for name in first}
+    def _half(self, input_channels: int) -> AlexNetwork:
+        return AlexNetwork(self.architecture.half, self.input, input_channels)

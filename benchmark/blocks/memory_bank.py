@@ -14,6 +14,7 @@ from benchmark.core import distributed
 from benchmark.core.bounds import Probability
 from benchmark.core.draws import mix, uniform_integers
 from benchmark.core.errors import UserError
+from benchmark.core.streams import Stream
 from benchmark.recipe.contract import Settings
 
 ROWS_PER_DRAW = 1 << 14
@@ -32,8 +33,8 @@ class BankSettings(Settings):
     bank_init: Literal["random", "features"] = "random"
     sharded_bank: bool = False
 
-    def bank(self, num_images: int, dim: int) -> MemoryBank:
-        return MemoryBank(num_images, dim, self.bank_momentum, self.sharded_bank)
+    def bank(self, num_images: int, dim: int, number: int = 0) -> MemoryBank:
+        return MemoryBank(num_images, dim, self.bank_momentum, self.sharded_bank, number)
 
 
 class MemoryBank(nn.Module):
@@ -41,17 +42,20 @@ class MemoryBank(nn.Module):
 
     sharded=True keeps only ceil(num_images / processes) consecutive rows on each process: 95 million rows of 128 take
     49 GB whole, or 6 GB on each of 8. Scores and updates are the same either way; only communication is added.
+    number: of the banks of one method, each starts with rows of its own.
     """
 
     rows: Tensor
 
-    def __init__(self, num_images: int, dim: int = 128, momentum: float = 0.5, sharded: bool = False) -> None:
+    def __init__(
+        self, num_images: int, dim: int = 128, momentum: float = 0.5, sharded: bool = False, number: int = 0
+    ) -> None:
         super().__init__()
         self.num_images, self.momentum, self.sharded = num_images, momentum, sharded
         self.share = -(-num_images // distributed.world_size()) if sharded else num_images
         self.start = self.share * distributed.rank() if sharded else 0
         self.divided = ("rows",) if sharded else ()
-        self.register_buffer("rows", _random_rows(self.start, self.share, dim))
+        self.register_buffer("rows", _random_rows(self.start, self.share, dim, number))
 
     def negatives(self, index: Tensor, count: int, seed: int) -> Tensor:
         """(B,) image indices -> (B, count) indices of other images, uniform with repetition, never the image itself.
@@ -135,14 +139,15 @@ class _ShardedScores(torch.autograd.Function):
         return distributed.own_share(distributed.sum_over_processes(gradient)), None, None
 
 
-def _random_rows(start: int, share: int, dim: int) -> Tensor:
-    """Rows start … start + share, of unit length, of an endless random matrix. It depends on the run's seed alone, not
-    on how it is divided among processes."""
+def _random_rows(start: int, share: int, dim: int, number: int) -> Tensor:
+    """Rows start … start + share, of unit length, of an endless random matrix. It depends on the run's seed and the
+    bank's number alone, not on how it is divided among processes."""
     rows = torch.empty(share, dim)
+    seed = mix(torch.initial_seed(), Stream.BANK, number) if number else torch.initial_seed()
     if rows.is_meta:
         return rows
     for block in range(start // ROWS_PER_DRAW, -(-(start + share) // ROWS_PER_DRAW)):
-        generator = torch.Generator(rows.device).manual_seed(mix(torch.initial_seed(), block))
+        generator = torch.Generator(rows.device).manual_seed(mix(seed, block))
         drawn = torch.empty(ROWS_PER_DRAW, dim).uniform_(-1, 1, generator=generator)
         first = max(start, block * ROWS_PER_DRAW)
         last = min(start + share, (block + 1) * ROWS_PER_DRAW)

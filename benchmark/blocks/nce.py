@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid, softplus
 
+from benchmark.core import distributed
+
 
 def nce(positive: Tensor, negative: Tensor, tau: float) -> Tensor:
     """Noise-contrastive loss of Misra & van der Maaten (CVPR 2020), equations 3 and 4.
@@ -34,6 +36,14 @@ def nce_constant_partition(positive: Tensor, negative: Tensor, tau: float, Z: Te
     log_odds = positive / tau - Z.log() - log_m_Pn  # (B,) log of P / (m P_n)
     log_odds_ = negative / tau - Z.log() - log_m_Pn  # (B, N)
     return -(logsigmoid(log_odds) + logsigmoid(-log_odds_).sum(dim=1)).mean()
+
+
+@torch.no_grad()
+def fix_partition(Z: Tensor, s: Tensor, tau: float, n: int) -> None:
+    """Where Z is still 0, set it to its estimate from the first batch, and then never again, as released: n times the
+    mean of exp(s / tau), over all processes. s: similarities of any shape to entries of a set of n."""
+    if Z == 0:
+        Z.copy_(n * distributed.mean_over_processes((s.detach() / tau).exp().mean()))
 
 
 def info_nce(positive: Tensor, negative: Tensor, tau: float) -> Tensor:

@@ -22,7 +22,7 @@ class PuzzleHead(nn.Module):
         super().__init__()
         self.fc7, self.fc8 = nn.Linear(TILES * features, hidden), nn.Linear(hidden, permutations)
         self.relu, self.dropout = nn.ReLU(), nn.Dropout(dropout)
-        nn.init.ones_(self.fc7.bias)
+        nn.init.ones_(self.fc7.bias)  # as in Caffe's AlexNet: every unit is on at the start
         nn.init.zeros_(self.fc8.bias)
 
     def forward(self, codes: Tensor) -> Tensor:

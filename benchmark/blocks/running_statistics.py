@@ -1,4 +1,4 @@
-"""Keeps chosen passes through a network out of its BatchNorm layers' running statistics."""
+"""How much chosen passes through a network count in its BatchNorm layers' running statistics."""
 
 from __future__ import annotations
 
@@ -14,10 +14,30 @@ from benchmark.data.batch import Batch
 def running_statistics_kept(module: nn.Module, keep: bool = True) -> Iterator[None]:
     """While the block runs, BatchNorm layers normalise by the batch as always but leave their running statistics alone,
     so that evaluation later uses the statistics of the other passes."""
-    layers = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)] if keep else []
+    with _momenta(module, lambda momentum: 0.0 if keep else momentum):
+        yield
+
+
+@contextmanager
+def running_statistics_of_part(module: nn.Module, number: int, count: int) -> Iterator[None]:
+    """For a pass over the `number`-th of `count` equal parts of a batch, one after the other. After the last, running
+    statistics have moved once, by the mean of all parts' statistics, as if each part had been on a process of its own.
+    """
+
+    def share(momentum: float) -> float:
+        # of the last part momentum / count is left to take; of one before it more, as those behind it take from it
+        return momentum / (count - momentum * (count - 1 - number))
+
+    with _momenta(module, share):
+        yield
+
+
+@contextmanager
+def _momenta(module: nn.Module, changed: Callable[[float], float]) -> Iterator[None]:
+    layers = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
-        layer.momentum = 0.0
+        layer.momentum = changed(layer.momentum or 0.0)
     try:
         yield
     finally:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from benchmark.core import distributed
@@ -16,11 +15,11 @@ from benchmark.core.draws import mix, permutation
 from benchmark.core.streams import Stream
 
 
-@torch.no_grad()
 def encoded_in_other_order(encode: Callable[[Tensor], Tensor], x: Tensor, seed: int) -> Tensor:
-    """encode(x) for this process's x (B, ...), without gradient. The rows of all processes change places as `seed` says
-    (batch.seed: the same on all of them), are encoded, and change back. Raises ValueError where `encode` does not give
-    a row for each row: rows of others would come back."""
+    """encode(x) for this process's x (B, ...), with its gradient if it has one; call it under torch.no_grad() if no
+    loss trains what encodes the keys. The rows of all processes change places as `seed` says (batch.seed: the same on
+    all of them), are encoded, and change back. Raises ValueError where `encode` does not give a row for each row: rows
+    of others would come back."""
     every = distributed.gather(x)  # (processes * B, ...)
     order = permutation(len(every), mix(seed, Stream.SHUFFLE)).to(x.device)
     k = encode(distributed.own_share(every[order]))
@@ -28,4 +27,4 @@ def encoded_in_other_order(encode: Callable[[Tensor], Tensor], x: Tensor, seed: 
         raise ValueError(
             f"a shuffle needs one output row per input row: {len(x)} images were encoded as {tuple(k.shape)}"
         )
-    return distributed.own_share(distributed.gather(k)[order.argsort()])
+    return distributed.own_share(distributed.gather(k, gradient=k.requires_grad)[order.argsort()])

@@ -267,10 +267,22 @@ def _decoded(images: ImageSet, positions: np.ndarray) -> list[tuple[int, int, st
             data = read_bytes(images.root, images.files[i])
             seen = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest()) if data else 0
             decode_rgb(data, images.root, images.files[i])
+            reason = _broken_map(images, i)
         except UnreadableImage as error:
             reason = error.reason
         results.append((i, seen, reason))
     return results
+
+
+def _broken_map(images: ImageSet, index: int) -> str:
+    """Why the first of an image's maps that cannot be decoded cannot; empty if all can. Runs then leave out the image:
+    without the map it cannot be trained on."""
+    for kind in images.maps:
+        try:
+            images.open_map(kind, index)
+        except UnreadableImage as error:
+            return f"its map of {kind}: {error.reason}"
+    return ""
 
 
 @contextmanager

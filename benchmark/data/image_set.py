@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from benchmark.core.errors import UserError
-from benchmark.data.images import file_size, open_rgb
+from benchmark.data.images import file_size, open_as_stored, open_rgb
 from benchmark.data.labels import Labels
 from benchmark.data.names import Names, pick
 
@@ -32,6 +32,7 @@ class ImageSet:
              Not part of the fingerprint, which says what was read.
     unreadable: files left out because they are listed as unreadable, so that a list of images may still name them.
     together: so many files in a row are one thing, such as the two patches of a track: none of them is left out alone.
+    maps:    what is known of every pixel, such as its depth: kind -> from an image's file to the file of its map.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ImageSet:
     skipped: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
     together: int = 1
+    maps: Mapping[str, Callable[[str], str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.labels is not None and len(self.labels.values) != len(self.files):
@@ -65,6 +67,13 @@ class ImageSet:
         """The image as 8-bit RGB, EXIF orientation ignored. Raises UnreadableImage, a UserError naming the file."""
         return open_rgb(self.root, self.files[index])
 
+    def open_map(self, kind: str, index: int) -> Image.Image:
+        """One of the image's maps as it is stored, with all its bits. Raises UserError where there is none of the kind,
+        UnreadableImage for one that cannot be read."""
+        if kind not in self.maps:
+            raise UserError(f"{self.name} has no maps of {kind!r}; it has {', '.join(self.maps) or 'none'}")
+        return open_as_stored(self.root, self.maps[kind](self.files[index]))
+
     def subset(self, indices: Sequence[int] | np.ndarray, suffix: str) -> ImageSet:
         """The images at `indices`, in that order, named e.g. "imagenet/train[10%]". Raises UserError where they take
         apart what belongs together."""
@@ -88,12 +97,12 @@ class ImageSet:
         return (groups[:, None] * self.together + np.arange(self.together)).ravel()
 
     def without_labels(self) -> ImageSet:
-        """What pretraining sees: the same images, no labels."""
+        """The same images, no labels."""
         return replace(self, labels=None)
 
     def fingerprint(self) -> str:
         """Twelve hex digits that change with the data: name, number, order and names of files, labels, classes, and
-        the sizes of 1,000 files drawn by a fixed seed.
+        the sizes of 1,000 files drawn by a fixed seed, with those of their maps.
 
         Reading all sizes would take 1.28 million `stat` calls at the start of every run: minutes on a network disk. So
         this tells one dataset or version from another, but it is not a checksum, and a single replaced image can slip
@@ -107,6 +116,8 @@ class ImageSet:
             digest.update(
                 f"{i}\0{self.files[i]}\0{file_size(self.root, self.files[i])}\n".encode(errors="surrogateescape")
             )
+            for kind, map_of in self.maps.items():
+                digest.update(f"{kind}\0{file_size(self.root, map_of(self.files[i]))}\n".encode())
         if not isinstance(self.files, Names):
             digest.update("\n".join(self.files).encode(errors="surrogateescape"))
         if self.labels is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import zipfile
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -52,10 +53,25 @@ def open_rgb(root: Path, file: str) -> Image.Image:
 
 def decode_rgb(data: bytes, root: Path, file: str) -> Image.Image:
     """The image in `data`, which `root`/`file` holds, as 8-bit RGB."""
+    return _decoded(data, root, file, lambda: decode_plain_jpeg(data) or to_rgb(_opened(data)))
+
+
+def open_as_stored(root: Path, file: str) -> Image.Image:
+    """The image `root`/`file` with its own bits and channels, as a map of depths in millimetres needs them. Raises
+    UnreadableImage as `open_rgb` does."""
+    data = read_bytes(root, file)
+    return _decoded(data, root, file, lambda: _opened(data).copy())
+
+
+def _opened(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data), formats=FORMATS)
+
+
+def _decoded(data: bytes, root: Path, file: str, decode: Callable[[], Image.Image]) -> Image.Image:
     if not data:
         raise unreadable(root, file, "the file is empty (0 bytes)")
     try:
-        return decode_plain_jpeg(data) or to_rgb(Image.open(io.BytesIO(data), formats=FORMATS))
+        return decode()
     except MemoryError:
         raise  # says nothing about the file
     except Image.DecompressionBombError as error:

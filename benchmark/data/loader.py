@@ -73,7 +73,7 @@ class Views(Samples):
         images: ImageSet,
         views: Callable[[Image.Image], dict[str, Tensor]] | None,
         seed: int,
-        views_at: Callable[[Callable[[int], Image.Image], int], dict[str, Tensor]] | None = None,
+        views_at: Callable[[Callable[..., Image.Image], int], dict[str, Tensor]] | None = None,
     ) -> None:
         super().__init__(images, seed)
         self.views, self.views_at = views, views_at
@@ -81,9 +81,14 @@ class Views(Samples):
     def at(self, index: int) -> Sample:
         label = -1 if self.images.labels is None else self.images.labels.values[index]
         if self.views_at:
-            return self.views_at(lambda other: self.open(other % len(self.images)), index), index, label
+            return self.views_at(self.any, index), index, label
         assert self.views
         return self.views(self.open(index)), index, label
+
+    def any(self, index: int, kind: str = "") -> Image.Image:
+        """An image, or its map of a kind. Numbers go round."""
+        place = index % len(self.images)
+        return self.images.open_map(kind, place) if kind else self.open(place)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Classes
 from benchmark.data.loader import Position, TrainOrder, Views, batches, check_batch_size, epoch_order, order_seed
 from benchmark.method import EmbedAll, Method
-from benchmark.recipe.contract import Recipe, Settings
+from benchmark.recipe.contract import OpenImage, Recipe, Settings
 from benchmark.recipe.inputs import InputSpec
 from benchmark.recipe.pools import Assigned, Given, Known, Pool
 
@@ -36,6 +37,12 @@ def given_of(images: Mapping[str, ImageSet], backbones: Mapping[str, Any]) -> Gi
 def known_of(images: ImageSet) -> Known:
     per_image = () if images.labels is None else images.labels.values.shape[1:]
     return Known(len(images), len(images.classes), per_image)
+
+
+def seen_images(pool: Pool, images: ImageSet) -> ImageSet:
+    """What a method is given of a pool: labels and maps only where its recipe says so."""
+    shown = replace(images, maps={kind: map_of for kind, map_of in images.maps.items() if kind in pool.maps})
+    return shown if pool.labels else shown.without_labels()
 
 
 class Feed:
@@ -134,6 +141,8 @@ def _check(name: str, pool: Pool, images: ImageSet, recipe: Recipe) -> None:
     check_batch_size(recipe.batch_of(name), len(images), _batch_flag(name, pool, recipe))
     if pool.labels and images.labels is None:
         raise UserError(f"pool {name!r} needs labels; {images.name} has none")
+    if missing := [kind for kind in pool.maps if kind not in images.maps]:
+        raise UserError(f"pool {name!r} needs maps of {', '.join(missing)}; {images.name} has none")
     if not hasattr(recipe.method, pool.views):
         raise UserError(
             f"pool {name!r} needs views by {type(recipe.method).__name__}.{pool.views}, which does not exist"
@@ -146,9 +155,7 @@ def _batch_flag(name: str, pool: Pool, recipe: Recipe) -> str:
     return "--recipe.data.batch-size" if isinstance(recipe.data, Pool) else f"--recipe.data.{name}.batch-size"
 
 
-def sampled(
-    settings: Settings, views: str, spec: InputSpec, open_image: Callable[[int], Any], index: int
-) -> dict[str, Any]:
+def sampled(settings: Settings, views: str, spec: InputSpec, open_image: OpenImage, index: int) -> dict[str, Any]:
     if views == "views":
         return settings.sample(open_image, index, spec)
     return getattr(settings, views)(open_image(index), spec)

@@ -38,7 +38,7 @@ from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import step_seed
 from benchmark.engine.checkpoint import check_identity, clear_checkpoints, load_checkpoint, locked, save_checkpoint
 from benchmark.engine.divergence import FiniteCheck
-from benchmark.engine.feed import Feed, check_order, given_of
+from benchmark.engine.feed import Feed, check_order, given_of, seen_images
 from benchmark.engine.losses import LastLosses, check_all_stepped, checked_loss
 from benchmark.engine.method_file import save_method
 from benchmark.engine.players import Player, build_players, set_rates
@@ -55,9 +55,9 @@ CHECKPOINT_SECONDS = 60.0
 class Machine:
     """Where a run runs.
 
-    On a CPU the number of loader workers does not change a bit of the result. The number of processes does, because
-    BatchNorm sees each process's share by itself; the backbone file records it. The number of threads may change the
-    last bits, through the order of sums.
+    On a CPU the number of loader workers does not change a bit of the result. The number of processes may change the
+    last bits, through the order of sums, or all of it, which the backbone file says (Method.depends_on_processes). The
+    number of threads may change the last bits too.
     """
 
     device: torch.device
@@ -84,7 +84,7 @@ def pretrain(
     that cannot be read, a full disk, or a loss that is not finite (named by its step).
     """
     found = dict.fromkeys(recipe.pools, images) if isinstance(images, ImageSet) else images
-    pools = {key: found[key] if pool.labels else found[key].without_labels() for key, pool in recipe.pools.items()}
+    pools = {key: seen_images(pool, found[key]) for key, pool in recipe.pools.items()}
     _check_given(recipe, after or {})
     identity = run_identity(recipe, name, pools, after or {})
     made_by = provenance(machine.device, recipe)
@@ -99,8 +99,9 @@ def pretrain(
                 if trained:
                     method, losses, given, makers = trained
                     halves = {"stretches": makers} if len(makers) > 1 else {}
-                    came_to = {"losses": losses, "made_by": made_by | halves, **_recipes_before(after or {})}
-                    came_to |= of_data or {}
+                    came_to: dict[str, Any] = {"losses": losses, "made_by": made_by | halves}
+                    came_to["depends_on_processes"] = method.depends_on_processes() if losses else []
+                    came_to |= {**_recipes_before(after or {}), **(of_data or {})}
                     kept = _keep(run / "method.safetensors", method, recipe, given, pools)
                     save_backbone(path, method.export(), identity | came_to | kept)
                 clear_checkpoints(run)

@@ -11,6 +11,8 @@ from benchmark.core.files import write_whole
 from benchmark.core.provenance import IS_INSTALLED
 from benchmark.gate.check import current_boards
 from benchmark.gate.staleness import own_hashes
+from benchmark.recipe.catalogue import find_recipes
+from benchmark.runs.plan import what_depends_on_processes
 from benchmark.tables.board import Board
 from benchmark.tables.pages import documentation_files, leaderboard_files, photos_files
 from benchmark.tables.site import site_files
@@ -32,11 +34,18 @@ def write_pages(site: Path | None = None) -> list[Path]:
 def _write_markdown(boards: dict[str, Board]) -> list[Path]:
     cards = {name: transfer.card.departures for name, transfer in find_transfers().items()}
     files = (
-        leaderboard_files(boards) | photos_files(frozenset(own_hashes().values())) | documentation_files(boards, cards)
+        leaderboard_files(boards)
+        | photos_files(frozenset(own_hashes().values()))
+        | documentation_files(boards, cards, by_processes())
     )
     for path, text in files.items():
         write_whole(path, text.encode())
     return list(files)
+
+
+def by_processes() -> dict[str, list[str]]:
+    """Recipe -> what makes it another run on several processes than on one."""
+    return {name: what_depends_on_processes(recipe) for name, recipe in find_recipes().items()}
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from benchmark.core.optimisation import (
 from benchmark.recipe.contract import Architecture, Change, Recipe, Settings
 from benchmark.recipe.inputs import BGR, RGB, Grey, InputSpec, Lab, Lightness, Sobel
 from benchmark.recipe.pools import Assigned, Balanced, Given, Pool, Shuffled
-from benchmark.recipe.scales import DESK, DESK_NETWORK, DESK_RESNET, DESK_SIZE, DRAWN_CROPS, DRAWN_YFCC
+from benchmark.recipe.scales import DESK, DESK_NETWORK, DESK_RESNET, DESK_SIZE, DRAWN_CROPS, DRAWN_YFCC, UNNORMALISED
 
 __all__ = [
     "BGR",
@@ -33,6 +33,7 @@ __all__ = [
     "LARS",
     "RGB",
     "SGD",
+    "UNNORMALISED",
     "Adam",
     "Architecture",
     "Assigned",

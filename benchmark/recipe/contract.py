@@ -10,9 +10,9 @@ import dataclasses
 import hashlib
 import json
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from benchmark.core.bounds import check_bounds
 from benchmark.core.errors import UserError
@@ -36,6 +36,13 @@ class Architecture:
         return type(self).__name__
 
 
+class OpenImage(Protocol):
+    def __call__(self, index: int, kind: str = "") -> Any:
+        """The pool's image of that number as RGB; or with a kind of map (Pool.maps), that map of it, as it is stored.
+        Numbers go round, so that a large random number opens an image at random."""
+        ...
+
+
 @dataclass(frozen=True)
 class Settings:
     """Base of every method's settings. The fields are the paper's symbols, and their hints may say which numbers they
@@ -53,9 +60,8 @@ class Settings:
         at no image has none."""
         raise NotImplementedError(f"{type(self).__name__}.views")
 
-    def sample(self, open_image: Callable[[int], Any], index: int, spec: InputSpec) -> dict[str, Any]:
-        """For a sample of more than one image, such as two frames of a video: `open_image(i)` is the pool's i-th. Their
-        numbers go round, so that a large random number opens an image at random."""
+    def sample(self, open_image: OpenImage, index: int, spec: InputSpec) -> dict[str, Any]:
+        """For a sample of more than one image, such as two frames of a video, or of an image and its maps."""
         return self.views(open_image(index), spec)
 
     def still(self, image: Any, spec: InputSpec) -> dict[str, Any]:

@@ -164,7 +164,8 @@ def lab(x: Tensor) -> Tensor:
         dtype=x.dtype,
     )
     white = torch.tensor([0.95047, 1.0, 1.08883], device=x.device, dtype=x.dtype)
-    xyz = torch.einsum("kc,...chw->...khw", to_xyz / white[:, None], linear)
+    with torch.autocast(x.device.type, enabled=False):  # the digits of bf16 are too few for colours
+        xyz = torch.einsum("kc,...chw->...khw", to_xyz / white[:, None], linear)
     f = torch.where(xyz > 0.008856, xyz.clamp_min(0) ** (1 / 3), 7.787 * xyz + 16 / 116)
     fx, fy, fz = f.unbind(-3)
     return torch.stack([116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)], dim=-3)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import UserError
-from benchmark.core.plain import at_least, is_number
+from benchmark.core.plain import at_least, is_number, later
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +23,7 @@ class Pool:
     labels:     whether batches carry labels: visible here because it is the exception.
     batch_size: over all processes; the recipe's, if left out.
     views:      the method of the recipe's settings that makes views of these images.
+    maps:       kinds of maps that come with each image, e.g. its depth: visible here, as labels are.
     """
 
     dataset: str
@@ -31,6 +32,7 @@ class Pool:
     labels: bool = False
     batch_size: int | None = None
     views: str = "views"
+    maps: tuple[str, ...] = later(())
 
     @property
     def title(self) -> str:

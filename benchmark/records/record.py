@@ -30,7 +30,8 @@ class Record:
     detail:        whatever else the transfer reports, for example scores per stage.
     transfer_data: what the protocol read: "dataset/split" -> fingerprint, the same for "… boxes" and "… masks", and
                    list file -> hash if there was one.
-    origin:        what the backbone file says about its pretraining: data fingerprint, last losses, world size ...
+    origin:        what the backbone file says about its pretraining: data fingerprint, last losses, world size, and
+                   what makes it another run on several processes than on one (Method.depends_on_processes) ...
     backbone_hash: of the backbone file's bytes.
     commit:        of this repository, "+dirty" when the code had uncommitted changes.
     versions:      of python and packages; "sslbench code" is a hash of the code itself, with git or without.

@@ -11,6 +11,7 @@ from benchmark.backbones.weights import read_facts
 from benchmark.core.errors import UserError
 from benchmark.core.files import file_hash
 from benchmark.data.datasets import open_dataset
+from benchmark.engine.feed import seen_images
 from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.contract import Recipe, recipe_hash
 from benchmark.recipe.pools import Pool
@@ -56,8 +57,7 @@ def _earlier_are_current(run: Run, recipe: Recipe) -> bool:
 
 @functools.cache
 def _pool_fingerprint(data_root: Path, pool: Pool, seed: int) -> str:
-    images = pool_images(pool, data_root, seed)
-    return (images if pool.labels else images.without_labels()).fingerprint()
+    return seen_images(pool, pool_images(pool, data_root, seed)).fingerprint()
 
 
 def transfer_now(transfer: Transfer, run: Run, engine: str | None = None) -> Now:

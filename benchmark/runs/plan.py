@@ -26,7 +26,7 @@ from benchmark.core.plain import on_one_line
 from benchmark.data.batch import Batch
 from benchmark.data.datasets import DATASETS
 from benchmark.data.labels import Classes
-from benchmark.engine.feed import known_of, sampled, with_pools
+from benchmark.engine.feed import known_of, sampled, seen_images, with_pools
 from benchmark.engine.train import build_method
 from benchmark.method import Method
 from benchmark.recipe.catalogue import get_recipe
@@ -85,7 +85,7 @@ def plan_text(
     fake = FakeTensorMode()
     method = _build_fake(changed, given, fake)
     sections = [
-        ("Run", [*_length_lines(changed, given, source, steps_per_epoch, total)]),
+        ("Run", [*_length_lines(changed, given, source, steps_per_epoch, total), *_processes_lines(method, total)]),
         ("Rates", [*_rate_lines(changed, total, steps_per_epoch)]),
         ("Settings", [*_setting_lines(changed)]),
         ("State", [*_state_lines(changed, method, count)]),
@@ -96,6 +96,23 @@ def plan_text(
     texts = [f"{name}\n{_aligned(lines)}" for name, lines in sections if lines]
     small: Scale = "photos" if scale == "photos" else "desk"
     return "\n\n".join([title, *texts, f"{small.capitalize()} against paper\n{_against_paper(recipe, small)}"])
+
+
+def what_depends_on_processes(recipe: Recipe) -> list[str]:
+    """Method.depends_on_processes at paper scale, of the complete data; nothing for what never trains."""
+    if not recipe.optimizers:
+        return []
+    return _build_fake(recipe, _given(recipe, "paper", None, None, None)[0], FakeTensorMode()).depends_on_processes()
+
+
+def _processes_lines(method: Method, total: int) -> Iterator[Line]:
+    found = method.depends_on_processes()
+    if total:
+        yield (
+            "on n processes",
+            "another run" if found else "the same run",
+            "; ".join(found) or "up to the order of sums",
+        )
 
 
 def _aligned(lines: list[Line]) -> str:
@@ -120,8 +137,7 @@ def _given(
 def _known(pool: Pool, root: Path | None) -> Known:
     """Of the images that lie in `root`, or of the complete dataset."""
     if root:
-        images = pool_images(pool, root, seed=0)
-        return known_of(images if pool.labels else images.without_labels())
+        return known_of(seen_images(pool, pool_images(pool, root, seed=0)))
     if pool.dataset not in DATASETS:
         raise UserError(f"there is no dataset {pool.dataset!r}; known: {', '.join(DATASETS)}")
     layout = DATASETS[pool.dataset]
@@ -226,8 +242,14 @@ def _state_lines(recipe: Recipe, method: Method, num_images: int) -> Iterator[Li
         else 0
     )
     yield "optimizer state", _bytes(4 * slots), "4 bytes x (momentum: 1 number, Adam's moments: 2) of each parameter"
+    statistics = {
+        id(buffer)
+        for one in method.modules()
+        if isinstance(one, nn.modules.batchnorm._BatchNorm)
+        for buffer in one.buffers()
+    }
     for name, buffer in method.named_buffers():
-        if name.startswith("backbone."):
+        if name.startswith("backbone.") or id(buffer) in statistics:
             continue
         size = buffer.numel() * buffer.element_size()
         shape = " x ".join(f"{n:,}" for n in buffer.shape) or "1"
@@ -259,7 +281,8 @@ def _cost_lines(
     yield (
         "kept for backward",
         _bytes(cost.kept_bytes),
-        f"on each process, {share:,} images, {recipe.precision}; gradients and workspaces come on top",
+        f"on each process, {share:,} images, {recipe.precision}; gradients, workspaces and what is computed again "
+        "come on top",
     )
     yield (
         "GPU-hours, estimate",
@@ -345,12 +368,17 @@ def _blank_batch(recipe: Recipe, share: int, given: Given) -> Batch:
     for name, pool in recipe.pools.items():
         with unset_fake_temporarily():  # the views work on a real image
             torch.manual_seed(0)
-            views = sampled(recipe.method, pool.views, recipe.input, lambda _: Image.new("RGB", TYPICAL_IMAGE), 0)
+            views = sampled(recipe.method, pool.views, recipe.input, _blank, 0)
         rows = max(share * recipe.batch_of(name) // recipe.batch_of(first), 1)
         stacked = {key: torch.zeros((rows, *view.shape), dtype=view.dtype) for key, view in views.items()}
         labels = torch.zeros(rows, *given.pools[name].per_image, dtype=torch.int64) if pool.labels else None
         found[name] = Batch(stacked, torch.arange(rows), seed=0, labels=labels)
     return with_pools(found, first)
+
+
+def _blank(index: int, kind: str = "") -> Image.Image:
+    """An image, black, or a map of one, white: of contours, none would be there otherwise."""
+    return Image.new("L", TYPICAL_IMAGE, 255) if kind else Image.new("RGB", TYPICAL_IMAGE)
 
 
 def _against_paper(recipe: Recipe, scale: Scale) -> str:

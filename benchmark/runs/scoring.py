@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from benchmark.backbones.norms import without_groups
 from benchmark.backbones.weights import has_weights, load_backbone, read_facts
 from benchmark.core import distributed
 from benchmark.core.errors import UserError
@@ -59,6 +60,7 @@ def score(
         raise UserError(f"{run.backbone}: {why}; `sslbench list` shows what each transfer takes")
     with lost_loader_told(), locked(run.folder), _display(f"{run.name} seed {run.seed}  {card.id}") as report:
         backbone, _ = load_backbone(run.backbone)
+        without_groups(backbone)
         origin = known_origin(run)
         of_data = checked_data(transfer, run, origin, incomplete)
         now = transfer_now(transfer, run, engine)

@@ -131,7 +131,7 @@ def _without_empty_rows(layout: TableLayout, printed: Printed, measured: Measure
     scores = {column.title for column in layout.columns if column.best != "none"}
     keys = {key for key, title in printed if title in scores or not scores}
     recipes = {recipe for recipe, _, _ in measured}
-    rows = tuple(row for row in layout.rows if row.key in keys or row.recipe in recipes)
+    rows = tuple(row for row in layout.rows if row.key in keys or recipes.intersection(row.all_recipes))
     kept = {row.key for row in rows}
     notes = tuple(note for note in layout.notes if not note.methods or kept & set(note.methods))
     return replace(layout, rows=rows, notes=notes)
@@ -163,7 +163,7 @@ def _budget_columns(layout: TableLayout, measured: Measured) -> Iterator[BoardCo
         records: dict[str, list[Record]] = defaultdict(list)
         for (recipe, _, variant), seeds in measured.items():
             records[recipe] += seeds.records if variant.scale == scale else ()
-        cells = [Cell(budgets(records.get(row.recipe, ()))) for row in layout.rows]
+        cells = [Cell(budgets(one for name in row.all_recipes for one in records[name])) for row in layout.rows]
         if any(cell.text for cell in cells):
             yield Head(f"Pretraining, {scale}", "fact", scale=scale), cells, Cell()
 
@@ -186,7 +186,7 @@ def _number_columns(
         _reported_delta(layout, column, printed),
     )
     for variant in beside:
-        found = [measured.get((row.recipe, column.title, variant)) for row in layout.rows]
+        found = [measured.get((row.recipe_in(column.title), column.title, variant)) for row in layout.rows]
         name = _title(column, variant, beside)
         looks = measured_emphasis(layout, column, found)
         own = [_measured_cell(seeds, style, legend) for seeds, style in zip(found, looks, strict=True)]
@@ -241,7 +241,7 @@ def _reported_delta(layout: TableLayout, column: Column, printed: Printed) -> Ce
 def _measured_delta(layout: TableLayout, column: Column, variant: Variant, measured: Measured) -> Cell:
     if not layout.delta:
         return Cell()
-    recipes = {row.key: row.recipe for row in layout.rows}
+    recipes = {row.key: row.recipe_in(column.title) for row in layout.rows}
     keys = (layout.delta.of, layout.delta.minus)
     of, minus = (measured.get((recipes.get(key, ""), column.title, variant)) for key in keys)
     return Cell(f"{of.mean - minus.mean:+.1f}", of.mean - minus.mean, about="computed") if of and minus else Cell()
@@ -253,7 +253,11 @@ def _agreements(layout: TableLayout, printed: Printed, measured: Measured) -> It
         beside = variants(measured, column)
         for variant in beside:
             cells = [
-                (row, printed.get((row.key, column.title)), measured.get((row.recipe, column.title, variant)))
+                (
+                    row,
+                    printed.get((row.key, column.title)),
+                    measured.get((row.recipe_in(column.title), column.title, variant)),
+                )
                 for row in layout.rows
             ]
             compared = [Compared(row, number.value, seeds) for row, number, seeds in cells if number and seeds]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import MISSING, dataclass, fields, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ class Row:
     method, backbone, pretrain_data: in the ledger; those left out may be anything.
     setting:  added to the setting that the column names. merged: instead, one number that stands for all columns.
     name:     what notes and Δ call the row; its method, if left out.
-    recipe:   where measured numbers come from.
+    recipe:   where measured numbers come from. recipes: where those of single columns do, by their titles.
     competes: may be the best of the table. bold: is printed in bold whatever its numbers are.
     facts:    texts for the table's fact columns.
     """
@@ -36,6 +36,7 @@ class Row:
     setting: str = ""
     merged: str = ""
     recipe: str = ""
+    recipes: Mapping[str, str] = field(default_factory=dict)
     competes: bool = True
     bold: bool = False
     facts: Sequence[str] = ()
@@ -43,6 +44,14 @@ class Row:
     @property
     def key(self) -> str:
         return self.name or self.method
+
+    @property
+    def all_recipes(self) -> tuple[str, ...]:
+        return tuple(filter(None, (self.recipe, *self.recipes.values())))
+
+    def recipe_in(self, column: str) -> str:
+        """Where the number below the column of that title comes from."""
+        return self.recipes.get(column, self.recipe)
 
 
 @dataclass(frozen=True)
@@ -194,7 +203,9 @@ def _content(path: Path) -> dict[str, Any]:
 def _built(kind: Any, entry: dict[str, Any], where: str) -> Any:
     known = {f.name: f for f in fields(kind)}
     unknown = entry.keys() - known.keys()
-    missing = {name for name, f in known.items() if f.default is MISSING and name not in entry}
+    missing = {
+        name for name, f in known.items() if f.default is MISSING and f.default_factory is MISSING and name not in entry
+    }
     if unknown or missing:
         raise UserError(f"{where}: {kind.__name__} has unknown {sorted(unknown)} and lacks {sorted(missing)}")
     return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()})
@@ -208,8 +219,9 @@ def _faults(layout: TableLayout) -> list[str]:
     named_columns = {name for note in layout.notes for name in note.columns}
     named_columns |= {name for column in layout.columns for name in (column.of, column.less) if name}
     faults = []
+    named_columns |= {title for row in layout.rows for title in row.recipes}
     if strangers := (named_rows - {*rows, ""}) | (named_columns - set(columns)):
-        faults.append(f"a note or a Δ refers to rows or columns that do not exist: {sorted(strangers)}")
+        faults.append(f"a note, a Δ or a row refers to rows or columns that do not exist: {sorted(strangers)}")
     if twice := {name for name in [*rows, *columns] if [*rows, *columns].count(name) > 1}:
         faults.append(f"two rows or columns are called {sorted(twice)}")
     faults += [f"row {row.key!r} lacks facts" for row in layout.rows if len(row.facts) not in (0, len(layout.facts))]
@@ -234,7 +246,7 @@ def transfers_of(layouts: Iterable[TableLayout]) -> list[str]:
 
 def recipes_of(layouts: Iterable[TableLayout]) -> list[str]:
     """Every recipe that the tables' rows name, in their order."""
-    return list(dict.fromkeys(row.recipe for layout in layouts for row in layout.rows if row.recipe))
+    return list(dict.fromkeys(one for layout in layouts for row in layout.rows for one in row.all_recipes))
 
 
 def select(layouts: Sequence[TableLayout], recipes: Sequence[str], tables_of: str | None) -> list[TableLayout]:

@@ -88,7 +88,7 @@ def measured_scores(records: Sequence[Record], current: Collection[str] = ()) ->
 def measured_in(layout: TableLayout, scores: pd.DataFrame) -> tuple[Measured, list[str]]:
     """What there is among `measured_scores`, and a line for every record that is left out of a mean because its
     settings differ. Raises UserError naming a record that lacks a number which the table shows."""
-    of_recipes = scores["recipe"].isin([row.recipe for row in layout.rows])
+    of_recipes = scores["recipe"].isin([one for row in layout.rows for one in row.all_recipes])
     shown = scores[of_recipes & scores["transfer"].isin([column.transfer for column in layout.columns])]
     averaged = shown[shown["instead"] == ""].sort_values("seed", kind="stable")
     others = shown[shown["instead"] != ""]
@@ -96,7 +96,7 @@ def measured_in(layout: TableLayout, scores: pd.DataFrame) -> tuple[Measured, li
         (recipe, column.title, Variant(*variant)): Seeds(tuple(seeds["record"]), tuple(seeds["value"]))
         for column in layout.columns
         if column.transfer
-        for (recipe, *variant), seeds in _below(column, averaged).groupby(["recipe", *VARIANT])
+        for (recipe, *variant), seeds in _below(layout, column, averaged).groupby(["recipe", *VARIANT])
     }
     left_out = [
         f"{other.recipe} seed {other.seed} at {other.scale} scale ran with other settings "
@@ -106,9 +106,10 @@ def measured_in(layout: TableLayout, scores: pd.DataFrame) -> tuple[Measured, li
     return found, list(dict.fromkeys(left_out))
 
 
-def _below(column: Column, scores: pd.DataFrame) -> pd.DataFrame:
+def _below(layout: TableLayout, column: Column, scores: pd.DataFrame) -> pd.DataFrame:
     """The scores that a column shows: with a stage, those of that stage, whatever the metric is called."""
-    ran = scores[scores["transfer"] == column.transfer]
+    of_rows = scores["recipe"].isin([row.recipe_in(column.title) for row in layout.rows])
+    ran = scores[of_rows & (scores["transfer"] == column.transfer)]
     cells = ran[ran["stage"] == column.stage]
     cells = cells if column.stage else cells[cells["metric"] == column.metric]
     for record in ran["record"][~ran.index.isin(cells.index)]:

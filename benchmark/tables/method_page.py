@@ -42,7 +42,7 @@ def method_page(
     else:
         parts.append("Measured: nothing published.")
     with_transfers = [layout for layout in layouts if transfers_of([layout])]
-    if shown := [one.key for one in with_transfers if any(row.recipe in recipes for row in one.rows)]:
+    if shown := [one.key for one in with_transfers if any(recipes.intersection(row.all_recipes) for row in one.rows)]:
         files = ", ".join(f"leaderboards/{key}.md" for key in shown)
         parts.append(f"Its measured numbers {'have' if measured else 'will have'} a row in {files}.")
     return "\n\n".join(parts)
@@ -71,7 +71,8 @@ def _title(name: str, names: dict[str, Name]) -> str:
 
 
 def _recipes(method: str, layouts: Sequence[TableLayout]) -> set[str]:
-    return {method} | {row.recipe for layout in layouts for row in layout.rows if row.method == method and row.recipe}
+    rows = (row for layout in layouts for row in layout.rows if row.method == method)
+    return {method} | {recipe for row in rows for recipe in row.all_recipes}
 
 
 def _reported(method: str, leaderboards: Path) -> Iterator[tuple[str, ...]]:

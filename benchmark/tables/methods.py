@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmark.core.errors import UserError
@@ -30,16 +30,26 @@ sslbench show moco         # all that is reported and measured of a method, by a
 
 [Adding a method](adding-a-method.md) takes one file. How the recipes differ from their papers:
 [departures](departures.md).
+
+The last column says what makes a run on several processes another than on one. Where that is nothing, one process does
+what the paper's eight did: BatchNorm sees groups of as many images as lay on one GPU, and keys are shuffled over these.
 """
 
 
 def methods_page(
-    recipes: Mapping[Path, Mapping[str, Recipe]], boards: Mapping[str, Board], leaderboards: Path = LEADERBOARDS
+    recipes: Mapping[Path, Mapping[str, Recipe]],
+    boards: Mapping[str, Board],
+    by_processes: Mapping[str, Sequence[str]],
+    leaderboards: Path = LEADERBOARDS,
 ) -> str:
-    """The whole page. recipes: file -> name -> recipe. boards: every table, by key. Raises UserError for a recipe file
-    whose docstring cites no paper."""
+    """The whole page. recipes: file -> name -> recipe. boards: every table, by key. by_processes: recipe -> what makes
+    it another run on several processes. Raises UserError for a recipe file whose docstring cites no paper."""
     names, sources = read_names(leaderboards / "names.csv"), read_sources(leaderboards / "sources.csv")
-    here = [row for path, of_file in recipes.items() for row in _recipe_rows(path, of_file, boards, names)]
+    here = [
+        (*row, "; ".join(by_processes[name]) or "nothing")
+        for path, of_file in recipes.items()
+        for name, row in zip(of_file, _recipe_rows(path, of_file, boards, names), strict=True)
+    ]
     with_recipe = {name for of_file in recipes.values() for name in of_file}
     others = sorted(
         (one for one in names["method"].values() if one.name not in with_recipe), key=lambda one: one.title.lower()
@@ -51,7 +61,7 @@ def methods_page(
     parts = [
         INTRODUCTION,
         f"## Recipe here\n\n{len(here)} recipes.",
-        plain_table(("method", "recipe", "paper", "backbone", "measured in"), here),
+        plain_table(("method", "recipe", "paper", "backbone", "measured in", "differs by processes"), here),
         f"## Reported only\n\n{len(rows)} methods and variants, by title.",
         plain_table(("method", "paper", "backbone", "reported in"), rows),
         f"The ledger also has numbers under these names, for which it knows neither a paper nor a year: {undated}.",
@@ -84,8 +94,8 @@ def _measured_in(recipe: str, boards: Mapping[str, Board]) -> str:
         lines = [line for index, line in enumerate(board.lines) if index not in board.differences]
         for row, line in zip(board.layout.rows, lines, strict=True):
             cells = zip(board.heads, line, strict=True)
-            scales = {head.scale for head, cell in cells if head.kind == "measured" and cell.number is not None}
-            for scale in scales if row.recipe == recipe else ():
+            own = [(head, cell) for head, cell in cells if row.recipe_in(head.column) == recipe]
+            for scale in {head.scale for head, cell in own if head.kind == "measured" and cell.number is not None}:
                 tables[scale].append(_table_link(key))
     return "; ".join(f"{scale}: {', '.join(dict.fromkeys(found))}" for scale, found in sorted(tables.items())) or "–"
 

@@ -39,7 +39,7 @@ def boards(
     layouts = [
         layout
         for layout in read_layouts(leaderboards / "tables.toml")
-        if also_unmeasured or any((r.recipe, c.transfer) in measured for r in layout.rows for c in layout.columns)
+        if also_unmeasured or not measured.isdisjoint(_scored_in(layout))
     ]
     ledger = read_ledger(leaderboards)
     context = Legend(
@@ -50,6 +50,11 @@ def boards(
     )
     scores = measured_scores(records, current)
     return {layout.key: board(layout, ledger[layout.source], scores, context) for layout in layouts}
+
+
+def _scored_in(layout: TableLayout) -> set[tuple[str, str]]:
+    """(recipe, transfer) of every cell."""
+    return {(row.recipe_in(column.title), column.transfer) for row in layout.rows for column in layout.columns}
 
 
 def shown_records(leaderboards: Path = LEADERBOARDS) -> list[Record]:
@@ -67,7 +72,7 @@ def render(records: Sequence[Record], current: Collection[str], leaderboards: Pa
 def in_no_table(records: Sequence[Record], leaderboards: Path = LEADERBOARDS) -> str:
     """What was measured and no table shows, such as a user's own recipe, as markdown; empty if there is nothing."""
     layouts = read_layouts(leaderboards / "tables.toml")
-    shown = {(r.recipe, c.transfer) for one in layouts for r in one.rows for c in one.columns}
+    shown = {pair for one in layouts for pair in _scored_in(one)}
     scores = frame_of(record for record in records if (record.recipe, record.transfer) not in shown)
     own = scores[scores["stage"] == ""]
     same = ["recipe", "transfer", "recipe_hash", *VARIANT, "metric"]
@@ -138,10 +143,13 @@ def _is_about(layout: TableLayout, discrepancy: str) -> bool:
     return any(note.discrepancy == discrepancy for note in layout.notes)
 
 
-def documentation_files(found: Mapping[str, Board], cards: Mapping[str, Sequence[str]]) -> dict[Path, str]:
-    """The generated pages of docs/ as they should be. cards: transfer -> the departures on its card."""
+def documentation_files(
+    found: Mapping[str, Board], cards: Mapping[str, Sequence[str]], by_processes: Mapping[str, Sequence[str]]
+) -> dict[Path, str]:
+    """The generated pages of docs/ as they should be. cards: transfer -> the departures on its card. by_processes:
+    recipe -> what makes it another run on several processes."""
     recipes = recipes_by_file()
     return {
-        DOCS / "methods.md": WRITTEN_DOCS + methods_page(recipes, found),
+        DOCS / "methods.md": WRITTEN_DOCS + methods_page(recipes, found, by_processes),
         DOCS / "departures.md": WRITTEN_DOCS + departures_page(recipes, cards),
     }

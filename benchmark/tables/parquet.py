@@ -60,7 +60,7 @@ def _numbers(board: Board) -> Iterator[dict[str, Any]]:
                     "row": row.key if row else line[0].text,
                     "title": line[0].text,
                     "method": row.method if row else "",
-                    "recipe": row.recipe if row else "",
+                    "recipe": row.recipe_in(head.column) if row else "",
                     "column": head.column,
                     "heading": head.title,
                     "kind": head.kind if row else "difference",

@@ -135,7 +135,12 @@ class Canvas:
         return np.asarray(self._image)[::OVERSAMPLING, ::OVERSAMPLING]
 
     def finish(self, rng: np.random.Generator) -> Image.Image:
-        """The picture as RGB: textures, averaging down, a lighting gradient, sensor noise."""
+        """A photograph, as RGB: out of focus by a little, a lighting gradient, sensor noise."""
+        focus = self.render().filter(ImageFilter.BoxBlur(float(rng.uniform(0, BLUR))))
+        return Image.fromarray(_light_and_noise(np.asarray(focus, dtype=np.float32), rng))
+
+    def render(self) -> Image.Image:
+        """The picture as RGB: textures, and averaging down."""
         numbers = np.array(self._image)
         for texture in dict.fromkeys(texture for texture in self._textures if texture):
             marked = np.zeros(256, dtype=bool)
@@ -147,9 +152,7 @@ class Canvas:
         colours[1, : len(self._other)] = self._other
         picture = Image.fromarray(numbers)
         picture.putpalette(colours.tobytes())
-        focus = picture.convert("RGB").reduce(OVERSAMPLING).filter(ImageFilter.BoxBlur(float(rng.uniform(0, BLUR))))
-        pixels = np.asarray(focus, dtype=np.float32)
-        return Image.fromarray(_light_and_noise(pixels, rng))
+        return picture.convert("RGB").reduce(OVERSAMPLING)
 
 
 def _light_and_noise(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -189,16 +189,29 @@ def stand(scene: Scene, shape: Shape, x: float, y: float, cell: float, turn: flo
     proportions and its tilt a little, and its bricks do not stand quite in line. Textures grow with the figure, and are
     turned anyhow.
     """
-    rng = scene.rng
+    to_pixels = proportions(scene.rng, turn) * (cell, -cell)
+    return build(scene, shape, lambda points: points @ to_pixels + (x, y), cell)
+
+
+def proportions(rng: np.random.Generator, turn: float = 0.0) -> np.ndarray:
+    """(2, 2): from a figure's own cells to how it stands before the viewer, in cells."""
     stretch = np.exp(rng.uniform(-STRETCH, STRETCH, 2)) * (rng.choice([-1.0, 1.0]), 1.0)
-    to_pixels = _turned(rng.uniform(-TILT, TILT) + turn) * stretch[:, None] * (cell, -cell)
+    return _turned(rng.uniform(-TILT, TILT) + turn) * stretch[:, None]
+
+
+def build(
+    scene: Scene, shape: Shape, to_pixels: Callable[[np.ndarray], np.ndarray], cell: float, light: float = 1.0
+) -> range:
+    """Lay a figure's bricks where `to_pixels` puts their corners, (n, 2) in cells -> (n, 2); returns the region numbers
+    it took. cell: pixels, about; textures grow with it. light: its brightness is multiplied by this."""
+    rng = scene.rng
     value, brick = float(rng.uniform(*DARK)), BRICKS[shape.brick]
     texture, step = scene.texture((0.25 * cell, 0.8 * cell)), float(rng.uniform(0.08, 0.26))
     places = shape.cells + rng.uniform(-JITTER, JITTER, shape.cells.shape)
     regions = []
     for place in places:
-        regions.append(scene.region(value + rng.uniform(-TONES, TONES), texture, step))
-        scene.canvas.fill(regions[-1], (brick + place) @ to_pixels + (x, y))
+        regions.append(scene.region((value + rng.uniform(-TONES, TONES)) * light, texture, step))
+        scene.canvas.fill(regions[-1], to_pixels(brick + place))
     return range(regions[0], regions[-1] + 1)
 
 

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 from PIL import Image, ImageDraw
 
 from benchmark.core.errors import UserError
 from benchmark.core.files import write_whole
 from benchmark.toyland.layouts import LAYOUTS
 from benchmark.toyland.layouts.base import Picture
+from benchmark.toyland.layouts.suncg_scenenet import KINDS, map_path
 from benchmark.toyland.world import read_manifest
 
 COLUMNS, ROWS, CELL = 12, 4, 80  # cells, cells, pixels
@@ -27,7 +29,7 @@ MAX_BYTES = 200_000  # a sheet is shown in a README
 
 def contact_sheet(root: Path, dataset: str, path: Path) -> Path:
     """Write a sheet of one of the world's datasets, showing each class in turn; VOC's and COCO's pictures with boxes
-    and masks, tracks with both ends."""
+    and masks, tracks with both ends, rendered scenes with their maps."""
     entry = read_manifest(root).get(dataset)
     if entry is None:
         raise UserError(f"{root} has no Toyland dataset {dataset!r}; make it with `sslbench world`.")
@@ -59,6 +61,8 @@ def _cells(root: Path, picture: Picture) -> list[Image.Image]:
         return _coco_cells(file, image)
     if picture.path.startswith("youtube_patches/"):
         return _track_cells(file, image)
+    if picture.path.startswith("suncg_scenenet/"):
+        return [image, *(_map_cell(root / map_path(picture.path, kind)) for kind in KINDS)]
     return [image]
 
 
@@ -92,6 +96,15 @@ def _track_cells(file: Path, image: Image.Image) -> list[Image.Image]:
     if not file.stem.endswith("_1"):
         return []
     return [image, Image.open(file.with_name(file.name.replace("_1.", "_2."))).convert("RGB")]
+
+
+def _map_cell(file: Path) -> Image.Image:
+    """Depths as grey, the nearer the lighter; all other maps as they are."""
+    values = Image.open(file)
+    if not values.mode.startswith("I"):
+        return values.convert("RGB")
+    depth = np.asarray(values).astype(float)
+    return Image.fromarray((255 * depth.min() / depth.clip(1)).astype(np.uint8)).convert("RGB")
 
 
 @cache

@@ -102,7 +102,7 @@ def _card(
         citation=citation,
         metrics={"top1": PERCENT},
         datasets=((READER[dataset], "train"), (READER[dataset], "val")),
-        takes=("AlexNet", "Descriptors"),
+        takes=("AlexNet", "SplitAlexNet", "Descriptors"),
         frozen="everything, BatchNorm's running statistics too",
         selected=CHOSEN_ON_TEST.format(iterate) + CHOSEN_ON_HELD_OUT.format(chosen),
         departures=(*departures, *([ON_PHOTOS] if dataset == "imagenet" else [])),

@@ -7,6 +7,8 @@ from benchmark.toyland.layouts import (
     imagenet,
     inat2018,
     places205,
+    places365,
+    suncg_scenenet,
     tiny_imagenet,
     voc,
     yfcc100m,
@@ -26,5 +28,7 @@ LAYOUTS: dict[str, LayoutWriter] = {
         yfcc100m.LAYOUT,
         coco2017.LAYOUT,
         youtube_patches.LAYOUT,
+        suncg_scenenet.LAYOUT,
+        places365.LAYOUT,
     )
 }

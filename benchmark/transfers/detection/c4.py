@@ -164,7 +164,7 @@ class Detection(Transfer):
     def _run(self, backbone: Backbone, context: Context) -> Scores:
         values = values_at(context.scale, self.values, self.card)
         sets = [self.task.read(context.data_root, *dataset) for dataset in self.card.datasets]
-        told = self.told(sets, context)
+        told = self.told(backbone, sets, context)
         *parts, test = sets
         data = _fingerprints(*sets)
         train = self.task.trains(joined(parts))
@@ -176,8 +176,8 @@ class Detection(Transfer):
         metrics, detail = self.task.score(test, found)
         return Scores(metrics, {**detail, **told, "trained_on": len(train)}, data, _picture(test, found))
 
-    def told(self, sets: Sequence[Annotated], context: Context) -> dict[str, Any]:
-        """More for the record's detail, about the card's datasets as they were read."""
+    def told(self, backbone: Backbone, sets: Sequence[Annotated], context: Context) -> dict[str, Any]:
+        """More for the record's detail, about the backbone and the card's datasets as they were read."""
         return {}
 
     def detector(self, trunk: Backbone, train: Annotated, values: DetectionValues[Any], context: Context) -> Detector:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder, Matcher
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image, roi_pool
 
-from benchmark.backbones.alexnet import UNITS, AlexNetwork
-from benchmark.backbones.alexnet_surgery import folded
+from benchmark.backbones.alexnet import FULLY_CONNECTED, UNITS, AlexNetwork
+from benchmark.backbones.alexnet_surgery import check_foldable, folded
 from benchmark.backbones.contract import Backbone
 from benchmark.core.draws import mix
 from benchmark.core.streams import Stream
@@ -41,14 +41,16 @@ def for_regions(backbone: Backbone, cells: int, seed: int) -> AlexNetwork:
         fc6_side=6, fully_convolutional=False,
     )  # fmt: skip
     spec = InputSpec(32 * cells + 1, plain.input.colour)  # of an image of this size fc6 sees so many cells
-    return carried_over_by_seed(seed, plain, into, spec, "fc7" if _has_fc6_of(plain, cells) else LAST)
+    return carried_over_by_seed(seed, plain, into, spec, LAST if anew_for_regions(plain, cells) else "fc7")
 
 
-def _has_fc6_of(network: AlexNetwork, cells: int) -> bool:
+def anew_for_regions(backbone: Backbone, cells: int) -> tuple[str, ...]:
+    """The stages of `for_regions` that do not come from the backbone: both or none, as in `whole_alexnet`."""
+    network = check_foldable(backbone)
     if network.architecture.units != (UNITS, UNITS):
-        return False
+        return FULLY_CONNECTED
     (fc6,) = (one for one in network.layers["fc6"].modules() if isinstance(one, nn.Linear | nn.Conv2d))
-    return fc6.weight[0].numel() == network.stages[LAST].channels * cells**2
+    return () if fc6.weight[0].numel() == network.stages[LAST].channels * cells**2 else FULLY_CONNECTED
 
 
 @dataclass(frozen=True)

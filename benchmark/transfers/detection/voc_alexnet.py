@@ -22,9 +22,9 @@ from benchmark.data.completeness import counted
 from benchmark.data.proposals import HOME, proposals_file, proposals_of, read_with_proposals, share_proposed
 from benchmark.recipe.scales import Scale
 from benchmark.records.metric import PERCENT
-from benchmark.transfers.contract import Context, ProtocolCard
+from benchmark.transfers.contract import Context, ProtocolCard, values_at
 from benchmark.transfers.detection.c4 import Detection, DetectionValues
-from benchmark.transfers.detection.fast_rcnn import FastRcnn, for_regions, measured_offsets
+from benchmark.transfers.detection.fast_rcnn import FastRcnn, anew_for_regions, for_regions, measured_offsets
 from benchmark.transfers.detection.settings import Detector, RegionSettings
 from benchmark.transfers.detection.voc import TEST07, TRAINVAL07, VOC
 from benchmark.transfers.training import Course
@@ -38,9 +38,13 @@ class FastRcnnDetection(Detection):
         network = for_regions(trunk, settings.cells, context.seed)
         return FastRcnn(network, len(train.classes), settings, measured_offsets(train, settings), context.seed)
 
-    def told(self, sets: Sequence[Annotated], context: Context) -> dict[str, Any]:
+    def told(self, backbone: Backbone, sets: Sequence[Annotated], context: Context) -> dict[str, Any]:
         each = zip(self.card.datasets, sets, strict=True)
-        return {"proposals": {"/".join(one): self._proposed(*one, annotated, context) for one, annotated in each}}
+        cells = values_at(context.scale, self.values, self.card).settings.cells
+        return {
+            "begun_anew": [*anew_for_regions(backbone, cells)],
+            "proposals": {"/".join(one): self._proposed(*one, annotated, context) for one, annotated in each},
+        }
 
     def _proposed(self, name: str, split: str, annotated: Annotated, context: Context) -> dict[str, Any]:
         """Where they come from, how many an image has, and the share of the objects that one of them finds."""

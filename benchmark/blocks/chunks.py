@@ -1,0 +1,44 @@
+"""In-batch losses over batches larger than memory: a gradient cache (Gao et al., "Scaling Deep Contrastive Learning
+Batch Size under Memory Limited Setup", RepL4NLP 2021, arXiv:2101.06983).
+
+A batch is encoded a chunk at a time, and nothing is kept of a chunk but its codes. The loss is one of all codes. When
+its gradient comes back, each chunk is encoded again, with the random numbers that it had, for its part of the gradient.
+This costs one more forward pass.
+
+The gradient is that of the whole batch where a row's code depends on no other row, as with GroupNorm, or on none beyond
+its chunk, as with BatchNorm over groups that lie within chunks. BatchNorm over more takes a chunk's statistics instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from benchmark.blocks.running_statistics import running_statistics_kept, running_statistics_of_part
+from benchmark.core.errors import UserError
+
+
+def encoded_in_chunks(network: nn.Module, encode: Callable[[Tensor], Tensor], x: Tensor, chunk: int | None) -> Tensor:
+    """encode(x) for x (B, ...), by way of at most `chunk` rows at a time; None is all of them. network: what `encode`
+    runs, whose running statistics then move once, by the mean over chunks. Raises UserError where chunks would not be
+    of one size."""
+    if chunk is None or chunk >= len(x):
+        return encode(x)
+    if len(x) % chunk:
+        raise UserError(
+            f"{len(x)} views on each process cannot be divided into chunks of {chunk}: set "
+            "--recipe.method.chunk to a number that divides them, or --recipe.batch-size"
+        )
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), running_statistics_kept(network)  # the second pass has no news for them
+
+    codes, parts = [], x.split(chunk)
+    for number, part in enumerate(parts):
+        with running_statistics_of_part(network, number, len(parts)):
+            codes.append(checkpoint(encode, part, use_reentrant=False, context_fn=contexts))
+    return torch.cat(codes)

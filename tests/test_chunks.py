@@ -1,0 +1,137 @@
+"""A batch encoded in chunks against the same batch encoded at once: gradients, running statistics, random numbers."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from shares import one_against_two
+from small_runs import RECIPES, Processes, drawn_images
+from tiny_methods import Tiny, TinyNetwork
+from torch import Tensor, nn
+
+from benchmark.backbones.norms import group_norm
+from benchmark.blocks.chunks import encoded_in_chunks
+from benchmark.core.errors import UserError
+from benchmark.data.batch import Batch
+from benchmark.engine.train import build_method
+from benchmark.recipe.contract import Architecture, Recipe
+from benchmark.recipe.inputs import InputSpec
+from benchmark.recipe.pools import Given
+
+
+@dataclass(frozen=True)
+class Grouped(Tiny):
+    """Without BatchNorm, a row's code depends on no other row."""
+
+    def build(self, spec: InputSpec) -> TinyNetwork:
+        network = super().build(spec)
+        network.bn1 = group_norm(self.channels)  # type: ignore[assignment]
+        return network
+
+
+def small(name: str, chunk: int | None, backbone: Architecture) -> Recipe:
+    recipe = RECIPES[name]
+    method = replace(recipe.method, chunk=chunk)  # type: ignore[type-var]
+    return replace(recipe, backbone=backbone, method=method, precision="fp32")
+
+
+@pytest.mark.parametrize("name", ["simclr", "supcon"])
+def test_two_processes_train_in_chunks_as_one_does_at_once(
+    name: str, alone: Processes, pair: Processes, tmp_path: Path
+):
+    whole, chunked = (small(name, chunk, Grouped()) for chunk in (None, 4))
+    found = one_against_two(alone, pair, whole, drawn_images(tmp_path / "images"), tmp_path, chunked)
+    assert found.faults() == []
+
+
+def trained(recipe: Recipe, images: int, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Gradients and running statistics of a step."""
+    method = build_method(recipe, Given(images, 4)).to(dtype)
+    prepare = method.backbone.input.prepare
+    object.__setattr__(method.backbone.input, "prepare", lambda pixels: prepare(pixels).to(dtype))
+    torch.manual_seed(1)
+    pixels = torch.randint(0, 256, (2, images, 3, 32, 32), dtype=torch.uint8)
+    method.loss(
+        Batch({"x_i": pixels[0], "x_j": pixels[1]}, torch.arange(images), 0, labels=torch.arange(images) % 4)
+    ).backward()
+    found = {name: p.grad for name, p in method.named_parameters() if p.grad is not None}
+    return found | {name: buffer for name, buffer in method.named_buffers() if "running" in name}
+
+
+def assert_same(one: dict[str, Tensor], two: dict[str, Tensor], share: float) -> None:
+    """To so much of the largest number: what BatchNorm takes away again has gradients that are 0 but for rounding."""
+    assert one.keys() == two.keys()
+    largest = max(float(value.abs().max()) for value in one.values())
+    for name, value in one.items():
+        assert float((two[name] - value).abs().max()) <= share * largest, name
+
+
+def test_512_images_in_chunks_of_32_have_the_gradient_of_the_batch():
+    whole, chunked = (trained(small("simclr", chunk, Grouped()), 512, torch.float64) for chunk in (None, 32))
+    assert_same(whole, chunked, 1e-9)
+
+
+@pytest.mark.parametrize("name", ["simclr", "supcon"])
+@pytest.mark.parametrize(("over", "chunk"), [(8, 8), (8, 16), ("all", 8)])
+def test_batchnorm_over_groups_is_that_of_chunks(name: str, over: Any, chunk: int):
+    """Of 8 views, or of two groups of 8 in each chunk; over all, the chunk is the group."""
+    whole, chunked = small(name, None, Tiny(over=8)), small(name, chunk, Tiny(over=over))
+    assert_same(*(trained(recipe, 16, torch.float64) for recipe in (whole, chunked)), 1e-9)
+
+
+class Dropping(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(5, 7), nn.Dropout(), nn.Linear(7, 3), nn.Dropout())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+def test_each_chunk_is_encoded_again_with_its_own_random_numbers():
+    network, x = Dropping(), torch.randn(12, 5)
+    torch.manual_seed(3)
+    torch.cat([network(part) for part in x.split(4)]).square().sum().backward()
+    known = [p.grad.clone() for p in network.parameters() if p.grad is not None]
+    drawn_after = torch.rand(1)
+    network.zero_grad()
+    torch.manual_seed(3)
+    encoded_in_chunks(network, network, x, 4).square().sum().backward()
+    assert torch.equal(torch.rand(1), drawn_after)  # and nobody behind it gets other ones
+    for p, gradient in zip(network.parameters(), known, strict=True):
+        torch.testing.assert_close(p.grad, gradient)
+
+
+class Keeping(nn.Module):
+    """Squares what it gets, and counts the rows that it keeps for the gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.kept, self.most = nn.Parameter(torch.ones(())), 0, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * self.weight
+        self.kept += len(y)
+        self.most = max(self.most, self.kept)
+        weakref.finalize(y, self._freed, len(y))
+        return y.square()  # keeps y
+
+    def _freed(self, rows: int) -> None:
+        self.kept -= rows
+
+
+@pytest.mark.parametrize(("chunk", "most"), [(None, 12), (4, 4)])
+def test_no_more_is_kept_than_of_one_chunk(chunk: int | None, most: int):
+    network = Keeping()
+    encoded_in_chunks(network, network, torch.randn(12, 3), chunk).sum().backward()
+    assert (network.most, network.kept) == (most, 0)
+
+
+def test_chunks_that_would_differ_in_size_are_told():
+    with pytest.raises(UserError, match="64 views on each process cannot be divided into chunks of 24"):
+        encoded_in_chunks(nn.Identity(), nn.Identity(), torch.zeros(64, 1), 24)
