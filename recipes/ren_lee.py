@@ -326,6 +326,7 @@ ren_lee = Recipe(
         *(change for change in DESK if change.key not in ("length", "optimizers.main")),  # the paper's are short enough
         Change("backbone.over", "process", "a batch is of 32"),
         Change("backbone.fc6_side", 1, "CaffeNet's pool5 leaves one cell of 64 pixels"),
+        Change("method.kept", 18, "beside batches of 32, as 128 are beside 224"),
         Change("method.head_channels", 16, "a quarter of the width"),
         Change("method.discriminator_channels", 128, "a quarter of the width"),
         Change("method.least_contour", 100, "drawn scenes are 72 pixels high", drawn=True),
