@@ -29,6 +29,7 @@ Departures:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -75,11 +76,13 @@ class PCLV2(PCL, MoCoV2):
 
 class PrototypicalContrast(MomentumContrast):
     settings: PCL
+    clusterings: Sequence[Prototypes]
 
     def __init__(self, settings: PCL, backbone: Backbone, num_images: int) -> None:
         super().__init__(settings, backbone)
         self.num_images = num_images
-        self.clusterings = nn.ModuleList(Prototypes(k, settings.dim, num_images) for k in settings.k_m)
+        each = (Prototypes(k, settings.dim, num_images) for k in settings.k_m)
+        self.clusterings = nn.ModuleList(each)  # type: ignore[assignment]  # a module, so that its state is kept
 
     def on_epoch_start(self, epoch: int, embed_all: EmbedAll) -> None:
         M = len(self.clusterings)
@@ -93,7 +96,7 @@ class PrototypicalContrast(MomentumContrast):
 
     def contrast(self, q: Tensor, k: Tensor, batch: Batch) -> Tensor:
         loss = super().contrast(q, k, batch)
-        if not len(self.clusterings) or batch.epoch < self.settings.warmup_epochs:
+        if not self.clusterings or batch.epoch < self.settings.warmup_epochs:
             return loss
         seeds = (mix(batch.seed, Stream.PROTOTYPES, m) for m in range(len(self.clusterings)))
         terms = [

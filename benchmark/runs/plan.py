@@ -304,9 +304,9 @@ def _between_lines(method: Method) -> Iterator[Line]:
         yield (
             f"{work.name}, FLOPs each time",
             f"{work.operations:.4g}",
-            f"{work.formula}; {when}, by process 0 alone, with {_bytes(work.num_bytes)} of features and results; not in "
-            f"the totals below. {_about(hours)} thread-hours, where a thread of the CPU does {KMEANS_RATE / 1e9:g}e9 a "
-            "second",
+            f"{work.formula}; {when}, by process 0 alone, with {_bytes(work.num_bytes)} of features and results; not "
+            f"in the totals below. {_about(hours)} thread-hours, where a thread of the CPU does "
+            f"{KMEANS_RATE / 1e9:g}e9 a second",
         )
 
 
