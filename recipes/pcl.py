@@ -23,8 +23,8 @@ Departures:
   of the largest one. In the released code faiss draws, and an empty cluster stays.
 - Where there are no r others, all prototypes count. The released code stops.
 - The paper has 16,000 negatives. They are 16,384 here, both keys and prototypes, as released.
-- tau is 0.2 in both, as in the released commands.
-- pcl_v2 departs as MoCo v2 does in its blur and in its rate, which falls at every step.
+- Both have a tau of 0.2, as in the released commands.
+- Blur and rate of pcl_v2 depart as MoCo v2's do.
 """
 
 from __future__ import annotations
