@@ -153,7 +153,7 @@ def test_phi_is_the_papers():
 
     rng = np.random.default_rng(0)
     rows, s, centres = rng.normal(size=(400, 3)), rng.integers(1, 20, size=400), rng.normal(size=(20, 3))
-    s[7] = 0  # alone
+    s[7], centres[0] = 0, rows[7]  # alone, and so at its centre
     expected = np.zeros(20)
     for j in range(1, 20):
         of_j = rows[s == j]

@@ -59,6 +59,12 @@ def test_a_step_of_plain_classification_costs_three_forward_passes():
     assert drops == pytest.approx([0.01, 0.001, 0.0001])
 
 
+def test_the_doubled_network_has_the_published_parameters():
+    text = lines(plan_text(get_recipe("pirl_c2x"), "paper", 32, None, None, GPU))
+    with_classifier = number(text["parameters, backbone"]) + (4096 + 1) * 1000
+    assert round(with_classifier / 1e6) == 98
+
+
 def test_what_is_clustered_between_epochs_is_told():
     text = lines(plan_text(get_recipe("deepcluster"), "paper", 1, None, None, GPU))
     kmeans, whitening = text["k-means, FLOPs each time"], text["whitening, FLOPs each time"]
