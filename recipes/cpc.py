@@ -140,11 +140,12 @@ cpc = Recipe(
     desk=(
         *DESK,
         Change("backbone.depth", 50, "a quarter of the blocks of its last stage"),
-        Change("length", Epochs(20), "49 patches of an image cost more than twice as much as two whole views"),
         Change("method.whole", 75, "300 x 64 / 256"),
-        Change("method.patch", 16, "7 x 7 patches, as in the paper"),
-        Change("method.stride", 8, "half a patch"),
+        Change("method.patch", 16, "64 x 64 / 256"),
+        Change("method.stride", 12, "5 x 5 patches; 7 x 7 would take twice as long"),
+        Change("method.k_last", 4, "the last of five rows"),
         Change("method.shift", 1, "4 x 16 / 64"),
+        Change("method.layers", 3, "enough to see all rows above, of 5"),
         Change("method.hidden", 64, "a quarter, as the network's width"),
     ),
 )

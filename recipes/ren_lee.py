@@ -50,7 +50,7 @@ from benchmark.backbones.alexnet_surgery import carried_over, folded
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.norms import BatchNorm2d, Over
 from benchmark.core import distributed
-from benchmark.core.bounds import Count, CountOrNone, NotNegative, Positive
+from benchmark.core.bounds import Count, NotNegative, Positive
 from benchmark.core.draws import mix, uniform_integers
 from benchmark.core.errors import UserError
 from benchmark.data.batch import Batch
@@ -83,7 +83,7 @@ class RenderedScenes(Settings):
     normal_weight: NotNegative = 10.0
     contour_weight: NotNegative = 1.0
     domain_weight: NotNegative = 0.05
-    least_contour: CountOrNone = 350  # pixels of a scene; another takes the place of one with fewer
+    least_contour: Count = 350  # pixels of a scene; another takes the place of one with fewer
     kept: Count = 128  # features of either kind, for D
     head_channels: Count = 64
     discriminator_channels: Count = 512
@@ -100,7 +100,7 @@ class RenderedScenes(Settings):
         top, left = torch.randint(side - spec.size, (2,)).tolist()
         seen = (slice(None), slice(top, top + spec.size), slice(left, left + spec.size))
         targets = maps[seen].split([*TARGETS.values()])
-        # NOTE: n, the pixels of a scene on a contour, is counted in the whole picture, of whatever size it is stored
+        # NOTE: the pixels of a scene on a contour, n, are counted in the whole picture, of whatever size it is stored
         return {"image": picture[seen], "contour_pixels": contour.sum(), **dict(zip(TARGETS, targets, strict=True))}
 
     def with_contours(self, open_image: OpenImage, index: int) -> tuple[int, Tensor]:

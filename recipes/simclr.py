@@ -130,6 +130,11 @@ class ContrastiveViews(Method):
         z = self.g(h)
         return z.to(torch.promote_types(z.dtype, torch.float32))  # bf16 is too coarse under exp(... / 0.1)
 
+    def depends_on_processes(self) -> list[str]:
+        """Chunks are of each process's views, so BatchNorm over all has other statistics on each number of them."""
+        chunked = self.settings.chunk and any(getattr(one, "over", "") == "all" for one in self.backbone.modules())
+        return [*super().depends_on_processes(), *(["BatchNorm: statistics of chunks"] if chunked else [])]
+
     def _encode(self, pixels: Tensor) -> Tensor:
         x = self.backbone.input.prepare(pixels)  # (2B, 3, 224, 224)
         return self.backbone(x.contiguous(memory_format=torch.channels_last))

@@ -84,6 +84,16 @@ def test_batchnorm_over_groups_is_that_of_chunks(name: str, over: Any, chunk: in
     assert_same(*(trained(recipe, 16, torch.float64) for recipe in (whole, chunked)), 1e-9)
 
 
+def test_batchnorm_over_all_in_chunks_says_that_it_depends_on_processes():
+    """Two of them give a chunk twice as many views."""
+
+    def told(chunk: int | None, backbone: Architecture) -> list[str]:
+        return build_method(small("simclr", chunk, backbone), Given(16)).depends_on_processes()
+
+    assert told(8, Tiny(over="all")) == ["BatchNorm: statistics of chunks"]
+    assert told(None, Tiny(over="all")) == told(8, Tiny(over=8)) == told(8, Grouped()) == []
+
+
 class Dropping(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -127,7 +127,7 @@ def test_images_are_those_of_pretraining(name: str, side: int):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_world(tmp_path_factory.mktemp("world"), "smoke", datasets=("imagenet",), progress=False)
+    return build_world(tmp_path_factory.mktemp("world"), "smoke", datasets=("imagenet", "voc2007"), progress=False)
 
 
 def test_the_papers_classifier_is_a_resnet_33_of_its_widths():
@@ -228,12 +228,18 @@ def test_the_detectors_network_is_the_encoder_with_a_new_last_stage():
     assert state_hash(network.layers[2]) == state_hash(other.layers[2]) == state_hash(backbone.encoder.layers[2])
 
 
-def test_only_an_encoder_of_patches_without_a_last_stage_gets_one():
-    with pytest.raises(UserError, match="whose encoder is a ResNetV2 of three stages"):
-        with_last_stage(ResNet(width=0.0625).build(InputSpec(32)), seed=0)
-    with pytest.raises(UserError, match="of three stages"):
-        with_last_stage(patchwise(stages=4), seed=0)
-    assert "is made for the stages of PatchGrid" in TRANSFERS["voc07_det_cpc_v2"].card.refusal("ResNet", ())
+def test_only_an_encoder_of_three_stages_gets_a_last_one():
+    for encoder in (ResNet(width=0.0625), ResNetV2(width=0.0625)):
+        patches: Any = PatchGrid(encoder, 16, 8).build(InputSpec(32))
+        with pytest.raises(UserError, match="needs an encoder that is a ResNetV2 of three stages"):
+            with_last_stage(patches, seed=0)
+
+
+def test_a_network_of_patches_detects(world: Path, tmp_path: Path):
+    context = Context(world, "smoke", 0, tmp_path, torch.device("cpu"), 0, lambda *_: None)
+    found = TRANSFERS["voc07_det_cpc_v2"].run(patchwise(), context)
+    assert found.metrics.keys() == {"ap50", "ap", "ap75"}
+    assert all(0 <= value <= 100 for value in found.metrics.values())
 
 
 def test_resnet_161_keeps_the_width_of_its_middle_in_a_fourth_stage():

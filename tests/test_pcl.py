@@ -49,8 +49,9 @@ def linear(settings: Any) -> tuple[Any, Any]:
     recipe = on_pixels(settings)
     method: Any = build_method(recipe, Given(IMAGES))
     for head in (method.head, method.head_k):
-        head.bias.requires_grad_(False).zero_()
-    method.head_k.weight += torch.linspace(-0.1, 0.1, method.head_k.weight.numel()).view_as(method.head_k.weight)
+        head[0].bias.requires_grad_(False).zero_()
+    W_k = method.head_k[0].weight
+    W_k += torch.linspace(-0.1, 0.1, W_k.numel()).view_as(W_k)
     return recipe, method
 
 
@@ -75,8 +76,8 @@ def step_and_model() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     with numbers_of(torch.float64):
         recipe, method = linear(SETTINGS)
         rng, views = np.random.default_rng(0), pixels(0)
-        W, x = method.head.weight.detach().numpy().copy(), features(views["x_q"])
-        q, k = unit(x @ W.T), unit(features(views["x_k"]) @ method.head_k.weight.numpy().T)
+        W, x = method.head[0].weight.detach().numpy().copy(), features(views["x_q"])
+        q, k = unit(x @ W.T), unit(features(views["x_k"]) @ method.head_k[0].weight.numpy().T)
         loss, dq = info_nce_by_hand(q, [np.stack([own, *method.queue.keys.numpy()]) for own in k], TAU)
         for m, one in enumerate(method.clusterings):
             s, c = rng.integers(3, size=IMAGES), unit(rng.normal(size=one.c.shape))
@@ -89,7 +90,7 @@ def step_and_model() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             loss, dq = loss + term / 2, dq + d / 2
         batch = share_of(views, 0).at(seed=0, epoch=1, done=0.0)
         figures = train_step(method, batch, build_players(method, recipe), "fp32")
-        found = {"loss": figures["loss/main"].numpy(), "gradient": method.head.weight.grad.numpy()}
+        found = {"loss": figures["loss/main"].numpy(), "gradient": method.head[0].weight.grad.numpy()}
         return found, {"loss": loss, "gradient": through_unit(dq, x @ W.T).T @ x}
 
 
@@ -127,7 +128,7 @@ def trained(settings: Any, epoch: int) -> tuple[list[float], Tensor]:
     for step in range(3):
         batch = share_of(pixels(step), step).at(seed=step, epoch=epoch, done=0.0)
         losses.append(float(train_step(method, batch, players, "fp32")["loss/main"]))
-    return losses, method.head.weight.detach().clone()
+    return losses, method.head[0].weight.detach().clone()
 
 
 def test_without_clusters_it_is_moco():
@@ -193,7 +194,7 @@ def clustered() -> list[tuple[np.ndarray, ...]]:
     with numbers_of(torch.float64):
         torch.manual_seed(0)
         method: Any = build_method(on_pixels(SETTINGS), Given(NUMBER))
-        method.head_k.weight.neg_()  # so that it is told from the query's encoder
+        method.head_k[0].weight.neg_()  # so that it is told from the query's encoder
         torch.manual_seed(5)
         method.on_epoch_start(1, embed_all)
         keys = method.f_k(images_of())

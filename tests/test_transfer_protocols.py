@@ -25,9 +25,7 @@ from test_results import a_record
 
 from benchmark.backbones.alexnet import ROTNET
 from benchmark.backbones.contract import Backbone
-from benchmark.backbones.patch_grid import PatchGrid
 from benchmark.backbones.resnet import ResNet
-from benchmark.backbones.resnet_v2 import ResNetV2
 from benchmark.backbones.weights import save_backbone
 from benchmark.core.errors import UserError
 from benchmark.core.optimisation import Milestones, Steps
@@ -66,9 +64,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def small(architecture: str = "ResNet") -> Backbone:
     torch.manual_seed(0)
-    if architecture == "PatchGrid":
-        encoder = ResNetV2(width=0.0625, norm="layer", stages=3)
-        return PatchGrid(encoder, 16, 8).build(InputSpec(32)).eval()
     network = {"ResNet": ResNet(), "AlexNet": ROTNET}[architecture]
     return replace(network, width=0.0625).build(InputSpec(32)).eval()
 
