@@ -113,11 +113,14 @@ class MomentumContrast(Method):
         q = self.f_q(batch.views["x_q"])  # (B, 128)
         k = encoded_in_other_order(self.f_k, batch.views["x_k"], batch.seed)  # (B, 128), without gradient
         with torch.autocast(q.device.type, enabled=False):
-            loss = info_nce((q * k).sum(dim=1), self.queue.scores(q), self.settings.tau)  # equation 1
+            loss = self.contrast(q, k, batch)
         yield "main", loss
         follow(self.backbone_k, self.backbone, self.settings.m)  # equation 2
         follow(self.head_k, self.head, self.settings.m)
         self.queue.put(k)
+
+    def contrast(self, q: Tensor, k: Tensor, batch: Batch) -> Tensor:
+        return info_nce((q * k).sum(dim=1), self.queue.scores(q), self.settings.tau)  # equation 1
 
 
 def encoded(pixels: Tensor, backbone: Backbone, head: nn.Module) -> Tensor:

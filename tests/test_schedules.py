@@ -95,6 +95,7 @@ MOCOS_RATES = (
     *("moco_memory_bank", "moco_memory_bank_k64", "moco_memory_bank_k256", "moco_memory_bank_k1024"),
 )
 BY_HAND |= dict.fromkeys(MOCOS_RATES, BY_HAND["moco"])
+BY_HAND |= {"pcl": BY_HAND["moco"], "pcl_v2": BY_HAND["moco_v2"], "pirl_c2x": BY_HAND["pirl"]}
 BY_HAND |= {"cmc_alexnet": BY_HAND["cmc"], "pirl_yfcc": BY_HAND["pirl"], "jigsaw_yfcc": BY_HAND["jigsaw"]}
 BY_HAND_IN_STEPS |= {name: BY_HAND_IN_STEPS["jigsaw_alexnet"] for name in RECIPES if name.startswith("jigsaw_alexnet_")}
 

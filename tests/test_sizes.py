@@ -114,7 +114,7 @@ def test_every_setting_says_which_numbers_it_can_be(name: str, field: str):
     """By a hint from benchmark.core.bounds; none can be less than 0."""
     recipe = find_recipes()[name]
     given = getattr(recipe.method, field)
-    text = str(tuple(-1.0 for _ in given)) if isinstance(given, tuple) else "-1"
+    text = str(tuple(type(one)(-1) for one in given)) if isinstance(given, tuple) else "-1"
     with pytest.raises(UserError, match=rf"--recipe.method.{field} .*: {field} must be (more than 0|.* or more)"):
         override(recipe, [(f"method.{field}", text)], "smoke")
 
