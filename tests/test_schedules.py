@@ -97,6 +97,14 @@ MOCOS_RATES = (
     *("moco_memory_bank", "moco_memory_bank_k64", "moco_memory_bank_k256", "moco_memory_bank_k1024"),
 )
 BY_HAND |= dict.fromkeys(MOCOS_RATES, BY_HAND["moco"])
+BY_HAND |= {
+    "simclr_v2_10pct": (30, [(0, 0.16), (7.5, 0.08 * (1 + math.cos(math.pi / 4))), (15, 0.08)]),
+    "simclr_v2_1pct": (60, [(0, 0.16), (15, 0.08 * (1 + math.cos(math.pi / 4))), (30, 0.08)]),
+    **dict.fromkeys(
+        ("simclr_v2_distilled_1pct", "simclr_v2_distilled_10pct"),
+        (400, [(0, 0.0), (10, 3.2), (20, 6.4), (115, 3.2 * (1 + math.cos(math.pi / 4))), (210, 3.2)]),
+    ),
+}
 BY_HAND |= dict.fromkeys(("simclr_v2_memory", "simclr_v2_2x_sk"), BY_HAND["simclr_v2"])
 BY_HAND |= {"cmc_alexnet": BY_HAND["cmc"], "pirl_yfcc": BY_HAND["pirl"], "jigsaw_yfcc": BY_HAND["jigsaw"]}
 BY_HAND_IN_STEPS |= {name: BY_HAND_IN_STEPS["jigsaw_alexnet"] for name in RECIPES if name.startswith("jigsaw_alexnet_")}
