@@ -13,7 +13,8 @@ batch and decay are those of recipes/simclr_v2.py.
 
 Departures:
 - The loss is the mean over the batch's images. The equation prints the sum over all.
-- The student begins anew, with a classifier of zeros. The paper does not say how it begins.
+- The student begins anew, its classifier with N(0, 0.01), as the released code's do where they do not begin at zero.
+  The paper does not say how it begins.
 - The teacher is in evaluation mode. The paper says that it is fixed.
 - The paper's third row of Table 2, which mixes in a loss of the labels, is not here.
 """
@@ -24,7 +25,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from PIL.Image import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from benchmark.backbones.contract import Backbone
@@ -57,6 +58,7 @@ class Student(Classifier):
         if [*teacher.stages][-1] != "classes":
             raise UserError(f"a teacher must end with classes, and {teacher.architecture.title} has none")
         super().__init__(backbone, width_at_last_stage(teacher))
+        nn.init.normal_(self.classifier.weight, std=0.01)
         self.settings, self.teacher = settings, teacher.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Student:

@@ -42,13 +42,14 @@ from benchmark.recipe import (
     LARS,
     Adam,
     Change,
-    Cosine,
     Epochs,
     Given,
     InputSpec,
     Pool,
     Recipe,
     Settings,
+    Warmup,
+    WarmupCosine,
 )
 from benchmark.views.crops import flipped_crop
 from recipes.simclr_v2 import simclr_v2_2x_sk
@@ -125,7 +126,7 @@ simclr_v2_10pct = Recipe(
         "main": LARS(lr=0.16, momentum=0.9, trust=1e-3, decays="weights"),
         "classifier": LARS(lr=0.16, momentum=0.9, trust=1e-3, decays="none"),
     },
-    schedule=Cosine(),
+    schedule=WarmupCosine(Warmup(Epochs(0), start_factor=1.0)),  # no warm-up
     reported="77.0 % ImageNet top-1 (SimCLR v2, Table 1)",
     desk=(*SMALL, Change("batch_size", 20, "ten steps an epoch on 200 images")),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,7 +158,8 @@ def test_the_classifier_is_a_player_that_is_not_adapted(name: str, images: Image
     players = build_players(method, recipe)  # type: ignore[arg-type]
     adapted = {p for one in players.values() for g in one.optimizer.param_groups if g["decays"] for p in g["params"]}
     assert adapted == {p for p in method.backbone.parameters() if p.ndim > 1}  # type: ignore[union-attr, operator]
-    assert [p.any().item() for p in method.classifier.parameters()] == [False, False]  # type: ignore[union-attr, operator]
+    begins = [bool(p.any()) for p in method.classifier.parameters()]  # type: ignore[union-attr, operator]
+    assert begins == [name == "simclr_v2_distilled_10pct", False]  # weights and biases
 
 
 def test_the_teacher_stays_as_it_is_while_the_student_learns(images: ImageSet):
@@ -169,16 +169,17 @@ def test_the_teacher_stays_as_it_is_while_the_student_learns(images: ImageSet):
         teacher.head.weight.normal_()  # type: ignore[union-attr, operator]
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
     pixels = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    with torch.no_grad():
+        taught = at_last_stage(teacher, as_input(teacher, pixels, torch.device("cpu")))
+        told = method.classify(pixels)  # type: ignore[operator]
     loss = method.loss(Batch({"image": pixels}, torch.arange(4), seed=0))  # type: ignore[operator]
     loss.backward()
-    with torch.no_grad():
-        wanted = at_last_stage(teacher, as_input(teacher, pixels, torch.device("cpu")))
     assert all(torch.equal(value, before[key]) for key, value in teacher.state_dict().items())
     assert not any(p.requires_grad for p in teacher.parameters())
-    # the student's scores are all 0 at first, so every class is as likely
-    assert float(loss.detach()) == pytest.approx(math.log(CLASSES), rel=1e-5)
+    assert taught.std() > 0.01
+    gap = told.softmax(dim=1) - taught.softmax(dim=1)
     gradient: Tensor = method.classifier.bias.grad  # type: ignore[union-attr, assignment]
-    torch.testing.assert_close(gradient, 1 / CLASSES - wanted.softmax(dim=1).mean(dim=0), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(gradient, gap.mean(dim=0), rtol=1e-3, atol=1e-5)
 
 
 def test_what_cannot_be_fine_tuned_or_teach_is_told():
