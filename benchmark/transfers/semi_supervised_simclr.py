@@ -35,7 +35,7 @@ from benchmark.transfers.training import Course, build_optimizer, checkpoint_pat
 
 
 @dataclass(frozen=True)
-class FineTuning:
+class SimCLRTuning:
     """network, classifier: the optimizers of the two. from_last: the classifier sees the backbone's last stage, and not
     its output."""
 
@@ -62,7 +62,7 @@ class FineTuned(nn.Module):
 class SemiSupervisedSimCLR(Transfer):
     """`percent` of the labels, and the values at each scale."""
 
-    def __init__(self, card: ProtocolCard, percent: int, values: dict[Scale, FineTuning]) -> None:
+    def __init__(self, card: ProtocolCard, percent: int, values: dict[Scale, SimCLRTuning]) -> None:
         self.card, self.percent, self.values = card, percent, values
 
     def run(self, backbone: Backbone, context: Context) -> Scores:
@@ -104,7 +104,7 @@ def _told(model: FineTuned, views: Views, context: Context) -> tuple[dict[str, f
     return topk_scores(torch.cat(scores), torch.cat(truth), ks=(1, 5))
 
 
-def _scales(paper: FineTuning, percent: int) -> dict[Scale, FineTuning]:
+def _scales(paper: SimCLRTuning, percent: int) -> dict[Scale, SimCLRTuning]:
     """Below paper scale both optimizers are SGD, for batches of another size and far fewer steps."""
     sgd = SGD(lr=0.01, momentum=0.9, nesterov=True)  # as benchmark/transfers/semi_supervised.py has it there
     desk = replace(paper, course=Course(Epochs(DESK_EPOCHS[percent]), 20, Cosine()), network=sgd, classifier=sgd)
@@ -127,9 +127,9 @@ V2_CITATION = "Chen et al., NeurIPS 2020, arXiv:2006.10029, section 3.1; {} top-
 COSINE = "paper: the rate falls by half a cosine, and the classifier starts at zero, as in the released code"
 
 
-def _card(name: str, percent: int, citation: str, what: str, *departures: str) -> ProtocolCard:
+def _card(id: str, percent: int, citation: str, what: str, *departures: str) -> ProtocolCard:
     return ProtocolCard(
-        id=f"semi_supervised_{percent}pct_{name}",
+        id=id,
         version=1,
         title=f"ImageNet, fine-tuned on {percent} % of the labels, {what}",
         citation=citation,
@@ -149,16 +149,18 @@ def _card(name: str, percent: int, citation: str, what: str, *departures: str) -
 
 
 def _v1(percent: int) -> SemiSupervisedSimCLR:
-    paper = FineTuning(Course(Epochs(EPOCHS[percent]), 4096, Cosine()), NESTEROV, NESTEROV, from_last=False)
-    card = _card("simclr", percent, V1_CITATION.format(V1_TOP1[percent]), "without regularisation")
+    paper = SimCLRTuning(Course(Epochs(EPOCHS[percent]), 4096, Cosine()), NESTEROV, NESTEROV, from_last=False)
+    card = _card(
+        f"semi_supervised_{percent}pct_simclr", percent, V1_CITATION.format(V1_TOP1[percent]), "without regularisation"
+    )
     return SemiSupervisedSimCLR(card, percent, _scales(paper, percent))
 
 
 def _v2(percent: int) -> SemiSupervisedSimCLR:
     few = percent < 100
-    paper = FineTuning(Course(Epochs(EPOCHS[percent]), 1024, Cosine()), LAYERWISE, NOT_ADAPTED, from_last=few)
+    paper = SimCLRTuning(Course(Epochs(EPOCHS[percent]), 1024, Cosine()), LAYERWISE, NOT_ADAPTED, from_last=few)
     card = _card(
-        "simclr_v2",
+        f"semi_supervised_{percent}pct_simclr_v2",
         percent,
         V2_CITATION.format(V2_TOP1[percent]),
         "from inside the head" if few else "LARS",
