@@ -44,6 +44,7 @@ from torchvision.transforms import v2
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.norms import BatchNorm1d
 from benchmark.backbones.resnet import ResNet
+from benchmark.backbones.with_head import projection_layer
 from benchmark.blocks.chunks import encoded_in_chunks
 from benchmark.core import distributed
 from benchmark.core.bounds import Area, Count, Jitter, Positive, Probability, Sigmas
@@ -102,7 +103,8 @@ class SimCLR(TwoViews):
         return apply_all(x, *_changes(self, spec.size))[0]
 
     def build(self, backbone: Backbone, given: Given) -> Method:
-        return ContrastiveViews(self, backbone, _head(backbone.out_channels, self.dim))
+        # NOTE: the paper's two layers; the released code's default has since become SimCLR v2's three
+        return ContrastiveViews(self, backbone, projection_head(backbone.out_channels, self.dim, layers=2))
 
 
 @cache  # building them takes longer than some of them do
@@ -140,15 +142,9 @@ class ContrastiveViews(Method):
         return self.backbone(x.contiguous(memory_format=torch.channels_last))
 
 
-def _head(channels: int, dim: int) -> nn.Module:
-    # NOTE: the head has the paper's two layers; the released code's default has since become SimCLR v2's three
-    g = nn.Sequential(
-        nn.Linear(channels, channels, bias=False),
-        BatchNorm1d(channels, over="all"),
-        nn.ReLU(inplace=True),
-        nn.Linear(channels, dim, bias=False),
-        BatchNorm1d(dim, over="all"),
-    )
+def projection_head(channels: int, dim: int, layers: int) -> nn.Sequential:
+    hidden = [part for _ in range(layers - 1) for part in projection_layer(channels)]
+    g = nn.Sequential(*hidden, nn.Linear(channels, dim, bias=False), BatchNorm1d(dim, over="all"))
     g[-1].bias.requires_grad_(False)  # the last layer has none, as released: it stays 0
     return g
 

@@ -132,7 +132,8 @@ def _given(
     source = f"{pool.title}/{pool.split}" + (f" in {root}" if root else ", complete")
     if num_images is not None:
         known[first], source = replace(known[first], num_images=num_images), "as given"
-    backbones = _before(recipe, scale, recipes_dir)
+    earlier = {key: at_scale(get_recipe(name, recipes_dir), scale) for key, name in recipe.after.items()}
+    backbones = {key: _left_by(one, scale, num_images, data, recipes_dir) for key, one in earlier.items()}
     return Given(known[first].num_images, known[first].num_classes, known, backbones), source
 
 
@@ -150,10 +151,13 @@ def _known(pool: Pool, root: Path | None) -> Known:
     return Known(count, classes, () if layout.LABELS is Classes else (classes,))
 
 
-def _before(recipe: Recipe, scale: Scale, recipes_dir: Path | None) -> dict[str, Backbone]:
-    """Untrained backbones of the recipes that this one comes after."""
-    earlier = {key: at_scale(get_recipe(name, recipes_dir), scale) for key, name in recipe.after.items()}
-    return {key: one.backbone.build(one.input) for key, one in earlier.items()}
+def _left_by(
+    recipe: Recipe, scale: Scale, num_images: int | None, data: Path | None, recipes_dir: Path | None
+) -> Backbone:
+    """What the recipe would leave behind untrained, without memory for its weights."""
+    given, _ = _given(recipe, scale, num_images, data, recipes_dir)
+    with torch.device("meta"):
+        return build_method(recipe, given).export()
 
 
 def _length_lines(recipe: Recipe, given: Given, source: str, steps_per_epoch: int, total: int) -> Iterator[Line]:
