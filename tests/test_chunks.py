@@ -51,7 +51,8 @@ def test_two_processes_train_in_chunks_as_one_does_at_once(
 
 def trained(recipe: Recipe, images: int, dtype: torch.dtype) -> dict[str, Tensor]:
     """Gradients and running statistics of a step."""
-    method = build_method(recipe, Given(images, 4)).to(dtype)
+    own = replace(recipe, input=replace(recipe.input))  # whose `prepare` no other test has
+    method = build_method(own, Given(images, 4)).to(dtype)
     prepare = method.backbone.input.prepare
     object.__setattr__(method.backbone.input, "prepare", lambda pixels: prepare(pixels).to(dtype))
     torch.manual_seed(1)
