@@ -19,7 +19,7 @@ from benchmark.recipe.contract import Recipe
 from benchmark.recipe.scales import Scale, hashes_at
 from benchmark.records.folders import read_runs
 from benchmark.runs.current import current_check, is_pretrained, is_scored
-from benchmark.runs.naming import backbones_before, recipe_called
+from benchmark.runs.naming import backbones_before, recipe_called, require_untaken
 from benchmark.runs.request import Request
 from benchmark.runs.run import Run, pretraining_images
 from benchmark.runs.scoring import clear_workspace, refusal, score
@@ -167,6 +167,7 @@ def runs_needed(runs: Sequence[Run], recipes_dir: Path | None = None) -> dict[Ru
 
 
 def _pretrain(run: Run, recipe: Recipe, machine: Machine, recipes_dir: Path | None, incomplete: bool) -> None:
+    require_untaken(run)
     after = backbones_before(run, recipe, recipes_dir)
     of_data = checked_pools(recipe, run, incomplete)
     images = pretraining_images(recipe, run.data_root)
@@ -212,17 +213,28 @@ def loaders_of_each(workers: int, jobs: int) -> int:
 
 
 def write_tables(
-    recipes: Mapping[str, Recipe], transfers: Mapping[str, Transfer], root: Path | None, runs: Path, scale: Scale
+    recipes: Mapping[str, Recipe],
+    transfers: Mapping[str, Transfer],
+    root: Path | None,
+    runs: Path,
+    scale: Scale,
+    beside: Collection[str] = (),
 ) -> str:
     """Every table with a number of this scale, as markdown; also written below runs/<scale>. root: the folder of the
-    data; None where nobody said which it is, and then no run is current."""
+    data; None where nobody said which it is, and then no run is current. beside: names of runs that get a row besides.
+    Raises UserError for one of those that has no number."""
     is_current = current_check(recipes, transfers, root, runs) if root else lambda record: False
     collected = collect(shown_records(), read_runs(runs), is_current)
     records = [record for record in collected if record.scale == scale]
-    rendered = render(records, frozenset(hashes_at(recipes, [scale]).values()))
+    if missing := [name for name in beside if name not in {record.recipe for record in records}]:
+        raise UserError(
+            f"--with {missing[0]}: it has no number at {scale} scale that is current; `sslbench transfer {missing[0]} "
+            f"TRANSFER --scale {scale}` gives it some"
+        )
+    rendered = render(records, frozenset(hashes_at(recipes, [scale]).values()), beside=beside)
     folder = runs / scale / "tables"
     for key, text in rendered.items():
         write_whole(folder / f"{key}.md", text.encode())
-    whole = "\n".join(filter(None, [*rendered.values(), in_no_table(records)]))
+    whole = "\n".join(filter(None, [*rendered.values(), in_no_table(records, beside=beside)]))
     write_whole(runs / scale / "tables.md", whole.encode())
     return whole

@@ -239,6 +239,13 @@ def _faults(layout: TableLayout) -> list[str]:
     return faults
 
 
+def with_rows_of(layout: TableLayout, recipes: Collection[str]) -> TableLayout:
+    """The table with a row below its own for each of these that has none there. They frame it, and do not compete."""
+    there = {name for row in layout.rows for name in (row.key, *row.all_recipes)}
+    own = (Row(method=one, title=one, recipe=one, competes=False) for one in recipes if one not in there)
+    return replace(layout, rows=(*layout.rows, *own))
+
+
 def transfers_of(layouts: Iterable[TableLayout]) -> list[str]:
     """Every transfer that the tables' columns name, in their order."""
     return list(dict.fromkeys(c.transfer for layout in layouts for c in layout.columns if c.transfer))
