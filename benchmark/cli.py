@@ -251,6 +251,7 @@ def import_(
     What it was made from is in its file and in every record: the source's SHA-256, its format, the keys left out.
     """
     from benchmark.backbones.weights import save_backbone
+    from benchmark.core.plain import on_one_line
     from benchmark.exchange.importing import AUTO, Wanted, import_backbone, parse_maps
     from benchmark.runs.naming import name_for_import
     from benchmark.runs.run import Run
@@ -262,7 +263,8 @@ def import_(
     backbone, origin = import_backbone(file, Wanted(format, parse_maps(maps), bgr, size))
     save_backbone(path, backbone, origin)
     left_out = f"; left out: {', '.join(origin['dropped'])}" if origin["dropped"] else ""
-    print(f"{backbone.architecture.title}, {backbone.input}, by format {origin['format']}{left_out}")
+    network, spec = on_one_line(backbone.architecture), backbone.input
+    print(f"{network}, {spec.size} px, {spec.colour}; by format {origin['format']}{left_out}")
     print(f"backbone: {path}")
     print(f"`sslbench transfer {name} TRANSFER` scores it")
     return 0
@@ -379,7 +381,7 @@ def tables(
         from benchmark.tables.ledger import leaderboards_to_write
 
         ignored = {"--scale": scale != "desk", "--data": data, "--runs": runs != RUNS}
-        ignored |= {"--recipes-dir": recipes_dir, "--transfers-dir": transfers_dir, "--with": beside}
+        ignored |= {"--recipes-dir": recipes_dir, "--transfers-dir": transfers_dir, "--with": bool(beside)}
         _refuse_ignored("--write shows published records alone", ignored)
         leaderboards_to_write()
         _print_each(write_pages())

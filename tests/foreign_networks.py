@@ -159,7 +159,9 @@ def of_moco() -> Foreign:
     state = below("module.encoder_q.", query.state_dict()) | below("module.encoder_k.", key.state_dict())
     state |= {"module.queue": torch.randn(8, 16), "module.queue_ptr": torch.zeros(1, dtype=torch.long)}
     optimizer = {"state": {0: {"momentum_buffer": torch.zeros(3)}}, "param_groups": [{"lr": 0.03}]}
-    return Foreign({"epoch": 200, "arch": "resnet50", "state_dict": state, "optimizer": optimizer}, query, "module.queue")
+    return Foreign(
+        {"epoch": 200, "arch": "resnet50", "state_dict": state, "optimizer": optimizer}, query, "module.queue"
+    )
 
 
 def of_vissl() -> Foreign:

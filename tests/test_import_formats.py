@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from foreign_networks import (
     FOREIGN,
@@ -31,6 +32,7 @@ from foreign_networks import (
 )
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torchvision import models
 from torchvision.models.resnet import BasicBlock
 
 from benchmark.backbones.contract import Backbone
@@ -38,6 +40,7 @@ from benchmark.backbones.resnet import ResNet
 from benchmark.core.errors import UserError
 from benchmark.exchange.formats import find_formats
 from benchmark.exchange.importing import Wanted, import_backbone, parse_maps
+from benchmark.exchange.resnets import resnet_of
 from benchmark.recipe.inputs import RGB, InputSpec, Sobel
 
 
@@ -122,7 +125,6 @@ def test_deepcluster_without_sobel_sees_colours(tmp_path: Path):
     with torch.no_grad():
         wanted = network.after_sobel(backbone.input.prepare(pictures(224)))
     assert torch.equal(looked_at(backbone, pictures(224)), wanted)
-
 
 
 def other_forms() -> dict[str, tuple[str, dict[str, Any]]]:
@@ -302,6 +304,34 @@ def test_what_is_none_of_our_networks_is_told_by_name(what: str, tmp_path: Path)
     assert "weights.pth" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: timm.create_model("resnet50d"), "its stem is three convolutions"),
+        (lambda: timm.create_model("resnext50_32x4d"), r"have 32 groups \(ResNeXt\)"),
+        (lambda: models.wide_resnet50_2(), "blocks are 128 channels wide inside where its stem has 64"),
+        (lambda: models.resnet34(), "of basic blocks"),
+        (lambda: models.resnext101_64x4d(), "groups"),
+    ],
+)
+def test_the_libraries_own_networks_that_are_none_of_ours(make: Callable[[], nn.Module], told: str):
+    with torch.device("meta"):
+        state = make().state_dict()
+    with pytest.raises(UserError, match=told):
+        resnet_of(state, Path("x"))
+
+
+@pytest.mark.parametrize("depth", [50, 101, 152])
+@pytest.mark.parametrize("library", [models, timm.models])
+def test_the_libraries_own_networks_that_are_ours(library: Any, depth: int):
+    with torch.device("meta"):
+        state = getattr(library, f"resnet{depth}")().state_dict()
+        architecture, weights = resnet_of(state, Path("x"))
+        wanted = architecture.build(InputSpec()).state_dict()
+    assert architecture == ResNet(depth=depth)
+    assert {key: one.shape for key, one in weights.items()} == {key: one.shape for key, one in wanted.items()}
+
+
 @pytest.mark.parametrize("name", ["lightly", "solo_learn"])
 def test_the_stem_for_small_images_is_refused(name: str, tmp_path: Path):
     """Its shapes would fit after a silent resize; its features would not."""
@@ -311,7 +341,7 @@ def test_the_stem_for_small_images_is_refused(name: str, tmp_path: Path):
 
 
 def test_colours_that_cannot_be_turned(tmp_path: Path):
-    with pytest.raises(UserError, match="--bgr: .* is of Sobel"):
+    with pytest.raises(UserError, match=r"--bgr: .* is of Sobel"):
         brought(of_deepcluster().contents, tmp_path, bgr=True)
 
 

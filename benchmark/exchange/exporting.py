@@ -1,9 +1,9 @@
 """A ResNet of ours for another library: its weights under that library's names, in the file that it reads.
 
-    torchvision    torch.save of a state_dict, without a classifier
-    timm           safetensors, without a classifier
-    detectron2     a pickle of {"model": name -> array, "__author__", "matching_heuristics"}, by its
-                   tools/convert-torchvision-to-d2.py; STRIDE_IN_1X1 must be False, and the input RGB
+torchvision    torch.save of a state_dict, without a classifier
+timm           safetensors, without a classifier
+detectron2     a pickle of {"model": name -> array, "__author__", "matching_heuristics"}, by its
+               tools/convert-torchvision-to-d2.py; STRIDE_IN_1X1 must be False, and the input RGB
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def load_hint(backbone: Backbone, library: Library, path: Path) -> str:
     mean, std = (", ".join(f"{value:g}" for value in values) for values in (colour.mean, colour.std))
     name = f"resnet{architecture.depth}"
     load = {
-        "torchvision": f'm = torchvision.models.{name}(); m.fc = torch.nn.Identity(); m.load_state_dict(torch.load("{path}"))',
+        "torchvision": f"m = torchvision.models.{name}(); m.fc = torch.nn.Identity(); "
+        f'm.load_state_dict(torch.load("{path}"))',
         "timm": f'm = timm.create_model("{name}", num_classes=0, checkpoint_path="{path}")',
         "detectron2": f'MODEL.WEIGHTS "{path}" MODEL.RESNETS.STRIDE_IN_1X1 False MODEL.RESNETS.DEPTH '
         f"{architecture.depth} INPUT.FORMAT RGB",

@@ -108,8 +108,8 @@ def _unknown(contents: Mapping[str, Any], known: Mapping[str, WeightsFormat], na
     shown = ", ".join(keys[:6])
     prefix = keys[0].removesuffix("conv1.weight")
     return (
-        f"{of}. Its first keys: {shown}{near}. For a layout of your own, say which prefixes lead to torchvision's names "
-        f"of a ResNet: --map '{prefix if prefix != keys[0] else 'PREFIX.'}=', once for each prefix"
+        f"{of}. Its first keys: {shown}{near}. For a layout of your own, say which prefixes lead to torchvision's "
+        f"names of a ResNet: --map '{prefix if prefix != keys[0] else 'PREFIX.'}=', once for each prefix"
     )
 
 

@@ -21,7 +21,7 @@ def resnet_of(state: Mapping[str, Tensor], path: Path) -> tuple[ResNet, dict[str
     why = next(_differences(weights), "")
     if why:
         raise UserError(f"{path}: {why}; this network cannot be imported")
-    depth = {blocks: depth for depth, blocks in DEPTHS.items()}[_blocks(weights)]
+    depth = next(depth for depth, blocks in DEPTHS.items() if blocks == _blocks(weights))
     return ResNet(depth=depth, width=len(weights["conv1.weight"]) / 64), weights  # type: ignore[arg-type]
 
 
@@ -47,8 +47,8 @@ def _differences(weights: Mapping[str, Tensor]) -> Iterator[str]:
         yield f"its 3 x 3 convolutions have {inner // max(within, 1)} groups (ResNeXt), and here they have one"
     if inner != channels:
         yield (
-            f"its blocks are {inner} channels wide inside where its stem has {channels} (wide_resnet50_2 and the like); "
-            "here a network is as wide everywhere"
+            f"its blocks are {inner} channels wide inside where its stem has {channels} (wide_resnet50_2 and the "
+            "like); here a network is as wide everywhere"
         )
     if _blocks(weights) not in DEPTHS.values():
         yield f"its stages have {_blocks(weights)} blocks, which is none of the depths {', '.join(map(str, DEPTHS))}"

@@ -45,7 +45,7 @@ Storages = Callable[[tuple[Any, ...]], Tensor]
 
 
 class InertUnpickler(pickle.Unpickler):
-    """storages: takes what the pickle says of a storage, ("storage", dtype, key, device, numbers …) -> a flat tensor."""
+    """storages: what the pickle says of a storage, ("storage", dtype, key, device, numbers …) -> a flat tensor."""
 
     def __init__(self, file: BinaryIO, path: Path, storages: Storages) -> None:
         super().__init__(file, encoding="latin1")  # as wide as a byte, so that old pickles' text never fails
@@ -100,10 +100,10 @@ class _Callable(type):
                 "Nothing of it was run. Weights need no calls: get the file from a source you trust, or have its "
                 "owner save the state_dict alone, best as safetensors"
             )
-        return cls.__new__(cls)
+        return StandIn.__new__(cls)  # type: ignore[arg-type]
 
 
-def stand_in(name: str, path: Path) -> type[StandIn]:
+def stand_in(name: str, path: Path) -> Any:
     """A class that stands for the one of that name, module.Class, in the file at `path`."""
     return _Callable("StandIn", (StandIn,), {"stands_for": name, "path": path})
 
@@ -117,7 +117,7 @@ def _is_plain_class(name: str) -> bool:
 
 def _blank(kind: Any, *_: Any) -> Any:
     """As copyreg._reconstructor, of stand-ins alone."""
-    return kind.__new__(kind) if isinstance(kind, _Callable) else {}
+    return StandIn.__new__(kind) if isinstance(kind, _Callable) else {}  # type: ignore[arg-type]
 
 
 def _tensor(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:

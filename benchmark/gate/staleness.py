@@ -48,8 +48,8 @@ def own_versions() -> dict[str, int]:
 
 
 def now_of(record: Record, data_now: DataNow | None = None) -> Now:
-    """What the benchmark's own recipe and protocol are now; no recipe made an imported backbone. Without `data_now`, the
-    data is not looked at."""
+    """What the benchmark's own recipe and protocol are now; no recipe made an imported backbone. Without `data_now`,
+    the data is not looked at."""
     own = None if "imported" in record.settings else own_hashes().get((record.recipe, record.scale), GONE)
     return Now(
         recipe=own,

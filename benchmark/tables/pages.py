@@ -79,9 +79,7 @@ def render(
     return {key: markdown(one) for key, one in found.items()}
 
 
-def in_no_table(
-    records: Sequence[Record], leaderboards: Path = LEADERBOARDS, beside: Collection[str] = ()
-) -> str:
+def in_no_table(records: Sequence[Record], leaderboards: Path = LEADERBOARDS, beside: Collection[str] = ()) -> str:
     """What was measured and no table shows, such as a user's own recipe, as markdown; empty if there is nothing."""
     layouts = _layouts(leaderboards, beside)
     shown = {pair for one in layouts for pair in _scored_in(one)}

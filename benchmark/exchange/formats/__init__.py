@@ -11,10 +11,12 @@ from benchmark.exchange.contract import WeightsFormat
 
 def find_formats() -> dict[str, WeightsFormat]:
     """Name -> format, in alphabetical order."""
-    found = {}
+    found: dict[str, WeightsFormat] = {}
     for info in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{info.name}")
-        found |= {info.name: value for value in vars(module).values() if isinstance(value, WeightsFormat)}
+        for value in vars(module).values():
+            if isinstance(value, WeightsFormat):
+                found[info.name] = value
     return dict(sorted(found.items()))
 
 

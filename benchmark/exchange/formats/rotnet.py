@@ -1,8 +1,8 @@
 """RotNet's AlexNet (gidariss/FeatureLearningRotNet), as its Algorithm.py saves it.
 
     epoch
-    network    _feature_blocks.N.M.*    N = 0, 2, 4, 5, 6: a convolution (M = 0) and its BatchNorm (M = 1)  -> conv1 … conv5
-                                        N = 8: fc6 (M = 1, 2) and fc7 (M = 4, 5), each with its BatchNorm
+    network    _feature_blocks.N.M.*    N = 0, 2, 4, 5, 6: a convolution (M = 0) and its BatchNorm (1)  -> conv1 … conv5
+                                        N = 8: fc6 (M = 1, 2) and fc7 (4, 5), each with its BatchNorm   -> fc6, fc7
                                         N = 9: the classifier of rotations
 
 Input: RGB, standardised as ImageNet's.
@@ -22,7 +22,7 @@ from benchmark.exchange.contract import Network, Place, State, WeightsFormat
 from benchmark.recipe.inputs import RGB, InputSpec
 
 PREFIX = "_feature_blocks."
-LAYERS = tuple(f"{block}.{layer}" for block in (0, 2, 4, 5, 6) for layer in (0, 1)) + ("8.1", "8.2", "8.4", "8.5")
+LAYERS = (*(f"{block}.{layer}" for block in (0, 2, 4, 5, 6) for layer in (0, 1)), "8.1", "8.2", "8.4", "8.5")
 
 
 def _network(state: State, path: Path) -> Network:
