@@ -365,3 +365,8 @@ def test_an_input_of_another_size(tmp_path: Path):
     assert backbone.input == InputSpec(96)
     with pytest.raises(UserError, match="size must be at least 1"):
         brought(bare(resnet()), tmp_path, size=0)
+
+
+def test_the_documentation_names_every_format():
+    page = (Path(__file__).parents[1] / "docs/importing.md").read_text()
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == find_formats().keys()

@@ -176,7 +176,7 @@ def test_torchvisions_state_dict_comes_out_as_it_went_in(
     imported: Path, of_torchvision: dict[str, torch.Tensor], capsys: pytest.CaptureFixture[str]
 ):
     assert cli.run(["export", "theirs", "--to", "torchvision"]) == 0
-    assert "input: RGB from 0 to 1, less (0.485, 0.456, 0.406)" in capsys.readouterr().out
+    assert "input: RGB from 0 to 1, less [0.485, 0.456, 0.406]" in capsys.readouterr().out
     out = torch.load("exported/theirs.torchvision.pth", weights_only=True)
     wanted = {key: one for key, one in of_torchvision.items() if not key.startswith("fc.")}
     assert list(out) == list(wanted)
@@ -223,8 +223,11 @@ def detectron2_layers() -> dict[str, tuple[int, ...]]:
     return found
 
 
-def test_detectron2s_pickle(imported: Path, of_torchvision: dict[str, torch.Tensor]):
+def test_detectron2s_pickle(
+    imported: Path, of_torchvision: dict[str, torch.Tensor], capsys: pytest.CaptureFixture[str]
+):
     assert cli.run(["export", "theirs", "--to", "detectron2"]) == 0
+    assert 'MODEL.PIXEL_MEAN "[123.675, 116.28, 103.53]"' in capsys.readouterr().out  # as its converter says
     content = pickle.loads(Path("exported/theirs.detectron2.pkl").read_bytes())
     assert content.keys() == {"model", "__author__", "matching_heuristics"}
     assert content["matching_heuristics"] is True

@@ -34,20 +34,21 @@ def export_backbone(backbone: Backbone, library: Library, path: Path) -> None:
 
 
 def load_hint(backbone: Backbone, library: Library, path: Path) -> str:
-    """How the file is loaded there, strictly, and what images must be like, in one or two lines."""
+    """How the file is loaded there, and what images must be like, in two lines."""
     architecture, colour = backbone.architecture, backbone.input.colour
     assert isinstance(architecture, ResNet)
     assert isinstance(colour, RGB)
-    mean, std = (", ".join(f"{value:g}" for value in values) for values in (colour.mean, colour.std))
+    scale, of = (255, "0 to 255") if library == "detectron2" else (1, "0 to 1")
+    mean, std = ([float(f"{scale * value:.6g}") for value in values] for values in (colour.mean, colour.std))
     name = f"resnet{architecture.depth}"
     load = {
         "torchvision": f"m = torchvision.models.{name}(); m.fc = torch.nn.Identity(); "
         f'm.load_state_dict(torch.load("{path}"))',
         "timm": f'm = timm.create_model("{name}", num_classes=0, checkpoint_path="{path}")',
-        "detectron2": f'MODEL.WEIGHTS "{path}" MODEL.RESNETS.STRIDE_IN_1X1 False MODEL.RESNETS.DEPTH '
-        f"{architecture.depth} INPUT.FORMAT RGB",
+        "detectron2": f"MODEL.WEIGHTS {path} MODEL.RESNETS.STRIDE_IN_1X1 False MODEL.RESNETS.DEPTH "
+        f'{architecture.depth} INPUT.FORMAT RGB MODEL.PIXEL_MEAN "{mean}" MODEL.PIXEL_STD "{std}"',
     }[library]
-    return f"{load}\ninput: RGB from 0 to 1, less ({mean}), over ({std}), {backbone.input.size} px"
+    return f"{load}\ninput: RGB from {of}, less {mean}, over {std}, {backbone.input.size} px"
 
 
 def _check_theirs(backbone: Backbone, library: Library) -> None:

@@ -1,6 +1,6 @@
 """VISSL: what its trainer saves, and what its scripts make of other files.
 
-    classy_state_dict.base_model.model.trunk    _feature_blocks.conv1.weight …  a ResNet, by torchvision's names -> taken
+    classy_state_dict.base_model.model.trunk    _feature_blocks.conv1.weight …   a ResNet, torchvision's names -> taken
     classy_state_dict.base_model.model.heads    left out
     model_state_dict                            the same trunk, in converted files
     flat                                        the same trunk again
