@@ -186,12 +186,23 @@ def test_the_origin_says_where_it_came_from(tmp_path: Path):
     assert origin["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert (origin["file"], origin["format"]) == ("weights.pth", "moco")
     assert origin["resolved"]["imported"] == {"format": "moco", "sha256": origin["sha256"], "maps": {}, "bgr": False}
-    parts = {one.partition(" ")[0] for one in origin["dropped"]}
-    assert parts == {"module.encoder_q.fc.weight", "module.encoder_q.fc.bias", "encoder_k.*", "module.queue"} | {
-        "module.queue_ptr"
-    }
+    assert origin["dropped"] == [
+        *("module.encoder_q.fc.weight", "module.encoder_q.fc.bias", "encoder_k.* (320 tensors)"),
+        *("module.queue", "module.queue_ptr", "optimizer.* (1 tensors)"),
+    ]
     others = [import_backbone(path, Wanted(size=side))[1]["recipe_hash"] for side in (96, 224)]
     assert others[0] == origin["recipe_hash"] != others[1]
+
+
+@pytest.mark.parametrize(
+    ("make", "elsewhere"),
+    [
+        (of_pycontrast, ["model_ema.* (318 tensors)", "contrast.* (1 tensors)"]),
+        (of_vissl, ["classy_state_dict.base_model.model.heads.* (1 tensors)"]),
+    ],
+)
+def test_what_lies_elsewhere_in_the_file_is_told_too(make: Callable[[], Foreign], elsewhere: list[str], tmp_path: Path):
+    assert brought(make().contents, tmp_path)[1]["dropped"][-len(elsewhere) :] == elsewhere
 
 
 def test_a_layout_of_ones_own_is_mapped(tmp_path: Path):

@@ -21,7 +21,7 @@ State = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Network:
+class ForeignNetwork:
     """architecture: what builds it. weights: by the names that it has here. colour: what it looks at."""
 
     architecture: Architecture
@@ -49,10 +49,10 @@ class Place:
         return ".".join((*self.keys, self.prefix))
 
 
-def plain_resnet(state: State, path: Path) -> Network:
+def plain_resnet(state: State, path: Path) -> ForeignNetwork:
     """A ResNet by torchvision's names, of standardised RGB."""
     architecture, weights = resnet_of(state, path)
-    return Network(architecture, weights, RGB())
+    return ForeignNetwork(architecture, weights, RGB())
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class WeightsFormat:
     places: tuple[Place, ...]
     first: tuple[str, ...] = ("conv1.weight",)
     beside: tuple[str, ...] = ("fc",)
-    network: Callable[[State, Path], Network] = plain_resnet
+    network: Callable[[State, Path], ForeignNetwork] = plain_resnet
     holds: Callable[[Mapping[str, Any]], bool] = lambda contents: True
     refuses: Callable[[Mapping[str, Any]], str] = lambda contents: ""
 

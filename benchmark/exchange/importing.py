@@ -19,7 +19,7 @@ from benchmark.core.errors import UserError
 from benchmark.core.plain import as_plain
 from benchmark.core.provenance import commit, versions
 from benchmark.exchange.contents import read_contents, tensors_of
-from benchmark.exchange.contract import Network, State, WeightsFormat, first_part, plain_resnet
+from benchmark.exchange.contract import ForeignNetwork, State, WeightsFormat, first_part, plain_resnet
 from benchmark.exchange.formats import find_formats, get_format
 from benchmark.recipe.inputs import RGB, InputSpec
 
@@ -46,11 +46,12 @@ class Wanted:
 
 @dataclass(frozen=True)
 class _Taken:
-    """state: the tensors of the part of the file in which the network lies, of which some are left out."""
+    """keys: where the dictionary with the network lies in the file. state: all its tensors; some are left out."""
 
     format: str
+    keys: tuple[str, ...]
     state: State
-    network: Network
+    network: ForeignNetwork
 
 
 def parse_maps(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -76,7 +77,7 @@ def import_backbone(path: Path, wanted: Wanted) -> tuple[Backbone, dict[str, Any
         raise UserError(f"{path}: not finite: {', '.join(wild[:5])}; the file is damaged, or its training diverged")
     if wanted.bgr:
         _turn_colours(backbone)
-    return backbone.eval(), _origin(path, taken, wanted, filled)
+    return backbone.eval(), _origin(path, taken, wanted, filled) | {"dropped": _dropped(contents, taken)}
 
 
 def _formatted(contents: Mapping[str, Any], path: Path, name: str) -> _Taken:
@@ -94,7 +95,7 @@ def _formatted(contents: Mapping[str, Any], path: Path, name: str) -> _Taken:
         raise UserError(f"{path}: {_unknown(contents, known, name)}")
     state = place.state(contents)
     inside = {key.removeprefix(place.prefix): one for key, one in state.items() if key.startswith(place.prefix)}
-    return _Taken(fitting[0], state, known[fitting[0]].network(inside, path))
+    return _Taken(fitting[0], place.keys, state, known[fitting[0]].network(inside, path))
 
 
 def _unknown(contents: Mapping[str, Any], known: Mapping[str, WeightsFormat], name: str) -> str:
@@ -123,7 +124,7 @@ def _mapped(contents: Mapping[str, Any], path: Path, maps: Sequence[tuple[str, s
         if twice := sorted(renamed.keys() & found.keys()):
             raise UserError(f"--map {prefix}={new}: {twice[0]} is there already, by another --map")
         renamed |= found
-    return _Taken(MAPPED, state, plain_resnet(renamed, path))
+    return _Taken(MAPPED, (), state, plain_resnet(renamed, path))
 
 
 def _cast(tensor: Tensor) -> Tensor:
@@ -148,8 +149,6 @@ def _turn_colours(backbone: Backbone) -> None:
 
 def _origin(path: Path, taken: _Taken, wanted: Wanted, filled: int) -> dict[str, Any]:
     """`resolved` and its hash say what decides the weights and their input, as a recipe does for a run."""
-    used = {id(tensor) for tensor in taken.network.weights.values()}
-    dropped = [key for key, tensor in taken.state.items() if id(tensor) not in used]
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     decides = {
@@ -168,14 +167,28 @@ def _origin(path: Path, taken: _Taken, wanted: Wanted, filled: int) -> dict[str,
         "file": path.name,
         "format": taken.format,
         "sha256": digest,
-        "dropped": _folded(dropped),
         "counters_filled": filled,
         "made_by": {"commit": commit(), "versions": versions()},
     }
 
 
-def _folded(keys: Sequence[str]) -> list[str]:
-    """The keys, but those of a part that has many as one: "encoder_k.* (320 keys)"."""
-    count = Counter(first_part(key) for key in keys)
-    shown = [key if count[part := first_part(key)] <= FEW else f"{part}.* ({count[part]} keys)" for key in keys]
-    return list(dict.fromkeys(shown))
+def _dropped(contents: Mapping[str, Any], taken: _Taken) -> list[str]:
+    """The keys that are left out, by the names that they have beside the network. Many of one part are told as one,
+    "encoder_k.* (320 tensors)", and so is all that lies elsewhere in the file, such as an optimizer's."""
+    used = {id(tensor) for tensor in taken.network.weights.values()}
+    beside = [key for key, tensor in taken.state.items() if id(tensor) not in used]
+    count = Counter(first_part(key) for key in beside)
+    shown = [key if count[part := first_part(key)] <= FEW else _as_one(part, count[part]) for key in beside]
+    elsewhere = Counter(filter(None, (_branch(key, taken.keys) for key, _ in tensors_of(contents))))
+    return [*dict.fromkeys(shown), *(_as_one(part, found) for part, found in elsewhere.items())]
+
+
+def _branch(key: str, place: Sequence[str]) -> str:
+    """The beginning of a whole key up to where it leaves the way to the network; empty for one that does not."""
+    parts = key.split(".")
+    leaves = (number for number, (one, other) in enumerate(zip(parts, place, strict=False), 1) if one != other)
+    return ".".join(parts[: next(leaves, 0)])
+
+
+def _as_one(part: str, count: int) -> str:
+    return f"{part}.* ({count} tensors)"

@@ -60,7 +60,7 @@ class InertUnpickler(pickle.Unpickler):
         if module == "torch" and isinstance(dtype := vars(torch).get(name), torch.dtype):
             return dtype
         if whole not in self.found:
-            self.found[whole] = HARMLESS.get(whole) or stand_in(whole, self.path)
+            self.found[whole] = HARMLESS.get(whole) or inert_class(whole, self.path)
         return self.found[whole]
 
     def persistent_load(self, saved_id: Any) -> Tensor:
@@ -103,7 +103,7 @@ class _Callable(type):
         return StandIn.__new__(cls)  # type: ignore[arg-type]
 
 
-def stand_in(name: str, path: Path) -> Any:
+def inert_class(name: str, path: Path) -> Any:
     """A class that stands for the one of that name, module.Class, in the file at `path`."""
     return _Callable("StandIn", (StandIn,), {"stands_for": name, "path": path})
 

@@ -24,7 +24,7 @@ import torch
 from benchmark.backbones.alexnet import DEEPCLUSTER
 from benchmark.core.errors import UserError
 from benchmark.exchange.alexnets import alexnet_of
-from benchmark.exchange.contract import Network, Place, State, WeightsFormat
+from benchmark.exchange.contract import ForeignNetwork, Place, State, WeightsFormat
 from benchmark.recipe.inputs import RGB, InputSpec, Sobel
 
 CONVOLUTIONS = (0, 4, 8, 11, 14)  # places in `features`; BatchNorm follows each
@@ -35,14 +35,14 @@ LAYERS = (
 ACROSS = torch.tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
 
 
-def _network(state: State, path: Path) -> Network:
+def _network(state: State, path: Path) -> ForeignNetwork:
     plain = {key.replace(".module", ""): tensor for key, tensor in state.items()}
     filters = {key: tensor for key, tensor in plain.items() if key.startswith("sobel.")}
     if filters and not _is_sobel(filters):
         raise UserError(f"{path}: its sobel.* are not Sobel's filters of the mean of the colours; not imported")
     colour = Sobel() if filters else RGB()
     architecture, weights = alexnet_of(DEEPCLUSTER, plain, LAYERS, path, InputSpec(colour=colour))
-    return Network(architecture, weights, colour)
+    return ForeignNetwork(architecture, weights, colour)
 
 
 def _is_sobel(filters: State) -> bool:

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmark.exchange.contract import Network, Place, State, WeightsFormat, plain_resnet
+from benchmark.exchange.contract import ForeignNetwork, Place, State, WeightsFormat, plain_resnet
 from benchmark.exchange.lightning import is_of_lightning
 
 CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 
 
-def _network(state: State, path: Path) -> Network:
+def _network(state: State, path: Path) -> ForeignNetwork:
     return plain_resnet({_named(key): tensor for key, tensor in state.items()}, path)
 
 

@@ -18,16 +18,16 @@ from typing import Any
 
 from benchmark.backbones.alexnet import ROTNET
 from benchmark.exchange.alexnets import alexnet_of
-from benchmark.exchange.contract import Network, Place, State, WeightsFormat
+from benchmark.exchange.contract import ForeignNetwork, Place, State, WeightsFormat
 from benchmark.recipe.inputs import RGB, InputSpec
 
 PREFIX = "_feature_blocks."
 LAYERS = (*(f"{block}.{layer}" for block in (0, 2, 4, 5, 6) for layer in (0, 1)), "8.1", "8.2", "8.4", "8.5")
 
 
-def _network(state: State, path: Path) -> Network:
+def _network(state: State, path: Path) -> ForeignNetwork:
     architecture, weights = alexnet_of(ROTNET, state, LAYERS, path, InputSpec())
-    return Network(architecture, weights, RGB())
+    return ForeignNetwork(architecture, weights, RGB())
 
 
 def _is_network_in_network(contents: Mapping[str, Any]) -> str:

@@ -15,14 +15,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmark.exchange.contract import Network, Place, State, WeightsFormat
+from benchmark.exchange.contract import ForeignNetwork, Place, State, WeightsFormat
 from benchmark.exchange.resnets import resnet_of
 from benchmark.recipe.inputs import RGB
 
 
-def _network(state: State, path: Path) -> Network:
+def _network(state: State, path: Path) -> ForeignNetwork:
     architecture, weights = resnet_of(state, path)
-    return Network(architecture, weights, RGB((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
+    return ForeignNetwork(architecture, weights, RGB((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
 
 
 def _holds(contents: Mapping[str, Any]) -> bool:
