@@ -282,6 +282,11 @@ def with_more() -> dict[str, Tensor]:
     return bare(resnet()) | {"layer1.0.se.fc1.weight": torch.zeros(4)}
 
 
+def hollow(network: nn.Module) -> dict[str, Tensor]:
+    """As large as one likes, in a file of a few bytes."""
+    return {key: one if "num_" in key else torch.zeros(1).expand(one.shape) for key, one in bare(network).items()}
+
+
 def wild() -> dict[str, Tensor]:
     return with_stem(torch.full((4, 3, 7, 7), float("nan")))
 
@@ -301,6 +306,7 @@ REFUSED: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "two channels": (lambda: with_stem(torch.zeros(4, 2, 7, 7)), "conv1 takes 2 channels, not 3"),
     "another depth": (lambda: bare(resnet(blocks=(1, 1, 1, 1))), r"stages have \(1, 1, 1, 1\) blocks"),
     "SE-ResNet": (with_more, r"does not fit ResidualNetwork: 1 unexpected: layer1\.0\.se\.fc1\.weight"),
+    "a bomb": (lambda: hollow(resnet()), r"conv1\.weight claims more numbers than are stored"),
     "no convolution": (lambda: with_stem(torch.zeros(4)), "which is no convolution of images"),
     "not finite": (wild, r"not finite: conv1\.weight"),
     "no tensors": (lambda: {"epoch": 3}, "holds no tensor under a name"),

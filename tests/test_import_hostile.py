@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from foreign_networks import bare, below, lightning, of_lightly, resnet
@@ -119,6 +120,8 @@ def test_unknown_classes_become_nothing(package: Any, is_zip: bool, tmp_path: Pa
         "args": argparse.Namespace(lr=0.1, device=torch.device("cpu"), dtype=torch.float16),
         "best": torch.nn.Parameter(torch.ones(2)),
         "set": {1, 2},
+        "loss": np.float64(1.5),
+        "losses": np.arange(3),
     }
     whole = of_lightly().contents | others
     path = saved(whole, tmp_path / "a.ckpt", is_zip)
@@ -232,6 +235,7 @@ def lone_tensor(path: Path) -> None:
     torch.save(torch.zeros(2), path)
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit")
 @pytest.mark.parametrize(
     ("write", "told"),
     [

@@ -70,9 +70,12 @@ def import_backbone(path: Path, wanted: Wanted) -> tuple[Backbone, dict[str, Any
     network = taken.network
     if wanted.bgr and not isinstance(network.colour, RGB):
         raise UserError(f"--bgr: {path} is of {type(network.colour).__name__}, which has no order of colours to turn")
-    backbone = network.architecture.build(InputSpec(wanted.size, network.colour))
+    if hollow := [key for key, tensor in network.weights.items() if _is_hollow(tensor)]:
+        raise UserError(f"{path}: {hollow[0]} claims more numbers than are stored; the file is damaged, or meant to be")
     weights, filled = _filled({key: _cast(tensor) for key, tensor in network.weights.items()})
-    load_strictly(backbone, weights, path)
+    with torch.device("meta"):  # what does not fit is told before memory is asked for
+        backbone = network.architecture.build(InputSpec(wanted.size, network.colour))
+    load_strictly(backbone, weights, path, assign=True)
     if wild := [key for key, tensor in weights.items() if not tensor.isfinite().all()]:
         raise UserError(f"{path}: not finite: {', '.join(wild[:5])}; the file is damaged, or its training diverged")
     if wanted.bgr:
@@ -127,9 +130,14 @@ def _mapped(contents: Mapping[str, Any], path: Path, maps: Sequence[tuple[str, s
     return _Taken(MAPPED, (), state, plain_resnet(renamed, path))
 
 
+def _is_hollow(tensor: Tensor) -> bool:
+    """Strides of 0 make any number of numbers of one."""
+    return tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes()
+
+
 def _cast(tensor: Tensor) -> Tensor:
     """Floating point to fp32: half precision loses nothing by it."""
-    return tensor.detach().float() if tensor.is_floating_point() else tensor.detach()
+    return (tensor.detach().float() if tensor.is_floating_point() else tensor.detach()).contiguous()
 
 
 def _filled(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int]:
