@@ -18,6 +18,7 @@ from typing import ClassVar, Protocol
 from torch import Tensor, nn
 
 from benchmark.backbones.contract import Backbone
+from benchmark.blocks.clustering import Work
 from benchmark.core.errors import UserError
 from benchmark.data.batch import Batch
 
@@ -48,6 +49,11 @@ class Method(nn.Module):
 
     def on_epoch_start(self, epoch: int, embed_all: EmbedAll) -> None:
         """Called before the first step of each epoch, not again when a run resumes inside one."""
+
+    def work_between(self) -> list[Work]:
+        """For the plan: what each call of `prepare` or `on_epoch_start` computes from what it saw, such as clusters.
+        The passes over the images themselves are no part of it. From settings and shapes alone."""
+        return []
 
     def order(self, epoch: int) -> Tensor:
         """For recipes whose order is Assigned: int64 indices of images, batch by batch, from state and epoch alone, the

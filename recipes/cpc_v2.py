@@ -174,6 +174,7 @@ cpc_v2 = Recipe(
     data=Pool("imagenet"),
     length=Epochs(500),  # NOTE: 500 epochs, as notes on the paper have it; not checked
     batch_size=512,
+    # NOTE: Adam has the values of notes on the paper; not checked
     optimizers={"main": Adam(lr=4e-4, betas=(0.8, 0.999), eps=1e-8, clip=0.01)},
     schedule=Constant(),
     reported="71.5 % ImageNet top-1 linear (CPC v2, Table 1)",

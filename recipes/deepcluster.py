@@ -33,7 +33,15 @@ from torch.nn.functional import cross_entropy
 from benchmark.backbones.alexnet import DEEPCLUSTER
 from benchmark.backbones.contract import Backbone
 from benchmark.blocks.accuracy import share_right
-from benchmark.blocks.clustering import clusters_of_all, clusters_of_unit_vectors, uniform_over_clusters, whitened
+from benchmark.blocks.clustering import (
+    Work,
+    clusters_of_all,
+    clusters_of_unit_vectors,
+    kmeans_work,
+    uniform_over_clusters,
+    whitened,
+    whitening_work,
+)
 from benchmark.core.bounds import Area, Count, NotNegative
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
@@ -98,6 +106,13 @@ class AlternatingClusters(Method):
     def cluster(self, x: Tensor, seed: int) -> Tensor:
         x = whitened(x, self.settings.components)
         return clusters_of_unit_vectors(x, self.settings.k, self.settings.iterations, seed)
+
+    def work_between(self) -> list[Work]:
+        N, settings, fc7 = len(self.y), self.settings, self.backbone.out_channels
+        return [
+            whitening_work(N, fc7, settings.components),
+            kmeans_work(N, settings.components, settings.k, settings.iterations),
+        ]
 
     def order(self, epoch: int) -> Tensor:
         return uniform_over_clusters(self.y.cpu(), int(self.order_seed))

@@ -41,7 +41,7 @@ from torchvision.transforms import v2
 
 from benchmark.backbones.alexnet import CAFFENET, CONTEXT_FREE
 from benchmark.backbones.contract import Backbone
-from benchmark.blocks.clustering import clusters_of_all, clusters_of_unit_vectors
+from benchmark.blocks.clustering import Work, clusters_of_all, clusters_of_unit_vectors, kmeans_work
 from benchmark.blocks.permutations import TILES, permutation_set
 from benchmark.blocks.puzzles import PuzzleHead, standardised_each
 from benchmark.core.bounds import Count, CountOrNone, Probability
@@ -151,6 +151,11 @@ class Student(Method):
         features = embed_all(self.taught, still=True)
         named = clusters_of_all(features, len(self.y), lambda x: clusters_of_unit_vectors(x, k, iterations, seed))
         self.y.copy_(named)
+
+    def work_between(self) -> list[Work]:
+        (teacher,) = self.given
+        dim = teacher.stages[self.settings.stage].channels * self.settings.cells**2
+        return [kmeans_work(len(self.y), dim, self.settings.clusters, self.settings.iterations)]
 
     def taught(self, batch: Batch) -> Tensor:
         """The teacher's features: (B, 384 x 4 x 4)."""

@@ -16,7 +16,7 @@ of BatchNorm would otherwise tell which key is whose. `over=32` says what lay on
 process as on eight.
 
 Departures:
-- f_k follows f_q after each step and then the keys go into the queue, as in the paper's Algorithm 1. The released code
+- After each step f_k follows f_q, and then the keys go into the queue, as in the paper's Algorithm 1. The released code
   does the former before it encodes the next keys, which gives the same keys.
 """
 
@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from benchmark.backbones.contract import Backbone
+from benchmark.backbones.norms import BatchNorm1d
 from benchmark.backbones.resnet import ResNet
 from benchmark.blocks.momentum import follow, momentum_copy
 from benchmark.blocks.nce import info_nce
@@ -67,6 +68,7 @@ class Pretext(Settings):
     crop_area: Area = (0.2, 1.0)
     jitter: Jitter = (0.4, 0.4, 0.4, 0.4)
     grey: Probability = 0.2
+    head_norm: bool = False  # an affine-free BatchNorm after the head, of all keys or queries of a batch
 
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
         return {"x_q": self.view(image, spec.size), "x_k": self.view(image, spec.size)}  # (3, 224, 224) each
@@ -76,7 +78,11 @@ class Pretext(Settings):
         return apply_all(pixels[None], GreyEach(self.grey), JitterEach(*self.jitter))[0]
 
     def head(self, channels: int) -> nn.Module:
-        return nn.Linear(channels, self.dim)
+        last = [BatchNorm1d(self.dim, over="all", affine=False)] if self.head_norm else []
+        return nn.Sequential(*self.layers(channels), *last)
+
+    def layers(self, channels: int) -> list[nn.Module]:
+        return [nn.Linear(channels, self.dim)]
 
 
 @dataclass(frozen=True)
@@ -107,11 +113,14 @@ class MomentumContrast(Method):
         q = self.f_q(batch.views["x_q"])  # (B, 128)
         k = encoded_in_other_order(self.f_k, batch.views["x_k"], batch.seed)  # (B, 128), without gradient
         with torch.autocast(q.device.type, enabled=False):
-            loss = info_nce((q * k).sum(dim=1), self.queue.scores(q), self.settings.tau)  # equation 1
+            loss = self.contrast(q, k, batch)
         yield "main", loss
         follow(self.backbone_k, self.backbone, self.settings.m)  # equation 2
         follow(self.head_k, self.head, self.settings.m)
         self.queue.put(k)
+
+    def contrast(self, q: Tensor, k: Tensor, batch: Batch) -> Tensor:
+        return info_nce((q * k).sum(dim=1), self.queue.scores(q), self.settings.tau)  # equation 1
 
 
 def encoded(pixels: Tensor, backbone: Backbone, head: nn.Module) -> Tensor:
@@ -126,6 +135,7 @@ SMALL = (
     DRAWN_CROPS,
     Change("backbone.over", 8, "four groups of a batch of 32"),
     Change("schedule", Milestones(at=(Epochs(24), Epochs(32))), "two drops, late in a short training"),
+    Change("method.head_norm", True, "the backbone's features are all positive, so without it all cosines are near 1"),
 )
 
 moco = Recipe(

@@ -53,7 +53,7 @@ class EndToEndContrast(Method):
         k = encoded_in_other_order(self.f, batch.views["x_k"], batch.seed)  # (B, 128)
         keys = distributed.gather(k, gradient=True)  # (K, 128)
         if len(keys) < 2:
-            raise UserError("an image needs others to be told from: set --recipe.batch-size to two or more")
+            raise UserError("the negatives are keys of other images: set --recipe.batch-size to two or more")
         positive = len(q) * distributed.rank() + torch.arange(len(q), device=q.device)  # each query's place in the keys
         with torch.autocast(q.device.type, enabled=False):
             return cross_entropy(q @ keys.T / self.settings.tau, positive)

@@ -176,6 +176,15 @@ pirl = Recipe(
     ),
 )
 
+# Figure 2: PIRL-c2x, every layer twice as wide. Where all networks are narrower it is twice as wide as the others.
+pirl_c2x = replace(
+    pirl,
+    title="PIRL (jigsaw), c2x",
+    backbone=ResNet(width=2.0),
+    reported="67.4 % ImageNet top-1 linear (PIRL, section 3.2)",
+    desk=(*pirl.desk, Change("backbone.width", 0.5, "twice that of every other desk recipe")),
+)
+
 # Section 3.4. The paper draws a million of YFCC100M's photos and names no list of them; 1 % are 992,066, drawn by seed.
 pirl_yfcc = replace(
     pirl,

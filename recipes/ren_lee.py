@@ -13,16 +13,16 @@ pixels of a scene on a contour:
     L_normal  = mean (1 - cos(y, y*))
     L_contour = mean ((HW - n) / n) BCE(y, y*)
 
-Scenes are renderings, and transfers are of photographs. So D tells from each cell of conv5, before its ReLU, whether it
-is of a photograph, and B is to make it say so of renderings too:
+Scenes are renderings, and transfers are of photographs. So D tells from each patch of conv5, before its ReLU, whether
+it is of a photograph, and B is to make it say so of renderings too:
 
     D:        (BCE(D(f(rendering)), 0) + BCE(D(f(photograph)), 1)) / 2
     B and H:  5 L_depth + 10 L_normal + L_contour + 0.05 BCE(D(f(rendering)), 1)
 
 D steps first. Half of what it sees are features of earlier steps, out of 128 kept of either kind.
 
-Colours differ more than shapes do. So of each batch one channel, red, green or blue by chance, is seen in place of all
-three. What transfers is conv1 ... fc7, BatchNorm folded into the weights.
+Colours tell the two kinds apart more than shapes do. So of each batch one channel, red, green or blue by chance, is
+seen in place of all three. What transfers is conv1 ... fc7, BatchNorm folded into the weights.
 
 Departures:
 - The authors' prototxt for VOC has CaffeNet's local response normalisation, which with pixels from 0 to 1 divides by
@@ -50,7 +50,7 @@ from benchmark.backbones.alexnet_surgery import carried_over, folded
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.norms import BatchNorm2d, Over
 from benchmark.core import distributed
-from benchmark.core.bounds import Count, CountOrNone, NotNegative, Positive
+from benchmark.core.bounds import Count, NotNegative, Positive
 from benchmark.core.draws import mix, uniform_integers
 from benchmark.core.errors import UserError
 from benchmark.data.batch import Batch
@@ -83,7 +83,7 @@ class RenderedScenes(Settings):
     normal_weight: NotNegative = 10.0
     contour_weight: NotNegative = 1.0
     domain_weight: NotNegative = 0.05
-    least_contour: CountOrNone = 350  # pixels of a scene; another takes the place of one with fewer
+    least_contour: Count = 350  # pixels of a scene; another takes the place of one with fewer
     kept: Count = 128  # features of either kind, for D
     head_channels: Count = 64
     discriminator_channels: Count = 512
@@ -100,7 +100,7 @@ class RenderedScenes(Settings):
         top, left = torch.randint(side - spec.size, (2,)).tolist()
         seen = (slice(None), slice(top, top + spec.size), slice(left, left + spec.size))
         targets = maps[seen].split([*TARGETS.values()])
-        # NOTE: n, the pixels of a scene on a contour, is counted in the whole picture, of whatever size it is stored
+        # NOTE: the pixels of a scene on a contour, n, are counted in the whole picture, of whatever size it is stored
         return {"image": picture[seen], "contour_pixels": contour.sum(), **dict(zip(TARGETS, targets, strict=True))}
 
     def with_contours(self, open_image: OpenImage, index: int) -> tuple[int, Tensor]:
@@ -145,11 +145,9 @@ class CrossDomainTasks(Method):
         over = backbone.architecture.over  # type: ignore[attr-defined]
         inputs, channels = backbone.out_channels, settings.head_channels
         self.heads = nn.ModuleDict({name: head(inputs, channels, out, over) for name, out in TARGETS.items()})
-        side = backbone.input.size
+        blank = torch.zeros(1, backbone.input.channels, backbone.input.size, backbone.input.size)
         with torch.no_grad():
-            conv5 = backbone.eval().forward_stages(torch.zeros(1, backbone.input.channels, side, side), "conv5")[
-                "conv5"
-            ]
+            conv5 = backbone.eval().forward_stages(blank, "conv5")["conv5"]
         self.backbone.train()
         self.discriminator = discriminator(conv5.shape[1], settings.discriminator_channels, over)
         self.rendered, self.photographed = (Earlier(settings.kept, conv5.shape[1:]) for _ in range(2))
@@ -182,11 +180,9 @@ class CrossDomainTasks(Method):
         of_photographs = self.discriminator(self.photographed(g, mix(seed, 3))).float()
         right = ((of_renderings < 0).float().mean() + (of_photographs > 0).float().mean()) / 2
         self.figures = {"told_apart": right.detach()}
-        wrong = (
-            bce(of_renderings, torch.zeros_like(of_renderings)),
-            bce(of_photographs, torch.ones_like(of_photographs)),
-        )
-        return (wrong[0] + wrong[1]) / 2
+        taken_for_photographs = bce(of_renderings, torch.zeros_like(of_renderings))
+        taken_for_renderings = bce(of_photographs, torch.ones_like(of_photographs))
+        return (taken_for_photographs + taken_for_renderings) / 2
 
     def of_tasks(self, fc7: Tensor, views: dict[str, Tensor]) -> Tensor:
         size = views["depth"].shape[-1]
@@ -210,9 +206,8 @@ class CrossDomainTasks(Method):
 
     def export(self) -> Backbone:
         trunk = folded(self.backbone)
-        shape = {
-            name: getattr(trunk.architecture, name) for name in ("channels", "groups", "width", "units", "fc6_side")
-        }
+        kept = ("channels", "groups", "width", "units", "fc6_side")
+        shape = {name: getattr(trunk.architecture, name) for name in kept}
         return carried_over(trunk, replace(CAFFENET, response_norm=False, **shape))
 
 
@@ -326,6 +321,7 @@ ren_lee = Recipe(
         *(change for change in DESK if change.key not in ("length", "optimizers.main")),  # the paper's are short enough
         Change("backbone.over", "process", "a batch is of 32"),
         Change("backbone.fc6_side", 1, "CaffeNet's pool5 leaves one cell of 64 pixels"),
+        Change("method.kept", 18, "beside batches of 32, as 128 are beside 224"),
         Change("method.head_channels", 16, "a quarter of the width"),
         Change("method.discriminator_channels", 128, "a quarter of the width"),
         Change("method.least_contour", 100, "drawn scenes are 72 pixels high", drawn=True),

@@ -44,6 +44,7 @@ from torchvision.transforms import v2
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.norms import BatchNorm1d
 from benchmark.backbones.resnet import ResNet
+from benchmark.backbones.with_head import projection_layer
 from benchmark.blocks.chunks import encoded_in_chunks
 from benchmark.core import distributed
 from benchmark.core.bounds import Area, Count, Jitter, Positive, Probability, Sigmas
@@ -102,7 +103,8 @@ class SimCLR(TwoViews):
         return apply_all(x, *_changes(self, spec.size))[0]
 
     def build(self, backbone: Backbone, given: Given) -> Method:
-        return ContrastiveViews(self, backbone, _head(backbone.out_channels, self.dim))
+        # NOTE: the paper's two layers; the released code's default has since become SimCLR v2's three
+        return ContrastiveViews(self, backbone, projection_head(backbone.out_channels, self.dim, layers=2))
 
 
 @cache  # building them takes longer than some of them do
@@ -130,20 +132,19 @@ class ContrastiveViews(Method):
         z = self.g(h)
         return z.to(torch.promote_types(z.dtype, torch.float32))  # bf16 is too coarse under exp(... / 0.1)
 
+    def depends_on_processes(self) -> list[str]:
+        """Chunks are of each process's views, so BatchNorm over all has other statistics on each number of them."""
+        chunked = self.settings.chunk and any(getattr(one, "over", "") == "all" for one in self.backbone.modules())
+        return [*super().depends_on_processes(), *(["BatchNorm: statistics of chunks"] if chunked else [])]
+
     def _encode(self, pixels: Tensor) -> Tensor:
         x = self.backbone.input.prepare(pixels)  # (2B, 3, 224, 224)
         return self.backbone(x.contiguous(memory_format=torch.channels_last))
 
 
-def _head(channels: int, dim: int) -> nn.Module:
-    # NOTE: the head has the paper's two layers; the released code's default has since become SimCLR v2's three
-    g = nn.Sequential(
-        nn.Linear(channels, channels, bias=False),
-        BatchNorm1d(channels, over="all"),
-        nn.ReLU(inplace=True),
-        nn.Linear(channels, dim, bias=False),
-        BatchNorm1d(dim, over="all"),
-    )
+def projection_head(channels: int, dim: int, layers: int) -> nn.Sequential:
+    hidden = [part for _ in range(layers - 1) for part in projection_layer(channels)]
+    g = nn.Sequential(*hidden, nn.Linear(channels, dim, bias=False), BatchNorm1d(dim, over="all"))
     g[-1].bias.requires_grad_(False)  # the last layer has none, as released: it stays 0
     return g
 

@@ -120,5 +120,5 @@ supcon = Recipe(
     optimizers={"main": LARS(lr=9.6, momentum=0.9, trust=1e-3, weight_decay=1e-3, decays="weights")},
     schedule=WarmupCosine(Warmup(Epochs(12), start_factor=0.0)),
     reported="78.7 % ImageNet top-1, linear classifier on frozen features (SupCon, Table 3)",
-    desk=(*DESK, DRAWN_CROPS, Change("schedule.warmup.span", Part(0.01), "in proportion")),
+    desk=(*DESK, DRAWN_CROPS, Change("schedule.warmup.span", Part(12 / 350), "in proportion")),
 )

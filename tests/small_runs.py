@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from PIL import Image
 
-from benchmark.backbones.weights import save_backbone
+from benchmark.backbones.weights import load_backbone, save_backbone
 from benchmark.core import distributed
 from benchmark.core.errors import UserError
 from benchmark.data.image_set import ImageSet
@@ -260,7 +260,9 @@ def untrained_before(recipe: Recipe, images: ImageSet) -> dict[str, Path]:
         if not path.is_file():
             torch.manual_seed(0)
             earlier = RECIPES[recipe.after[key]]
-            method = earlier.method.build(earlier.backbone.build(earlier.input), Given(len(images), CLASSES))
+            before = {name: load_backbone(one)[0] for name, one in untrained_before(earlier, images).items()}
+            given = Given(len(images), CLASSES, backbones=before)
+            method = earlier.method.build(earlier.backbone.build(earlier.input), given)
             save_backbone(path, method.export(), {"recipe": recipe.after[key]})
     return files
 

@@ -51,7 +51,8 @@ def test_two_processes_train_in_chunks_as_one_does_at_once(
 
 def trained(recipe: Recipe, images: int, dtype: torch.dtype) -> dict[str, Tensor]:
     """Gradients and running statistics of a step."""
-    method = build_method(recipe, Given(images, 4)).to(dtype)
+    own = replace(recipe, input=replace(recipe.input))  # whose `prepare` no other test has
+    method = build_method(own, Given(images, 4)).to(dtype)
     prepare = method.backbone.input.prepare
     object.__setattr__(method.backbone.input, "prepare", lambda pixels: prepare(pixels).to(dtype))
     torch.manual_seed(1)
@@ -82,6 +83,16 @@ def test_batchnorm_over_groups_is_that_of_chunks(name: str, over: Any, chunk: in
     """Of 8 views, or of two groups of 8 in each chunk; over all, the chunk is the group."""
     whole, chunked = small(name, None, Tiny(over=8)), small(name, chunk, Tiny(over=over))
     assert_same(*(trained(recipe, 16, torch.float64) for recipe in (whole, chunked)), 1e-9)
+
+
+def test_batchnorm_over_all_in_chunks_says_that_it_depends_on_processes():
+    """Two of them give a chunk twice as many views."""
+
+    def told(chunk: int | None, backbone: Architecture) -> list[str]:
+        return build_method(small("simclr", chunk, backbone), Given(16)).depends_on_processes()
+
+    assert told(8, Tiny(over="all")) == ["BatchNorm: statistics of chunks"]
+    assert told(None, Tiny(over="all")) == told(8, Tiny(over=8)) == told(8, Grouped()) == []
 
 
 class Dropping(nn.Module):

@@ -16,7 +16,7 @@ from small_runs import RECIPES, drawn_images, in_processes, on_cpu, run, run_and
 
 from benchmark import cli
 from benchmark.backbones.weights import load_backbone, read_facts, save_backbone
-from benchmark.blocks.clustering import clusters_of_all, kmeans, uniform_over_clusters, whitened
+from benchmark.blocks.clustering import best_kmeans, clusters_of_all, kmeans, uniform_over_clusters, whitened
 from benchmark.blocks.permutations import permutation_set
 from benchmark.core import distributed
 from benchmark.core.errors import UserError
@@ -69,6 +69,17 @@ def test_kmeans_is_lloyds_algorithm_from_the_same_start():
     assert torch.equal(found, again)
     assert torch.equal(means, same)
     assert not torch.equal(found, kmeans(x, k, iterations, seed + 1)[0])
+
+
+def test_of_several_starts_the_best_counts():
+    x = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
+    found = [kmeans(x, 9, 3, seed) for seed in range(6)]
+    squares = [sum(float((x[i] - centres[s[i]]).norm()) ** 2 for i in range(len(x))) for s, centres in found]
+    best = int(np.argmin(squares))
+    assert best not in (0, 5), "else the first or the last would do"
+    labels, centres = best_kmeans(x, 9, 3, range(6))
+    assert torch.equal(labels, found[best][0])
+    assert torch.equal(centres, found[best][1])
 
 
 def test_two_far_groups_are_found_whole():

@@ -7,7 +7,7 @@ import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -21,17 +21,19 @@ from benchmark.data.masks import SEG11VALID, sbd_train, seg11valid
 from benchmark.recipe.inputs import BGR, InputSpec
 from benchmark.toyland import build_world
 from benchmark.transfers import find_transfers
-from benchmark.transfers.segmentation.fcn32s import FIRST, Fcn32s, Fcn32sSegmentation, bilinear_kernel, pad_first
+from benchmark.transfers.segmentation.fcn32s import FIRST, Fcn32s, Fcn32sSegmentation, nearness, pad_first
 from benchmark.transfers.training import build_optimizer
 from benchmark.transfers.whole_alexnet import whole_alexnet
 
 TRANSFER = cast(Fcn32sSegmentation, find_transfers()["voc12_seg_fcn32s"])
 SIZES = [(227, 227), (333, 500), (281, 190), (96, 128), (50, 33)]
-NETWORKS = {
+NETWORKS: dict[str, Any] = {
     "caffenet": (CAFFENET, 227),
     "rotnet": (ROTNET, 224),
     "deepcluster": (DEEPCLUSTER, 224),
-    "desk": (CAFFENET, 64),
+    "made for 64 px": (CAFFENET, 64),
+    "three cells": (CAFFENET, 64, 3),
+    "rotnet, three cells": (ROTNET, 64, 3),
 }
 
 
@@ -45,10 +47,10 @@ def world(drawn: Path, tmp_path: Path) -> Path:
     return shutil.copytree(drawn, tmp_path / "world")
 
 
-def network(architecture: AlexNet = CAFFENET, size: int = 227) -> AlexNetwork:
+def network(architecture: AlexNet = CAFFENET, size: int = 227, cells: int | None = None) -> AlexNetwork:
     torch.manual_seed(0)
     made = replace(architecture, width=1 / 48).build(InputSpec(size, BGR())).eval()
-    return whole_alexnet(made, seed=0)
+    return whole_alexnet(made, seed=0, cells=cells)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -66,19 +68,22 @@ def test_its_first_score_is_what_the_network_says_of_the_image(name: str):
 def test_caffenet_is_padded_and_cropped_as_in_the_released_net():
     model = Fcn32s(network())
     first = next(one for one in model.convolutions if isinstance(one, nn.Conv2d))
-    assert (first.padding, model.stride, model.stride - 1 - FIRST) == ((100, 100), 32, 18)
-    assert model.kernel.shape == (21, 1, 63, 63)
+    assert (first.padding, model.stride) == ((100, 100), 32)
     assert [one.kernel_size for one in model.convolutions if isinstance(one, nn.Conv2d)][-2:] == [(6, 6), (1, 1)]
     assert not model.classifier.weight.any()
     assert not cast(Tensor, model.classifier.bias).any()
 
 
-def test_the_kernel_is_the_bilinear_formula():
-    kernel = bilinear_kernel(32).double()
-    for row in range(63):
-        for column in range(63):
-            wanted = (1 - abs(row - 31) / 32) * (1 - abs(column - 31) / 32)  # FCN's, of a kernel of 63 with factor 32
-            assert kernel[row, column].item() == pytest.approx(wanted, abs=1e-12)
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_scores_are_enlarged_by_the_released_nets_kernel(height: int, width: int):
+    """A transposed convolution of kernel 63 and stride 32, of which 18 pixels are cropped in front."""
+    falling = [1 - abs(i - 31) / 32 for i in range(63)]
+    kernel = torch.tensor([[a * b for b in falling] for a in falling], dtype=torch.float64)
+    scores = torch.randn(2, 21, math.ceil(height / 32) + 1, math.ceil(width / 32) + 1, dtype=torch.float64)
+    large = F.conv_transpose2d(scores, kernel.expand(21, 1, -1, -1), stride=32, groups=21)
+    axes = zip((height, width), scores.shape[2:], strict=True)
+    rows, columns = (nearness(side, side, cells, 32).double() for side, cells in axes)
+    torch.testing.assert_close(rows @ scores @ columns.T, large[:, :, 18 : 18 + height, 18 : 18 + width])
 
 
 def test_scores_are_enlarged_bilinearly():

@@ -34,9 +34,10 @@ def test_small_changes_are_kept_and_drawn_ones_are_not(name: str):
     desk = at_scale(recipe, "desk")
     for key in ("backbone", "input", "optimizers", "precision"):
         assert value_at(photos, key) == value_at(desk, key), key
+    small = {change.key: change.value for change in recipe.desk if not change.drawn}
     for change in recipe.desk:
         if change.key.startswith("method."):
-            assert value_at(photos, change.key) == value_at(recipe if change.drawn else desk, change.key), change.key
+            assert value_at(photos, change.key) == small.get(change.key, value_at(recipe, change.key)), change.key
     real = {"tiny_imagenet", "yfcc100m", "places205", "youtube_patches", "suncg_scenenet", "places365"}
     assert {pool.dataset for pool in photos.pools.values()} <= real
 
@@ -62,7 +63,11 @@ def test_who_crops_keeps_half_of_a_drawn_picture_and_the_papers_share_of_a_photo
     assert at_scale(recipe, "photos").method.crop_area == recipe.method.crop_area
 
 
-@pytest.mark.parametrize("name", TRAINED)
+# Whose paper has rows of another length or batch side by side: K is the batch, 800 epochs beside 200, and few labels.
+OF_THEIR_OWN_LENGTH = ("moco_end_to_end", "moco_v2_800ep", "simclr_v2_1pct", "simclr_v2_10pct")
+
+
+@pytest.mark.parametrize("name", [name for name in TRAINED if not name.startswith(OF_THEIR_OWN_LENGTH)])
 def test_every_row_trains_equally_long(name: str):
     """5 epochs in batches of 64. An epoch of several pools is one of the first, so theirs are held against desk's."""
     photos, desk = (at_scale(RECIPES[name], scale) for scale in ("photos", "desk"))

@@ -59,6 +59,31 @@ def test_a_step_of_plain_classification_costs_three_forward_passes():
     assert drops == pytest.approx([0.01, 0.001, 0.0001])
 
 
+def test_the_doubled_network_has_the_published_parameters():
+    text = lines(plan_text(get_recipe("pirl_c2x"), "paper", 32, None, None, GPU))
+    with_classifier = number(text["parameters, backbone"]) + (4096 + 1) * 1000
+    assert round(with_classifier / 1e6) == 98
+
+
+def test_what_is_clustered_between_epochs_is_told():
+    text = lines(plan_text(get_recipe("deepcluster"), "paper", 1, None, None, GPU))
+    kmeans, whitening = text["k-means, FLOPs each time"], text["whitening, FLOPs each time"]
+    assert number(kmeans) == pytest.approx(2 * 1_281_167 * 256 * 10_000 * 21, rel=1e-3)
+    assert "at the start of each epoch, by process 0 alone, with 1.322 GB" in kmeans  # (1,281,167 + 10,000) x 256 x 4
+    assert "0.77 thread-hours" in kmeans
+    assert number(whitening) == pytest.approx(2 * 1_281_167 * (4096 * 4096 + 4096 * 256), rel=1e-3)
+    assert "22.3 GB" in whitening  # 1,281,167 x (4,096 + 256) x 4
+    student = lines(plan_text(get_recipe("cc_jigsaw_pp"), "paper", 1, None, None, GPU))
+    assert number(student["k-means, FLOPs each time"]) == pytest.approx(2 * 1_281_167 * 6144 * 2000 * 21, rel=1e-3)
+    assert "before the first step" in student["k-means, FLOPs each time"]
+
+
+def test_each_of_several_clusterings_has_a_line():
+    found = re.findall(r"k-means, FLOPs each time +(\S+)", plan_text(get_recipe("pcl"), "paper", 1, None, None, GPU))
+    by_hand = [2 * 1_281_167 * 128 * k * 21 * 5 for k in (25_000, 50_000, 100_000)]
+    assert [float(one) for one in found] == pytest.approx(by_hand, rel=1e-3)
+
+
 def test_a_bank_for_a_hundred_million_images_is_planned_without_memory():
     recipe = override(get_recipe("pirl"), [("method.sharded_bank", "true"), ("method.N", "64")], "paper")
     text = plan_text(recipe, "paper", 1024, 95_920_149, None, GPU)

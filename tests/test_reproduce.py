@@ -20,6 +20,7 @@ from benchmark.records.record import read_record
 from benchmark.runs import current, scoring
 from benchmark.runs.reproduce import RowWork, bring_up_to_date
 from benchmark.runs.run import Run
+from benchmark.tables.layout import read_layouts
 from benchmark.tables.pages import in_no_table, render
 from benchmark.toyland import build_world
 from benchmark.transfers import find_transfers
@@ -59,8 +60,8 @@ def test_reference_rows_come_along_and_the_second_time_nothing_runs(
         "supervised",
         "tables",
     }
-    assert "[supervised seed 0 1/9] pretrain" in shown
-    assert "[random_init seed 0 9/9] transfer to" in shown
+    assert "[supervised seed 0 1/10] pretrain" in shown
+    assert "[random_init seed 0 10/10] transfer to" in shown
     assert "transfer to own_classifier_imagenet: left out" in shown  # random_init has none
     assert "3 of 3 rows are done: " in shown
     assert "50.0 (1)" in shown
@@ -161,12 +162,12 @@ def test_one_failure_is_told_and_loses_nothing_else(
     shown = capsys.readouterr().out
     assert "FAILED     supervised seed 0  transfer to voc07_svm_goyal: a planted fault" in shown
     assert "FAILED     supervised seed 0  transfer to linear_inat18_pirl: ZeroDivisionError: a planted bug" in shown
-    assert len(quick) == 17
+    assert len(quick) == 20
     workspaces = [Path("runs/smoke", name, "seed0/workspace") for name in ("random_init", "supervised")]
     assert [workspace.exists() for workspace in workspaces] == [False, True], "what failed goes on from what there is"
     monkeypatch.setattr("benchmark.runs.reproduce.score", whole)
     assert cli.run([*COMMAND, "supervised"]) == 0
-    assert len(quick) == 19
+    assert len(quick) == 22
     assert not any(workspace.exists() for workspace in workspaces)
 
 
@@ -180,7 +181,7 @@ def test_without_a_backbone_its_transfers_are_left_out(
     assert cli.run([*COMMAND, "supervised"]) == 1
     shown = capsys.readouterr().out
     assert "no random_init today" in shown
-    assert shown.count("left out, there is no backbone") == 24
+    assert shown.count("left out, there is no backbone") == 27
     assert quick == []
 
 
@@ -233,3 +234,12 @@ def test_numbers_of_two_protocol_versions_are_not_averaged(quick: list[str]):
     assert in_no_table(of_mine).count("50.0 ± 0.0 (2)") == 1
     shown = in_no_table([of_mine[0], replace(of_mine[1], transfer_version=record.transfer_version - 1)])
     assert shown.count("50.0 (1)") == 2
+
+
+def test_the_main_job_has_no_more_columns_than_fit_into_its_quarter_of_an_hour():
+    tables = [one for one in read_layouts() if "pirl" in {row.recipe for row in one.rows}]
+    assert {column.transfer for one in tables for column in one.columns if column.transfer and not column.long} == {
+        "voc07_det_c4_pirl",
+        *("linear_imagenet_pirl", "linear_places205_pirl", "linear_inat18_pirl", "voc07_svm_goyal"),
+        *("semi_supervised_1pct_pirl", "semi_supervised_10pct_pirl"),
+    }

@@ -32,6 +32,7 @@ BY_HAND: dict[str, tuple[float, list[tuple[float, float]]]] = {
         1000,
         [(0, 0.0), (5, 2.4), (10, 4.8), (257.5, 2.4 * (1 + math.cos(math.pi / 4))), (505, 2.4), (670, 1.2)],
     ),
+    "simclr_v2": (800, [(0, 0.0), (20, 3.2), (40, 6.4), (230, 3.2 * (1 + math.cos(math.pi / 4))), (420, 3.2)]),
     "moco": (200, [(0, 0.03), (119.999, 0.03), (120, 0.003), (159.999, 0.003), (160, 3e-4), (199.999, 3e-4)]),
     "moco_v2": (200, [(0, 0.03), (50, 0.015 * (1 + math.cos(math.pi / 4))), (100, 0.015)]),
     "moco_v2_800ep": (800, [(0, 0.03), (200, 0.015 * (1 + math.cos(math.pi / 4))), (400, 0.015)]),
@@ -90,12 +91,21 @@ BY_HAND_IN_STEPS: dict[str, tuple[int, list[tuple[int, float]]]] = {
         [(0, 0.01), (99_999, 0.01), (100_000, 1e-3), (200_000, 1e-4), (300_000, 1e-5), (400_000, 1e-6)],
     ),
 }
-BY_HAND |= {"pirl_yfcc": BY_HAND["pirl"], "jigsaw_yfcc": BY_HAND["jigsaw"]}
 MOCOS_RATES = (
     *("moco_k64", "moco_k256", "moco_k1024", "moco_end_to_end_k256", "moco_v2_mlp", "moco_v2_aug", "moco_v2_mlp_aug"),
     *("moco_memory_bank", "moco_memory_bank_k64", "moco_memory_bank_k256", "moco_memory_bank_k1024"),
 )
 BY_HAND |= dict.fromkeys(MOCOS_RATES, BY_HAND["moco"])
+BY_HAND |= {"pcl": BY_HAND["moco"], "pcl_v2": BY_HAND["moco_v2"], "pirl_c2x": BY_HAND["pirl"]}
+BY_HAND |= {
+    "simclr_v2_10pct": (30, [(0, 0.16), (7.5, 0.08 * (1 + math.cos(math.pi / 4))), (15, 0.08)]),
+    "simclr_v2_1pct": (60, [(0, 0.16), (15, 0.08 * (1 + math.cos(math.pi / 4))), (30, 0.08)]),
+    **dict.fromkeys(
+        ("simclr_v2_distilled_1pct", "simclr_v2_distilled_10pct"),
+        (400, [(0, 0.0), (10, 3.2), (20, 6.4), (115, 3.2 * (1 + math.cos(math.pi / 4))), (210, 3.2)]),
+    ),
+}
+BY_HAND |= dict.fromkeys(("simclr_v2_memory", "simclr_v2_2x_sk"), BY_HAND["simclr_v2"])
 BY_HAND |= {"cmc_alexnet": BY_HAND["cmc"], "pirl_yfcc": BY_HAND["pirl"], "jigsaw_yfcc": BY_HAND["jigsaw"]}
 BY_HAND_IN_STEPS |= {name: BY_HAND_IN_STEPS["jigsaw_alexnet"] for name in RECIPES if name.startswith("jigsaw_alexnet_")}
 

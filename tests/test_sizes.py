@@ -63,22 +63,24 @@ def first_labels(images: ImageSet, kind: str) -> ImageSet:
 def test_labels_of_another_kind_are_told(name: str, kind: str, said: str, images: ImageSet, tmp_path: Path):
     recipe, given = RECIPES[name], first_labels(images, kind)
     with pytest.raises(UserError, match=rf"pool '{next(iter(recipe.pools))}' .*{said}"):
-        pretrain(recipe, name, pools_of(recipe, given), tmp_path, on_cpu())
+        pretrain(recipe, name, pools_of(recipe, given), tmp_path, on_cpu(), untrained_before(recipe, images))
 
 
 @pytest.mark.parametrize("name", LEARNS_LABELS)
 def test_a_pool_whose_labels_were_turned_off_is_told(name: str, images: ImageSet, tmp_path: Path):
     recipe = RECIPES[name]
     data = {key: replace(pool, labels=False) for key, pool in recipe.pools.items()}
+    after = untrained_before(recipe, images)
     with pytest.raises(UserError, match="needs labels=True"):
-        pretrain(replace(recipe, data=data), name, pools_of(recipe, images), tmp_path, on_cpu())
+        pretrain(replace(recipe, data=data), name, pools_of(recipe, images), tmp_path, on_cpu(), after)
 
 
 @pytest.mark.parametrize("name", LEARNS_LABELS)
 def test_any_number_of_classes_is_learned(name: str, images: ImageSet, tmp_path: Path):
     recipe = RECIPES[name]
     pools = pools_of(recipe, first_labels(images, "24 classes"))
-    assert pretrain(replace(recipe, length=Steps(1)), name, pools, tmp_path, on_cpu()).is_file()
+    after = untrained_before(recipe, images)
+    assert pretrain(replace(recipe, length=Steps(1)), name, pools, tmp_path, on_cpu(), after).is_file()
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,7 @@ def test_every_setting_says_which_numbers_it_can_be(name: str, field: str):
     """By a hint from benchmark.core.bounds; none can be less than 0."""
     recipe = find_recipes()[name]
     given = getattr(recipe.method, field)
-    text = str(tuple(-1.0 for _ in given)) if isinstance(given, tuple) else "-1"
+    text = str(tuple(type(one)(-1) for one in given)) if isinstance(given, tuple) else "-1"
     with pytest.raises(UserError, match=rf"--recipe.method.{field} .*: {field} must be (more than 0|.* or more)"):
         override(recipe, [(f"method.{field}", text)], "smoke")
 
@@ -150,10 +152,12 @@ def test_the_flag_that_sets_a_pools_batch_is_named(name: str, images: ImageSet, 
     """A pool may have a size of its own, and then the recipe's changes nothing."""
     recipe = RECIPES[name]
     pool, own = next(iter(recipe.pools.items()))
-    flag = "batch-size" if own.batch_size is None else f"data.{pool}.batch-size"
+    where = "data" if isinstance(recipe.data, Pool) else f"data.{pool}"
+    flag = "batch-size" if own.batch_size is None else f"{where}.batch-size"
     few = images.subset(range(3), "few")
+    after = untrained_before(recipe, images)
     with pytest.raises(UserError, match=rf"is more than the 3 images there are; set --recipe.{flag} lower"):
-        pretrain(recipe, name, dict.fromkeys(recipe.pools, few), tmp_path, on_cpu())
+        pretrain(recipe, name, dict.fromkeys(recipe.pools, few), tmp_path, on_cpu(), after)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -98,7 +99,7 @@ def test_views_without_a_positive_are_no_loss_and_no_nan():
 
 
 def test_the_method_takes_the_labels_of_the_images_of_both_views():
-    recipe = RECIPES["supcon"]
+    recipe = replace(RECIPES["supcon"], input=replace(RECIPES["supcon"].input))  # whose `prepare` no other test has
     method = build_method(recipe, Given(4, 2)).double()
     views = torch.randint(0, 256, (2, 4, 3, 32, 32), dtype=torch.uint8)
     prepare = method.backbone.input.prepare

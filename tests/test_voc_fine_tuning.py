@@ -117,6 +117,18 @@ def test_a_network_of_patches_begins_fc6_and_fc7_by_the_seed():
         assert set(linear.bias.tolist()) == {1.0}
 
 
+@pytest.mark.parametrize("cells", [1, 3, 6])
+@pytest.mark.parametrize("architecture", [CAFFENET, ROTNET, DEEPCLUSTER], ids=["caffenet", "rotnet", "deepcluster"])
+def test_fc6_takes_as_many_cells_as_it_is_told(architecture: AlexNet, cells: int):
+    network = small(architecture)
+    whole = whole_alexnet(network, seed=0, cells=cells)
+    assert begun_anew(network, cells) == ("fc6", "fc7")
+    (fc6,) = (one for one in whole.layers["fc6"] if isinstance(one, nn.Linear))
+    assert fc6.in_features == network.stages["conv5"].channels * cells**2
+    conv1 = next(one for one in whole.layers["conv1"] if isinstance(one, nn.Conv2d))
+    assert torch.equal(conv1.weight, whole_alexnet(network, seed=0).layers["conv1"][0].weight)
+
+
 def test_other_networks_are_refused():
     with pytest.raises(UserError, match="not an AlexNet"):
         whole_alexnet(ResNet(width=0.0625).build(InputSpec(32)), seed=0)

@@ -8,7 +8,6 @@ BatchNorm and ReLU, before the max-pool) and res2 ... res5 (torchvision's layer1
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,7 +65,7 @@ class ResidualNetwork(Backbone):
     def __init__(self, architecture: ResNet, spec: InputSpec, input_channels: int) -> None:
         super().__init__(architecture, spec)
         base, norm_layer = architecture.base, architecture.norm_layer
-        self.conv1 = nn.Conv2d(input_channels, base, 7, stride=2, padding=3, bias=False)
+        self.conv1 = self._first(architecture, input_channels)
         self.bn1 = norm_layer(base)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
@@ -74,7 +73,7 @@ class ResidualNetwork(Backbone):
         channels = base
         for number, depth in enumerate(DEPTHS[architecture.depth]):
             planes, stride = base * 2**number, 1 if number == 0 else 2
-            setattr(self, f"layer{number + 1}", _layer(channels, planes, depth, stride, norm_layer))
+            setattr(self, f"layer{number + 1}", self._layer(architecture, channels, planes, depth, stride))
             channels = planes * Bottleneck.expansion
             self.stages[f"res{number + 2}"] = Stage(channels, 4 * 2**number)
         for module in self.modules():
@@ -102,15 +101,15 @@ class ResidualNetwork(Backbone):
             return self.conv1, self.bn1, self.relu
         return (self.maxpool, layers[stage]) if stage == "res2" else (layers[stage],)
 
+    def _first(self, architecture: ResNet, input_channels: int) -> nn.Module:
+        return nn.Conv2d(input_channels, architecture.base, 7, stride=2, padding=3, bias=False)
+
+    def _layer(self, architecture: ResNet, channels: int, planes: int, depth: int, stride: int) -> nn.Sequential:
+        out, norm_layer = planes * Bottleneck.expansion, architecture.norm_layer
+        shortcut = nn.Sequential(nn.Conv2d(channels, out, 1, stride=stride, bias=False), norm_layer(out))
+        first = Bottleneck(channels, planes, stride, shortcut, norm_layer=norm_layer)
+        rest = [Bottleneck(out, planes, norm_layer=norm_layer) for _ in range(depth - 1)]
+        return nn.Sequential(first, *rest)
+
     def _layers(self) -> tuple[nn.Module, ...]:
         return tuple(getattr(self, f"layer{number}") for number in (1, 2, 3, 4))
-
-
-def _layer(
-    channels: int, planes: int, depth: int, stride: int, norm_layer: Callable[[int], nn.Module]
-) -> nn.Sequential:
-    out = planes * Bottleneck.expansion
-    shortcut = nn.Sequential(nn.Conv2d(channels, out, 1, stride=stride, bias=False), norm_layer(out))
-    first = Bottleneck(channels, planes, stride, shortcut, norm_layer=norm_layer)
-    rest = [Bottleneck(out, planes, norm_layer=norm_layer) for _ in range(depth - 1)]
-    return nn.Sequential(first, *rest)

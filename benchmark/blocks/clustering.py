@@ -7,6 +7,7 @@ and the clusters are the same everywhere: k-means on each would differ where a l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -19,6 +20,29 @@ from benchmark.core.errors import UserError
 LEAST_VARIANCE = 1e-6  # of the largest: what is below it is rounding, which whitening would blow up
 
 
+@dataclass(frozen=True)
+class Work:
+    """What process 0 computes while the others wait, for the plan."""
+
+    name: str
+    operations: int
+    num_bytes: int  # of what it is computed from, and of what comes out
+    formula: str  # of the operations
+
+
+def kmeans_work(rows: int, dim: int, k: int, iterations: int, starts: int = 1) -> Work:
+    """The distances of all rows to all centres: `iterations` times, and once more for the last assignment."""
+    formula = f"2 x {rows:,} rows x {dim:,} x {k:,} clusters x ({iterations} + 1) iterations"
+    formula += f" x {starts} starts" if starts > 1 else ""
+    return Work("k-means", 2 * rows * dim * k * (iterations + 1) * starts, 4 * (rows + k) * dim, formula)
+
+
+def whitening_work(rows: int, dim: int, components: int) -> Work:
+    """The products of all columns, then those with the components."""
+    formula = f"2 x {rows:,} rows x {dim:,} x ({dim:,} + {components:,} components)"
+    return Work("whitening", 2 * rows * dim * (dim + components), 4 * rows * (dim + components), formula)
+
+
 def clusters_of_all(
     features: Iterable[tuple[Tensor, Tensor]],
     num_images: int,
@@ -26,15 +50,21 @@ def clusters_of_all(
 ) -> Tensor:
     """Batches of (index (B,), features (B, D)), as Method's embed_all gives them -> (num_images,) int64 on the CPU, the
     same on all processes. cluster: features (num_images, D) -> cluster of each; runs on process 0."""
+    rows = rows_of_all(features, num_images)
+    labels = torch.zeros(num_images, dtype=torch.int64)
+    with distributed.together():
+        labels = cluster(rows) if distributed.rank() == 0 else labels
+    return distributed.broadcast(labels)
+
+
+def rows_of_all(features: Iterable[tuple[Tensor, Tensor]], num_images: int) -> Tensor:
+    """The same batches -> (num_images, D) on the CPU of process 0, and nothing, (0,), on the others."""
     rows, is_first = torch.empty(0), distributed.rank() == 0
     for index, batch in features:  # a process that keeps none takes part in computing them
         if is_first:
             rows = rows if len(rows) else torch.empty(num_images, batch.shape[1])
             rows[index.cpu()] = batch.cpu()
-    labels = torch.zeros(num_images, dtype=torch.int64)
-    with distributed.together():
-        labels = cluster(rows) if is_first else labels
-    return distributed.broadcast(labels)
+    return rows
 
 
 def whitened(x: Tensor, dim: int) -> Tensor:
@@ -74,6 +104,12 @@ def kmeans(x: Tensor, k: int, iterations: int, seed: int) -> tuple[Tensor, Tenso
         nearest = torch.from_numpy(means.index.search(rows, 1)[1][:, 0])
     centres = torch.tensor(means.centroids)
     return _without_empty(torch.from_numpy(rows), nearest, centres)
+
+
+def best_kmeans(x: Tensor, k: int, iterations: int, seeds: Iterable[int]) -> tuple[Tensor, Tensor]:
+    """k-means from each seed's start, and of these the one whose rows lie nearest to their centres, in squares."""
+    found = (kmeans(x, k, iterations, seed) for seed in seeds)
+    return min(found, key=lambda each: float((x - each[1][each[0]]).square().sum()))
 
 
 def _without_empty(x: Tensor, nearest: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:

@@ -34,6 +34,7 @@ class Bounds:
 
 
 Count = Annotated[int, Bounds(1)]
+Counts = Annotated[tuple[int, ...], Bounds(1)]
 CountOrNone = Annotated[int, Bounds(0)]
 Positive = Annotated[float, Bounds(0, above=True)]
 NotNegative = Annotated[float, Bounds(0)]

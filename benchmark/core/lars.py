@@ -15,7 +15,7 @@ class LayerwiseSGD(torch.optim.Optimizer):
     def __init__(
         self,
         params: Iterable[Any],
-        lr: float,
+        lr: float = 1e-3,  # torch's own; groups have theirs
         momentum: float = 0.9,
         trust: float = 1e-3,
         weight_decay: float = 0.0,

@@ -64,6 +64,7 @@ DECAYING: dict[str, tuple[ParameterKind, ...]] = {
     "all": ("weight", "bias", "norm"),
     "not_norms": ("weight", "bias"),
     "weights": ("weight",),
+    "none": (),
 }
 Precision = Literal["fp32", "bf16"]  # bf16: forward passes and losses under torch.autocast; weights stay fp32
 
@@ -73,8 +74,8 @@ class Optimizer:
     """Base of optimizers: values that make themselves. A new one is a class below this, and nothing else changes.
 
     lr:           for the recipe's batch size.
-    weight_decay: of the parameters that decay: "all", "not_norms" (biases do, the scales and shifts of norms do not) or
-                  "weights" (neither do).
+    weight_decay: of the parameters that decay: "all", "not_norms" (biases do, the scales and shifts of norms do not),
+                  "weights" (neither do) or "none".
     bias_rate:    the biases' rate as a multiple of lr; Caffe's networks have 2.
     clip:         the most that the norm of all gradients together may be.
     """
@@ -82,7 +83,7 @@ class Optimizer:
     lr: float
     _: KW_ONLY
     weight_decay: float = 0.0
-    decays: Literal["all", "not_norms", "weights"] = "all"
+    decays: Literal["all", "not_norms", "weights", "none"] = "all"
     bias_rate: float = 1.0
     clip: float | None = None
 

@@ -16,6 +16,7 @@ class Stream(IntEnum):
     EMBED = 6
     POOL = 7  # the seed of a second pool of images
     SHUFFLE = 8  # the order in which a step's keys are encoded
+    PROTOTYPES = 9  # the prototypes that a step draws as negatives
     BANK = 10  # the first rows of a method's second bank
     LINEAR_HEADS = 11
     FINE_TUNED_HEAD = 12

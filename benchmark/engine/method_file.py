@@ -66,6 +66,11 @@ def load_method(path: Path, settings: type[Settings]) -> TrainedMethod:
     return TrainedMethod(method.eval(), tuple(facts["classes"]), chosen)
 
 
+def classes_of(path: Path) -> tuple[str, ...]:
+    """What the labels of the method of a file stood for; nothing where there is no file."""
+    return tuple(read_tensors(path, METHOD_FILE, weights=False)[1]["classes"]) if path.is_file() else ()
+
+
 def _banks(method: Method) -> set[str]:
     """Names of the state that has a row for every image: what a method remembers of its training, at ImageNet's size
     more than all its weights."""

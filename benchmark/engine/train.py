@@ -40,7 +40,7 @@ from benchmark.engine.checkpoint import check_identity, clear_checkpoints, load_
 from benchmark.engine.divergence import FiniteCheck
 from benchmark.engine.feed import Feed, check_order, given_of, seen_images
 from benchmark.engine.losses import LastLosses, check_all_stepped, checked_loss
-from benchmark.engine.method_file import save_method
+from benchmark.engine.method_file import classes_of, save_method
 from benchmark.engine.players import Player, build_players, set_rates
 from benchmark.engine.progress import LOG_SECONDS, Pace, RunProgress, Timer
 from benchmark.engine.stretches import Maker, change_told, continued
@@ -102,7 +102,8 @@ def pretrain(
                     came_to: dict[str, Any] = {"losses": losses, "made_by": made_by | halves}
                     came_to["depends_on_processes"] = method.depends_on_processes() if losses else []
                     came_to |= {**_recipes_before(after or {}), **(of_data or {})}
-                    kept = _keep(run / "method.safetensors", method, recipe, given, pools)
+                    classes = _classes(pools, after or {})
+                    kept = _keep(run / "method.safetensors", method, recipe, given, classes)
                     save_backbone(path, method.export(), identity | came_to | kept)
                 clear_checkpoints(run)
     return path
@@ -164,13 +165,19 @@ def train_steps(recipe: Recipe, num_images: int) -> int:
     return recipe.length.steps(max(num_images // recipe.batch_of(next(iter(recipe.pools))), 1))
 
 
+def _classes(pools: Mapping[str, ImageSet], after: Mapping[str, Path]) -> tuple[str, ...]:
+    """What the labels stand for, in index order; without labels, those of a method that the recipe comes after."""
+    own = (images.classes for images in pools.values() if images.labels is not None)
+    earlier = (classes_of(path.with_name("method.safetensors")) for path in after.values())
+    return next(filter(None, (*own, *earlier)), ())
+
+
 def _keep(
-    path: Path, method: Method, recipe: Recipe, given: Given, pools: Mapping[str, ImageSet]
+    path: Path, method: Method, recipe: Recipe, given: Given, classes: tuple[str, ...]
 ) -> dict[str, dict[str, Any]]:
     """Write the method file of a method that offers something to transfers; what the backbone file says of it."""
     if not method.offers():
         return {}
-    classes = next((images.classes for images in pools.values() if images.labels is not None), ())
     save_method(path, method, recipe, given, classes)
     return {"method": {"offers": method.offers(), "hash": file_hash(path)}}
 

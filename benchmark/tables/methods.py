@@ -31,8 +31,9 @@ sslbench show moco         # all that is reported and measured of a method, by a
 [Adding a method](adding-a-method.md) takes one file. How the recipes differ from their papers:
 [departures](departures.md).
 
-The last column says what makes a run on several processes another than on one. Where that is nothing, one process does
-what the paper's eight did: BatchNorm sees groups of as many images as lay on one GPU, and keys are shuffled over these.
+The last column says what makes a run on several processes another than on one. Where that is nothing, the two differ by
+the order of sums alone: BatchNorm sees groups of as many images as lay on one of the paper's GPUs, or the images of all
+processes, and MoCo's keys are shuffled over the groups.
 """
 
 

@@ -3,7 +3,7 @@
 A camera at the origin looks along z into a room of five faces; x is to the right, y up, and lengths are metres. All
 surfaces are flat, so that depths and normals are exact: each pixel's is where its ray meets the plane of what it shows.
 A face is the brighter the more it is turned to the light. Walls and floors have patches of other tones, which are no
-contours. As renderings are, the pictures are sharp and have no noise, other than Toyland's photographs.
+contours. Unlike Toyland's photographs, the pictures are sharp and have no noise, as renderings are.
 """
 
 from __future__ import annotations

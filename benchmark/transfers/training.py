@@ -97,14 +97,15 @@ def build_optimizer(groups: Sequence[tuple[Iterable[nn.Parameter], Optimizer]]) 
 
 def _groups(parameters: Iterable[nn.Parameter], values: Optimizer) -> list[dict[str, Any]]:
     """One, or the biases apart where they have a rate or a decay of their own. What is a vector counts as a bias."""
-    found: dict[tuple[float, float], list[nn.Parameter]] = {}
+    found: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for parameter in parameters:
         kind: ParameterKind = "weight" if parameter.ndim > 1 else "bias"
-        decay = values.weight_decay if values.decays_on(kind) else 0.0
-        found.setdefault((values.rate_of(kind), decay), []).append(parameter)
+        decays = values.decays_on(kind)
+        found.setdefault((values.rate_of(kind), values.weight_decay if decays else 0.0, decays), []).append(parameter)
     return [
-        {"params": own, **values.arguments(), "lr": rate, "initial_lr": rate, "weight_decay": decay}
-        for (rate, decay), own in found.items()
+        # LARS adapts what decays, even when the decay is 0
+        {"params": own, **values.arguments(), "lr": r, "initial_lr": r, "weight_decay": decay, "decays": decays}
+        for (r, decay, decays), own in found.items()
     ]
 
 

@@ -18,21 +18,25 @@ from benchmark.core.streams import Stream
 from benchmark.recipe.inputs import InputSpec
 
 
-def begun_anew(backbone: Backbone) -> tuple[str, ...]:
+def begun_anew(backbone: Backbone, cells: int | None = None) -> tuple[str, ...]:
     """The stages of `whole_alexnet` that do not come from the backbone: both or none, for fc7 means nothing without
     the fc6 that it was trained on."""
-    return () if all(name in backbone.stages for name in FULLY_CONNECTED) else FULLY_CONNECTED
+    has_both = all(name in backbone.stages for name in FULLY_CONNECTED)
+    return () if has_both and cells is None else FULLY_CONNECTED
 
 
-def whole_alexnet(backbone: Backbone, seed: int) -> AlexNetwork:
+def whole_alexnet(backbone: Backbone, seed: int, cells: int | None = None) -> AlexNetwork:
     """A new network of conv1 ... fc7 of the backbone's weights, in evaluation mode: BatchNorm is folded into them, and
-    dropout comes after fc6 and fc7. What is begun anew starts with Caffe's weights, drawn by the seed. UserError for a
-    network that is no AlexNet, or has GroupNorm."""
+    dropout comes after fc6 and fc7. What is begun anew starts with Caffe's weights, drawn by the seed. cells: instead
+    of the backbone's, an fc6 that takes cells x cells of pool5, and an fc7. UserError for a network that is no AlexNet,
+    or has GroupNorm."""
     network = folded(backbone)
-    anew = begun_anew(network)
+    anew = begun_anew(network, cells)
     units = (UNITS, UNITS) if anew else network.architecture.units
     whole = replace(network.architecture, units=units, dropout="after", start="caffe", fully_convolutional=False)
-    return carried_over_by_seed(seed, network, whole, upto="conv5" if anew else None)
+    # of this size images have so many cells, and 224 pixels six, whether pools keep a last window or not
+    spec = None if cells is None else InputSpec(32 * (cells + 1), network.input.colour)
+    return carried_over_by_seed(seed, network, whole, spec, upto="conv5" if anew else None)
 
 
 def carried_over_by_seed(

@@ -14,12 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmark.backbones.alexnet import AlexNetwork
 from benchmark.backbones.contract import Backbone
-from benchmark.core.optimisation import SGD, Adam, Milestones, Optimizer, Part, Steps
+from benchmark.core.optimisation import SGD, Adam, Cosine, Milestones, Optimizer, Steps, Warmup
 from benchmark.core.plain import as_plain
 from benchmark.data.completeness import counted
 from benchmark.data.image_set import ImageSet
@@ -48,8 +47,6 @@ class Fcn32s(nn.Module):
     """The AlexNet with fc6 and fc7 as convolutions, a linear classifier of every cell that starts at zero, and a fixed
     bilinear enlargement back to the image. It takes the network apart, which is of no use afterwards."""
 
-    kernel: Tensor
-
     def __init__(self, network: AlexNetwork) -> None:
         super().__init__()
         self.input = network.input
@@ -58,16 +55,13 @@ class Fcn32s(nn.Module):
         self.classifier = nn.Conv2d(network.out_channels, len(NAMES), 1)
         for parameter in self.classifier.parameters():
             nn.init.zeros_(parameter)
-        self.register_buffer("kernel", bilinear_kernel(self.stride).expand(len(NAMES), 1, -1, -1), persistent=False)
 
     def forward(self, images: Tensor, size: torch.Size) -> Tensor:
-        """(B, channels, H, W) -> (B, 21, *size); of another size than the images, it is resized"""
-        height, width = images.shape[2:]
-        scores = self.classifier(self.convolutions(images))
-        large = F.conv_transpose2d(scores, self.kernel.to(scores.dtype), stride=self.stride, groups=len(NAMES))
-        first = self.stride - 1 - FIRST  # 18: where the image's first pixel lies in it, as in FCN
-        x = large[:, :, first : first + height, first : first + width]
-        return x if x.shape[2:] == size else F.interpolate(x, size, mode="bilinear", align_corners=False)
+        """(B, channels, H, W) -> (B, 21, *size), of pixels as large as the images' or larger"""
+        scores = self.classifier(self.convolutions(images))  # (B, 21, rows, columns)
+        axes = zip(size, images.shape[2:], scores.shape[2:], strict=True)
+        rows, columns = (nearness(*axis, self.stride).to(scores) for axis in axes)
+        return rows @ scores @ columns.T
 
 
 def convolutional(network: AlexNetwork) -> Iterator[nn.Module]:
@@ -114,21 +108,26 @@ def _one(value: int | str | tuple[int, ...]) -> int:
     return value
 
 
-def bilinear_kernel(stride: int) -> Tensor:
-    """(2 stride - 1, 2 stride - 1): a pixel's weight falls from 1, at a score's own centre, to 0 at its neighbours'."""
-    falling = 1 - (torch.arange(2 * stride - 1) - (stride - 1)).abs() / stride
-    return falling[:, None] * falling
+def nearness(count: int, side: int, cells: int, stride: int) -> Tensor:
+    """Along one axis of an image of `side` pixels, of which the network makes `cells` scores, and the mask `count`
+    pixels: (count, cells), by which a score counts at a pixel. It falls from 1, at the score's own centre, to 0 at its
+    neighbours'. Both axes together are FCN's transposed convolution with a bilinear kernel, cropped."""
+    places = (torch.arange(count) + 0.5) * side / count - 0.5
+    centres = FIRST + stride * torch.arange(cells)
+    return (1 - (places[:, None] - centres).abs() / stride).clamp(min=0)
 
 
 @dataclass(frozen=True)
 class Fcn32sValues:
     """course: its batches are of whole images of any size, one after the other; FCN and COL call their number
     iter_size.
-    enlarged: the network sees every image so many times larger than its mask."""
+    enlarged: the network sees every image so many times larger than its mask.
+    cells: fc6 and fc7 begin anew on every network, and fc6 takes cells x cells of pool5; None: they are its own."""
 
     course: Course
     optimizer: Optimizer
     enlarged: int = 1
+    cells: int | None = None
 
 
 class Fcn32sSegmentation(Transfer):
@@ -149,7 +148,7 @@ class Fcn32sSegmentation(Transfer):
         values = values_at(context.scale, self.values, self.card)
         train, test = sbd_train(context.data_root), seg11valid(context.data_root)
         with frozen(backbone):  # what trains is another network, with its weights
-            model = Fcn32s(whole_alexnet(backbone, context.seed))
+            model = Fcn32s(whole_alexnet(backbone, context.seed, values.cells))
             model = model.to(context.device).to(memory_format=torch.channels_last)
             facts = (context.seed, fingerprints(train, test), backbone_key(backbone), as_plain(values))
             _train(model.train(), values, train, checkpoint_path(self.card, context, *facts), context)
@@ -159,7 +158,7 @@ class Fcn32sSegmentation(Transfer):
             return model(_prepared(model, images, context), size)
 
         found = mean_iou_scores(scored, values.enlarged, train, test, context)
-        return replace(found, detail=found.detail | {"begun_anew": [*begun_anew(backbone)]})
+        return replace(found, detail=found.detail | {"begun_anew": [*begun_anew(backbone, values.cells)]})
 
 
 def _prepared(model: Fcn32s, images: Tensor, context: Context) -> Tensor:
@@ -187,7 +186,7 @@ def _loss_of_one(model: Fcn32s, images: Tensor, masks: Tensor, context: Context)
 
 CARD = ProtocolCard(
     id="voc12_seg_fcn32s",
-    version=1,
+    version=2,
     title="VOC segmentation by an AlexNet made fully convolutional",
     citation="Long et al., CVPR 2015, arXiv:1411.4038; schedule of Zhang et al., ECCV 2016, arXiv:1603.08511; "
     "released code; 48.0 mIoU with ImageNet's labels, 19.8 from scratch",
@@ -205,8 +204,9 @@ CARD = ProtocolCard(
         "every scale: response normalisation stays where a network has it; colorization's authors test without",
         "every scale: a network without fc6 and fc7 begins them with Caffe's weights; a row that is rescaled says so",
         "every scale: pools keep a last window that is not full, as Caffe's do, on every network",
-        "desk: 600 steps on 4 images, which the network sees at twice the size of their masks",
-        "desk: AdamW at a rate of 0.0005, divided by ten after each third of the training",
+        "desk: every network is given new fc6 and fc7: those of a network for 64 px see one cell, and these 3x3",
+        "desk: 2,500 steps on 2 images, which the network sees at twice the size of their masks",
+        "desk: AdamW at a rate of 0.001, falling by half a cosine",
     ),
     lists=(
         "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt",
@@ -216,16 +216,19 @@ CARD = ProtocolCard(
 )
 
 
-def _course(steps: int, batch_size: int) -> Course:
-    """The rate is divided by ten after each third."""
-    return Course(Steps(steps), batch_size, Milestones((Part(1 / 3), Part(2 / 3))))
-
-
 PAPER = Fcn32sValues(
-    _course(150_000, 20),  # COL
+    Course(Steps(150_000), 20, Milestones((Steps(50_000), Steps(100_000)))),  # COL
     SGD(lr=1e-4, momentum=0.9, weight_decay=5e-4, decays="weights", bias_rate=2),  # FCN, COL
 )
-DESK = Fcn32sValues(_course(600, 4), Adam(lr=5e-4, weight_decay=1e-4, decoupled=True), enlarged=2)
-voc12_seg_fcn32s = Fcn32sSegmentation(
-    CARD, {"paper": PAPER, "desk": DESK, "smoke": replace(DESK, course=_course(4, 2), enlarged=1)}
+# Chosen on a third of SBD's train, held out. 600 steps on 4 images, at a rate divided by ten after each third, are less
+# than two epochs at the full rate: nothing but background is ever the likeliest, 4.1 mIoU for the supervised network.
+# 2,500 steps on 2, at a cosine, make it 8.9. What then holds it back is fc6: of a network for 64 px it takes one cell,
+# 64 numbers, in which no class shows. With 3 x 3 cells it comes to 17.4.
+DESK = Fcn32sValues(
+    Course(Steps(2_500), 2, Cosine(warmup=Warmup(Steps(20), 0.01))),
+    Adam(lr=1e-3, weight_decay=1e-4, decoupled=True),
+    enlarged=2,
+    cells=3,
 )
+SMOKE = replace(DESK, course=Course(Steps(4), 2, Cosine(warmup=Warmup(Steps(2), 0.01))), enlarged=1)
+voc12_seg_fcn32s = Fcn32sSegmentation(CARD, {"paper": PAPER, "desk": DESK, "smoke": SMOKE})
