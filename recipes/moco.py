@@ -68,7 +68,7 @@ class Pretext(Settings):
     crop_area: Area = (0.2, 1.0)
     jitter: Jitter = (0.4, 0.4, 0.4, 0.4)
     grey: Probability = 0.2
-    head_norm: Count | None = None  # an affine-free BatchNorm after the head, over so many images; none, if left out
+    head_norm: bool = False  # an affine-free BatchNorm after the head, of all keys or queries of a batch
 
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
         return {"x_q": self.view(image, spec.size), "x_k": self.view(image, spec.size)}  # (3, 224, 224) each
@@ -78,7 +78,7 @@ class Pretext(Settings):
         return apply_all(pixels[None], GreyEach(self.grey), JitterEach(*self.jitter))[0]
 
     def head(self, channels: int) -> nn.Module:
-        last = [] if self.head_norm is None else [BatchNorm1d(self.dim, over=self.head_norm, affine=False)]
+        last = [BatchNorm1d(self.dim, over="all", affine=False)] if self.head_norm else []
         return nn.Sequential(*self.layers(channels), *last)
 
     def layers(self, channels: int) -> list[nn.Module]:
@@ -135,7 +135,9 @@ SMALL = (
     DRAWN_CROPS,
     Change("backbone.over", 8, "four groups of a batch of 32"),
     Change("schedule", Milestones(at=(Epochs(24), Epochs(32))), "two drops, late in a short training"),
-    Change("method.head_norm", 8, "the backbone's features are all positive, so without it all cosines are near 1"),
+    # Over the whole batch, though section 3.3 would have it over groups: on held-out images, with m = 0.9, nearest
+    # neighbours were right for 36 % then, and for 29 % with groups of 8.
+    Change("method.head_norm", True, "the backbone's features are all positive, so without it all cosines are near 1"),
 )
 
 moco = Recipe(

@@ -288,7 +288,7 @@ def test_one_process_with_two_groups_is_two_processes(
     the head, float32 makes 3e-3 of the last bits by then. Those are held to the same in float64, as every recipe is."""
     recipe = replace(
         RECIPES["moco"],
-        method=replace(RECIPES["moco"].method, head_norm=None),
+        method=replace(RECIPES["moco"].method, head_norm=False),
         backbone=Tiny(over=8),
         input=InputSpec(16),
         length=Steps(20),
