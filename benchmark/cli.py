@@ -463,8 +463,9 @@ def export(
     and all records and the ledger as one Parquet file each.
     """
     if to is None:
-        ignored = {"--into": into != Path("exported"), "--scale": scale != "desk", "--seed": seed}
-        _refuse_ignored("these are for a backbone, with --to", ignored | {"--runs": runs != RUNS})
+        ignored: dict[str, object] = {"--into": into != Path("exported"), "--scale": scale != "desk", "--seed": seed}
+        ignored |= {"--runs": runs != RUNS, "--recipes-dir": recipes_dir}
+        _refuse_ignored("these are for a backbone, with --to", ignored)
         return _export_tables(Path(what))
 
     from benchmark.backbones.weights import load_backbone

@@ -120,6 +120,8 @@ def test_nothing_is_pretrained_under_an_imported_name(home: Path, capsys: pytest
     row = RowWork((), Machine(torch.device("cpu"), 0), own)
     (failure,) = row(Run("mine", "smoke", 0, Path("data"), Path("runs"))).failures.values()
     assert told in failure
+    assert cli.run(["reproduce", "mine", *ON, "--data", "data"]) == 2
+    assert f"{told}, runs/imported/mine.safetensors" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -53,8 +53,8 @@ def require_untaken(run: Run) -> None:
     """Raises UserError where weights were imported under the run's name: scores would be of those."""
     if run.imported.is_file():
         raise UserError(
-            f"{run.name} is the name of an imported backbone, {run.imported}, so nothing is pretrained under it; "
-            "delete that file, or import it under another name"
+            f"{run.name} is the name of an imported backbone, {run.imported}, so nothing is pretrained under it: "
+            f"`sslbench transfer {run.name} TRANSFER` scores it. A recipe needs another name"
         )
 
 

@@ -180,6 +180,8 @@ def fulfil(
     """Bring every row up to date, then write and print the tables; whether all of it went well. `make_world` draws the
     stand-in data of recipes, unless the user brought data."""
     started = time.monotonic()
+    for name in request.names:
+        require_untaken(Run(name, request.scale, 0, request.data_root, request.runs))
     recipes = {name: recipe_called(name, request.recipes_dir) for name in request.names}
     known = find_transfers(request.transfers_dir)
     scored_on = [get_transfer(name, known).card.id for name in request.transfers]
