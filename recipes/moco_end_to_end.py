@@ -27,7 +27,7 @@ from benchmark.core import distributed
 from benchmark.core.errors import UserError
 from benchmark.data.batch import Batch
 from benchmark.method import Method
-from benchmark.recipe import SGD, Change, Given
+from benchmark.recipe import SGD, Change, Given, without
 from recipes.moco import FIGURE_3, SMALL, Pretext, encoded, moco
 
 
@@ -60,7 +60,7 @@ class EndToEndContrast(Method):
 
 
 # At desk scale the batch remains as large as K; at photos scale, where batches are twice as large, so is K.
-_SMALL = tuple(change for change in SMALL if change.key != "batch_size")
+_SMALL = without(SMALL, "batch_size")
 
 
 def _rate(K: int) -> Change:

@@ -30,7 +30,7 @@ from benchmark.blocks.running_statistics import as_in_training
 from benchmark.core.bounds import Count
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
-from benchmark.recipe import Change, Given, InputSpec
+from benchmark.recipe import Change, Given, InputSpec, without
 from recipes.moco import FIGURE_3, SMALL, Pretext, encoded, moco
 
 
@@ -87,7 +87,7 @@ moco_memory_bank_k64 = replace(
     moco_memory_bank,
     title="Contrastive, memory bank, K = 64",
     method=FromMemory(K=64),
-    desk=moco_memory_bank.desk[:-2],
+    desk=without(moco_memory_bank.desk, "method.K"),
     reported="the paper's smallest K is 256",
 )
 moco_memory_bank_k256 = replace(

@@ -44,7 +44,7 @@ from benchmark.blocks.queue import KeyQueue
 from benchmark.core.bounds import Count, Probability
 from benchmark.data.batch import Batch
 from benchmark.method import Method
-from benchmark.recipe import LARS, Change, Epochs, Given, Part, Warmup, WarmupCosine
+from benchmark.recipe import LARS, Change, Epochs, Given, Part, Warmup, WarmupCosine, without
 from recipes.simclr import ContrastiveViews, SimCLR, projection_head, simclr, similarities
 
 KEPT = 3  # modules of g: its first layer
@@ -121,7 +121,7 @@ simclr_v2 = replace(
     optimizers={"main": LARS(lr=6.4, momentum=0.9, trust=1e-3, weight_decay=1e-4, decays="weights")},
     schedule=WarmupCosine(Warmup(Part(0.05), start_factor=0.0)),
     reported="71.1 % ImageNet top-1 linear, says its author (issue 77 of google-research/simclr)",
-    desk=tuple(change for change in simclr.desk if change.key != "schedule.warmup.span"),
+    desk=without(simclr.desk, "schedule.warmup.span"),
 )
 
 simclr_v2_memory = replace(
