@@ -34,7 +34,6 @@ from benchmark.backbones.split_alexnet import SplitAlexNet
 from benchmark.backbones.split_resnet import SplitResNet
 from benchmark.blocks.memory_bank import BankSettings, MemoryBank
 from benchmark.blocks.nce import fix_partition, nce_constant_partition
-from benchmark.blocks.running_statistics import as_in_training
 from benchmark.core.bounds import Area, Count, Positive
 from benchmark.core.errors import UserError
 from benchmark.data.batch import Batch
@@ -116,10 +115,9 @@ class MultiviewCoding(Method):
         return nce_constant_partition(s[:, 0], s[:, 1:], self.settings.tau, Z, bank.num_images)
 
     def prepare(self, embed_all: EmbedAll) -> None:
-        if self.settings.bank_init == "features":
-            for index, v in embed_all(as_in_training(self, self.embed)):
-                self.bank_1.fill([(index, v[:, 0])])
-                self.bank_2.fill([(index, v[:, 1])])
+        for index, v in self.settings.first_rows(self, self.embed, embed_all):
+            self.bank_1.fill([(index, v[:, 0])])
+            self.bank_2.fill([(index, v[:, 1])])
 
 
 # Each channel's middle, and how far it goes from there: what the released code subtracts and divides by.

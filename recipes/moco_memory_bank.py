@@ -19,14 +19,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import torch
 from PIL.Image import Image
 from torch import Tensor
 
 from benchmark.backbones.contract import Backbone
 from benchmark.blocks.memory_bank import BankSettings
 from benchmark.blocks.nce import info_nce
-from benchmark.blocks.running_statistics import as_in_training
 from benchmark.core.bounds import Count
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
@@ -57,16 +55,12 @@ class MemoryBankContrast(Method):
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         q = self.f_q(batch)  # (B, 128)
-        others = self.bank.negatives(batch.index, self.settings.K, batch.seed)  # (B, K)
-        with torch.autocast(q.device.type, enabled=False):
-            s = self.bank.scores(q[:, None], torch.cat([batch.index[:, None], others], dim=1))[:, 0]  # (B, 1 + K)
-            loss = info_nce(s[:, 0], s[:, 1:], self.settings.tau)
-        yield "main", loss
+        s = self.bank.own_and_others(q[:, None], batch.index, self.settings.K, batch.seed)[:, 0]  # (B, 1 + K)
+        yield "main", info_nce(s[:, 0], s[:, 1:], self.settings.tau)
         self.bank.update(batch.index, q)
 
     def prepare(self, embed_all: EmbedAll) -> None:
-        if self.settings.bank_init == "features":
-            self.bank.fill(embed_all(as_in_training(self, self.f_q)))
+        self.bank.fill(self.settings.first_rows(self, self.f_q, embed_all))
 
 
 moco_memory_bank = replace(

@@ -31,7 +31,6 @@ from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
 from benchmark.blocks.memory_bank import BankSettings
 from benchmark.blocks.nce import fix_partition, nce_constant_partition
-from benchmark.blocks.running_statistics import as_in_training
 from benchmark.core.bounds import Area, Count, Jitter, Positive, Probability
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
@@ -88,16 +87,13 @@ class InstanceDiscrimination(Method):
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         v = self.embed(batch)
-        noise = self.bank.negatives(batch.index, self.settings.m, batch.seed)  # (B, m)
-        with torch.autocast(v.device.type, enabled=False):
-            s = self.bank.scores(v[:, None], torch.cat([batch.index[:, None], noise], dim=1))[:, 0]  # (B, 1 + m)
+        s = self.bank.own_and_others(v[:, None], batch.index, self.settings.m, batch.seed)[:, 0]  # (B, 1 + m)
         fix_partition(self.Z, s, self.settings.tau, self.bank.num_images)
         yield "main", nce_constant_partition(s[:, 0], s[:, 1:], self.settings.tau, self.Z, self.bank.num_images)
         self.bank.update(batch.index, v)
 
     def prepare(self, embed_all: EmbedAll) -> None:
-        if self.settings.bank_init == "features":
-            self.bank.fill(embed_all(as_in_training(self, self.embed)))
+        self.bank.fill(self.settings.first_rows(self, self.embed, embed_all))
 
 
 npid = Recipe(

@@ -29,7 +29,6 @@ from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
 from benchmark.blocks.memory_bank import BankSettings
 from benchmark.blocks.nce import info_nce, nce
-from benchmark.blocks.running_statistics import as_in_training
 from benchmark.core.bounds import Area, Count, Jitter, Positive, Probability
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
@@ -74,16 +73,13 @@ class InstanceDiscriminationPP(Method):
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         v = self.embed(batch)  # f(v_I), unit length
-        negatives = self.bank.negatives(batch.index, self.settings.N, batch.seed)  # (B, N)
-        with torch.autocast(v.device.type, enabled=False):
-            s = self.bank.scores(v[:, None], torch.cat([batch.index[:, None], negatives], dim=1))[:, 0]  # (B, 1 + N)
+        s = self.bank.own_and_others(v[:, None], batch.index, self.settings.N, batch.seed)[:, 0]  # (B, 1 + N)
         contrast = nce if self.settings.loss == "nce" else info_nce
         yield "main", contrast(s[:, 0], s[:, 1:], self.settings.tau)
         self.bank.update(batch.index, v)
 
     def prepare(self, embed_all: EmbedAll) -> None:
-        if self.settings.bank_init == "features":
-            self.bank.fill(embed_all(as_in_training(self, self.embed)))
+        self.bank.fill(self.settings.first_rows(self, self.embed, embed_all))
 
 
 npid_pp = Recipe(

@@ -38,7 +38,7 @@ from benchmark.backbones.resnet import ResNet
 from benchmark.blocks.memory_bank import BankSettings
 from benchmark.blocks.nce import info_nce, nce
 from benchmark.blocks.permutations import TILES
-from benchmark.blocks.running_statistics import as_in_training, running_statistics_kept
+from benchmark.blocks.running_statistics import running_statistics_kept
 from benchmark.core.bounds import Area, Count, Jitter, Positive, Probability
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
@@ -128,17 +128,14 @@ class PretextInvariant(Method):
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         v = torch.stack([self.embed_transformed(batch), self.embed(batch)], dim=1)  # (B, 2, 128)
-        negatives = self.bank.negatives(batch.index, self.settings.N, batch.seed)  # (B, N)
-        with torch.autocast(v.device.type, enabled=False):
-            s = self.bank.scores(v, torch.cat([batch.index[:, None], negatives], dim=1))  # (B, 2, 1 + N)
+        s = self.bank.own_and_others(v, batch.index, self.settings.N, batch.seed)  # (B, 2, 1 + N)
         contrast = nce if self.settings.loss == "nce" else info_nce
         g_term, f_term = (contrast(s[:, view, 0], s[:, view, 1:], self.settings.tau) for view in (0, 1))
         yield "main", self.settings.lambda_ * g_term + (1 - self.settings.lambda_) * f_term  # equation 5
         self.bank.update(batch.index, v[:, 1])  # from the untransformed image alone
 
     def prepare(self, embed_all: EmbedAll) -> None:
-        if self.settings.bank_init == "features":
-            self.bank.fill(embed_all(as_in_training(self, self.embed)))
+        self.bank.fill(self.settings.first_rows(self, self.embed, embed_all))
 
 
 def _norm(settings: PIRL) -> nn.Module:
