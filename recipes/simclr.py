@@ -42,7 +42,7 @@ from torch.nn.functional import cross_entropy, normalize
 from torchvision.transforms import v2
 
 from benchmark.backbones.contract import Backbone
-from benchmark.backbones.norms import BatchNorm1d
+from benchmark.backbones.norms import BatchNorm1d, require_whole_groups
 from benchmark.backbones.resnet import ResNet
 from benchmark.backbones.with_head import projection_layer
 from benchmark.blocks.chunks import encoded_in_chunks
@@ -127,6 +127,7 @@ class ContrastiveViews(Method):
 
     def embed(self, batch: Batch) -> Tensor:
         """z (2B, 128) of the first views, then of the second."""
+        require_whole_groups(self, len(batch))  # a group has views of one kind
         pixels = torch.cat([batch.views["x_i"], batch.views["x_j"]])  # both views normalised by the same statistics
         h = encoded_in_chunks(self.backbone, self._encode, pixels, self.settings.chunk)  # (2B, 2048)
         z = self.g(h)

@@ -14,10 +14,12 @@ import pytest
 import torch
 from PIL import Image
 from small_runs import RECIPES, drawn_images, in_processes, on_cpu, run, run_and_die
+from tiny_methods import Tiny
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from benchmark.core import distributed
+from benchmark.core.errors import UserError
 from benchmark.data.batch import Batch
 from benchmark.engine.players import build_players, kinds_of, optimizer_for
 from benchmark.engine.train import build_method
@@ -106,6 +108,19 @@ def test_two_processes_find_the_gradients_and_statistics_of_one(views: dict[str,
         assert outcome.value.keys() == alone.value.keys()
         for name, value in outcome.value.items():
             assert np.abs(value - alone.value[name]).max() <= 1e-6 * np.abs(alone.value[name]).max(), name
+
+
+def test_groups_that_would_hold_first_and_second_views_are_refused():
+    """24 views are three groups of 8, but two processes with 6 images each would have other ones."""
+    method = build_method(replace(RECIPES["simclr"], backbone=Tiny(over=8)), Given(12))
+    for images in (16, 12):
+        pixels = torch.randint(0, 256, (2, images, 3, 32, 32), dtype=torch.uint8)
+        batch = Batch({"x_i": pixels[0], "x_j": pixels[1]}, torch.arange(images), 0)
+        if images == 16:
+            assert method.loss(batch).isfinite()
+            continue
+        with pytest.raises(UserError, match=r"groups of 8 .* divisible by 8, not 12; .* or --recipe\.backbone\.over"):
+            method.loss(batch)
 
 
 def test_positives_are_the_two_views_of_one_image(views: dict[str, Tensor]):
