@@ -489,5 +489,5 @@ def test_changes_are_left_out_by_key_wherever_they_stand():
     assert without(changes, "method.K") == (changes[1],)
     assert without(changes, "length", "method.K") == ()
     assert without(changes) == tuple(changes)
-    with pytest.raises(UserError, match=r"no change of 'method\.k' to leave out; there are changes of: length, method\.K"):
+    with pytest.raises(UserError, match=r"no change of 'method\.k' to leave out; .* changes of: length, method\.K"):
         without(changes, "length", "method.k")
