@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_runs import RECIPES, in_processes
+from small_runs import RECIPES, Processes
 from torch import Tensor, nn
 
 from benchmark.backbones.patch_grid import PatchGrid, cut, seen_in_patches
@@ -85,12 +85,14 @@ def loss_and_gradients(processes: int, k: int) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("k", [1, 2, 3])
-def test_the_loss_of_an_offset_and_its_gradient_are_those_of_the_formula(processes: int, k: int):
+def test_the_loss_of_an_offset_and_its_gradient_are_those_of_the_formula(
+    processes: int, k: int, alone: Processes, pair: Processes
+):
     encodes, predicts, x = layers_and_images()
     z, predicted = (np.einsum("di,bihw->bdhw", layer, x) for layer in (encodes, predicts))
     loss, d_predicted, d_z = loss_by_hand(predicted, z, k)
     wanted = [np.array(loss), *(np.einsum("bdhw,bihw->di", d, x) for d in (d_z, d_predicted))]
-    for outcome in in_processes(processes, loss_and_gradients, processes, k):
+    for outcome in (alone if processes == 1 else pair).run(loss_and_gradients, processes, k):
         assert outcome.error is None, outcome.error
         for found, right in zip(outcome.value, wanted, strict=True):
             assert np.abs(found - right).max() <= 1e-12 * np.abs(right).max()
