@@ -32,6 +32,7 @@ from benchmark.backbones.contract import Backbone
 from benchmark.backbones.halves import TwoHalves
 from benchmark.backbones.split_alexnet import SplitAlexNet
 from benchmark.backbones.split_resnet import SplitResNet
+from benchmark.blocks.chunks import features_in_chunks
 from benchmark.blocks.memory_bank import BankSettings, MemoryBank
 from benchmark.blocks.nce import fix_partition, nce_constant_partition
 from benchmark.core.bounds import Area, Count, Positive
@@ -81,7 +82,7 @@ class MultiviewCoding(Method):
 
     def __init__(self, settings: CMC, backbone: Backbone, num_images: int) -> None:
         super().__init__()
-        self.backbone, self.settings = backbone, settings
+        self.backbone, self.settings, self.chunk = backbone, settings, settings.chunk
         channels, dim = backbone.out_channels // 2, settings.dim
         self.fc = nn.ModuleList(nn.Linear(channels, dim) for _ in range(2))
         self.norm = nn.ModuleList(
@@ -92,8 +93,7 @@ class MultiviewCoding(Method):
 
     def embed(self, batch: Batch) -> Tensor:
         """v_1 and v_2, unit length each: (B, 2, 128)."""
-        x = self.backbone.input.prepare(batch.views["image"])  # (B, 3, 224, 224)
-        h = self.backbone(x.contiguous(memory_format=torch.channels_last)).chunk(2, dim=1)  # (B, 2048) of L and of ab
+        h = features_in_chunks(self.backbone, batch.views["image"], self.chunk).chunk(2, dim=1)  # (B, 2048) each
         v = [norm(fc(half).float()) for fc, norm, half in zip(self.fc, self.norm, h, strict=True)]
         return normalize(torch.stack(v, dim=1), dim=2)
 

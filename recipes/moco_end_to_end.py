@@ -42,11 +42,11 @@ class EndToEnd(Pretext):
 class EndToEndContrast(Method):
     def __init__(self, settings: EndToEnd, backbone: Backbone) -> None:
         super().__init__()
-        self.backbone, self.settings = backbone, settings
+        self.backbone, self.settings, self.chunk = backbone, settings, settings.chunk
         self.head = settings.head(backbone.out_channels)
 
     def f(self, pixels: Tensor) -> Tensor:
-        return encoded(pixels, self.backbone, self.head)
+        return encoded(pixels, self.backbone, self.head, self.chunk)
 
     def loss(self, batch: Batch) -> Tensor:
         q = self.f(batch.views["x_q"])  # (B, 128)

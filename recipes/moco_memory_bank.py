@@ -46,12 +46,12 @@ class FromMemory(Pretext, BankSettings):
 class MemoryBankContrast(Method):
     def __init__(self, settings: FromMemory, backbone: Backbone, num_images: int) -> None:
         super().__init__()
-        self.backbone, self.settings = backbone, settings
+        self.backbone, self.settings, self.chunk = backbone, settings, settings.chunk
         self.head = settings.head(backbone.out_channels)
         self.bank = settings.bank(num_images, settings.dim)
 
     def f_q(self, batch: Batch) -> Tensor:
-        return encoded(batch.views["x_q"], self.backbone, self.head)
+        return encoded(batch.views["x_q"], self.backbone, self.head, self.chunk)
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         q = self.f_q(batch)  # (B, 128)

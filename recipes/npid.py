@@ -29,6 +29,7 @@ from torch.nn.functional import normalize
 from benchmark.backbones.alexnet import DEEPCLUSTER
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
+from benchmark.blocks.chunks import features_in_chunks
 from benchmark.blocks.memory_bank import BankSettings
 from benchmark.blocks.nce import fix_partition, nce_constant_partition
 from benchmark.core.bounds import Area, Count, Jitter, Positive, Probability
@@ -74,16 +75,15 @@ class InstanceDiscrimination(Method):
 
     def __init__(self, settings: NPID, backbone: Backbone, num_images: int) -> None:
         super().__init__()
-        self.backbone, self.settings = backbone, settings
+        self.backbone, self.settings, self.chunk = backbone, settings, settings.chunk
         self.fc = nn.Linear(backbone.out_channels, settings.dim)
         self.norm = nn.BatchNorm1d(settings.dim, affine=False) if settings.head_norm else nn.Identity()
         self.bank = settings.bank(num_images, settings.dim)
         self.register_buffer("Z", torch.zeros(()))  # 0: not estimated yet
 
     def embed(self, batch: Batch) -> Tensor:
-        x = self.backbone.input.prepare(batch.views["image"])  # (B, 3, 224, 224)
-        v = self.fc(self.backbone(x.contiguous(memory_format=torch.channels_last)))  # (B, 128)
-        return normalize(self.norm(v.float()), dim=1)
+        h = features_in_chunks(self.backbone, batch.views["image"], self.chunk)  # (B, 2048)
+        return normalize(self.norm(self.fc(h).float()), dim=1)  # (B, 128)
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         v = self.embed(batch)

@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -27,6 +26,7 @@ from torchvision.transforms import v2
 
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
+from benchmark.blocks.chunks import features_in_chunks
 from benchmark.blocks.memory_bank import BankSettings
 from benchmark.blocks.nce import info_nce, nce
 from benchmark.core.bounds import Area, Count, Jitter, Positive, Probability
@@ -61,15 +61,14 @@ class NPIDpp(BankSettings):
 class InstanceDiscriminationPP(Method):
     def __init__(self, settings: NPIDpp, backbone: Backbone, num_images: int) -> None:
         super().__init__()
-        self.backbone, self.settings = backbone, settings
+        self.backbone, self.settings, self.chunk = backbone, settings, settings.chunk
         self.f = nn.Linear(backbone.out_channels, settings.dim)
         self.f_norm = nn.BatchNorm1d(settings.dim, affine=False) if settings.head_norm else nn.Identity()
         self.bank = settings.bank(num_images, settings.dim)
 
     def embed(self, batch: Batch) -> Tensor:
-        x = self.backbone.input.prepare(batch.views["image"])  # (B, 3, 224, 224)
-        v = self.f(self.backbone(x.contiguous(memory_format=torch.channels_last)))  # (B, 128)
-        return normalize(self.f_norm(v.float()), dim=1)
+        h = features_in_chunks(self.backbone, batch.views["image"], self.chunk)  # (B, 2048)
+        return normalize(self.f_norm(self.f(h).float()), dim=1)  # (B, 128)
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         v = self.embed(batch)  # f(v_I), unit length

@@ -35,6 +35,7 @@ from torchvision.transforms import v2
 
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
+from benchmark.blocks.chunks import features_in_chunks
 from benchmark.blocks.memory_bank import BankSettings
 from benchmark.blocks.nce import info_nce, nce
 from benchmark.blocks.permutations import TILES
@@ -104,7 +105,7 @@ class PIRL(BankSettings):
 class PretextInvariant(Method):
     def __init__(self, settings: PIRL, backbone: Backbone, num_images: int) -> None:
         super().__init__()
-        self.backbone, self.settings = backbone, settings
+        self.backbone, self.settings, self.chunk = backbone, settings, settings.chunk
         channels = backbone.out_channels
         self.f = nn.Linear(channels, settings.dim)
         self.g_patch = nn.Linear(channels, settings.dim)
@@ -114,16 +115,15 @@ class PretextInvariant(Method):
 
     def embed(self, batch: Batch) -> Tensor:
         """f(v_I), unit length."""
-        x = self.backbone.input.prepare(batch.views["I"])  # (B, 3, 224, 224)
-        v = self.f(self.backbone(x.contiguous(memory_format=torch.channels_last)))  # (B, 128)
-        return normalize(self.f_norm(v.float()), dim=1)
+        h = features_in_chunks(self.backbone, batch.views["I"], self.chunk)  # (B, 2048)
+        return normalize(self.f_norm(self.f(h).float()), dim=1)  # (B, 128)
 
     def embed_transformed(self, batch: Batch) -> Tensor:
         """g(v_It), unit length. Its own pass: patches and images must not share BatchNorm's statistics."""
         patches = batch.views["I_t"].flatten(0, -4)  # (9 B, 3, 64, 64), or (B, 3, 224, 224) when only rotated
-        x = self.backbone.input.prepare(patches).contiguous(memory_format=torch.channels_last)
         with running_statistics_kept(self.backbone, self.settings.running_statistics == "images"):
-            codes = self.g_patch(self.backbone(x)).unflatten(0, (len(batch), -1))  # (B, 9 or 1, 128)
+            h = features_in_chunks(self.backbone, patches, self.chunk)
+        codes = self.g_patch(h).unflatten(0, (len(batch), -1))  # (B, 9 or 1, 128)
         return normalize(self.g_norm(self.g(codes.flatten(1)).float()), dim=1)  # (B, 128)
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:

@@ -38,7 +38,7 @@ from torch.nn.functional import cross_entropy, normalize
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.selective_resnet import SelectiveResNet
 from benchmark.backbones.with_head import NetworkWithHead, WithProjection
-from benchmark.blocks.chunks import encoded_in_chunks
+from benchmark.blocks.chunks import features_in_chunks
 from benchmark.blocks.momentum import follow, momentum_copy
 from benchmark.blocks.queue import KeyQueue
 from benchmark.core.bounds import Count, Probability
@@ -97,12 +97,7 @@ class WithMemory(WithDeepHead):
 
     @torch.no_grad()
     def embed_slowly(self, pixels: Tensor) -> Tensor:
-        h = encoded_in_chunks(self.backbone_m, self._encode_slowly, pixels, self.settings.chunk)
-        return self.g_m(h).float()
-
-    def _encode_slowly(self, pixels: Tensor) -> Tensor:
-        x = self.backbone.input.prepare(pixels)  # (B, 3, 224, 224)
-        return self.backbone_m(x.contiguous(memory_format=torch.channels_last))
+        return self.g_m(features_in_chunks(self.backbone_m, pixels, self.chunk)).float()
 
 
 def nt_xent_with_memory(z: Tensor, memory: KeyQueue, tau: float) -> Tensor:

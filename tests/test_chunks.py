@@ -7,18 +7,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from shares import one_against_two
-from small_runs import RECIPES, Processes, drawn_images
+from PIL import Image
+from shares import numbers_of, one_against_two
+from small_runs import RECIPES, TRAINED, Processes, drawn_images
 from tiny_methods import Tiny, TinyNetwork
 from torch import Tensor, nn
+from torch.utils.data import default_collate
 
 from benchmark.backbones.norms import group_norm
-from benchmark.blocks.chunks import encoded_in_chunks
+from benchmark.backbones.split_resnet import SplitResNet
+from benchmark.blocks.chunks import ChunkSettings, encoded_in_chunks
 from benchmark.core.errors import UserError
 from benchmark.data.batch import Batch
-from benchmark.engine.train import build_method
+from benchmark.engine.players import build_players
+from benchmark.engine.train import build_method, train_step
 from benchmark.recipe.contract import Architecture, Recipe
 from benchmark.recipe.inputs import InputSpec
 from benchmark.recipe.pools import Given
@@ -83,6 +88,52 @@ def test_batchnorm_over_groups_is_that_of_chunks(name: str, over: Any, chunk: in
     """Of 8 views, or of two groups of 8 in each chunk; over all, the chunk is the group."""
     whole, chunked = small(name, None, Tiny(over=8)), small(name, chunk, Tiny(over=over))
     assert_same(*(trained(recipe, 16, torch.float64) for recipe in (whole, chunked)), 1e-9)
+
+
+HAVE_CHUNKS = [name for name, recipe in TRAINED.items() if isinstance(recipe.method, ChunkSettings)]
+IN_CHUNKS = list({type(RECIPES[name].method): name for name in reversed(HAVE_CHUNKS)}.values())  # one of each method
+
+
+def drawn_batch(recipe: Recipe) -> Batch:
+    rng = np.random.default_rng(0)
+    torch.manual_seed(0)
+    pictures = [Image.fromarray(rng.integers(0, 256, (80, 80, 3), dtype=np.uint8)) for _ in range(16)]
+    views = default_collate([recipe.method.views(picture, recipe.input) for picture in pictures])
+    return Batch(views, torch.arange(16), seed=0, labels=torch.arange(16) % 4)
+
+
+def stepped(recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
+    """What a step leaves: gradients, and the whole state, with its banks and queues."""
+    with numbers_of(torch.float64):
+        method = build_method(recipe, Given(16, 4))
+        figures = train_step(method, batch, build_players(method, recipe), "fp32")
+        gradients = {f"gradient of {name}": p.grad for name, p in method.named_parameters() if p.grad is not None}
+        state = {name: value for name, value in method.state_dict().items() if "num_batches" not in name}
+        return figures | gradients | state
+
+
+@pytest.mark.parametrize("name", IN_CHUNKS)
+def test_a_step_in_chunks_is_the_batchs(name: str):
+    """Of every method that has chunks, by groups that lie within them: its queue, its bank and its constants too."""
+    recipe = RECIPES[name]
+    has_halves = isinstance(recipe.backbone, SplitResNet)
+    backbone = replace(recipe.backbone, over=8) if has_halves else Tiny(over=8)
+    recipe = replace(recipe, backbone=backbone, input=replace(recipe.input, size=32))
+    batch = drawn_batch(recipe)
+    whole, chunked = (
+        stepped(replace(recipe, method=replace(recipe.method, chunk=chunk)), batch)  # type: ignore[type-var]
+        for chunk in (None, 8)
+    )
+    assert whole.keys() == chunked.keys()
+    assert any(name.startswith("gradient of backbone") for name in whole)
+    for key, value in whole.items():
+        assert float((chunked[key] - value).abs().max()) <= 1e-9 * max(1, float(value.abs().max())), key
+
+
+def test_chunks_that_groups_do_not_fill_are_told():
+    network = Tiny(over=8).build(InputSpec(16))
+    with pytest.raises(UserError, match=r"chunks of 12 are no number of BatchNorm's groups of 8: set --recipe\.meth"):
+        encoded_in_chunks(network, network, torch.zeros(24, 3, 16, 16), 12)
 
 
 def test_batchnorm_over_all_in_chunks_says_that_it_depends_on_processes():

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from benchmark.blocks.chunks import ChunkSettings
 from benchmark.blocks.running_statistics import as_in_training
 from benchmark.core import distributed
 from benchmark.core.bounds import Probability
@@ -17,7 +18,6 @@ from benchmark.core.draws import mix, uniform_integers
 from benchmark.core.errors import UserError
 from benchmark.core.streams import Stream
 from benchmark.data.batch import Batch
-from benchmark.recipe.contract import Settings
 
 Rows = tuple[Tensor, Tensor]  # image indices (B,), features (B, ...)
 
@@ -26,7 +26,7 @@ GATHERED_ROWS = 1 << 20  # the most rows a sharded bank gathers at once: 512 MiB
 
 
 @dataclass(frozen=True)
-class BankSettings(Settings):
+class BankSettings(ChunkSettings):
     """Settings of a method with a bank.
 
     bank_momentum: of the moving average. bank_init: unit vectors at random, or the images' features before the first
