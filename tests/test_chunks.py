@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from compare_chunk_memory import Counting, Trial, peak_bytes
 from PIL import Image
 from shares import numbers_of, one_against_two
 from small_runs import RECIPES, TRAINED, Processes, drawn_images
@@ -192,6 +193,24 @@ def test_no_more_is_kept_than_of_one_chunk(chunk: int | None, most: int):
     network = Keeping()
     encoded_in_chunks(network, network, torch.randn(12, 3), chunk).sum().backward()
     assert (network.most, network.kept) == (most, 0)
+
+
+def test_many_chunks_need_hardly_more_memory_than_one():
+    """Counted, of a small network and two chunks; compare_chunk_memory.py does it at full size."""
+    trial = Trial(chunk=32, width=0.125, size=96)
+    alone, chunked, whole = (peak_bytes(trial, *of) for of in ((16, None), (32, 32), (32, None)))
+    assert chunked <= 1.3 * alone
+    assert whole > 1.8 * alone
+
+
+def test_a_tensor_counts_while_it_lives():
+    with Counting() as counting:
+        x = torch.zeros(1000)
+        y = x.view(10, 100) + 1  # a view holds nothing of its own
+        assert (counting.live, counting.peak) == (8000, 8000)
+        del y
+        assert (counting.live, counting.peak) == (4000, 8000)
+    assert x.shape == (1000,)
 
 
 def test_chunks_that_would_differ_in_size_are_told():
