@@ -155,9 +155,7 @@ def compare(name: str, views: tuple[str, str], theirs: Any, transform: Any, tria
     model = _placed(theirs(trial), trial)
     for side, network in (("here", method), ("lightly", model)):
         count = sum(p.numel() for p in network.parameters() if p.requires_grad)
-        print(
-            f"{recipe.title}, {side}: {count:,} parameters that train"
-        )  # lightly's SimCLR has a bias more in its head
+        print(f"{recipe.title}, {side}: {count:,} parameters that train")
     pixels = torch.randint(0, 256, (2, trial.batch, 3, trial.size, trial.size), dtype=torch.uint8).to(trial.device)
     steps = our_step(method, recipe, pixels, views, trial), their_step(model, pixels, trial)
     told(f"{recipe.title}, step", trial.steps * trial.batch, in_turns(*steps, trial.steps, trial))
