@@ -290,18 +290,18 @@ def reproduce(
     transfers_dir: TransfersFlag = None,
 ) -> int:
     """From nothing to the tables: draw the data, pretrain, transfer, print. What is current is not run again."""
-    from benchmark.runs.request import Request, rows_and_transfers
+    from benchmark.runs.request import Request, selected
 
     for seed in seeds:
         _in_range("--seeds", seed, 0, MOST_SEED)
     _in_range("--jobs", 1 if jobs is None else jobs, 1)
-    names, scored_on = rows_and_transfers(recipes, tables_of)
+    names, scored_on, filled = selected(recipes, tables_of)
     root, unique = _data_root(scale, data), tuple(dict.fromkeys(seeds))
     keep_lists_in(runs)
-    request = Request(names, scored_on, scale, unique, root, runs, recipes_dir, transfers_dir, incomplete)
+    request = Request(names, scored_on, filled, scale, unique, root, runs, recipes_dir, transfers_dir, incomplete)
     if request.is_answered():
-        print(request.tables_file.read_text(encoding="utf-8"))
-        print(f"Nothing has changed since these tables were written to {request.tables_file}.")
+        print(request.shown())
+        print("Nothing has changed since they were written.")
         return 0
 
     from benchmark.runs.reproduce import fulfil

@@ -154,6 +154,7 @@ deepcluster = Recipe(
     desk=(
         *DESK,
         DRAWN_CROPS,
+        Change("method.k", 800, "125 of Tiny ImageNet's images a cluster, as the paper's of ImageNet"),
         Change("method.k", 40, "50 images a cluster; a smoke world has 48 images", drawn=True),
         Change("method.components", 64, "the features have 1,024 numbers, and there are 2,000 of them", drawn=True),
     ),

@@ -136,6 +136,8 @@ SMALL = (
     DRAWN_CROPS,
     Change("backbone.over", 8, "four groups of a batch of 32"),
     Change("schedule", Milestones(at=(Epochs(24), Epochs(32))), "two drops, late in a short training"),
+    # Over the whole batch, though section 3.3 would have it over groups: on held-out images, with m = 0.9, nearest
+    # neighbours were right for 36 % then, and for 29 % with groups of 8.
     Change("method.head_norm", True, "the backbone's features are all positive, so without it all cosines are near 1"),
 )
 
@@ -151,7 +153,7 @@ moco = Recipe(
     reported="60.6 % ImageNet top-1 linear; 81.5 AP50 and 55.9 AP, VOC07+12 detection (its Tables 1 and 2b)",
     desk=(
         *SMALL,
-        Change("method.m", 0.99, "2,480 steps are too few for keys that follow in 1,000"),
+        Change("method.m", 0.9, "2,480 steps are too few for keys that lag by 1,000; with 0.99 it learns less"),
         Change("method.K", 4096, "a part of Tiny ImageNet as large as the paper's of ImageNet"),
         Change("method.K", 1024, "half of the 2,000 images", drawn=True),
     ),

@@ -193,8 +193,8 @@ def fulfil(
     row = RowWork(scored_on, on, request.recipes_dir, request.transfers_dir, incomplete=request.incomplete)
     rows = bring_up_to_date(row, asked, jobs, make_world)
     told = summary(rows, time.monotonic() - started)
-    tables = write_tables(recipes, known, request.data_root, request.runs, request.scale)
-    print(f"\n{tables}\n{told}\n\nTables: {request.tables_file}")
+    write_tables(recipes, known, request.data_root, request.runs, request.scale)
+    print(f"\n{told}\n\n{request.shown()}")
     if any(steps.failures for steps in rows):
         return False
     request.answer.write([run.folder for run in needed if run not in asked])
