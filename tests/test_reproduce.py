@@ -22,7 +22,8 @@ from benchmark.runs.reproduce import RowWork, bring_up_to_date
 from benchmark.runs.request import selected
 from benchmark.runs.run import Run
 from benchmark.tables.layout import read_layouts
-from benchmark.tables.pages import in_no_table, render
+from benchmark.tables.markdown import markdown
+from benchmark.tables.pages import boards, in_no_table
 from benchmark.toyland import build_world
 from benchmark.transfers import find_transfers
 from benchmark.transfers.contract import Context, Scores, Transfer
@@ -127,7 +128,7 @@ def test_a_record_on_one_list_of_images_is_not_one_on_another(quick: list[str]):
         assert cli.run([*COMMAND, "supervised"]) == 0
         assert set(quick[ran:]) == {"semi_supervised_1pct_pirl"}
         seen.append(read_record(path))
-    headers = "".join(render(seen, current=()).values())
+    headers = "".join(markdown(one) for one in boards(seen, also_unmeasured=False).values())
     assert len({record.transfer_data["imagenet/1percent.txt"] for record in seen[1:]}) == 2
     assert all(f"on data {','.join(dict(sorted(each.transfer_data.items())).values())} " in headers for each in seen)
 
