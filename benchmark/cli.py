@@ -197,8 +197,8 @@ def pretrain(
     probe_every: Annotated[
         str | None,
         arg(
-            metavar="N|Nsteps",
-            help="Probe the backbone every N epochs or steps, and at the end, by its training images: nearest "
+            metavar="N",
+            help="Probe the backbone every N epochs, or Nsteps, and at the end, by its training images: nearest "
             "neighbours on held-out ones, RankMe, alignment, uniformity, share of collapsed dimensions.",
         ),
     ] = None,

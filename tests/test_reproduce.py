@@ -66,13 +66,21 @@ def test_reference_rows_come_along_and_the_second_time_nothing_runs(
     assert "[random_init seed 0 10/10] transfer to" in shown
     assert "transfer to own_classifier_imagenet: left out" in shown  # random_init has none
     assert "3 of 3 rows are done: " in shown
-    assert "50.0 (1)" in shown
     assert "All tables: runs/smoke/tables.md" in shown
-    assert Path("runs/smoke/tables/pirl_linear.md").read_text() in shown
+    assert Path("runs/smoke/tables/pirl_linear.txt").read_text() in shown
+    assert "Whole table: runs/smoke/tables/pirl_linear.md\n" in shown
+    assert "50.0 (1)" in Path("runs/smoke/tables/pirl_linear.md").read_text()
+    after = shown.partition(" s  in all\n")[2]
+    assert re.search(r"\nSupervised +75\.9 +50\.0 ", after)
+    assert max(map(len, after.splitlines())) <= 100
+    assert re.search(r"\[\w+ seed 0 \d+/10\] transfer to \w+ \(\d+:\d\d so far, about \d+ s left in all\)", shown)
+    assert not [*Path("runs/smoke").glob(".time-left*")]
     tables, ran = Path("runs/smoke/tables.md").read_text(), len(quick)
 
     assert cli.run([*COMMAND, "supervised"]) == 0
-    assert "Nothing has changed" in capsys.readouterr().out
+    answered = capsys.readouterr().out
+    assert "Nothing has changed" in answered
+    assert answered.partition("Nothing has changed")[0] == after.lstrip()
     os.utime("runs/smoke/tables.md", (0, 0))  # a change that changes no result: the records' own rules decide
     assert cli.run([*COMMAND, "supervised"]) == 0
     assert "transfer to voc07_svm_goyal: current" in capsys.readouterr().out
