@@ -35,6 +35,12 @@ def test_nothing_is_said_before_anything_was_timed(tmp_path: Path):
     assert left.told() == ""
     left.ended("a", "pretrain")  # it was current
     assert left.told() == ""
+    steps = [Step("a", "begin", "begin", 0.0), Step("a", "x", "x", 40.0), Step("b", "begin", "begin", 0.0)]
+    left = TimeLeft(steps, 1, tmp_path / "notes")
+    left.ended("a", "begin", 0.2)
+    assert left.told() == "", "that took no time on record, and says nothing about this machine"
+    left.ended("a", "x", 20.0)
+    assert left.told() == "about 1 s left in all"
 
 
 def test_the_pace_of_what_was_done_applies_to_what_is_left(tmp_path: Path):

@@ -85,13 +85,17 @@ class TimeLeft:
         of_rows: dict[str, float] = defaultdict(float)
         unknown = []
         for step in left:
-            if step.seconds is not None and (pace is not None or not step.seconds):
-                seconds = step.seconds * (pace or 0.0)
+            if pace is not None and step.seconds is not None:
+                seconds = step.seconds * pace
             elif step.kind in alike:
                 seconds = statistics.fmean(alike[step.kind])
-            else:
+            elif step.seconds is None:
                 unknown.append(step)
                 continue
+            elif step.seconds:
+                return None, []  # how fast this machine is shows when one of these has ended
+            else:
+                seconds = 0.0
             begun = known.begun.get((step.row, step.title))
             of_rows[step.row] += max(seconds - (time.time() - begun if begun else 0.0), 0.0)
         if not of_rows:
