@@ -16,7 +16,7 @@ from benchmark.engine.progress import in_a_line
 from benchmark.method import Method
 
 
-class Probe(Protocol):
+class BackboneProbe(Protocol):
     def __call__(self, backbone: Backbone) -> dict[str, float]:
         """Figures of a backbone by name, all finite. It gets what the run would leave behind for transfers now, the
         weights that are training: it works on a copy, and draws random numbers only from torch's global generators."""
@@ -29,7 +29,7 @@ class Watch:
     trackers: services that get all figures besides TensorBoard (benchmark.engine.trackers), each in its own folder of
     `tracked_in`. published_losses: loss -> what it was at the end of published runs like this one."""
 
-    probe: Probe | None = None
+    probe: BackboneProbe | None = None
     every: Span | None = None
     trackers: tuple[str, ...] = ()
     tracked_in: Path = Path()
