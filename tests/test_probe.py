@@ -3,6 +3,7 @@ a network whose features are computed here by other means."""
 
 from __future__ import annotations
 
+import inspect
 import math
 from pathlib import Path
 
@@ -10,11 +11,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_runs import drawn_images, on_cpu
+from small_runs import RECIPES, TRAINED, drawn_images, on_cpu, pools_of, untrained_before
 from tiny_methods import Tiny
 from torchvision.transforms import v2
 
+from benchmark.backbones.weights import load_backbone
+from benchmark.core.optimisation import Steps
 from benchmark.data.image_set import ImageSet
+from benchmark.engine.feed import given_of
+from benchmark.engine.train import build_method
+from benchmark.engine.watch import Watch
 from benchmark.recipe import InputSpec
 from benchmark.runs import probe
 from benchmark.runs.probe import TrainingImagesProbe
@@ -153,3 +159,28 @@ def test_the_network_is_left_as_it_was(images: ImageSet):
     TrainingImagesProbe({"drawn": images}, 0, on_cpu())(network)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(module.training for module in network.modules())
+
+
+# Those whose runs leave behind something made of the network that trains, one of each method.
+EXPORTING = {
+    type(recipe.method): name
+    for name, recipe in TRAINED.items()
+    if "def export" in inspect.getsource(inspect.getmodule(type(recipe.method)))
+}
+
+
+@pytest.mark.parametrize("name", EXPORTING.values())
+def test_what_a_method_exports_is_probed_and_the_method_is_left_as_it_was(name: str, images: ImageSet):
+    recipe = RECIPES[name]
+    before = {key: load_backbone(path)[0] for key, path in untrained_before(recipe, images).items()}
+    method = build_method(recipe, given_of(pools_of(recipe, images), before)).train()
+    state = {key: value.clone() for key, value in method.state_dict().items()}
+    training = [module.training for module in method.modules()]
+    watch = Watch(TrainingImagesProbe({"drawn": images}, 0, on_cpu()), Steps(1))
+    drawn_next = torch.get_rng_state()
+    assert watch.probed(method, torch.device("cpu")).keys() == {
+        *("knn_top1_percent", "rankme", "alignment", "uniformity", "collapsed_percent")
+    }
+    assert torch.equal(torch.get_rng_state(), drawn_next)
+    assert all(torch.equal(value, state[key]) for key, value in method.state_dict().items())
+    assert [module.training for module in method.modules()] == training
