@@ -67,13 +67,16 @@ class Alex64Network(Backbone):
             )
         channels, units, over = map(architecture.scaled, CHANNELS), architecture.scaled(UNITS), architecture.over
         convolutions = pooled_convolutions(spec.channels, tuple(channels), POOLED, over)
-        layers = {
+        layers: dict[str, nn.Module] = {
             "conv3": convolutions[:LOCAL],
             "conv": convolutions[LOCAL:],
-            "fc": nn.Sequential(nn.Flatten(), *connected(architecture.scaled(CHANNELS[-1]) * side**2, units, over)),
+            "fc": nn.Sequential(
+                nn.Flatten(),
+                *connected(architecture.scaled(CHANNELS[-1]) * side**2, units, over),
+                *connected(units, units, over),
+            ),
             "y": nn.Linear(units, architecture.code),
         }
-        layers["fc"].extend(connected(units, units, over))
         self.layers = nn.ModuleDict(layers)
         self.stages = {
             "conv3": Stage(architecture.scaled(CHANNELS[LOCAL - 1]), 2 ** sum(POOLED[:LOCAL])),
