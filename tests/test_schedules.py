@@ -59,6 +59,7 @@ BY_HAND: dict[str, tuple[float, list[tuple[float, float]]]] = {
     ),
     "ren_lee": (30, [(0, 1e-3), (17.999, 1e-3), (18, 1e-4), (26.999, 1e-4), (27, 1e-5), (29.999, 1e-5)]),
     "random_init_alexnet": (0, []),
+    "random_init_alex64": (0, []),
     "random_alexnet": (0, []),
     "random_rescaled": (0, []),
     "random_rescaled_pca": (0, []),
