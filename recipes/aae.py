@@ -1,7 +1,7 @@
 """The adversarial autoencoder, as a row of Deep InfoMax's Tiny ImageNet table.
 
-Makhzani, Shlens, Jaitly, Goodfellow & Frey, "Adversarial Autoencoders", 2015, arXiv:1511.05644, with the encoder of
-Hjelm et al., ICLR 2019, arXiv:1808.06670, who never released their baselines and say little of them.
+Makhzani, Shlens, Jaitly, Goodfellow & Frey, "Adversarial Autoencoders", arXiv 2015, arXiv:1511.05644, with the encoder
+of Hjelm et al., ICLR 2019, arXiv:1808.06670, who never released their baselines and say little of them.
 
 A decoder makes the image x again of its code y. D tells codes from draws of the prior, N(0, I), and the encoder is not
 to be told:

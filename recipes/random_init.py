@@ -20,7 +20,7 @@ from benchmark.backbones.alexnet import CAFFENET, ROTNET
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
 from benchmark.method import Method
-from benchmark.recipe import BGR, DESK_NETWORK, Constant, Given, InputSpec, Pool, Recipe, Settings, Steps
+from benchmark.recipe import BGR, DESK_NETWORK, DESK_SIZE, Constant, Given, InputSpec, Pool, Recipe, Settings, Steps
 from recipes.dim import IMAGES, INPUT
 
 
@@ -47,7 +47,12 @@ random_init = Recipe(
 random_init_alexnet = replace(random_init, title="Random initialisation, AlexNet", backbone=ROTNET)
 
 random_init_alex64 = replace(
-    random_init, title="Random initialisation, AlexNet for 64 px", backbone=Alex64(), input=INPUT, data=IMAGES
+    random_init,
+    title="Random initialisation, AlexNet for 64 px",
+    backbone=Alex64(),
+    input=INPUT,
+    data=IMAGES,
+    desk=tuple(change for change in DESK_NETWORK if change != DESK_SIZE),
 )
 
 random_alexnet = replace(

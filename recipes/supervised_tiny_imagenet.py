@@ -1,6 +1,7 @@
 """The supervised row of Deep InfoMax's Tiny ImageNet table: its encoder and a classifier, trained with labels.
 
-Hjelm et al., ICLR 2019, arXiv:1808.06670, Table 2. The paper gives its test accuracy, one number for conv, fc and Y.
+Hjelm et al., "Learning Deep Representations by Mutual Information Estimation and Maximization", ICLR 2019,
+arXiv:1808.06670, Table 2. The paper gives its test accuracy, one number for conv, fc and Y.
 
 Departures:
 - The accuracy is that of the last step. The paper's is an average over the last 100 epochs, as in all of its table.

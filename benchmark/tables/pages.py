@@ -54,7 +54,7 @@ def boards(
 
 def _scored_in(layout: TableLayout) -> set[tuple[str, str]]:
     """(recipe, transfer) of every cell."""
-    return {(row.recipe_in(column.title), column.transfer) for row in layout.rows for column in layout.columns}
+    return {(row.recipe_in(column.title), row.scored_by(column)[0]) for row in layout.rows for column in layout.columns}
 
 
 def shown_records(leaderboards: Path = LEADERBOARDS) -> list[Record]:
