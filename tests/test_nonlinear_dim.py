@@ -15,12 +15,18 @@ from benchmark.backbones.contract import Backbone
 from benchmark.core.optimisation import Adam
 from benchmark.data.datasets import open_dataset
 from benchmark.data.labels import Classes
+from benchmark.engine.method_file import TrainedMethod
+from benchmark.engine.train import build_method
+from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.inputs import InputSpec
+from benchmark.recipe.pools import Given
+from benchmark.recipe.scales import at_scale
 from benchmark.records.per_image import KEY, per_image
 from benchmark.toyland import build_world
 from benchmark.transfers import find_transfers, training
 from benchmark.transfers.contract import Context, Scores
 from benchmark.transfers.linear import probe_course
+from benchmark.transfers.metrics import topk_accuracy
 from benchmark.transfers.nonlinear_dim import (
     ChosenEpoch,
     Classifiers,
@@ -199,3 +205,18 @@ def test_paper_scale_is_the_released_codes():
         for scale in ("photos", "desk", "smoke"):
             other = transfer.values[scale]
             assert other.averaged == (None if averaged is None else other.epochs // 2)
+
+
+def test_the_supervised_rows_number_is_its_own_classifiers_on_whole_images(world, tmp_path):
+    recipe = at_scale(find_recipes()["supervised_tiny_imagenet"], "smoke")
+    torch.manual_seed(0)
+    method = build_method(recipe, Given(48, 4)).eval()
+    images = open_dataset(world, "imagenet", "val")
+    trained = TrainedMethod(method, images.classes, recipe.method)
+    context = Context(world, "smoke", 0, tmp_path, torch.device("cpu"), 0, lambda *_: None, trained=trained)
+    found = find_transfers()["own_classifier_tiny_imagenet"].run(method.backbone, context)
+    with torch.inference_mode():
+        scores = method.classify(torch.stack([_middle(images.open(number)) for number in range(len(images))]))
+    assert found.metrics["top1"] == topk_accuracy(scores, torch.as_tensor(images.labelled(Classes).values), 1)
+    assert found.data.keys() == {"imagenet/train", "imagenet/val"}, "as those that it stands beside"
+    assert find_transfers()["own_classifier_tiny_imagenet"].card.version == AVERAGED.card.version == CHOSEN.card.version

@@ -33,7 +33,7 @@ from benchmark.records.per_image import kept_per_image
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer, values_at
 from benchmark.transfers.features import Tap, backbone_key, extract, taps_on
 from benchmark.transfers.linear import HELD_OUT, probe_course
-from benchmark.transfers.metrics import ranked_within
+from benchmark.transfers.metrics import percentage, ranked_within
 from benchmark.transfers.preprocessing import whole_image
 from benchmark.transfers.training import Batches, Course, build_optimizer, checkpoint_path, fit
 
@@ -76,9 +76,9 @@ class LastEpochs(nn.Module):
         if epoch >= self.first:
             self.times += right("test")
 
-    def shares(self) -> Tensor:
-        """(taps, images) float64: of each image, how often it was right."""
-        return self.times.double() / self.averaged
+    def right(self) -> Tensor:
+        """(taps, images), of a hundred times how often each was right; where only once, bool."""
+        return 100 * self.times.double() / self.averaged
 
     def chosen(self, taps: Iterable[str]) -> dict[str, Any]:
         return {}
@@ -106,8 +106,8 @@ class ChosenEpoch(nn.Module):
             self.best.copy_(torch.where(is_better, count, self.best))
             self.epoch.masked_fill_(is_better, epoch)
 
-    def shares(self) -> Tensor:
-        return self.kept.double()
+    def right(self) -> Tensor:
+        return self.kept
 
     def chosen(self, taps: Iterable[str]) -> dict[str, Any]:
         return {"epoch": dict(zip(taps, self.epoch.tolist(), strict=True))}
@@ -216,10 +216,12 @@ class HiddenLayerTransfer(Transfer):
 
 
 def _scores(model: Classifiers, headline: str, data: dict[str, str], choosing: ImageSet | None) -> Scores:
-    shares = dict(zip(model.of_taps, 100 * model.kept.shares(), strict=True))
-    per_stage = {tap: share.mean().item() for tap, share in shares.items()}
+    right = dict(zip(model.of_taps, model.kept.right(), strict=True))
+    per_stage = {
+        tap: percentage(each) if each.dtype == torch.bool else each.mean().item() for tap, each in right.items()
+    }
     chosen = {"stage": headline, **({"on": choosing.name} if choosing else {}), **model.kept.chosen(model.of_taps)}
-    kept = kept_per_image({tap: share.cpu().numpy() for tap, share in shares.items()})
+    kept = kept_per_image({tap: each.cpu().numpy() for tap, each in right.items()})
     return Scores({"top1": per_stage[headline]}, {"per_stage": per_stage, "selected": chosen, **kept}, data)
 
 
