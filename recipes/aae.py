@@ -36,8 +36,9 @@ from recipes.vae import Decoded, decoder_of
 
 @dataclass(frozen=True)
 class AAE(Decoded):
-    gamma: NotNegative = 0.1  # NOTE: DIM(L)'s; the paper gives none, and Makhzani et al. need none
-    prior_units: Counts = (1000, 200)  # of D's hidden layers; NOTE: DIM's
+    # NOTE: the adversary counts as DIM(L)'s does; the paper gives no weight, and Makhzani et al. need none
+    gamma: NotNegative = 0.1
+    prior_units: Counts = (1000, 200)  # of D's hidden layers, as in DIM
 
     def build(self, backbone: Backbone, given: Given) -> Method:
         return AdversarialAutoencoder(self, encoder(backbone))

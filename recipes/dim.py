@@ -23,7 +23,7 @@ Departures:
   divided by the batch.
 - infoNCE leaves an image's own other cells out of the sum. In the released code each stands there with a score of -10.
 - The bounds are without their constants, log 4 in JSD.
-- No images are mirrored or cropped, and none by the paper, as far as it says.
+- Images are neither mirrored nor cropped. The paper names no augmentation for Tiny ImageNet.
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ BOUNDS = {"JSD": jensen_shannon, "infoNCE": info_nce_over_cells}
 IMAGES = Pool("tiny_imagenet")
 # NOTE: images from -1 to 1, since what the authors' decoder makes of a code ends in a tanh; no paper says
 INPUT = InputSpec(64, RGB(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)))
-# NOTE: 200 epochs are the released command's for STL-10, which has this network too. Its default is 1,000 for CIFAR10,
+# NOTE: 200 epochs are the released command's for STL-10, with a network like this. Its default is 1,000, for CIFAR10,
 # and nothing names a number for Tiny ImageNet.
 LENGTH = Epochs(200)
 SMALL = tuple(change for change in DESK if change != DESK_SIZE)  # the images have 64 pixels at every scale
@@ -230,7 +230,6 @@ OPPONENT = Change(
 
 dim_local = Recipe(
     title="Deep InfoMax, local (JSD)",
-    # NOTE: gamma is 0.1 in the paper; in which of its tables the codes were matched to a prior is not said
     method=DeepInfoMax(alpha=0.0, beta=1.0, gamma=0.1),
     backbone=Alex64(),
     input=INPUT,
