@@ -24,6 +24,7 @@ from benchmark.core.flags import gathered
 from benchmark.core.provenance import git_complaint, own_version
 from benchmark.core.standard_streams import keep_writable, lost_output
 from benchmark.data.unreadable import keep_lists_in
+from benchmark.exchange import Library
 from benchmark.recipe.overrides import FLAG, given_once, override, renamed, split_flags
 from benchmark.recipe.scales import DRAWN, Drawn, Scale
 
@@ -68,6 +69,7 @@ SetFlag = Annotated[
         help="Settings of the recipe, KEY=VALUE; also --recipe.KEY VALUE, e.g. --recipe.batch-size 64",
     ),
 ]
+RENAMED = {"--settings": SET, "--maps": "--map", "--name": "--as", "--beside": "--with"}  # parameter -> its flag
 RecipeName = Annotated[Positional[str], arg(metavar="RECIPE", help="A recipe's name; `sslbench list` shows them.")]
 
 MORE_THAN_0 = math.ulp(0.0)
@@ -199,7 +201,7 @@ def pretrain(
     from benchmark.core import distributed
     from benchmark.engine import train
     from benchmark.runs.current import is_pretrained
-    from benchmark.runs.naming import backbones_before
+    from benchmark.runs.naming import backbones_before, require_untaken
     from benchmark.runs.run import Run, pretraining_images
     from benchmark.runs.sound_data import checked_pools
 
@@ -210,6 +212,7 @@ def pretrain(
     run = Run(name, scale, seed, _data_root(scale, data), runs)
     _tell_of_git()
     resolved = run.resolved(chosen)
+    require_untaken(run)
     after = backbones_before(run, resolved, recipes_dir)
     with distributed.together():
         if distributed.rank() == 0:
@@ -221,6 +224,49 @@ def pretrain(
     if distributed.rank() == 0:
         print(f"backbone: {run.backbone}")
     distributed.stop()
+    return 0
+
+
+@app.command(name="import")
+def import_(
+    file: Annotated[Positional[Path], arg(metavar="FILE", help="Weights of another project: pickled or safetensors.")],
+    name: Annotated[str, arg(name="as", help="What the backbone is called here, as a recipe is.")],
+    format: Annotated[
+        str, arg(help="Whose layout the file has; auto: by its keys. A wrong name shows which there are.")
+    ] = "auto",
+    maps: Annotated[
+        tuple[str, ...],
+        arg(
+            name="map",
+            metavar="PREFIX=NEW",
+            help="For other layouts: renames of whole keys, to come to torchvision's names of a ResNet.",
+        ),
+    ] = (),
+    bgr: Annotated[bool, arg(help="The network was trained on blue, green, red, as Caffe2's were.")] = False,
+    size: Annotated[int, arg(help="Side in pixels of the images that it is given.")] = 224,
+    runs: RunsFlag = RUNS,
+) -> int:
+    """Take a backbone from a published checkpoint. Every transfer and table then takes its name; no code in it is run.
+
+    What it was made from is in its file and in every record: the source's SHA-256, its format, the keys left out.
+    """
+    from benchmark.backbones.weights import save_backbone
+    from benchmark.core.plain import on_one_line
+    from benchmark.exchange.importing import AUTO, Wanted, import_backbone, parse_maps
+    from benchmark.runs.naming import name_for_import
+    from benchmark.runs.run import Run
+
+    if maps and format != AUTO:
+        raise UserError(f"--map and --format {format} contradict each other; give one")
+    name_for_import(name, runs)
+    path = Run(name, "paper", 0, runs, runs).imported  # the same at every scale and seed
+    backbone, origin = import_backbone(file, Wanted(format, parse_maps(maps), bgr, size))
+    save_backbone(path, backbone, origin)
+    left_out = f"; left out: {', '.join(origin['dropped'])}" if origin["dropped"] else ""
+    network, spec = on_one_line(backbone.architecture), backbone.input
+    print(f"{network}, {spec.size} px, {spec.colour}; by format {origin['format']}{left_out}")
+    print(f"backbone: {path}")
+    print(f"`sslbench transfer {name} TRANSFER` scores it")
     return 0
 
 
@@ -239,7 +285,7 @@ def transfer(
     recipes_dir: RecipesFlag = None,
     transfers_dir: TransfersFlag = None,
 ) -> int:
-    """Score a pretrained backbone under one or more protocols."""
+    """Score a pretrained backbone, or an imported one, under one or more protocols."""
     from benchmark.recipe.catalogue import all_recipes
     from benchmark.runs.current import is_scored
     from benchmark.runs.naming import require_backbone
@@ -290,18 +336,18 @@ def reproduce(
     transfers_dir: TransfersFlag = None,
 ) -> int:
     """From nothing to the tables: draw the data, pretrain, transfer, print. What is current is not run again."""
-    from benchmark.runs.request import Request, rows_and_transfers
+    from benchmark.runs.request import Request, selected
 
     for seed in seeds:
         _in_range("--seeds", seed, 0, MOST_SEED)
     _in_range("--jobs", 1 if jobs is None else jobs, 1)
-    names, scored_on = rows_and_transfers(recipes, tables_of)
+    names, scored_on, filled = selected(recipes, tables_of)
     root, unique = _data_root(scale, data), tuple(dict.fromkeys(seeds))
     keep_lists_in(runs)
-    request = Request(names, scored_on, scale, unique, root, runs, recipes_dir, transfers_dir, incomplete)
+    request = Request(names, scored_on, filled, scale, unique, root, runs, recipes_dir, transfers_dir, incomplete)
     if request.is_answered():
-        print(request.tables_file.read_text(encoding="utf-8"))
-        print(f"Nothing has changed since these tables were written to {request.tables_file}.")
+        print(request.shown())
+        print("Nothing has changed since they were written.")
         return 0
 
     from benchmark.runs.reproduce import fulfil
@@ -321,6 +367,10 @@ def tables(
     runs: RunsFlag = RUNS,
     recipes_dir: RecipesFlag = None,
     transfers_dir: TransfersFlag = None,
+    beside: Annotated[
+        tuple[str, ...],
+        arg(name="with", metavar="NAME", help="Give these a row in every table that shows a transfer they have."),
+    ] = (),
 ) -> int:
     """Show reported and measured numbers side by side: current runs, and published records where there is no run.
 
@@ -331,7 +381,7 @@ def tables(
         from benchmark.tables.ledger import leaderboards_to_write
 
         ignored = {"--scale": scale != "desk", "--data": data, "--runs": runs != RUNS}
-        ignored |= {"--recipes-dir": recipes_dir, "--transfers-dir": transfers_dir}
+        ignored |= {"--recipes-dir": recipes_dir, "--transfers-dir": transfers_dir, "--with": bool(beside)}
         _refuse_ignored("--write shows published records alone", ignored)
         leaderboards_to_write()
         _print_each(write_pages())
@@ -343,7 +393,7 @@ def tables(
 
     root = None if data is None and scale not in DRAWN else _data_root(scale, data)
     keep_lists_in(runs)
-    text = write_tables(all_recipes(recipes_dir), find_transfers(transfers_dir), root, runs, scale)
+    text = write_tables(all_recipes(recipes_dir), find_transfers(transfers_dir), root, runs, scale, beside)
     print(text or f"No number at {scale} scale: no current run in {runs.resolve()}, and nothing published")
     return 0
 
@@ -396,8 +446,45 @@ def show(method: Annotated[Positional[str], arg(metavar="METHOD", help="By any o
 
 
 @app.command
-def export(folder: Annotated[Positional[Path], arg(metavar="DIR", help="Where the files go.")]) -> int:
-    """Write every table as CSV, JSON, LaTeX and Parquet, and all records and the ledger as one Parquet file each."""
+def export(
+    what: Annotated[
+        Positional[str], arg(metavar="NAME|DIR", help="With --to, a backbone's name; else the folder for the tables.")
+    ],
+    to: Annotated[Library | None, arg(help="The library that shall read the backbone.")] = None,
+    into: Annotated[Path, arg(help="Folder for the backbone.")] = Path("exported"),
+    scale: ScaleFlag = "desk",
+    seed: SeedFlag = 0,
+    runs: RunsFlag = RUNS,
+    recipes_dir: RecipesFlag = None,
+) -> int:
+    """Write a backbone for another library, or all that the tables are made of.
+
+    With --to, the file that torchvision, timm or detectron2 loads. Else every table as CSV, JSON, LaTeX and Parquet,
+    and all records and the ledger as one Parquet file each.
+    """
+    if to is None:
+        ignored: dict[str, object] = {"--into": into != Path("exported"), "--scale": scale != "desk", "--seed": seed}
+        ignored |= {"--runs": runs != RUNS, "--recipes-dir": recipes_dir}
+        _refuse_ignored("these are for a backbone, with --to", ignored)
+        return _export_tables(Path(what))
+
+    from benchmark.backbones.weights import load_backbone
+    from benchmark.exchange.exporting import SUFFIXES, export_backbone, load_hint
+    from benchmark.recipe.catalogue import all_recipes
+    from benchmark.runs.naming import require_backbone
+    from benchmark.runs.run import Run
+
+    all_recipes(recipes_dir)  # whose files may define the architecture
+    run = Run(what, scale, seed, runs, runs)
+    require_backbone(run, recipes_dir)
+    backbone, _ = load_backbone(run.backbone)
+    path = into / f"{what}.{to}{SUFFIXES[to]}"
+    export_backbone(backbone, to, path)
+    print(f"{path}\n{load_hint(backbone, to, path)}")
+    return 0
+
+
+def _export_tables(folder: Path) -> int:
     from benchmark.core.files import write_whole
     from benchmark.gate.check import current_boards
     from benchmark.tables.export import export_files
@@ -544,11 +631,11 @@ def _draw_world(scale: Scale, data: Path | None, recipes: Iterable[Recipe] = ())
 
 def _flags_of(command: str) -> Mapping[str, Any]:
     """Flag -> type of its parameter; nothing for a word that is no command."""
-    function = globals().get({"list": "list_"}.get(command, command))
+    function = globals().get(command) or globals().get(f"{command}_")  # list_ and import_
     if not inspect.isfunction(function):
         return {}
     hints = {f"--{name.replace('_', '-')}": hint for name, hint in get_type_hints(function).items()}
-    return hints | ({SET: hints["--settings"]} if "--settings" in hints else {})
+    return hints | {flag: hints[own] for own, flag in RENAMED.items() if own in hints}
 
 
 def _paths(words: Sequence[str], hints: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:

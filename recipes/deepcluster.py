@@ -59,6 +59,7 @@ from benchmark.recipe import (
     Recipe,
     Settings,
     Sobel,
+    without,
 )
 from benchmark.views.crops import flipped_crop
 
@@ -153,6 +154,7 @@ deepcluster = Recipe(
     desk=(
         *DESK,
         DRAWN_CROPS,
+        Change("method.k", 800, "125 of Tiny ImageNet's images a cluster, as the paper's of ImageNet"),
         Change("method.k", 40, "50 images a cluster; a smoke world has 48 images", drawn=True),
         Change("method.components", 64, "the features have 1,024 numbers, and there are 2,000 of them", drawn=True),
     ),
@@ -162,7 +164,7 @@ deepcluster = Recipe(
 def _with(k: int, title: str, at_desk: int, why: str) -> Recipe:
     """At every scale with so many clusters, and all else as it is."""
     clusters = Change("method.k", at_desk, why, drawn=True)
-    desk = tuple(clusters if change.key == clusters.key else change for change in deepcluster.desk)
+    desk = (*without(deepcluster.desk, clusters.key), clusters)
     return replace(deepcluster, title=title, method=DeepCluster(k=k), desk=desk, reported="")
 
 

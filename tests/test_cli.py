@@ -25,7 +25,7 @@ from benchmark.runs.reproduce import jobs_by_default, loaders_of_each
 
 COMMANDS = (
     *("list", "plan", "world", "doctor", "pretrain", "transfer", "reproduce", "tables", "speed", "publish"),
-    *("check", "show", "export", "leaderboards", "propose"),
+    *("check", "show", "export", "leaderboards", "propose", "import"),
 )
 RUNNING = ("pretrain", "plan", "speed", "reproduce")  # those that take a RECIPE, and transfer
 

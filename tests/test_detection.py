@@ -154,6 +154,7 @@ PAPER = {  # steps, drops, warm-up steps and where it starts, rate: PIRL supplem
     "voc07_det_c4_pirl": (12_500, (9_500,), 1_000, 1 / 3, 0.003),
     "voc0712_det_c4_pirl": (25_000, (17_000,), 1_000, 1 / 3, 0.003),
     "voc0712_det_c4_moco": (24_000, (18_000, 22_000), 100, 0.001, 0.02),
+    "voc0712_det_dilated_c5_moco": (24_000, (18_000, 22_000), 100, 0.001, 0.02),
 }
 
 
@@ -176,12 +177,13 @@ def test_paper_values(name: str) -> None:
     assert paper.short_sides == (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
     assert (paper.test_side, paper.longest_side) == (800, 1333)
     assert paper.settings.norm == ("trained" if name.endswith("moco") else "frozen")
-    assert paper.settings.extra_norm == name.endswith("moco")
+    assert paper.settings.extra_norm == name.endswith("c4_moco")
+    assert paper.settings.pooled_side == (14 if "c4" in name else 7)
     assert paper.settings.frozen_stages == (0 if name.endswith("moco") else 2)
     assert paper.precise_steps == (200 if name.endswith("moco") else 0)
     assert transfer.card.datasets[-1] == ("voc2007", "test")
     assert list(transfer.card.metrics) == ["ap", "ap50", "ap75"]
-    assert transfer.engines[0] == "torchvision"
+    assert transfer.engines == (("torchvision", "detectron2") if "c4" in name else ())
 
 
 def test_defaults_are_detectron2s() -> None:

@@ -92,7 +92,7 @@ def test_a_world_on_a_file_system_without_locks(tmp_path: Path, monkeypatch: pyt
         build_world(tmp_path, "smoke", datasets=["imagenet"], progress=False)
 
 
-ALONE = "list plan world doctor transfer reproduce tables check show export leaderboards speed publish"
+ALONE = "list plan world doctor transfer reproduce tables check show export import leaderboards speed publish"
 
 
 @pytest.mark.parametrize("command", ALONE.split())

@@ -19,6 +19,7 @@ from benchmark.data.masks import train_aug
 from benchmark.records.record import read_record
 from benchmark.runs import current, scoring
 from benchmark.runs.reproduce import RowWork, bring_up_to_date
+from benchmark.runs.request import selected
 from benchmark.runs.run import Run
 from benchmark.tables.layout import read_layouts
 from benchmark.tables.pages import in_no_table, render
@@ -65,9 +66,9 @@ def test_reference_rows_come_along_and_the_second_time_nothing_runs(
     assert "transfer to own_classifier_imagenet: left out" in shown  # random_init has none
     assert "3 of 3 rows are done: " in shown
     assert "50.0 (1)" in shown
-    assert "Tables: runs/smoke/tables.md" in shown
+    assert "All tables: runs/smoke/tables.md" in shown
+    assert Path("runs/smoke/tables/pirl_linear.md").read_text() in shown
     tables, ran = Path("runs/smoke/tables.md").read_text(), len(quick)
-    assert tables.strip() in shown
 
     assert cli.run([*COMMAND, "supervised"]) == 0
     assert "Nothing has changed" in capsys.readouterr().out
@@ -225,6 +226,14 @@ def test_the_answer_of_a_recipe_after_another_is_remembered_and_watches_both(
         assert cli.run(command) == 0
         assert says in capsys.readouterr().out
     assert len(quick) == ran
+
+
+def test_tables_of_a_recipe_are_printed_and_all_for_one_that_is_in_none():
+    printed = selected(["pirl"], None)[-1]
+    assert "pirl_linear" in printed
+    assert "voc07_finetune" not in printed  # its supervised row is another recipe's
+    assert selected(["my_own"], None)[-1] == selected(["pirl", "my_own"], None)[-1] == ()
+    assert selected([], "jigsaw_shortcuts")[-1] == ("jigsaw_shortcuts",)
 
 
 def test_numbers_of_two_protocol_versions_are_not_averaged(quick: list[str]):

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.models import resnet50
 
+from benchmark.backbones.dilation import dilate_last_stage
 from benchmark.backbones.resnet import ResNet
 from benchmark.core.optimisation import SGD, Milestones, Steps
 from benchmark.data.findings import BadData
@@ -27,7 +28,6 @@ from benchmark.transfers.segmentation.fcn import (
     Fcn,
     Segmentation,
     SegmentationValues,
-    dilate_last_stage,
     pixel_loss,
 )
 from benchmark.transfers.segmentation.scoring import Whole

@@ -123,7 +123,7 @@ def test_every_published_score_in_two_lines_of_python(site: Path, empty: Path):
 
 def test_reproduce_from_nothing_to_the_tables(sslbench: Callable[..., str], empty: Path):
     options = ("--scale", "smoke", "--jobs", "1", "--workers", "0", "--device", "cpu")
-    assert "Tables: runs/smoke/tables.md" in sslbench("reproduce", "random_init", *options)
+    assert "All tables: runs/smoke/tables.md" in sslbench("reproduce", "random_init", *options)
     assert "Nothing has changed" in sslbench("reproduce", "random_init", *options)
     records = list(read_runs(empty / "runs"))
     assert {record.recipe for record in records} == {"random_init", "descriptors", "supervised"}

@@ -103,8 +103,9 @@ def _read(path: Path, weights: bool) -> tuple[dict[str, torch.Tensor], dict[str,
     return tensors, facts
 
 
-def load_strictly(module: torch.nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
-    """Every key there, none over, every shape and dtype equal; else a UserError naming the keys."""
+def load_strictly(module: torch.nn.Module, tensors: dict[str, torch.Tensor], path: Path, assign: bool = False) -> None:
+    """Every key there, none over, every shape and dtype equal; else a UserError naming the keys. assign: the tensors
+    become the module's, which may have none yet (torch's meta device), instead of being copied into its own."""
     if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
         raise UserError(f"{path} does not fit {type(module).__name__}: its state is not a set of named tensors")
     wanted = module.state_dict()
@@ -126,7 +127,7 @@ def load_strictly(module: torch.nn.Module, tensors: dict[str, torch.Tensor], pat
     faults = [f"{len(keys)} {what}: {_few(keys)}" for what, keys in found.items() if keys]
     if faults:
         raise UserError(f"{path} does not fit {type(module).__name__}: {'; '.join(faults)}")
-    module.load_state_dict(tensors, strict=True)
+    module.load_state_dict(tensors, strict=True, assign=assign)
 
 
 def _few(keys: list[str]) -> str:

@@ -49,7 +49,7 @@ def read_tensors(path: Path, form: Format, *, weights: bool = True) -> tuple[dic
     except SafetensorError as error:
         raise UserError(
             f"{path}: not a safetensors file ({error}). Pickled checkpoints are not opened, since opening one can run "
-            "any code; convert it with safetensors first"
+            "any code; `sslbench import` takes the weights out of other projects' files"
         ) from error
     if "sslbench" not in metadata:
         raise UserError(f"{path}: no sslbench metadata, so what it holds is unknown; another program wrote it")

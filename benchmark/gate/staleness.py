@@ -48,9 +48,11 @@ def own_versions() -> dict[str, int]:
 
 
 def now_of(record: Record, data_now: DataNow | None = None) -> Now:
-    """What the benchmark's own recipe and protocol are now. Without `data_now`, the data is not looked at."""
+    """What the benchmark's own recipe and protocol are now; no recipe made an imported backbone. Without `data_now`,
+    the data is not looked at."""
+    own = None if "imported" in record.settings else own_hashes().get((record.recipe, record.scale), GONE)
     return Now(
-        recipe=own_hashes().get((record.recipe, record.scale), GONE),
+        recipe=own,
         before=hashes_before(record.recipe, record.scale),
         protocol=own_versions().get(record.transfer, GONE),
         data=data_now(record) if data_now else None,

@@ -69,6 +69,17 @@ DRAWN_YFCC = (
     Change("length", Epochs(80), "as many pictures as 40 epochs of ImageNet's stand-in", drawn=True),
 )
 
+
+def without(changes: Iterable[Change], *keys: str) -> tuple[Change, ...]:
+    """All of them but those of these keys: for a recipe that takes another's changes, and there keeps the paper's value
+    or has one of its own. Raises UserError for a key that none of them has: it was renamed, or has gone."""
+    changes = tuple(changes)
+    known = {change.key for change in changes}
+    if unknown := [key for key in keys if key not in known]:
+        raise UserError(f"no change of {unknown[0]!r} to leave out; there are changes of: {', '.join(sorted(known))}")
+    return tuple(change for change in changes if change.key not in keys)
+
+
 # At photos scale, as factors of what a recipe trains at desk scale. There are 50 times as many images: 5 epochs are the
 # most that PIRL, the slowest, does in an hour on two cores. Batches twice as large halve what a step costs besides its
 # images, and are still 7,810 steps: three times as many as at desk scale, whose rates are kept.

@@ -30,7 +30,8 @@ def split_fingerprint(data_root: Path, name: str, split: str) -> str:
 
 
 def is_pretrained(run: Run, recipe: Recipe) -> bool:
-    """Whether the run's backbone file is what pretraining `recipe` (as resolved) would make now."""
+    """Whether the run's backbone file is what pretraining `recipe` (as resolved) would make now. Never so of an
+    imported one."""
     if not run.backbone.is_file():
         return False
     origin = read_facts(run.backbone)["origin"]
@@ -119,15 +120,17 @@ def is_scored(transfer: Transfer, run: Run, engine: str | None = None) -> bool:
 def current_check(
     recipes: Mapping[str, Recipe], transfers: Mapping[str, Transfer], data_root: Path, runs: Path
 ) -> Callable[[Record], bool]:
-    """Whether a record below `runs` is what would be run now; one of a recipe or transfer that is gone is not."""
+    """Whether a record below `runs` is what would be run now; one of a transfer that is gone is not, nor of a recipe
+    that is gone, unless its backbone was imported."""
 
     def is_current(record: Record) -> bool:
-        if record.recipe not in recipes or record.transfer not in transfers:
-            return False
         run = Run(record.recipe, record.scale, record.seed, data_root, runs)  # type: ignore[arg-type]
+        is_imported = run.imported.is_file()
+        if record.transfer not in transfers or not (is_imported or record.recipe in recipes):
+            return False
         try:
-            recipe = run.resolved(recipes[record.recipe])
-            return is_pretrained(run, recipe) and is_scored(transfers[record.transfer], run)
+            is_there = is_imported or is_pretrained(run, run.resolved(recipes[record.recipe]))
+            return is_there and is_scored(transfers[record.transfer], run)
         except UserError:
             return False  # e.g. the data is gone, so nothing could be run now
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,7 @@ def require_backbone(run: Run, extra: Path | None = None) -> None:
     recipe, _, changes = run.name.partition("@")
     known = set(all_recipes(extra))
     there = {folder.name for folder in (run.runs / run.scale).glob("*/")}
+    there |= {file.stem for file in run.imported.parent.glob("*.safetensors")}
     if recipe not in known | {name.partition("@")[0] for name in there}:
         _refuse_what_is_no_recipe(recipe, known)
         raise UserError(
@@ -45,6 +47,26 @@ def require_backbone(run: Run, extra: Path | None = None) -> None:
     own = f" --recipes-dir {extra}" if extra and recipe not in find_recipes() else ""
     mend = f"`sslbench pretrain {recipe} --scale {run.scale} --seed {run.seed}{own}`{same} makes it"
     raise UserError(f"{run.backbone}: not there yet; {mend}")
+
+
+def require_untaken(run: Run) -> None:
+    """Raises UserError where weights were imported under the run's name: scores would be of those."""
+    if run.imported.is_file():
+        raise UserError(
+            f"{run.name} is the name of an imported backbone, {run.imported}, so nothing is pretrained under it: "
+            f"`sslbench transfer {run.name} TRANSFER` scores it. A recipe needs another name"
+        )
+
+
+def name_for_import(name: str, runs: Path) -> None:
+    """Raises UserError for a name that an imported backbone cannot have: a recipe's, one of a run that is there, or
+    none that a folder can have."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+        raise UserError(f"--as {name}: letters, digits, dots, dashes and underscores make a name; give such a one")
+    if name in find_recipes():
+        raise UserError(f"--as {name}: a recipe is called so; give another name, such as {name}_imported")
+    if there := sorted(runs.glob(f"*/{name}/seed*/backbone.safetensors")):
+        raise UserError(f"--as {name}: {there[0]} is called so; give another name")
 
 
 def backbones_before(run: Run, recipe: Recipe, extra: Path | None = None) -> dict[str, Path]:
@@ -65,8 +87,8 @@ def _refuse_what_is_no_recipe(name: str, known: Collection[str]) -> None:
         what = "folder" if Path(name).is_dir() else "file"
         raise UserError(
             f"{name}: a {what}, not a recipe's name. What `sslbench pretrain RECIPE` made is scored by that name, as "
-            "in `sslbench transfer RECIPE TRANSFER`; other weights than sslbench's own cannot be scored yet. `sslbench "
-            "list` shows the recipes"
+            "in `sslbench transfer RECIPE TRANSFER`; other weights get a name by `sslbench import FILE --as NAME`. "
+            "`sslbench list` shows the recipes"
         )
     methods = read_names()["method"]
     method = by_any_name(methods).get(name.lower())

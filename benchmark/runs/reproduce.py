@@ -19,7 +19,7 @@ from benchmark.recipe.contract import Recipe
 from benchmark.recipe.scales import Scale, hashes_at
 from benchmark.records.folders import read_runs
 from benchmark.runs.current import current_check, is_pretrained, is_scored
-from benchmark.runs.naming import backbones_before, recipe_called
+from benchmark.runs.naming import backbones_before, recipe_called, require_untaken
 from benchmark.runs.request import Request
 from benchmark.runs.run import Run, pretraining_images
 from benchmark.runs.scoring import clear_workspace, refusal, score
@@ -167,6 +167,7 @@ def runs_needed(runs: Sequence[Run], recipes_dir: Path | None = None) -> dict[Ru
 
 
 def _pretrain(run: Run, recipe: Recipe, machine: Machine, recipes_dir: Path | None, incomplete: bool) -> None:
+    require_untaken(run)
     after = backbones_before(run, recipe, recipes_dir)
     of_data = checked_pools(recipe, run, incomplete)
     images = pretraining_images(recipe, run.data_root)
@@ -179,6 +180,8 @@ def fulfil(
     """Bring every row up to date, then write and print the tables; whether all of it went well. `make_world` draws the
     stand-in data of recipes, unless the user brought data."""
     started = time.monotonic()
+    for name in request.names:
+        require_untaken(Run(name, request.scale, 0, request.data_root, request.runs))
     recipes = {name: recipe_called(name, request.recipes_dir) for name in request.names}
     known = find_transfers(request.transfers_dir)
     scored_on = [get_transfer(name, known).card.id for name in request.transfers]
@@ -193,8 +196,8 @@ def fulfil(
     row = RowWork(scored_on, on, request.recipes_dir, request.transfers_dir, incomplete=request.incomplete)
     rows = bring_up_to_date(row, asked, jobs, make_world)
     told = summary(rows, time.monotonic() - started)
-    tables = write_tables(recipes, known, request.data_root, request.runs, request.scale)
-    print(f"\n{tables}\n{told}\n\nTables: {request.tables_file}")
+    write_tables(recipes, known, request.data_root, request.runs, request.scale)
+    print(f"\n{told}\n\n{request.shown()}")
     if any(steps.failures for steps in rows):
         return False
     request.answer.write([run.folder for run in needed if run not in asked])
@@ -212,17 +215,28 @@ def loaders_of_each(workers: int, jobs: int) -> int:
 
 
 def write_tables(
-    recipes: Mapping[str, Recipe], transfers: Mapping[str, Transfer], root: Path | None, runs: Path, scale: Scale
+    recipes: Mapping[str, Recipe],
+    transfers: Mapping[str, Transfer],
+    root: Path | None,
+    runs: Path,
+    scale: Scale,
+    beside: Collection[str] = (),
 ) -> str:
     """Every table with a number of this scale, as markdown; also written below runs/<scale>. root: the folder of the
-    data; None where nobody said which it is, and then no run is current."""
+    data; None where nobody said which it is, and then no run is current. beside: names of runs that get a row besides.
+    Raises UserError for one of those that has no number."""
     is_current = current_check(recipes, transfers, root, runs) if root else lambda record: False
     collected = collect(shown_records(), read_runs(runs), is_current)
     records = [record for record in collected if record.scale == scale]
-    rendered = render(records, frozenset(hashes_at(recipes, [scale]).values()))
+    if missing := [name for name in beside if name not in {record.recipe for record in records}]:
+        raise UserError(
+            f"--with {missing[0]}: it has no number at {scale} scale that is current; `sslbench transfer {missing[0]} "
+            f"TRANSFER --scale {scale}` gives it some"
+        )
+    rendered = render(records, frozenset(hashes_at(recipes, [scale]).values()), beside=beside)
     folder = runs / scale / "tables"
     for key, text in rendered.items():
         write_whole(folder / f"{key}.md", text.encode())
-    whole = "\n".join(filter(None, [*rendered.values(), in_no_table(records)]))
+    whole = "\n".join(filter(None, [*rendered.values(), in_no_table(records, beside=beside)]))
     write_whole(runs / scale / "tables.md", whole.encode())
     return whole

@@ -17,12 +17,14 @@ from benchmark.tables.layout import read_layouts, recipes_of, select, transfers_
 
 @dataclass(frozen=True)
 class Request:
-    """names: of the recipes, in the order in which they begin. transfers: ids of those that score them.
+    """names: of the recipes, in the order in which they begin. transfers: ids of those that score them. tables: keys of
+    those to print; all, if there are none.
     recipes_dir, transfers_dir: the user's own folders besides the benchmark's. incomplete: whether data that is not
     complete will do at paper and photos scale."""
 
     names: tuple[str, ...]
     transfers: tuple[str, ...]
+    tables: tuple[str, ...]
     scale: Scale
     seeds: tuple[int, ...]
     data_root: Path
@@ -42,16 +44,24 @@ class Request:
         files = (self.data_root, *outputs, self.tables_file)
         return LastAnswer((str(self.data_root), *map(str, outputs)), sources, files, self.runs / self.scale)
 
+    def shown(self) -> str:
+        """The tables as they were written last, and where the others are."""
+        of_each = [self.tables_file.parent / "tables" / f"{key}.md" for key in self.tables] or [self.tables_file]
+        tables = [path.read_text(encoding="utf-8") for path in of_each if path.is_file()]
+        return "\n".join([*tables, f"All tables: {self.tables_file}"])
+
     def is_answered(self) -> bool:
         """Never where the world is not drawn: real datasets have too many files to look at for a moment's answer."""
         return self.scale in DRAWN and self.answer.holds()
 
 
-def rows_and_transfers(recipes: Sequence[str], tables_of: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(recipes to run, transfers that score them): the recipes that were asked for, or all rows of a paper's tables,
-    with the rows that frame their tables. Raises UserError if nothing was asked for."""
+def selected(recipes: Sequence[str], tables_of: str | None) -> tuple[tuple[str, ...], ...]:
+    """(recipes to run, transfers that score them, keys of the tables to print): the recipes that were asked for, or all
+    rows of a paper's tables, with the rows that frame their tables. All tables are printed where one of the recipes is
+    in none. Raises UserError if nothing was asked for."""
     chosen = select(read_layouts(), recipes, tables_of)
     # what was asked for first: it takes longer than the reference rows, which then go beside it
     references = [name for one in chosen for name in one.references]
     names = dict.fromkeys([*recipes, *(recipes_of(chosen) if tables_of else ()), *references])
-    return tuple(names), tuple(transfers_of(chosen))
+    in_tables = set(recipes) <= set(recipes_of(chosen))
+    return tuple(names), tuple(transfers_of(chosen)), tuple(one.key for one in chosen if in_tables)

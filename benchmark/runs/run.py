@@ -13,6 +13,8 @@ from benchmark.recipe.contract import Recipe
 from benchmark.recipe.pools import Pool
 from benchmark.recipe.scales import Scale, at_scale
 
+IMPORTED = "imported"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -29,8 +31,14 @@ class Run:
         return self.runs / self.scale / self.name / f"seed{self.seed}"
 
     @property
+    def imported(self) -> Path:
+        """Where a backbone that was imported under this name lies: one for all scales and seeds, which trained it
+        nowhere."""
+        return self.runs / IMPORTED / f"{self.name}.safetensors"
+
+    @property
     def backbone(self) -> Path:
-        return self.folder / "backbone.safetensors"
+        return self.imported if self.imported.is_file() else self.folder / "backbone.safetensors"
 
     @property
     def method(self) -> Path:

@@ -245,6 +245,14 @@ def _faults(layout: TableLayout) -> list[str]:
     return faults
 
 
+def with_rows_of(layout: TableLayout, recipes: Collection[str]) -> TableLayout:
+    """The table with a row below its own for each of these that has none there. They frame it, and do not compete."""
+    there = {name for row in layout.rows for name in row.all_recipes}
+    # no method of the ledger is called so, whose reported numbers would stand there
+    own = (Row(method=f"with {one}", title=one, recipe=one, competes=False) for one in recipes if one not in there)
+    return replace(layout, rows=(*layout.rows, *own))
+
+
 def transfers_of(layouts: Iterable[TableLayout]) -> list[str]:
     """Every transfer that the tables' columns name, in their order, and their rows."""
     columns = [column.transfer for layout in layouts for column in layout.columns]

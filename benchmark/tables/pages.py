@@ -14,7 +14,7 @@ from benchmark.records.frames import frame_of
 from benchmark.records.record import Record
 from benchmark.tables.board import Board, Legend, board
 from benchmark.tables.departures import departures_page
-from benchmark.tables.layout import TableLayout, read_chapters, read_discrepancies, read_layouts
+from benchmark.tables.layout import TableLayout, read_chapters, read_discrepancies, read_layouts, with_rows_of
 from benchmark.tables.ledger import LEADERBOARDS, read_ledger, read_names, read_sources
 from benchmark.tables.markdown import markdown
 from benchmark.tables.measured import VARIANT, mean_std, measured_scores
@@ -32,13 +32,14 @@ def boards(
     stale: Mapping[Path, str] | None = None,
     also_unmeasured: bool = True,
     current: Collection[str] = (),
+    beside: Collection[str] = (),
 ) -> dict[str, Board]:
     """Every table by key; only those with a measured number if asked so. current: hashes of the recipes as they would
-    run now."""
+    run now. beside: what gets a row besides, such as imported backbones."""
     measured = {(record.recipe, record.transfer) for record in records}
     layouts = [
         layout
-        for layout in read_layouts(leaderboards / "tables.toml")
+        for layout in _layouts(leaderboards, beside)
         if also_unmeasured or not measured.isdisjoint(_scored_in(layout))
     ]
     ledger = read_ledger(leaderboards)
@@ -52,6 +53,10 @@ def boards(
     return {layout.key: board(layout, ledger[layout.source], scores, context) for layout in layouts}
 
 
+def _layouts(leaderboards: Path, beside: Collection[str]) -> list[TableLayout]:
+    return [with_rows_of(one, beside) for one in read_layouts(leaderboards / "tables.toml")]
+
+
 def _scored_in(layout: TableLayout) -> set[tuple[str, str]]:
     """(recipe, transfer) of every cell."""
     return {(row.recipe_in(column.title), row.scored_by(column)[0]) for row in layout.rows for column in layout.columns}
@@ -63,15 +68,20 @@ def shown_records(leaderboards: Path = LEADERBOARDS) -> list[Record]:
     return [record for record in read_published(leaderboards / "measured") if record.scale != "smoke"]
 
 
-def render(records: Sequence[Record], current: Collection[str], leaderboards: Path = LEADERBOARDS) -> dict[str, str]:
-    """Every table with a measured number as markdown by key."""
-    found = boards(records, leaderboards, also_unmeasured=False, current=current)
+def render(
+    records: Sequence[Record],
+    current: Collection[str],
+    leaderboards: Path = LEADERBOARDS,
+    beside: Collection[str] = (),
+) -> dict[str, str]:
+    """Every table with a measured number as markdown by key. beside: what gets a row besides."""
+    found = boards(records, leaderboards, also_unmeasured=False, current=current, beside=beside)
     return {key: markdown(one) for key, one in found.items()}
 
 
-def in_no_table(records: Sequence[Record], leaderboards: Path = LEADERBOARDS) -> str:
+def in_no_table(records: Sequence[Record], leaderboards: Path = LEADERBOARDS, beside: Collection[str] = ()) -> str:
     """What was measured and no table shows, such as a user's own recipe, as markdown; empty if there is nothing."""
-    layouts = read_layouts(leaderboards / "tables.toml")
+    layouts = _layouts(leaderboards, beside)
     shown = {pair for one in layouts for pair in _scored_in(one)}
     scores = frame_of(record for record in records if (record.recipe, record.transfer) not in shown)
     own = scores[scores["stage"] == ""]

@@ -36,8 +36,8 @@ class FasterRcnn(Detector):
     def __init__(self, backbone: Backbone, num_classes: int, settings: DetectorSettings, seed: int) -> None:
         super().__init__()
         self.backbone, self.settings, self.num_classes = backbone, settings, num_classes
-        self.map, self.last = list(backbone.stages)[-2:]
-        channels, outputs = (backbone.stages[name].channels for name in (self.map, self.last))
+        self.map, self.last = self.map_and_last(backbone)
+        channels, outputs = self.widths(backbone)
         generator = torch.Generator().manual_seed(mix(seed, Stream.DETECTION_HEADS))
         anchors = len(settings.anchor_sides) * len(settings.anchor_ratios)
         self.rpn_hidden = gaussian(nn.Conv2d(channels, channels, 3, padding=1), 0.01, generator)
@@ -55,6 +55,15 @@ class FasterRcnn(Detector):
         norms = [one for one in backbone.modules() if isinstance(one, nn.BatchNorm2d | nn.GroupNorm)]
         self.kept_norms = norms if settings.norm == "frozen" else []
         freeze(backbone, settings.frozen_stages, self.kept_norms)
+
+    def map_and_last(self, backbone: Backbone) -> tuple[str, str]:
+        """The stage whose map the regions are read from, and the last."""
+        *_, before, last = backbone.stages
+        return before, last
+
+    def widths(self, backbone: Backbone) -> tuple[int, int]:
+        """Channels of the map, and of what is read from a region."""
+        return backbone.stages[self.map].channels, backbone.stages[self.last].channels
 
     def train(self, mode: bool = True) -> FasterRcnn:
         super().train(mode)

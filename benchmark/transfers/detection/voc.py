@@ -23,7 +23,7 @@ from benchmark.transfers.contract import ProtocolCard
 from benchmark.transfers.detection.average_precision import THRESHOLDS, average_precisions, eleven_points
 from benchmark.transfers.detection.c4 import Detection, DetectionValues, Task
 from benchmark.transfers.detection.desk import MOCO_DEPARTURES, PADDING, at_scales, desk_departures
-from benchmark.transfers.detection.settings import FROZEN, TRAINED, Detections
+from benchmark.transfers.detection.settings import FROZEN, TRAINED, Detections, DetectorSettings
 from benchmark.transfers.training import Course
 
 TRAINVAL07, TRAINVAL12, TEST07 = ("voc2007", "trainval"), ("voc2012", "trainval"), ("voc2007", "test")
@@ -100,13 +100,16 @@ def _moco() -> Detection:
             *desk_departures(),
         ),
     )
-    paper = DetectionValues(
-        TRAINED,
+    return Detection(card, at_scales(moco_values(TRAINED), frozen_stages=0), VOC)
+
+
+def moco_values(settings: DetectorSettings) -> DetectionValues[DetectorSettings]:
+    return DetectionValues(
+        settings,
         _course(24_000, Warmup(Steps(100), 0.001), 18_000, 22_000),  # MOCO; where the warm-up starts D2
         SGD(lr=0.02, momentum=0.9, weight_decay=1e-4),  # MOCO
         precise_steps=200,  # MOCO, with D2's number of batches
     )
-    return Detection(card, at_scales(paper, frozen_stages=0), VOC)
 
 
 voc0712_det_c4_pirl = _pirl((TRAINVAL07, TRAINVAL12), 25_000, 17_000, "54.0 AP, 80.7 AP50, 59.7 AP75")

@@ -19,7 +19,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as vision
 
-from benchmark.backbones.contract import Backbone, Stage
+from benchmark.backbones.contract import Backbone
+from benchmark.backbones.dilation import dilate_last_stage
 from benchmark.core.draws import mix
 from benchmark.core.optimisation import SGD, Adam, Cosine, Milestones, Optimizer, Steps, Warmup
 from benchmark.core.plain import as_plain
@@ -95,19 +96,6 @@ class Fcn(nn.Module):
         """(B, 3, H, W) -> (B, 21, *size)"""
         x = self.convolutions(self.backbone.forward_stages(images)[self.last])
         return F.interpolate(self.classifier(x), size, mode="bilinear", align_corners=False)
-
-
-def dilate_last_stage(backbone: Backbone) -> None:
-    """It keeps the resolution of the stage before it: its stride becomes 1, and all its 3x3 convolutions get dilation
-    2. No weight changes."""
-    *_, before, last = backbone.stages
-    for part in backbone.parts(last):
-        for module in part.modules():
-            if isinstance(module, nn.Conv2d):
-                module.stride = (1, 1)
-                if module.kernel_size == (3, 3):
-                    module.dilation = module.padding = (2, 2)
-    backbone.stages = {**backbone.stages, last: Stage(backbone.stages[last].channels, backbone.stages[before].stride)}
 
 
 def _block(inputs: int, outputs: int, dilation: int, generator: torch.Generator) -> tuple[nn.Module, ...]:

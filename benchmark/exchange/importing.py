@@ -1,0 +1,202 @@
+"""From another project's file to a backbone of ours, which loads strictly and says where it came from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmark.backbones.contract import Backbone
+from benchmark.backbones.weights import load_strictly
+from benchmark.core.errors import UserError
+from benchmark.core.plain import as_plain
+from benchmark.core.provenance import commit, versions
+from benchmark.exchange.contents import read_contents, tensors_of
+from benchmark.exchange.contract import ForeignNetwork, State, WeightsFormat, first_part, plain_resnet
+from benchmark.exchange.formats import find_formats, get_format
+from benchmark.recipe.inputs import RGB, InputSpec
+
+AUTO, MAPPED = "auto", "mapped"
+COUNTER, MEAN = "num_batches_tracked", "running_mean"
+FEW = 8  # keys of one part that are told one by one
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user says of the file.
+
+    format: a format's name, or AUTO.
+    maps:   instead, renames of whole keys: prefix -> what takes its place, to come to torchvision's names of a ResNet.
+    bgr:    the network was trained on blue, green, red.
+    size:   side in pixels of the images that it is given.
+    """
+
+    format: str = AUTO
+    maps: tuple[tuple[str, str], ...] = ()
+    bgr: bool = False
+    size: int = 224
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """keys: where the dictionary with the network lies in the file. state: all its tensors; some are left out."""
+
+    format: str
+    keys: tuple[str, ...]
+    state: State
+    network: ForeignNetwork
+
+
+def parse_maps(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """(prefix, what takes its place) of each PREFIX=NEW; NEW may be empty. Raises UserError for anything else."""
+    pairs = [word.partition("=") for word in words]
+    if wrong := [word for word, (prefix, equals, _) in zip(words, pairs, strict=True) if not (prefix and equals)]:
+        raise UserError(f"--map takes PREFIX=NEW, e.g. --map 'state_dict.encoder.=', not {wrong[0]!r}")
+    return tuple((prefix, new) for prefix, _, new in pairs)
+
+
+def import_backbone(path: Path, wanted: Wanted) -> tuple[Backbone, dict[str, Any]]:
+    """(the network of the file in evaluation mode, its origin as a backbone file has it). Raises UserError, naming the
+    file, for one that cannot be read, that no format or several fit, or whose network is none of those here."""
+    contents = read_contents(path)
+    taken = _mapped(contents, path, wanted.maps) if wanted.maps else _formatted(contents, path, wanted.format)
+    network = taken.network
+    if wanted.bgr and not isinstance(network.colour, RGB):
+        raise UserError(f"--bgr: {path} is of {type(network.colour).__name__}, which has no order of colours to turn")
+    if hollow := [key for key, tensor in network.weights.items() if _is_hollow(tensor)]:
+        raise UserError(f"{path}: {hollow[0]} claims more numbers than are stored; the file is damaged, or meant to be")
+    weights, filled = _filled({key: _cast(tensor) for key, tensor in network.weights.items()})
+    with torch.device("meta"):  # what does not fit is told before memory is asked for
+        backbone = network.architecture.build(InputSpec(wanted.size, network.colour))
+    load_strictly(backbone, weights, path, assign=True)
+    if wild := [key for key, tensor in weights.items() if not tensor.isfinite().all()]:
+        raise UserError(f"{path}: not finite: {', '.join(wild[:5])}; the file is damaged, or its training diverged")
+    if wanted.bgr:
+        _turn_colours(backbone)
+    return backbone.eval(), _origin(path, taken, wanted, filled) | {"dropped": _dropped(contents, taken)}
+
+
+def _formatted(contents: Mapping[str, Any], path: Path, name: str) -> _Taken:
+    known = find_formats() if name == AUTO else {name: get_format(name)}
+    if refused := [f"{name}: {why}" for name, one in known.items() if (why := one.refuses(contents))]:
+        raise UserError(f"{path}: cannot be imported: {'; '.join(refused)}")
+    fitting = [one for one, form in known.items() if form.fits(contents)] if name == AUTO else [name]
+    if len(fitting) > 1:
+        raise UserError(
+            f"{path}: fits several formats: {', '.join(fitting)}. They differ in what is left out and in the input; "
+            f"say which it is, e.g. --format {fitting[0]}"
+        )
+    place = known[fitting[0]].place_in(contents) if fitting else None
+    if place is None:
+        raise UserError(f"{path}: {_unknown(contents, known, name)}")
+    state = place.state(contents)
+    inside = {key.removeprefix(place.prefix): one for key, one in state.items() if key.startswith(place.prefix)}
+    return _Taken(fitting[0], place.keys, state, known[fitting[0]].network(inside, path))
+
+
+def _unknown(contents: Mapping[str, Any], known: Mapping[str, WeightsFormat], name: str) -> str:
+    """What to say of a file that is of no format, or not of the one that was asked for."""
+    keys = [key for key, _ in tensors_of(contents)]
+    if not keys:
+        return "holds no tensor under a name, so no weights; save the network's state_dict() and import that"
+    nearly = [one for one, form in known.items() if form.place_in(contents) and name == AUTO]
+    of = f"not of format {name}" if name != AUTO else f"of none of the formats {', '.join(known)}"
+    near = f"; --format {nearly[0]} takes it all the same, without what is beside the network" if nearly else ""
+    shown = ", ".join(keys[:6])
+    prefix = keys[0].removesuffix("conv1.weight")
+    return (
+        f"{of}. Its first keys: {shown}{near}. For a layout of your own, say which prefixes lead to torchvision's "
+        f"names of a ResNet: --map '{prefix if prefix != keys[0] else 'PREFIX.'}=', once for each prefix"
+    )
+
+
+def _mapped(contents: Mapping[str, Any], path: Path, maps: Sequence[tuple[str, str]]) -> _Taken:
+    state = dict(tensors_of(contents))
+    renamed: dict[str, Tensor] = {}
+    for prefix, new in maps:
+        found = {new + key.removeprefix(prefix): one for key, one in state.items() if key.startswith(prefix)}
+        if not found:
+            raise UserError(f"--map {prefix}={new}: no key of {path} begins so; its first: {', '.join([*state][:6])}")
+        if twice := sorted(renamed.keys() & found.keys()):
+            raise UserError(f"--map {prefix}={new}: {twice[0]} is there already, by another --map")
+        renamed |= found
+    return _Taken(MAPPED, (), state, plain_resnet(renamed, path))
+
+
+def _is_hollow(tensor: Tensor) -> bool:
+    """Strides of 0 make any number of numbers of one."""
+    return tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes()
+
+
+def _cast(tensor: Tensor) -> Tensor:
+    """Floating point to fp32: half precision loses nothing by it."""
+    return (tensor.detach().float() if tensor.is_floating_point() else tensor.detach()).contiguous()
+
+
+def _filled(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int]:
+    """(the weights with BatchNorm's counters, how many were missing): torch before 0.4.1 and other libraries have none,
+    and nothing here reads them."""
+    wanted = [f"{key.removesuffix(MEAN)}{COUNTER}" for key in weights if key.endswith(MEAN)]
+    missing = {key: torch.tensor(0) for key in wanted if key not in weights}
+    return {**weights, **missing}, len(missing)
+
+
+def _turn_colours(backbone: Backbone) -> None:
+    """conv1's input channels the other way round: what took blue first takes red first."""
+    first = next(module for module in backbone.modules() if isinstance(module, torch.nn.Conv2d))
+    with torch.no_grad():
+        first.weight.copy_(first.weight.flip(1))
+
+
+def _origin(path: Path, taken: _Taken, wanted: Wanted, filled: int) -> dict[str, Any]:
+    """`resolved` and its hash say what decides the weights and their input, as a recipe does for a run."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    decides = {
+        "imported": {
+            "format": taken.format,
+            "sha256": digest,
+            "maps": dict(wanted.maps),
+            "bgr": wanted.bgr,
+        },
+        "backbone": as_plain(taken.network.architecture),
+        "input": as_plain(InputSpec(wanted.size, taken.network.colour)),
+    }
+    return {
+        "recipe_hash": hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12],
+        "resolved": decides,
+        "file": path.name,
+        "format": taken.format,
+        "sha256": digest,
+        "counters_filled": filled,
+        "made_by": {"commit": commit(), "versions": versions()},
+    }
+
+
+def _dropped(contents: Mapping[str, Any], taken: _Taken) -> list[str]:
+    """The keys that are left out, by the names that they have beside the network. Many of one part are told as one,
+    "encoder_k.* (320 tensors)", and so is all that lies elsewhere in the file, such as an optimizer's."""
+    used = {id(tensor) for tensor in taken.network.weights.values()}
+    beside = [key for key, tensor in taken.state.items() if id(tensor) not in used]
+    count = Counter(first_part(key) for key in beside)
+    shown = [key if count[part := first_part(key)] <= FEW else _as_one(part, count[part]) for key in beside]
+    elsewhere = Counter(filter(None, (_branch(key, taken.keys) for key, _ in tensors_of(contents))))
+    return [*dict.fromkeys(shown), *(_as_one(part, found) for part, found in elsewhere.items())]
+
+
+def _branch(key: str, place: Sequence[str]) -> str:
+    """The beginning of a whole key up to where it leaves the way to the network; empty for one that does not."""
+    parts = key.split(".")
+    leaves = (number for number, (one, other) in enumerate(zip(parts, place, strict=False), 1) if one != other)
+    return ".".join(parts[: next(leaves, 0)])
+
+
+def _as_one(part: str, count: int) -> str:
+    return f"{part}.* ({count} tensors)"
