@@ -82,10 +82,9 @@ def measured(recipe: str, *values: float, scale: str = "desk", **changes):
     return [
         a_record(
             recipe=recipe,
-            transfer="probe",
             seed=seed,
             scale=scale,
-            **{"metrics": {"top1": value}, "detail": {}, **changes},
+            **{"transfer": "probe", "metrics": {"top1": value}, "detail": {}, **changes},
         )
         for seed, value in enumerate(values)
     ]
@@ -125,6 +124,45 @@ def test_paper_scale_is_judged_by_its_distance():
         ["+1.8", "above"],
         ["-1.1", "below"],
     ]
+
+
+def test_a_row_may_have_another_transfer_in_some_columns():
+    """Of another version, and on a part of what the column's reads."""
+    columns = tuple(
+        Column(title, ("x", "best", "top1"), transfer=transfer, metric="top1")
+        for title, transfer in (("X", "probe"), ("Y", "probe"), ("Z", "later"))
+    )
+    rows = (Row("a", "A", recipe="ra"), Row("b", "B", recipe="rb", transfers={"X": "own", "Y": "own"}))
+    layout = a_layout(rows=rows, columns=columns, delta=None, notes=())
+    train, val = {"d/train": "one"}, {"d/val": "two"}
+    records = [
+        *measured("ra", 1.0, transfer_data=train | val, transfer_version=3),
+        *measured("ra", 2.0, transfer="later", transfer_data=train | val),
+        *measured("rb", 5.0, transfer="own", transfer_data=val, transfer_version=1),
+        *measured("rb", 6.0, transfer="own", transfer_data=val, transfer_version=2),
+        *measured("rb", 7.0, transfer_data=train | val, transfer_version=3),
+        *measured("rb", 8.0, transfer="later", transfer_data=train | val),
+    ]
+    text = table(layout, ALL, records)
+    header, _, a, b, *_ = cells(text)
+    found = {title: (one, other) for title, one, other in zip(header, a, b, strict=True) if title.endswith(", desk")}
+    assert found == {
+        "X, desk": ("1.0 (1)", "6.0 (1)"),
+        "Y, desk": ("1.0 (1)", "6.0 (1)"),
+        "Z, desk": ("2.0 (1)", "8.0 (1)"),
+    }
+    assert "X, Y: `probe` v3; Z: `later` v1; B in X, Y: `own` v2." in text
+
+
+def test_a_row_on_other_data_has_a_column_of_its_own():
+    rows = (Row("a", "A", recipe="ra"), Row("b", "B", recipe="rb", transfers={"X": "own"}))
+    records = [
+        *measured("ra", 1.0, transfer_data={"d/train": "one", "d/val": "two"}),
+        *measured("rb", 5.0, transfer="own", transfer_data={"d/val": "three"}),
+    ]
+    header, _, a, b, *_ = cells(table(a_layout(rows=rows, delta=None, notes=()), ALL, records))
+    assert "5.0 (1)" in b
+    assert header[a.index("1.0 (1)")] != header[b.index("5.0 (1)")]
 
 
 def test_scales_versions_and_data_have_columns_of_their_own():
