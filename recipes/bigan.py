@@ -110,6 +110,6 @@ bigan = replace(
     desk=(
         *without(SMALL, "optimizers.main"),  # the authors' rate at every scale; desk's own was not tried
         SMALL_DECODER,
-        Change("method.discriminator_channels", (16, 32, 64, 128), "a quarter of the channels, as of the encoder's"),
+        Change("method.discriminator_channels", (16, 32, 64, 128), "a quarter of the channels, as in the encoder"),
     ),
 )

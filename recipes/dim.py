@@ -230,8 +230,8 @@ LENGTH = Epochs(200)
 SOURCE_OF_LENGTH = "200 epochs as in Deep InfoMax's released command for STL-10, the papers name no number"  # for plans
 SMALL = without(DESK, DESK_SIZE.key)  # the images have 64 pixels at every scale
 SMALL_PRIOR = (
-    Change("method.prior_units", (250, 50), "a quarter of the units, as of the encoder's"),
-    Change("optimizers.discriminator", Adam(lr=1e-3, weight_decay=1e-4, decoupled=True), "the encoder's rate there"),
+    Change("method.prior_units", (250, 50), "a quarter of the units, as in the encoder"),
+    Change("optimizers.discriminator", Adam(lr=1e-3, weight_decay=1e-4, decoupled=True), "the encoder's rate"),
 )
 
 dim_local = Recipe(
@@ -246,7 +246,7 @@ dim_local = Recipe(
     schedule=Constant(),
     reported="33.54 / 36.88 / 31.66 % Tiny ImageNet top-1 at conv, fc and Y (Table 2); 33.8 / 34.5 / 30.7 in 8/2018; "
     + SOURCE_OF_LENGTH,
-    desk=(*SMALL, Change("method.units", 512, "a quarter of the units, as of the encoder's"), *SMALL_PRIOR),
+    desk=(*SMALL, Change("method.units", 512, "a quarter of the units, as in the encoder"), *SMALL_PRIOR),
 )
 
 dim_local_nce = replace(

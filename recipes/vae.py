@@ -34,7 +34,7 @@ from benchmark.recipe import Change, Given
 from recipes.dim import SMALL, SOURCE_OF_LENGTH, WholeImages, dim_local, encoder
 
 FIRST_SIDE = 4  # of the decoder's first map
-SMALL_DECODER = Change("method.channels", (128, 64, 32, 16), "a quarter of the channels, as of the encoder's")
+SMALL_DECODER = Change("method.channels", (128, 64, 32, 16), "a quarter of the channels, as in the encoder")
 
 
 @dataclass(frozen=True)
