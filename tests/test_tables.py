@@ -245,7 +245,7 @@ def test_stages_come_from_the_records_detail():
         table(layout, [], measured("ra", 1.0))
 
 
-def test_a_rows_own_transfer_stands_below_every_measured_column():
+def test_a_rows_own_transfer_stands_below_the_columns_that_it_names():
     """And what else was measured of its recipe does not."""
 
     def own(*given, **changes):
@@ -255,7 +255,8 @@ def test_a_rows_own_transfer_stands_below_every_measured_column():
         Column(name, ("x", name, "top1"), transfer="probe", metric="top1", stage=name) for name in ("a", "b")
     )
     columns = (*columns, Column("never", ("x", "never", "top1")))
-    rows = [dataclasses.replace(row, transfer="own" if row.recipe == "ra" else "") for row in a_layout().rows]
+    named = {"a": "own", "b": "own"}
+    rows = [dataclasses.replace(row, transfers=named if row.recipe == "ra" else {}) for row in a_layout().rows]
     layout = a_layout(columns=columns, rows=tuple(rows), notes=(), delta=None)
     stages = {"per_stage": {"a": 33.0, "b": 44.0}}
     records = [
@@ -267,7 +268,7 @@ def test_a_rows_own_transfer_stands_below_every_measured_column():
     text = table(layout, [], records)
     shown = [[cell.replace("*", "") for cell in line if "(1)" in cell] for line in cells(text)]
     assert [line for line in shown if line] == [["70.5 (1)"] * 2, ["33.0 (1)", "44.0 (1)"]]
-    assert "A in all of them: `own` v" in text
+    assert "A in a, b: `own` v" in text
     with pytest.raises(UserError, match="has no 'top1'"):
         table(layout, [], own("ra", 70.5, metrics={"top5": 70.5}))
 
@@ -487,6 +488,8 @@ for path, text in sorted(leaderboard_files(current_boards()).items()):
         ('name = "set 2"', 'name = "set 1"', r"are called \['set 1'\]"),
         ('key = "pirl_linear"', 'key = "pirl_yfcc"', "there is one already"),
         ('methods = ["supervised"]', 'methods = ["superfised"]', "do not exist: .*superfised"),
+        ("transfers = { conv =", "transfers = { conf =", r"do not exist: \['conf'\]"),
+        ('transfer = "tiny_imagenet_dim", stage = "conv", ', "", "a transfer for column 'conv', which has none itself"),
         ("rows = [", "rows = [[", "tables.toml"),
     ],
 )
