@@ -296,7 +296,7 @@ def _cost_lines(
     yield (
         "FLOPs per step",
         f"{per_step:.4g}",
-        f"{cost.how}; forward and backward, {share:,} images x {processes} processes",
+        f"{cost.how}; forward and backward, {share:,} images x {_counted_as(processes, 'process', 'processes')}",
     )
     yield "FLOPs, total", f"{per_step * total:.4g}", f"x {total:,} steps"
     yield (
@@ -309,8 +309,8 @@ def _cost_lines(
         "GPU-hours, estimate",
         _about(hours),
         f"FLOPs, total / ({gpu.tflops:g}e12 a second x {gpu.utilisation:g} reached) / 3600; "
-        f"{_about(hours / processes)} hours on {processes} GPUs. By default an A100's peak in TF32, and a guess at the "
-        "share that is reached: set --peak-tflops and --utilisation to yours",
+        f"{_about(hours / processes)} hours on {_counted_as(processes, 'GPU', 'GPUs')}. By default an A100's peak in TF32, "
+        "and a guess at the share that is reached: set --peak-tflops and --utilisation to yours",
     )
     yield "transfers", "not counted", "this is pretraining alone; what a protocol trains, such as a probe, comes on top"
 
@@ -329,6 +329,10 @@ def _between_lines(method: Method) -> Iterator[Line]:
             f"in the totals below. {_about(hours)} thread-hours, where a thread of the CPU does "
             f"{KMEANS_RATE / 1e9:g}e9 a second",
         )
+
+
+def _counted_as(count: int, one: str, several: str) -> str:
+    return f"{count:,} {one if count == 1 else several}"
 
 
 def _about(hours: float) -> str:
