@@ -309,8 +309,8 @@ def _cost_lines(
         "GPU-hours, estimate",
         _about(hours),
         f"FLOPs, total / ({gpu.tflops:g}e12 a second x {gpu.utilisation:g} reached) / 3600; "
-        f"{_about(hours / processes)} hours on {_counted_as(processes, 'GPU', 'GPUs')}. By default an A100's peak in TF32, "
-        "and a guess at the share that is reached: set --peak-tflops and --utilisation to yours",
+        f"{_about(hours / processes)} hours on {_counted_as(processes, 'GPU', 'GPUs')}. By default an A100's peak in "
+        "TF32, and a guess at the share that is reached: set --peak-tflops and --utilisation to yours",
     )
     yield "transfers", "not counted", "this is pretraining alone; what a protocol trains, such as a probe, comes on top"
 
