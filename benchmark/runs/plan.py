@@ -37,7 +37,6 @@ from benchmark.runs.run import pool_images
 
 TYPICAL_IMAGE = (500, 375)  # width and height most ImageNet photographs have; views crop, so it decides nothing
 SHARDS = (8, 32)  # processes that per-image buffers are shown divided over
-MACHINE = 8  # processes of a run that is the same on any number
 
 FEW_IMAGES = 4
 MOST_REAL_BYTES = 4e9
@@ -67,15 +66,14 @@ class Cost:
 def plan_text(
     recipe: Recipe,
     scale: Scale,
-    processes: int | None,
+    processes: int,
     num_images: int | None,
     data: Path | None,
     gpu: Gpu,
     recipes_dir: Path | None = None,
 ) -> str:
-    """The whole plan as text. processes: None for one where several would make another run of it, and else MACHINE.
-    recipes_dir: a folder of recipes that this one may come after, besides the benchmark's. Raises UserError if the
-    number of images is unknown or the batch cannot be divided."""
+    """The whole plan as text. recipes_dir: a folder of recipes that this one may come after, besides the benchmark's.
+    Raises UserError if the number of images is unknown or the batch cannot be divided."""
     changed = at_scale(recipe, scale)
     given, source = _given(changed, scale, num_images, data, recipes_dir)
     count = given.num_images
@@ -83,18 +81,17 @@ def plan_text(
     total = changed.length.steps(steps_per_epoch)
     fake = FakeTensorMode()
     method = _build_fake(changed, given, fake)
-    divided, why = (processes, "as given") if processes else _processes_of(method)
-    _require_whole_shares(changed, divided)
+    _require_whole_shares(changed, processes)
     run = [
         *_length_lines(changed, given, source, steps_per_epoch, total),
-        *([("processes", f"{divided:,}", why), _across_processes(method)] if total else []),
+        *([("processes", f"{processes:,}", "set by --processes"), _across_processes(method)] if total else []),
     ]
     sections = [
         ("Run", run),
         ("Rates", [*_rate_lines(changed, total, steps_per_epoch)]),
         ("Settings", [*_setting_lines(changed)]),
         ("State", [*_state_lines(changed, method, count)]),
-        ("Cost", [*_cost_lines(changed, method, fake, given, total, divided, gpu)] if total else []),
+        ("Cost", [*_cost_lines(changed, method, fake, given, total, processes, gpu)] if total else []),
     ]
     title = f"{changed.title} at {scale} scale" + (f"; {changed.reported}" if changed.reported else "")
     sections.append(("Changed", [(change.key, on_one_line(change.value), change.why) for change in recipe.overrides]))
@@ -108,12 +105,6 @@ def what_depends_on_processes(recipe: Recipe) -> list[str]:
     if not recipe.optimizers:
         return []
     return _build_fake(recipe, _given(recipe, "paper", None, None, None)[0], FakeTensorMode()).depends_on_processes()
-
-
-def _processes_of(method: Method) -> tuple[int, str]:
-    if method.depends_on_processes():
-        return 1, "by default, since several would make it another run; --processes sets others"
-    return MACHINE, "by default; --processes sets others"
 
 
 def _require_whole_shares(recipe: Recipe, processes: int) -> None:
