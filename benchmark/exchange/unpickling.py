@@ -1,9 +1,9 @@
 """Pickles, read without running anything in them.
 
-A pickle is a program: it names classes and functions, and calls them. Here it gets none of them. Tensors are put
-together by functions of this file. An object of an unknown class, such as the hyper-parameters that Lightning keeps
-beside its weights, becomes a `StandIn` that holds nothing and does nothing. A pickle that calls a function, or a class
-of Python's own, wants to run code: it is refused.
+A pickle is a program: it names classes and functions, and calls them. Here it gets none of them. A tensor becomes a
+note of where its numbers lie, so that nothing is allocated on a pickle's word. An object of an unknown class, such as
+the hyper-parameters that Lightning keeps beside its weights, becomes a `StandIn` that holds nothing and does nothing. A
+pickle that calls a function, or a class of Python's own, wants to run code: it is refused.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from __future__ import annotations
 import pickle
 import sys
 from _compat_pickle import IMPORT_MAPPING as PYTHON_2  # its names of modules, which torch still writes
+from _compat_pickle import NAME_MAPPING as PYTHON_2_NAMES  # (module, name) there -> here: xrange is range
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import torch
-from torch import Tensor
 
 from benchmark.core.errors import UserError
+from benchmark.exchange.harmless import VALUES
+from benchmark.exchange.printable import printable
 
 DTYPES = {
     "FloatStorage": torch.float32,
@@ -32,30 +33,43 @@ DTYPES = {
     "CharStorage": torch.int8,
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
+    "ComplexFloatStorage": torch.complex64,
+    "ComplexDoubleStorage": torch.complex128,
+    "UntypedStorage": torch.uint8,
+    "QInt8Storage": torch.int8,
+    "QUInt8Storage": torch.uint8,
+    "QInt32Storage": torch.int32,
 }
-# Values that libraries pickle as calls. They say nothing of weights, so they become stand-ins like all else.
-VALUES = {
-    *("pathlib.PosixPath", "pathlib.WindowsPath", "pathlib.PurePosixPath", "pathlib.PureWindowsPath"),
-    *("pathlib._local.PosixPath", "pathlib._local.WindowsPath"),
-    *("datetime.datetime", "datetime.date", "datetime.timedelta", "datetime.timezone", "collections.defaultdict"),
-    *("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"),
-    *("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct", "torch.device"),
-}
-Storages = Callable[[tuple[Any, ...]], Tensor]
+
+
+class Storage(NamedTuple):
+    """`count` numbers that the file keeps under `key`."""
+
+    key: str
+    dtype: torch.dtype
+    count: int
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.count * self.dtype.itemsize
 
 
 class InertUnpickler(pickle.Unpickler):
-    """storages: what the pickle says of a storage, ("storage", dtype, key, device, numbers …) -> a flat tensor."""
+    """most: bytes that all storages together may have; raises ValueError for a pickle that names more.
+    storages: key -> storage, of all that it names."""
 
-    def __init__(self, file: BinaryIO, path: Path, storages: Storages) -> None:
+    def __init__(self, file: BinaryIO, path: Path, most: int) -> None:
         super().__init__(file, encoding="latin1")  # as wide as a byte, so that old pickles' text never fails
-        self.path, self.storages = path, storages
+        self.path, self.left = path, most
+        self.storages: dict[str, Storage] = {}
         self.found: dict[str, Any] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         """Never imports anything."""
-        whole = f"{PYTHON_2.get(module, module)}.{name}"
-        if module in ("torch", "torch.storage") and name in DTYPES:
+        module, name = PYTHON_2_NAMES.get((module, name), (PYTHON_2.get(module, module), name))
+        whole = printable(f"{module}.{name}")
+        if module in ("torch", "torch.storage", "torch.cuda") and name in DTYPES:
             return DTYPES[name]
         if module == "torch" and isinstance(dtype := vars(torch).get(name), torch.dtype):
             return dtype
@@ -63,8 +77,24 @@ class InertUnpickler(pickle.Unpickler):
             self.found[whole] = HARMLESS.get(whole) or inert_class(whole, self.path)
         return self.found[whole]
 
-    def persistent_load(self, saved_id: Any) -> Tensor:
-        return self.storages(saved_id)
+    def persistent_load(self, saved_id: Any) -> StoredTensor:
+        """saved_id: ("storage", dtype, key, device, numbers), and in old files a view of it: (key, offset, numbers)."""
+        _, dtype, key, _, count, *view = saved_id
+        if not isinstance(dtype, torch.dtype) or not isinstance(count, int) or count < 0:
+            raise ValueError("a storage of which neither type nor size is known")
+        storage = self._known(Storage(str(key), dtype, count))
+        offset, length = view[0][1:] if view and view[0] else (0, count)
+        return StoredTensor(storage, offset, (length,), (1,))
+
+    def _known(self, storage: Storage) -> Storage:
+        if storage.key not in self.storages:
+            self.left -= storage.size
+            self.storages[storage.key] = storage
+        if self.left < 0:
+            raise ValueError("the tensors that it names are larger than the file")
+        if self.storages[storage.key] != storage:
+            raise ValueError(f"storage {printable(storage.key)} is described in two ways")
+        return storage
 
 
 class StandIn:
@@ -85,6 +115,20 @@ class StandIn:
         pass
 
     extend = add = append
+
+
+class StoredTensor(StandIn):
+    """A tensor, as a note of where its numbers lie: from `offset` in the storage, both counted in numbers."""
+
+    stands_for = "torch.Tensor"
+
+    def __init__(
+        self, storage: Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], dtype: Any = None
+    ) -> None:
+        if not all(isinstance(number, int) for number in (offset, *size, *stride)):
+            raise ValueError("a tensor whose place and shape are no numbers")
+        self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
+        self.dtype: torch.dtype = dtype or storage.dtype
 
 
 class _Callable(type):
@@ -120,26 +164,48 @@ def _blank(kind: Any, *_: Any) -> Any:
     return StandIn.__new__(kind) if isinstance(kind, _Callable) else {}  # type: ignore[arg-type]
 
 
-def _tensor(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
-    return storage.as_strided(size, stride, offset)
+def _ordered(*given: list[Any]) -> OrderedDict[Any, Any]:
+    """Python 2 gives the items as a list of its own. It is emptied: one list given often would multiply."""
+    found: OrderedDict[Any, Any] = OrderedDict()
+    for items in given:
+        found.update(items)
+        items.clear()
+    return found
+
+
+def _tensor(whole: StoredTensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> StoredTensor:
+    return StoredTensor(whole.storage, whole.offset + offset, size, stride)
+
+
+def _retyped(
+    whole: StoredTensor,
+    offset: int,
+    size: tuple[int, ...],
+    stride: tuple[int, ...],
+    _grad: Any,
+    _hooks: Any,
+    dtype: torch.dtype,
+    *_: Any,
+) -> StoredTensor:
+    return StoredTensor(whole.storage, offset, size, stride, dtype)
+
+
+def _of_type(build: Any, _: Any, arguments: tuple[Any, ...], *__: Any) -> Any:
+    return build(*arguments)
 
 
 def _first(value: Any, *_: Any) -> Any:
     return value
 
 
-def _encoded(text: str, *_: Any) -> bytes:
-    return text.encode("latin1")
-
-
 HARMLESS: dict[str, Any] = {
-    "collections.OrderedDict": OrderedDict,
-    **{f"builtins.{kind.__name__}": kind for kind in (set, frozenset, dict, list, tuple, complex, bytearray)},
-    "torch.Size": tuple,
+    "collections.OrderedDict": _ordered,
+    "torch.Size": _first,
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_tensor_v3": _retyped,
     "torch._utils._rebuild_parameter": _first,
     "torch._utils._rebuild_parameter_with_state": _first,
+    "torch._tensor._rebuild_from_type_v2": _of_type,
     "copyreg._reconstructor": _blank,
-    "_codecs.encode": _encoded,
 }
