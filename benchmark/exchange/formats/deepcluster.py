@@ -11,6 +11,8 @@
 itself.
 
 Refused: VGG-16, which is not among the networks here, and a sobel.* that is not Sobel's.
+
+Source: github.com/facebookresearch/deepcluster, main.py and models/alexnet.py
 """
 
 from __future__ import annotations
@@ -64,7 +66,6 @@ def _refuses(contents: Mapping[str, Any]) -> str:
 
 FORMAT = WeightsFormat(
     title="DeepCluster AlexNet",
-    source="github.com/facebookresearch/deepcluster, main.py and models/alexnet.py",
     places=(Place(("state_dict",)),),
     first=("features.module.0.weight", "features.0.weight"),
     network=_network,
