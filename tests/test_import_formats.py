@@ -354,6 +354,12 @@ def hollow(network: nn.Module) -> dict[str, Tensor]:
     return {key: one if "num_" in key else torch.zeros(1).expand(one.shape) for key, one in bare(network).items()}
 
 
+def one_for_all() -> dict[str, Tensor]:
+    """Half precision becomes fp32, each name for itself."""
+    shared = torch.zeros(1 << 10).half()
+    return bare(resnet()) | {f"layer4.2.more{number}": shared for number in range(9)}
+
+
 def wild() -> dict[str, Tensor]:
     return with_stem(torch.full((4, 3, 7, 7), float("nan")))
 
@@ -377,6 +383,7 @@ REFUSED: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "another depth": (lambda: bare(resnet(blocks=(1, 1, 1, 1))), r"stages have \(1, 1, 1, 1\) blocks"),
     "SE-ResNet": (with_more, r"does not fit ResidualNetwork: 1 unexpected: layer1\.0\.se\.fc1\.weight"),
     "a bomb": (lambda: hollow(resnet()), r"conv1\.weight claims more numbers than are stored"),
+    "one tensor under many names": (one_for_all, r"layer4\.2\.more1 claims more numbers than are stored"),
     "no convolution": (lambda: with_stem(torch.zeros(4)), "which is no convolution of images"),
     "not finite": (wild, r"not finite: conv1\.weight"),
     "no tensors": (lambda: {"epoch": 3}, "holds no tensor under a name"),

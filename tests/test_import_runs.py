@@ -147,8 +147,8 @@ def test_nothing_is_pretrained_under_an_imported_name(home: Path, capsys: pytest
         ("a/b", "make a name"),
         ("..", "make a name"),
         ("a@b=1", "make a name"),
-        ("x.safetensors", "a name, not a file's; give x"),
-        ("x.pth.tar", "a name, not a file's; give x"),
+        ("x.safetensors", "a file's name; give a backbone's, such as x\n"),
+        ("x.pth.tar", "a file's name; give a backbone's, such as x\n"),
         ("taken", "is called so; give another name"),
     ],
 )

@@ -94,8 +94,8 @@ def import_backbone(path: Path, wanted: Wanted) -> tuple[Backbone, dict[str, Any
     network = taken.network
     if wanted.bgr and not isinstance(network.colour, RGB):
         raise UserError(f"--bgr: {path} is of {type(network.colour).__name__}, which has no order of colours to turn")
-    if hollow := [key for key, tensor in network.weights.items() if _is_hollow(tensor)]:
-        raise UserError(f"{path}: {hollow[0]} claims more numbers than are stored; the file is damaged, or meant to be")
+    if hollow := _hollow(network.weights):
+        raise UserError(f"{path}: {hollow} claims more numbers than are stored; the file is damaged, or meant to be")
     weights, filled = _filled({key: _cast(tensor) for key, tensor in network.weights.items()})
     with torch.device("meta"):  # what does not fit is told before memory is asked for
         backbone = network.architecture.build(InputSpec(wanted.size, network.colour))
@@ -186,9 +186,19 @@ def _mapped(contents: Mapping[str, Any], path: Path, maps: Sequence[tuple[str, s
     return _Taken(MAPPED, state, {}, plain_resnet(renamed, path))
 
 
-def _is_hollow(tensor: Tensor) -> bool:
-    """Strides of 0 make any number of numbers of one."""
-    return tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes()
+def _hollow(weights: State) -> str:
+    """The first of the weights by which they are more than what is stored, or "". Strides of 0 make any number of
+    numbers of one, and so does one storage under many names."""
+    seen: set[int] = set()
+    left = 0
+    for key, tensor in weights.items():
+        whole = tensor.untyped_storage()
+        left += 0 if whole.data_ptr() in seen else whole.nbytes()
+        seen.add(whole.data_ptr())
+        left -= tensor.numel() * tensor.itemsize
+        if left < 0:
+            return key
+    return ""
 
 
 def _cast(tensor: Tensor) -> Tensor:
