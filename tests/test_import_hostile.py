@@ -38,7 +38,7 @@ from torch import nn
 from benchmark.core.errors import UserError
 from benchmark.exchange.contents import read_contents, tensors_of
 from benchmark.exchange.importing import Wanted, import_backbone
-from benchmark.exchange.unpickling import StandIn
+from benchmark.exchange.stand_ins import StandIn
 
 ALEXNET = (
     *(f"features.{place + after}" for place in (0, 4, 8, 11, 14) for after in (0, 1)),

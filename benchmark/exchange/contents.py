@@ -23,7 +23,8 @@ from torch import Tensor
 from benchmark.core.errors import UserError, remedy
 from benchmark.exchange.plain_contents import PlainContents
 from benchmark.exchange.printable import printable
-from benchmark.exchange.unpickling import InertUnpickler, StandIn, Storage
+from benchmark.exchange.stand_ins import StandIn, Storage
+from benchmark.exchange.unpickling import InertUnpickler
 
 ZIP = b"PK\x03\x04"
 MAGIC = 0x1950A86A20F9469CFC6C  # with which torch.save's older files begin
@@ -121,7 +122,7 @@ def _check_stored(archive: zipfile.ZipFile, size: int) -> None:
 def _flat(content: bytes, storage: Storage) -> Tensor:
     if len(content) != storage.size:
         raise ValueError(
-            f"a storage of {len(content)} bytes stands for {storage.count} numbers of {storage.dtype}; it is cut off"
+            f"a storage of {len(content)} bytes stands for {storage.numbers} numbers of {storage.dtype}; it is cut off"
         )
     return torch.frombuffer(bytearray(content), dtype=storage.dtype) if content else torch.empty(0, dtype=storage.dtype)
 
@@ -152,6 +153,6 @@ def _from_stream(file: BinaryIO, path: Path, size: int) -> Any:
 
 def _next_storage(storage: Storage, file: BinaryIO) -> Tensor:
     (count,) = struct.unpack("<q", file.read(8))
-    if count != storage.count:
-        raise ValueError(f"storage {storage.key} has {count} numbers, not {storage.count}")
+    if count != storage.numbers:
+        raise ValueError(f"storage {storage.key} has {count} numbers, not {storage.numbers}")
     return _flat(file.read(storage.size), storage)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,14 @@ from benchmark.core.errors import UserError
 from benchmark.core.plain import as_plain
 from benchmark.core.provenance import commit, versions
 from benchmark.exchange.contents import read_contents, tensors_of
-from benchmark.exchange.contract import ForeignNetwork, Place, State, WeightsFormat, first_part, plain_resnet
+from benchmark.exchange.contract import Place, State, WeightsFormat, plain_resnet
 from benchmark.exchange.formats import find_formats, get_format
 from benchmark.exchange.printable import printable
+from benchmark.exchange.taken import Taken, elsewhere_in
 from benchmark.recipe.inputs import RGB, InputSpec
 
 AUTO, MAPPED = "auto", "mapped"
 COUNTER, MEAN = "num_batches_tracked", "running_mean"
-FEW = 8  # keys of one part that are told one by one
 
 
 @dataclass(frozen=True)
@@ -43,39 +42,6 @@ class Wanted:
     maps: tuple[tuple[str, str], ...] = ()
     bgr: bool = False
     size: int = 224
-
-
-@dataclass(frozen=True)
-class _Taken:
-    """state: the tensors of the dictionary with the network; some are left out. elsewhere: branch of the file -> how
-    many tensors it has that are left out too."""
-
-    format: str
-    state: State
-    elsewhere: Mapping[str, int]
-    network: ForeignNetwork
-
-    @property
-    def dropped(self) -> list[str]:
-        """The keys that are left out, by the names that they have beside the network. Many of one part are told as one,
-        "encoder_k.* (320 tensors)", and so is all that lies elsewhere in the file, such as an optimizer's."""
-        used = {id(tensor) for tensor in self.network.weights.values()}
-        beside = [key for key, tensor in self.state.items() if id(tensor) not in used]
-        count = Counter(first_part(key) for key in beside)
-        shown = [key if count[part := first_part(key)] <= FEW else _as_one(part, count[part]) for key in beside]
-        return [*dict.fromkeys(shown), *(_as_one(part, found) for part, found in self.elsewhere.items())]
-
-    def unlike(self, other: _Taken) -> Iterator[str]:
-        """In what the two differ, if in anything."""
-        ours, theirs = self.network, other.network
-        if ours.colour != theirs.colour:
-            yield "the input"
-        names = ours.weights.keys() | theirs.weights.keys()
-        is_same = all(ours.weights.get(name) is theirs.weights.get(name) for name in names)
-        if ours.architecture != theirs.architecture or not is_same:
-            yield "the network"
-        if self.dropped != other.dropped:
-            yield "what is left out"
 
 
 def parse_maps(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -121,7 +87,7 @@ def replaced(path: Path, origin: Mapping[str, Any]) -> str:
     return f"{path} had other weights, of {told}; they are replaced"
 
 
-def _formatted(contents: Mapping[str, Any], path: Path, name: str) -> _Taken:
+def _formatted(contents: Mapping[str, Any], path: Path, name: str) -> Taken:
     known = find_formats() if name == AUTO else {name: get_format(name)}
     if refused := [f"{name}: {why}" for name, one in known.items() if (why := one.refuses(contents))]:
         raise UserError(f"{path}: cannot be imported: {printable('; '.join(refused))}")
@@ -138,23 +104,10 @@ def _formatted(contents: Mapping[str, Any], path: Path, name: str) -> _Taken:
     return first
 
 
-def _taken(name: str, form: WeightsFormat, place: Place, contents: Mapping[str, Any], path: Path) -> _Taken:
+def _taken(name: str, form: WeightsFormat, place: Place, contents: Mapping[str, Any], path: Path) -> Taken:
     state = place.state(contents)
     inside = {key.removeprefix(place.prefix): one for key, one in state.items() if key.startswith(place.prefix)}
-    return _Taken(name, state, _elsewhere(contents, place.keys), form.network(inside, path))
-
-
-def _elsewhere(contents: Mapping[str, Any], way: Sequence[str]) -> dict[str, int]:
-    """Branches off the way to the dictionary with the network, and below it -> how many tensors each has."""
-    found: dict[str, int] = {}
-    here: Mapping[str, Any] = contents
-    for number in range(len(way) + 1):
-        place, step = "".join(f"{key}." for key in way[:number]), [*way, None][number]
-        for key, value in here.items():
-            if key != step and (isinstance(value, Mapping) or (isinstance(value, Tensor) and step)):
-                found[f"{place}{key}"] = len(list(tensors_of({key: value})))
-        here = here[step] if step else {}
-    return {branch: count for branch, count in found.items() if count}
+    return Taken(name, state, elsewhere_in(contents, place.keys), form.network(inside, path))
 
 
 def _unknown(contents: Mapping[str, Any], known: Mapping[str, WeightsFormat], name: str) -> str:
@@ -173,7 +126,7 @@ def _unknown(contents: Mapping[str, Any], known: Mapping[str, WeightsFormat], na
     )
 
 
-def _mapped(contents: Mapping[str, Any], path: Path, maps: Sequence[tuple[str, str]]) -> _Taken:
+def _mapped(contents: Mapping[str, Any], path: Path, maps: Sequence[tuple[str, str]]) -> Taken:
     state = dict(tensors_of(contents))
     renamed: dict[str, Tensor] = {}
     for prefix, new in maps:
@@ -183,7 +136,7 @@ def _mapped(contents: Mapping[str, Any], path: Path, maps: Sequence[tuple[str, s
         if twice := sorted(renamed.keys() & found.keys()):
             raise UserError(f"--map {prefix}={new}: {twice[0]} is there already, by another --map")
         renamed |= found
-    return _Taken(MAPPED, state, {}, plain_resnet(renamed, path))
+    return Taken(MAPPED, state, {}, plain_resnet(renamed, path))
 
 
 def _hollow(weights: State) -> str:
@@ -221,7 +174,7 @@ def _turn_colours(backbone: Backbone) -> None:
         first.weight.copy_(first.weight.flip(1))
 
 
-def _origin(path: Path, digest: str, taken: _Taken, wanted: Wanted, filled: int) -> dict[str, Any]:
+def _origin(path: Path, digest: str, taken: Taken, wanted: Wanted, filled: int) -> dict[str, Any]:
     """`resolved` and its hash say what decides the weights and their input, as a recipe does for a run."""
     decides = {
         "imported": {
@@ -243,7 +196,3 @@ def _origin(path: Path, digest: str, taken: _Taken, wanted: Wanted, filled: int)
         "dropped": taken.dropped,
         "made_by": {"commit": commit(), "versions": versions()},
     }
-
-
-def _as_one(part: str, count: int) -> str:
-    return f"{part}.* ({count} tensors)"

@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmark.core.errors import UserError
 from benchmark.exchange.harmless import UNLIKE
 from benchmark.exchange.printable import printable
-from benchmark.exchange.unpickling import StandIn, Storage, StoredTensor
+from benchmark.exchange.stand_ins import StandIn, Storage, StoredTensor
 
 DEEPEST = 50  # dictionaries in dictionaries
 
