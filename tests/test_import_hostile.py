@@ -330,7 +330,7 @@ def test_a_dictionary_with_attributes_of_its_own_is_a_dictionary(tmp_path: Path)
 class Many:
     """In place of a storage, when it is pickled."""
 
-    def __init__(self, number: int, count: int) -> None:
+    def __init__(self, number: Any, count: int) -> None:
         self.number, self.count = number, count
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -403,6 +403,34 @@ def test_storages_that_are_larger_than_the_file_together(package: Any, is_zip: b
         path.write_bytes(b"".join(pickle.dumps(one, 2) for one in before) + pickled(whole, NamingAsOf2018))
         path.write_bytes(path.read_bytes() + pickle.dumps([], 2) + bytes(4000))
     with pytest.raises(UserError, match=r"much\.pth: damaged.*the tensors that it names are larger than the file"):
+        contents_of(path)
+
+
+def lists_in_lists(depth: int) -> list[Any]:
+    """As text it has 2^depth ends."""
+    found: list[Any] = ["end"]
+    for _ in range(depth):
+        found = [found, found]
+    return found
+
+
+@pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "before torch 1.6"])
+def test_what_multiplies_as_text_is_not_shown(is_zip: bool, tmp_path: Path):
+    """Where a name is expected."""
+    vgg = {"arch": lists_in_lists(16), "state_dict": {"top_layer.weight": torch.zeros(1)}}
+    with pytest.raises(UserError, match="deepcluster: DeepCluster's unknown network, which is not among") as error:
+        import_backbone(saved(vgg, tmp_path / "a.pth", is_zip), Wanted())
+    assert "end" not in str(error.value)
+
+
+def test_a_storage_has_a_name(tmp_path: Path):
+    class Odd(Naming):
+        def persistent_id(self, one: Any) -> Any:
+            return one.number if isinstance(one, Many) else None
+
+    saved_id = ("storage", torch.FloatStorage, lists_in_lists(16), "cpu", 4)
+    path = zip_of(tmp_path / "a.pth", pickled({"w": Many(saved_id, 4)}, Odd))
+    with pytest.raises(UserError, match="a storage whose name, type or size is none"):
         contents_of(path)
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from benchmark.core.errors import UserError, remedy
 from benchmark.exchange.plain_contents import PlainContents
-from benchmark.exchange.printable import printable
+from benchmark.exchange.spelling import spelled_out
 from benchmark.exchange.stand_ins import StandIn, Storage
 from benchmark.exchange.unpickling import InertUnpickler
 
@@ -70,17 +70,17 @@ def _whole(file: BinaryIO, path: Path, size: int) -> Any:
     file.seek(0)
     try:
         if _is_safetensors(head, size):
-            return {printable(key): tensor for key, tensor in load(file.read()).items()}
+            return {spelled_out(key): tensor for key, tensor in load(file.read()).items()}
         return _from_zip(file, path, size) if head.startswith(ZIP) else _from_stream(file, path, size)
     except UserError:
         raise
     except SafetensorError as error:
         raise UserError(f"{path}: not a whole safetensors file ({error}); fetch it again") from error
     except zipfile.BadZipFile as error:
-        told = printable(str(error))
+        told = spelled_out(str(error))
         raise UserError(f"{path}: a zip that is cut off or damaged ({told}); fetch it again") from error
     except Exception as error:  # a hostile file may fail in any way
-        told = printable(f"{type(error).__name__}: {error}")
+        told = spelled_out(f"{type(error).__name__}: {error}")
         raise UserError(f"{path}: damaged, or no file of weights ({told}); fetch it again, or {SAVE_AGAIN}") from error
 
 
@@ -120,7 +120,7 @@ def _check_stored(archive: zipfile.ZipFile, size: int) -> None:
 
 
 def _flat(content: bytes, storage: Storage) -> Tensor:
-    if len(content) != storage.size:
+    if len(content) != storage.nbytes:
         raise ValueError(
             f"a storage of {len(content)} bytes stands for {storage.numbers} numbers of {storage.dtype}; it is cut off"
         )
@@ -147,6 +147,8 @@ def _from_stream(file: BinaryIO, path: Path, size: int) -> Any:
     unpickler = _unpickler(file, path, size)
     whole = unpickler.load()
     order = _unpickler(file, path, size).load()
+    if not all(isinstance(key, str | int) for key in order):
+        raise ValueError("a storage whose name is none")
     found = {str(key): _next_storage(unpickler.storages[str(key)], file) for key in order}
     return PlainContents(lambda storage: found[storage.key], path).of(whole)
 
@@ -155,4 +157,4 @@ def _next_storage(storage: Storage, file: BinaryIO) -> Tensor:
     (count,) = struct.unpack("<q", file.read(8))
     if count != storage.numbers:
         raise ValueError(f"storage {storage.key} has {count} numbers, not {storage.numbers}")
-    return _flat(file.read(storage.size), storage)
+    return _flat(file.read(storage.nbytes), storage)

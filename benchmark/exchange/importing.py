@@ -20,7 +20,7 @@ from benchmark.core.provenance import commit, versions
 from benchmark.exchange.contents import read_contents, tensors_of
 from benchmark.exchange.contract import Place, State, WeightsFormat, plain_resnet
 from benchmark.exchange.formats import find_formats, get_format
-from benchmark.exchange.printable import printable
+from benchmark.exchange.spelling import spelled_out
 from benchmark.exchange.taken import Taken, elsewhere_in
 from benchmark.recipe.inputs import RGB, InputSpec
 
@@ -90,7 +90,7 @@ def replaced(path: Path, origin: Mapping[str, Any]) -> str:
 def _formatted(contents: Mapping[str, Any], path: Path, name: str) -> Taken:
     known = find_formats() if name == AUTO else {name: get_format(name)}
     if refused := [f"{name}: {why}" for name, one in known.items() if (why := one.refuses(contents))]:
-        raise UserError(f"{path}: cannot be imported: {printable('; '.join(refused))}")
+        raise UserError(f"{path}: cannot be imported: {spelled_out('; '.join(refused))}")
     fitting = [one for one, form in known.items() if form.fits(contents)] if name == AUTO else [name]
     places = {one: place for one in fitting if (place := known[one].place_in(contents))}
     if not places:

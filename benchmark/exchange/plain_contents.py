@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmark.core.errors import UserError
 from benchmark.exchange.harmless import UNLIKE
-from benchmark.exchange.printable import printable
+from benchmark.exchange.spelling import spelled_out
 from benchmark.exchange.stand_ins import StandIn, Storage, StoredTensor
 
 DEEPEST = 50  # dictionaries in dictionaries
@@ -64,4 +64,4 @@ class PlainContents:
 
 def _name(key: Any, number: int) -> str:
     """Of a key, as it is shown. Keys that are no text or number are called by their place."""
-    return printable(key) if isinstance(key, str) else f"{key}" if isinstance(key, int) else f"#{number}"
+    return spelled_out(key) if isinstance(key, str) else f"{key}" if isinstance(key, int) else f"#{number}"

@@ -20,8 +20,8 @@ class Storage(NamedTuple):
     numbers: int
 
     @property
-    def size(self) -> int:
-        """In bytes."""
+    def nbytes(self) -> int:
+        """Of all of them."""
         return self.numbers * self.dtype.itemsize
 
 

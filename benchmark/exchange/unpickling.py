@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from benchmark.exchange.printable import printable
+from benchmark.exchange.spelling import spelled_out
 from benchmark.exchange.stand_ins import CallableStandIn, StandIn, Storage, StoredTensor, inert_class
 
 DTYPES = {
@@ -53,7 +53,7 @@ class InertUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """Never imports anything."""
         module, name = PYTHON_2_NAMES.get((module, name), (PYTHON_2.get(module, module), name))
-        whole = printable(f"{module}.{name}")
+        whole = spelled_out(f"{module}.{name}")
         if module in ("torch", "torch.storage", "torch.cuda") and name in DTYPES:
             return DTYPES[name]
         if module == "torch" and isinstance(dtype := vars(torch).get(name), torch.dtype):
@@ -65,20 +65,22 @@ class InertUnpickler(pickle.Unpickler):
     def persistent_load(self, saved_id: Any) -> StoredTensor:
         """saved_id: ("storage", dtype, key, device, numbers), and in old files a view of it: (key, offset, numbers)."""
         _, dtype, key, _, count, *view = saved_id
-        if not isinstance(dtype, torch.dtype) or not isinstance(count, int) or count < 0:
-            raise ValueError("a storage of which neither type nor size is known")
+        if not (
+            isinstance(dtype, torch.dtype) and isinstance(key, str | int) and isinstance(count, int) and count >= 0
+        ):
+            raise ValueError("a storage whose name, type or size is none")
         storage = self._known(Storage(str(key), dtype, count))
         offset, length = view[0][1:] if view and view[0] else (0, count)
         return StoredTensor(storage, offset, (length,), (1,))
 
     def _known(self, storage: Storage) -> Storage:
         if storage.key not in self.storages:
-            self.left -= storage.size
+            self.left -= storage.nbytes
             self.storages[storage.key] = storage
         if self.left < 0:
             raise ValueError("the tensors that it names are larger than the file")
         if self.storages[storage.key] != storage:
-            raise ValueError(f"storage {printable(storage.key)} is described in two ways")
+            raise ValueError(f"storage {spelled_out(storage.key)} is described in two ways")
         return storage
 
 

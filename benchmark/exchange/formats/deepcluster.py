@@ -61,7 +61,8 @@ def _is_sobel(filters: State) -> bool:
 
 def _refuses(contents: Mapping[str, Any]) -> str:
     arch, has_top = contents.get("arch"), any("top_layer" in key for key in Place(("state_dict",)).state(contents))
-    return f"DeepCluster's {arch}, which is not among the networks here" if has_top and arch != "alexnet" else ""
+    told = arch if isinstance(arch, str) else "unknown network"
+    return f"DeepCluster's {told}, which is not among the networks here" if has_top and arch != "alexnet" else ""
 
 
 FORMAT = WeightsFormat(
