@@ -406,6 +406,16 @@ def test_storages_that_are_larger_than_the_file_together(package: Any, is_zip: b
         contents_of(path)
 
 
+def test_python_2s_ordered_dictionaries(tmp_path: Path):
+    """Their items come as a list, which nobody else has; given to many, it would multiply."""
+    items = [["a", View(Many(0, 4))], ["b", 5]]
+    whole = {"state_dict": Payload(OrderedDict, items), "again": Payload(OrderedDict, items)}
+    found = contents_of(zip_of(tmp_path / "a.pth", pickled(whole, Naming), bytes(16)))
+    assert found["state_dict"].keys() == {"a", "b"}
+    assert torch.equal(found["state_dict"]["a"], torch.zeros(4))
+    assert found["again"] == {}
+
+
 def lists_in_lists(depth: int) -> list[Any]:
     """As text it has 2^depth ends."""
     found: list[Any] = ["end"]
