@@ -21,10 +21,11 @@ from tyro.extras import SubcommandApp
 from benchmark.core.errors import UserError
 from benchmark.core.files import require_folder
 from benchmark.core.flags import gathered
+from benchmark.core.optimisation import Epochs, Span, Steps
 from benchmark.core.provenance import git_complaint, own_version
 from benchmark.core.standard_streams import keep_writable, lost_output
 from benchmark.data.unreadable import keep_lists_in
-from benchmark.recipe.overrides import FLAG, given_once, override, renamed, split_flags
+from benchmark.recipe.overrides import FLAG, given_once, override, renamed, span, split_flags
 from benchmark.recipe.scales import DRAWN, Drawn, Scale
 
 if TYPE_CHECKING:
@@ -104,7 +105,9 @@ def list_(recipes_dir: RecipesFlag = None, transfers_dir: TransfersFlag = None) 
 def plan(
     recipe: RecipeName,
     scale: ScaleFlag = "paper",
-    processes: Annotated[int, arg(help="How many GPUs share the batch.")] = 8,
+    processes: Annotated[
+        int | None, arg(help="How many GPUs share the batch; 8, or 1 where several would make it another run.")
+    ] = None,
     data: DataFlag = None,
     num_images: Annotated[int | None, arg(help="Pretraining images, if other than the dataset's own number.")] = None,
     peak_tflops: Annotated[float, arg(help="Of one GPU; 156 is an A100's in TF32, by its data sheet.")] = 156.0,
@@ -115,7 +118,7 @@ def plan(
     """Say what a run would be, without running it: steps, rates, memory, FLOPs, GPU-hours, and desk against paper."""
     from benchmark.runs.plan import Gpu, plan_text
 
-    _in_range("--processes", processes, 1)
+    _in_range("--processes", 1 if processes is None else processes, 1)
     _in_range("--num-images", 1 if num_images is None else num_images, 1)
     _in_range("--peak-tflops", peak_tflops, MORE_THAN_0)
     _in_range("--utilisation", utilisation, MORE_THAN_0, 1)
@@ -191,6 +194,17 @@ def pretrain(
     device: DeviceFlag = "auto",
     incomplete: IncompleteFlag = False,
     recipes_dir: RecipesFlag = None,
+    probe_every: Annotated[
+        str | None,
+        arg(
+            metavar="N",
+            help="Probe the backbone every N epochs, or Nsteps, and at the end, by its training images: nearest "
+            "neighbours on held-out ones, RankMe, alignment, uniformity, share of collapsed dimensions.",
+        ),
+    ] = None,
+    log_to: Annotated[
+        tuple[str, ...], arg(help="wandb, mlflow or both: send all figures there, besides TensorBoard.")
+    ] = (),
 ) -> int:
     """Pretrain one recipe. A run that was stopped resumes. For several GPUs: torchrun -m benchmark pretrain ...
 
@@ -198,13 +212,19 @@ def pretrain(
     """
     from benchmark.core import distributed
     from benchmark.engine import train
+    from benchmark.engine.trackers import require_trackers
+    from benchmark.engine.watch import Watch
     from benchmark.runs.current import is_pretrained
     from benchmark.runs.naming import backbones_before, require_untaken
-    from benchmark.runs.run import Run, pretraining_images
+    from benchmark.runs.probe import TrainingImagesProbe
+    from benchmark.runs.published_losses import published_losses
+    from benchmark.runs.run import Run, pretraining_images, pretraining_timed
     from benchmark.runs.sound_data import checked_pools
 
     _in_range("--seed", seed, 0, MOST_SEED)
     name, chosen = _chosen(recipe, settings, recipes_dir, scale)
+    every = _probing(probe_every)
+    require_trackers(log_to)
     machine = _machine(device, workers)
     keep_lists_in(runs)
     run = Run(name, scale, seed, _data_root(scale, data), runs)
@@ -218,7 +238,10 @@ def pretrain(
     if not is_pretrained(run, resolved):
         of_data = checked_pools(resolved, run, incomplete)
         images = pretraining_images(resolved, run.data_root)
-        train.pretrain(resolved, name, images, run.folder, machine, after, of_data)
+        probe = TrainingImagesProbe(images, seed, machine) if every else None
+        watch = Watch(probe, every, tuple(dict.fromkeys(log_to)), runs, published_losses(run, resolved))
+        with pretraining_timed(run):
+            train.pretrain(resolved, name, images, run.folder, machine, after, of_data, watch=watch)
     if distributed.rank() == 0:
         print(f"backbone: {run.backbone}")
     distributed.stop()
@@ -573,6 +596,17 @@ def _chosen(name: str, settings: Sequence[str], folder: Path | None, scale: Scal
 
     changes = given_once(settings)
     return renamed(name, changes), override(recipe_called(name, folder), changes, scale)
+
+
+def _probing(text: str | None) -> Span | None:
+    """What --probe-every says. Raises UserError for what is no length, or none at all."""
+    try:
+        every = span(text) if text else None
+    except (UserError, ValueError) as error:
+        raise UserError(f"--probe-every takes epochs or steps, e.g. 1, 0.5 or 500steps, not {text!r}") from error
+    if every in (Epochs(0), Steps(0)):
+        raise UserError(f"--probe-every must be more than 0, not {text}")
+    return every
 
 
 def _in_range(flag: str, value: float, least: float, most: float = math.inf) -> None:

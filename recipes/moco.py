@@ -136,8 +136,7 @@ SMALL = (
     DRAWN_CROPS,
     Change("backbone.over", 8, "four groups of a batch of 32"),
     Change("schedule", Milestones(at=(Epochs(24), Epochs(32))), "two drops, late in a short training"),
-    # Over the whole batch, though section 3.3 would have it over groups: on held-out images, with m = 0.9, nearest
-    # neighbours were right for 36 % then, and for 29 % with groups of 8.
+    # over the whole batch, though section 3.3 would have it over groups: see docs/results.md, how it was chosen
     Change("method.head_norm", True, "the backbone's features are all positive, so without it all cosines are near 1"),
 )
 
