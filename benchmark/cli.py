@@ -25,7 +25,6 @@ from benchmark.core.optimisation import Epochs, Span, Steps
 from benchmark.core.provenance import git_complaint, own_version
 from benchmark.core.standard_streams import keep_writable, lost_output
 from benchmark.data.unreadable import keep_lists_in
-from benchmark.exchange import Library
 from benchmark.recipe.overrides import FLAG, given_once, override, renamed, span, split_flags
 from benchmark.recipe.scales import DRAWN, Drawn, Scale
 
@@ -70,7 +69,6 @@ SetFlag = Annotated[
         help="Settings of the recipe, KEY=VALUE; also --recipe.KEY VALUE, e.g. --recipe.batch-size 64",
     ),
 ]
-RENAMED = {"--settings": SET, "--maps": "--map", "--name": "--as", "--beside": "--with"}  # parameter -> its flag
 RecipeName = Annotated[Positional[str], arg(metavar="RECIPE", help="A recipe's name; `sslbench list` shows them.")]
 
 MORE_THAN_0 = math.ulp(0.0)
@@ -273,7 +271,7 @@ def import_(
     """
     from benchmark.backbones.weights import save_backbone
     from benchmark.core.plain import on_one_line
-    from benchmark.exchange.importing import AUTO, Wanted, import_backbone, parse_maps
+    from benchmark.exchange.importing import AUTO, Wanted, import_backbone, parse_maps, replaced
     from benchmark.runs.naming import name_for_import
     from benchmark.runs.run import Run
 
@@ -282,6 +280,8 @@ def import_(
     name_for_import(name, runs)
     path = Run(name, "paper", 0, runs, runs).imported  # the same at every scale and seed
     backbone, origin = import_backbone(file, Wanted(format, parse_maps(maps), bgr, size))
+    if before := replaced(path, origin):
+        print(before)
     save_backbone(path, backbone, origin)
     left_out = f"; left out: {', '.join(origin['dropped'])}" if origin["dropped"] else ""
     network, spec = on_one_line(backbone.architecture), backbone.input
@@ -471,7 +471,9 @@ def export(
     what: Annotated[
         Positional[str], arg(metavar="NAME|DIR", help="With --to, a backbone's name; else the folder for the tables.")
     ],
-    to: Annotated[Library | None, arg(help="The library that shall read the backbone.")] = None,
+    to: Annotated[
+        str | None, arg(help="The library that shall read the backbone. A wrong name shows which there are.")
+    ] = None,
     into: Annotated[Path, arg(help="Folder for the backbone.")] = Path("exported"),
     scale: ScaleFlag = "desk",
     seed: SeedFlag = 0,
@@ -480,8 +482,8 @@ def export(
 ) -> int:
     """Write a backbone for another library, or all that the tables are made of.
 
-    With --to, the file that torchvision, timm or detectron2 loads. Else every table as CSV, JSON, LaTeX and Parquet,
-    and all records and the ledger as one Parquet file each.
+    With --to, the file that another library loads, such as torchvision. Else every table as CSV, JSON, LaTeX and
+    Parquet, and all records and the ledger as one Parquet file each.
     """
     if to is None:
         ignored: dict[str, object] = {"--into": into != Path("exported"), "--scale": scale != "desk", "--seed": seed}
@@ -490,7 +492,7 @@ def export(
         return _export_tables(Path(what))
 
     from benchmark.backbones.weights import load_backbone
-    from benchmark.exchange.exporting import SUFFIXES, export_backbone, load_hint
+    from benchmark.exchange.exporting import export_backbone, load_hint
     from benchmark.recipe.catalogue import all_recipes
     from benchmark.runs.naming import require_backbone
     from benchmark.runs.run import Run
@@ -499,8 +501,7 @@ def export(
     run = Run(what, scale, seed, runs, runs)
     require_backbone(run, recipes_dir)
     backbone, _ = load_backbone(run.backbone)
-    path = into / f"{what}.{to}{SUFFIXES[to]}"
-    export_backbone(backbone, to, path)
+    path = export_backbone(backbone, to, into, what)
     print(f"{path}\n{load_hint(backbone, to, path)}")
     return 0
 
@@ -666,8 +667,14 @@ def _flags_of(command: str) -> Mapping[str, Any]:
     function = globals().get(command) or globals().get(f"{command}_")  # list_ and import_
     if not inspect.isfunction(function):
         return {}
-    hints = {f"--{name.replace('_', '-')}": hint for name, hint in get_type_hints(function).items()}
-    return hints | {flag: hints[own] for own, flag in RENAMED.items() if own in hints}
+    hints, told = get_type_hints(function), get_type_hints(function, include_extras=True)
+    return {f"--{_flag_name(name, told[name])}": hint for name, hint in hints.items()}
+
+
+def _flag_name(parameter: str, hint: Any) -> str:
+    """As `arg(name=...)` calls it, or as the parameter is called."""
+    given = (getattr(one, "name", None) for one in getattr(hint, "__metadata__", ()))
+    return next(filter(None, given), parameter.replace("_", "-"))
 
 
 def _paths(words: Sequence[str], hints: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,17 @@ from torchvision.models.resnet import BasicBlock
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
 from benchmark.core.errors import UserError
+from benchmark.exchange import importing
+from benchmark.exchange.contents import read_contents
+from benchmark.exchange.contract import Place
 from benchmark.exchange.formats import find_formats
 from benchmark.exchange.importing import Wanted, import_backbone, parse_maps
+from benchmark.exchange.libraries import find_libraries
 from benchmark.exchange.resnets import resnet_of
 from benchmark.recipe.inputs import RGB, InputSpec, Sobel
+from benchmark.runs.naming import name_for_import
+
+LAYERS = ("layer1", "layer2", "layer3", "layer4")
 
 
 def saved(contents: Any, folder: Path, name: str = "weights.pth") -> Path:
@@ -92,7 +100,10 @@ def test_the_network_computes_what_the_projects_own_computes(name: str, asked: s
 def test_converted_simclr_is_not_standardised(tmp_path: Path):
     """Its file and torchvision's in a `state_dict` are alike; the input is what differs."""
     foreign = of_simclr_converter()
-    with pytest.raises(UserError, match=r"fits several formats: simclr_converter, torchvision.*--format"):
+    told = (
+        r"fits several formats: simclr_converter, torchvision\. They differ in the input; .*--format simclr_converter"
+    )
+    with pytest.raises(UserError, match=told):
         brought(foreign.contents, tmp_path)
     backbone, origin = brought(foreign.contents, tmp_path, format="simclr_converter")
     assert backbone.input.colour == RGB((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -205,6 +216,62 @@ def test_what_lies_elsewhere_in_the_file_is_told_too(make: Callable[[], Foreign]
     assert brought(make().contents, tmp_path)[1]["dropped"][-len(elsewhere) :] == elsewhere
 
 
+def test_what_lies_beside_a_flat_network_is_told_too(tmp_path: Path):
+    """In dictionaries among the weights, wherever the format has the network."""
+    beside = {
+        "optimizer": {"state": {0: torch.zeros(3)}},
+        "ema": {"conv1.weight": torch.zeros(1), "epoch": 3},
+        "args": {},
+    }
+    told = ["optimizer.* (1 tensors)", "ema.* (1 tensors)"]
+    network = resnet()
+    _, flat = brought({**network.state_dict(), **beside}, tmp_path)
+    assert flat["dropped"] == ["fc.weight", "fc.bias", *told]
+    _, nested = brought({"epoch": 1, "state_dict": {**network.state_dict(), **beside}}, tmp_path)
+    assert nested["dropped"] == ["fc.weight", "fc.bias", *(f"state_dict.{one}" for one in told)]
+
+
+def test_the_hash_is_of_the_bytes_that_were_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Another file may have taken the place since."""
+    path = saved(bare(resnet()), tmp_path)
+    wanted = hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def read_and_replaced(path: Path) -> Any:
+        found = read_contents(path)
+        path.write_bytes(b"another")
+        return found
+
+    monkeypatch.setattr(importing, "read_contents", read_and_replaced)
+    assert import_backbone(path, Wanted())[1]["sha256"] == wanted
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: {"state_dict": bare(resnet())}, "openselfsup"),  # and torchvision
+        (lambda: lightning(below("backbone.", bare(resnet()))), "lightly"),  # and solo_learn
+    ],
+)
+def test_formats_that_give_the_same_need_no_name(make: Callable[[], dict[str, Any]], name: str, tmp_path: Path):
+    contents = make()
+    assert sum(form.fits(contents) for form in find_formats().values()) == 2
+    backbone, origin = brought(contents, tmp_path)
+    assert torch.equal(looked_at(backbone, pictures(64)), Foreign({}, resnet()).features(pictures(64)))
+    assert (origin["format"], origin["dropped"]) == (name, [])
+
+
+def test_formats_that_differ_in_more_than_the_input_are_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """No two here do; a new one may."""
+    other = replace(
+        find_formats()["torchvision"], places=(Place((), "other."),), beside=("conv1", "bn1", "fc", *LAYERS)
+    )
+    ours = replace(find_formats()["torchvision"], beside=("other", "fc"))
+    monkeypatch.setattr(importing, "find_formats", lambda: {"ours": ours, "other": other})
+    contents = bare(resnet()) | below("other.", bare(resnet(seed=1)))
+    with pytest.raises(UserError, match=r"ours, other\. They differ in the network and what is left out; say which"):
+        brought(contents, tmp_path)
+
+
 def test_a_layout_of_ones_own_is_mapped(tmp_path: Path):
     net = resnet()
     state = below("net.stem.", {key: one for key, one in bare(net).items() if not key.startswith("layer")})
@@ -287,6 +354,12 @@ def hollow(network: nn.Module) -> dict[str, Tensor]:
     return {key: one if "num_" in key else torch.zeros(1).expand(one.shape) for key, one in bare(network).items()}
 
 
+def one_for_all() -> dict[str, Tensor]:
+    """Half precision becomes fp32, each name for itself."""
+    shared = torch.zeros(1 << 10).half()
+    return bare(resnet()) | {f"layer4.2.more{number}": shared for number in range(9)}
+
+
 def wild() -> dict[str, Tensor]:
     return with_stem(torch.full((4, 3, 7, 7), float("nan")))
 
@@ -298,7 +371,10 @@ REFUSED: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "another sobel": (other_sobel, r"its sobel\.\* are not Sobel's filters"),
     "NIN": (network_in_network, "rotnet: RotNet's Network in Network"),
     "half an AlexNet": (without_a_layer, r"not this AlexNet: it has no 8\.4"),
-    "CIFAR": (lambda: lightning(below("backbone.", with_stem(torch.zeros(4, 3, 3, 3)))), "fits several"),
+    "CIFAR": (
+        lambda: lightning(below("backbone.", with_stem(torch.zeros(4, 3, 3, 3)))),
+        "conv1 is 3 x 3, the stem for",
+    ),
     "timm -d": (deep_stem, r"its stem is three convolutions \(timm's -d"),
     "wide_resnet50_2": (lambda: bare(resnet(inner=128)), "blocks are 8 channels wide inside where its stem has 4"),
     "ResNeXt": (grouped, r"have 2 groups \(ResNeXt\)"),
@@ -307,6 +383,7 @@ REFUSED: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "another depth": (lambda: bare(resnet(blocks=(1, 1, 1, 1))), r"stages have \(1, 1, 1, 1\) blocks"),
     "SE-ResNet": (with_more, r"does not fit ResidualNetwork: 1 unexpected: layer1\.0\.se\.fc1\.weight"),
     "a bomb": (lambda: hollow(resnet()), r"conv1\.weight claims more numbers than are stored"),
+    "one tensor under many names": (one_for_all, r"layer4\.2\.more1 claims more numbers than are stored"),
     "no convolution": (lambda: with_stem(torch.zeros(4)), "which is no convolution of images"),
     "not finite": (wild, r"not finite: conv1\.weight"),
     "no tensors": (lambda: {"epoch": 3}, "holds no tensor under a name"),
@@ -384,6 +461,38 @@ def test_an_input_of_another_size(tmp_path: Path):
         brought(bare(resnet()), tmp_path, size=0)
 
 
-def test_the_documentation_names_every_format():
-    page = (Path(__file__).parents[1] / "docs/importing.md").read_text()
-    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == find_formats().keys()
+DOCUMENTS = {name: (Path(__file__).parents[1] / name).read_text() for name in ("docs/importing.md", "README.md")}
+
+
+def test_the_documentation_has_every_format_and_whose_files_it_reads():
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", DOCUMENTS["docs/importing.md"], re.MULTILINE))
+    assert rows == {name: form.title for name, form in find_formats().items()}
+
+
+def test_the_documentation_has_every_library():
+    told = DOCUMENTS["docs/importing.md"].partition("## For other libraries")[2]
+    assert set(re.findall(r"`(?:--to )?(\w+)`(?= \(|\n\()", told)) == find_libraries().keys()
+
+
+def needs_its_name(contents: dict[str, Any], folder: Path) -> bool:
+    try:
+        brought(contents, folder)
+    except UserError as error:
+        return "fits several formats" in str(error)
+    return False
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_the_documentation_says_which_formats_need_their_name(document: str, tmp_path: Path):
+    needed = [name for name, make in FOREIGN.items() if needs_its_name(make().contents, tmp_path)]
+    parts = [one for one in DOCUMENTS[document].split("\n\n") if "--format" in one and "keys" in one]
+    (named,) = [set(re.findall(r"`(?:--format )?(\w+)`", one)) for one in parts]
+    assert [name for name in FOREIGN if name in named] == needed == ["simclr_converter"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_the_documented_names_can_be_given(document: str, tmp_path: Path):
+    names = re.findall(r"^sslbench import .*--as (\S+)", DOCUMENTS[document], re.MULTILINE)
+    assert names
+    for name in names:
+        name_for_import(name, tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from benchmark.backbones.resnet import ResNet
 from benchmark.backbones.weights import load_backbone, save_backbone
 from benchmark.core.errors import UserError
 from benchmark.engine.train import Machine
+from benchmark.exchange import libraries
 from benchmark.exchange.exporting import export_backbone
 from benchmark.gate.staleness import now_of
 from benchmark.recipe.inputs import BGR, RGB, InputSpec
@@ -81,11 +83,25 @@ def test_from_a_file_to_a_record_that_says_where_it_came_from(home: Path, capsys
 def test_another_file_under_the_name_makes_the_record_stale(home: Path):
     score()
     torch.save(resnet(seed=1).state_dict(), "others.pth")
-    assert cli.run(["import", "others.pth", "--as", "mine", "--size", "32"]) == 0
     before = record_of()
+    assert cli.run(["import", "others.pth", "--as", "mine", "--size", "32"]) == 0
     assert score() == 0
     assert record_of().backbone_hash != before.backbone_hash
     assert record_of().recipe_hash != before.recipe_hash
+
+
+def test_weights_that_give_way_to_others_are_told(home: Path, capsys: pytest.CaptureFixture[str]):
+    capsys.readouterr()
+    assert cli.run(["import", "theirs.pth", "--as", "mine", "--size", "32"]) == 0
+    assert "replaced" not in capsys.readouterr().out  # by the same
+    torch.save(resnet(seed=1).state_dict(), "others.pth")
+    assert cli.run(["import", "others.pth", "--as", "mine", "--size", "32"]) == 0
+    digest = hashlib.sha256(Path("theirs.pth").read_bytes()).hexdigest()[:12]
+    told = f"mine.safetensors had other weights, of theirs.pth, format torchvision, SHA-256 {digest}; they are replaced"
+    assert told in capsys.readouterr().out
+    Path("runs/imported/mine.safetensors").write_bytes(b"something")
+    assert cli.run(["import", "others.pth", "--as", "mine", "--size", "32"]) == 0
+    assert "was there before, and was no backbone file; it is replaced" in capsys.readouterr().out
 
 
 def test_no_recipe_is_asked_of_an_imported_record(home: Path):
@@ -131,6 +147,8 @@ def test_nothing_is_pretrained_under_an_imported_name(home: Path, capsys: pytest
         ("a/b", "make a name"),
         ("..", "make a name"),
         ("a@b=1", "make a name"),
+        ("x.safetensors", "a file's name; give a backbone's, such as x\n"),
+        ("x.pth.tar", "a file's name; give a backbone's, such as x\n"),
         ("taken", "is called so; give another name"),
     ],
 )
@@ -275,7 +293,26 @@ def test_detectron2_itself_loads_it(imported: Path):
 def test_what_another_library_would_misread_is_refused(architecture: ResNet, colour: RGB, told: str, tmp_path: Path):
     network = architecture.build(InputSpec(colour=colour))
     with pytest.raises(UserError, match=told):
-        export_backbone(network, "timm", tmp_path / "x")
+        export_backbone(network, "timm", tmp_path, "x")
+
+
+def test_a_library_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Which is found, named in errors, and exported for: nothing else knows of it."""
+    (tmp_path / "theirs.py").write_text(
+        "from benchmark.exchange.contract import ExportFormat\n"
+        "write, hint = (lambda state: ' '.join(state).encode()), (lambda how: f'load {how.mean}')\n"
+        "FORMAT = ExportFormat('.x', write, hint, white=10)\n"
+    )
+    monkeypatch.setattr(libraries, "__path__", [*libraries.__path__, str(tmp_path)])
+    network = ResNet().build(InputSpec())
+    save_backbone(tmp_path / "smoke/x/seed0/backbone.safetensors", network, {})
+    flags = ["--scale", "smoke", "--runs", str(tmp_path), "--into", str(tmp_path)]
+    assert cli.run(["export", "x", "--to", "theirs", *flags]) == 0
+    assert (tmp_path / "x.theirs.x").read_text() == " ".join(network.state_dict())
+    assert "load [4.85, 4.56, 4.06]\ninput: RGB from 0 to 10, less [4.85" in capsys.readouterr().out
+    assert cli.run(["export", "x", "--to", "tim", *flags]) == 2
+    told = "--to tim: there is no such library here (did you mean timm?); known: detectron2, theirs, timm, torchvision"
+    assert told in capsys.readouterr().err
 
 
 def test_another_architecture_is_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

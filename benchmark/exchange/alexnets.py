@@ -22,7 +22,10 @@ def alexnet_of(
     a layer is not there."""
     if missing := [name for name in layers if not any(key.startswith(f"{name}.") for key in state)]:
         raise UserError(f"{path}: not this AlexNet: it has no {', '.join(missing)}")
-    architecture = replace(kind, width=len(state[f"{layers[0]}.weight"]) / kind.channels[0])
+    first = state.get(f"{layers[0]}.weight")
+    if first is None or first.ndim != 4:
+        raise UserError(f"{path}: not this AlexNet: its {layers[0]} is no convolution of images")
+    architecture = replace(kind, width=len(first) / kind.channels[0])
     with torch.device("meta"):
         network = architecture.build(spec)
     own = [name for name, module in network.named_modules() if [*module.parameters(False), *module.buffers(False)]]

@@ -1,14 +1,15 @@
 """What a file of weights holds: the nested dictionary that it was saved as. No code in it is run.
 
 Read are safetensors, and what torch.save writes: the zip of today and the stream of before torch 1.6. torch's own
-reader for weights alone goes first; files that hold more than weights, such as Lightning's, are read by
-benchmark.exchange.unpickling.
+reader for weights alone would do as it is told by calls such as bytearray(2**30), and unpacks what is compressed; so
+pickles are read by benchmark.exchange.unpickling alone.
 """
 
 from __future__ import annotations
 
+import hashlib
+import pickletools
 import struct
-import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,146 +17,144 @@ from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor
 
 from benchmark.core.errors import UserError, remedy
-from benchmark.exchange.unpickling import InertUnpickler, StandIn
+from benchmark.exchange.plain_contents import PlainContents
+from benchmark.exchange.spelling import spelled_out
+from benchmark.exchange.stand_ins import StandIn, Storage
+from benchmark.exchange.unpickling import InertUnpickler
 
 ZIP = b"PK\x03\x04"
 MAGIC = 0x1950A86A20F9469CFC6C  # with which torch.save's older files begin
 SAVE_AGAIN = "save the network's state_dict() and import that"
 
 
-def read_contents(path: Path) -> dict[str, Any]:
-    """The file's dictionary, tensors on the CPU. Raises UserError, naming the file, for one that is not there, is
-    damaged or cut off, wants to run code, or holds no dictionary."""
-    head = _head(path)
-    whole = _safetensors(path) if _is_safetensors(head, path) else _trusted(path)
-    if whole is None:
-        whole = _inert(path, head.startswith(ZIP))
+def read_contents(path: Path) -> tuple[dict[str, Any], str]:
+    """(the file's dictionary of dictionaries, tensors and other values, tensors on the CPU; the SHA-256 of the bytes
+    that it was read from). Raises UserError, naming the file, for one that is not there, is damaged or cut off, wants
+    to run code, or holds no dictionary."""
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            size = file.tell()
+            file.seek(0)
+            whole = _whole(file, path, size)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); {remedy(error)}") from error
     if isinstance(whole, StandIn):
         raise UserError(f"{path}: holds an object of {whole.stands_for}, whose code is not run; {SAVE_AGAIN}")
-    if not isinstance(whole, Mapping):
+    if not isinstance(whole, dict):
         raise UserError(f"{path}: holds a {type(whole).__name__}, not a dictionary of weights; {SAVE_AGAIN}")
-    return dict(whole)
+    return whole, digest
 
 
-def tensors_of(contents: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Tensor]]:
-    """(dotted key, tensor) of every tensor, dictionaries in dictionaries too; in the file's order."""
+def tensors_of(contents: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    """(dotted key, tensor) of every tensor, dictionaries in dictionaries too; in the file's order. A dictionary that
+    lies in several places is gone through once, at the first."""
+    return _tensors_below(contents, "", set())
+
+
+def _tensors_below(contents: Mapping[str, Any], place: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
     for key, value in contents.items():
         if isinstance(value, Tensor):
             yield f"{place}{key}", value
-        elif isinstance(value, Mapping):
-            yield from tensors_of(value, f"{place}{key}.")
+        elif isinstance(value, Mapping) and id(value) not in seen:
+            seen.add(id(value))
+            yield from _tensors_below(value, f"{place}{key}.", seen)
 
 
-def _head(path: Path) -> bytes:
+def _whole(file: BinaryIO, path: Path, size: int) -> Any:
+    head = file.read(9)
+    file.seek(0)
     try:
-        with path.open("rb") as file:
-            return file.read(9)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); {remedy(error)}") from error
-
-
-def _is_safetensors(head: bytes, path: Path) -> bool:
-    """It begins with the length of a header in JSON."""
-    return head[8:] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size
-
-
-def _safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a whole safetensors file ({error}); fetch it again") from error
-
-
-def _trusted(path: Path) -> Any:
-    """What torch's own reader of weights makes of it; None where it takes offence, at whatever: the other reader knows
-    what to say."""
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of what it then refuses
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # a hostile file may make it fail in any way
-        return None
-
-
-def _inert(path: Path, is_zip: bool) -> Any:
-    try:
-        return _from_zip(path) if is_zip else _from_stream(path)
+        if _is_safetensors(head, size):
+            return {spelled_out(key): tensor for key, tensor in load(file.read()).items()}
+        return _from_zip(file, path, size) if head.startswith(ZIP) else _from_stream(file, path, size)
     except UserError:
         raise
+    except SafetensorError as error:
+        raise UserError(f"{path}: not a whole safetensors file ({error}); fetch it again") from error
     except zipfile.BadZipFile as error:
-        raise UserError(f"{path}: a zip that is cut off or damaged ({error}); fetch it again") from error
+        told = spelled_out(str(error))
+        raise UserError(f"{path}: a zip that is cut off or damaged ({told}); fetch it again") from error
     except Exception as error:  # a hostile file may fail in any way
-        told = f"{type(error).__name__}: {error}"
+        told = spelled_out(f"{type(error).__name__}: {error}")
         raise UserError(f"{path}: damaged, or no file of weights ({told}); fetch it again, or {SAVE_AGAIN}") from error
 
 
-def _from_zip(path: Path) -> Any:
-    with zipfile.ZipFile(path) as archive:
-        pickled = next((name for name in archive.namelist() if name.split("/")[1:] == ["data.pkl"]), "")
+def _is_safetensors(head: bytes, size: int) -> bool:
+    """It begins with the length of a header in JSON."""
+    return head[8:] == b"{" and int.from_bytes(head[:8], "little") <= size
+
+
+def _from_zip(file: BinaryIO, path: Path, size: int) -> Any:
+    with zipfile.ZipFile(file) as archive:
+        names = archive.namelist()
+        pickled = next((name for name in names if name.split("/")[1:] == ["data.pkl"]), "")
         if not pickled:
             raise UserError(f"{path}: a zip that torch.save did not write; unpack it, and import what is in it")
         root = pickled.removesuffix("data.pkl")
-        if f"{root}constants.pkl" in archive.namelist():
+        if f"{root}constants.pkl" in names:
             raise UserError(f"{path}: a TorchScript program, whose code is not run; {SAVE_AGAIN}")
+        _check_stored(archive, size)
+        if f"{root}byteorder" in names and archive.read(f"{root}byteorder") != b"little":
+            raise ValueError("its numbers are not written with the low byte first")
 
-        def storages(saved_id: tuple[Any, ...]) -> Tensor:
-            _, dtype, key, _, count = saved_id
-            return _flat(_stored(archive, f"{root}data/{key}"), dtype, count)
+        def numbers(storage: Storage) -> Tensor:
+            return _flat(archive.read(f"{root}data/{storage.key}"), storage)
 
-        with archive.open(_as_it_is(archive, pickled)) as file:
-            return InertUnpickler(file, path, storages).load()  # type: ignore[arg-type]
-
-
-def _as_it_is(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
-    """torch compresses nothing, so that what is compressed may be a bomb."""
-    info = archive.getinfo(name)
-    if info.compress_type != zipfile.ZIP_STORED:
-        raise ValueError(f"{name} is compressed")
-    return info
+        with archive.open(pickled) as stream:
+            unpickler = _unpickler(stream, path, size)  # type: ignore[arg-type]
+            return PlainContents(numbers, path).of(unpickler.load())
 
 
-def _stored(archive: zipfile.ZipFile, name: str) -> bytes:
-    return archive.read(_as_it_is(archive, name))
+def _check_stored(archive: zipfile.ZipFile, size: int) -> None:
+    """torch compresses nothing, so that what is compressed may be a bomb; so may members that share their bytes."""
+    for info in archive.infolist():
+        if info.compress_type != zipfile.ZIP_STORED:
+            raise ValueError(f"{info.filename} is compressed")
+    if sum(info.file_size for info in archive.infolist()) > size:
+        raise ValueError("its members are larger than the file")
 
 
-def _flat(content: bytes, dtype: torch.dtype, count: int) -> Tensor:
-    if len(content) != count * dtype.itemsize:
-        raise ValueError(f"a storage of {len(content)} bytes stands for {count} numbers of {dtype}")
-    return torch.frombuffer(bytearray(content), dtype=dtype) if content else torch.empty(0, dtype=dtype)
+def _flat(content: bytes, storage: Storage) -> Tensor:
+    if len(content) != storage.nbytes:
+        raise ValueError(
+            f"a storage of {len(content)} bytes stands for {storage.numbers} numbers of {storage.dtype}; it is cut off"
+        )
+    return torch.frombuffer(bytearray(content), dtype=storage.dtype) if content else torch.empty(0, dtype=storage.dtype)
 
 
-def _from_stream(path: Path) -> Any:
+def _unpickler(file: BinaryIO, path: Path, size: int) -> InertUnpickler:
+    """Python's own keeps what it may need again in a table, which it makes as long as the pickle says."""
+    start = file.tell()
+    if any("PUT" in code.name and number > size for code, number, _ in pickletools.genops(file) if number is not None):
+        raise ValueError("it keeps more values than it has")
+    file.seek(start)
+    return InertUnpickler(file, path, size)
+
+
+def _from_stream(file: BinaryIO, path: Path, size: int) -> Any:
     """Magic number, version, machine; the object, with its storages named; the storages one after the other."""
-    found: dict[Any, Tensor] = {}
-    size = path.stat().st_size
-
-    def storages(saved_id: tuple[Any, ...]) -> Tensor:
-        _, dtype, key, _, count, view = saved_id
-        if count * dtype.itemsize > size:
-            raise ValueError(f"a storage of {count} numbers is more than the file")
-        whole = found.setdefault(key, torch.zeros(count, dtype=dtype))
-        return whole if view is None else whole[view[1] : view[1] + view[2]]
-
-    def none(_: Any) -> Tensor:
-        raise ValueError("a tensor where there can be none")
-
-    with path.open("rb") as file:
-        if InertUnpickler(file, path, none).load() != MAGIC:
-            raise UserError(f"{path}: a pickle that torch.save did not write; {SAVE_AGAIN}")
-        for _ in ("version", "machine"):
-            InertUnpickler(file, path, none).load()
-        whole = InertUnpickler(file, path, storages).load()
-        for key in InertUnpickler(file, path, none).load():
-            _fill(found[key], file)
-    return whole
+    if _unpickler(file, path, size).load() != MAGIC:
+        raise UserError(f"{path}: a pickle that torch.save did not write; {SAVE_AGAIN}")
+    _unpickler(file, path, size).load()  # the version
+    machine = _unpickler(file, path, size).load()
+    if not machine["little_endian"]:
+        raise ValueError("its numbers are not written with the low byte first")
+    unpickler = _unpickler(file, path, size)
+    whole = unpickler.load()
+    order = _unpickler(file, path, size).load()
+    if not all(isinstance(key, str | int) for key in order):
+        raise ValueError("a storage whose name is none")
+    found = {str(key): _next_storage(unpickler.storages[str(key)], file) for key in order}
+    return PlainContents(lambda storage: found[storage.key], path).of(whole)
 
 
-def _fill(storage: Tensor, file: BinaryIO) -> None:
+def _next_storage(storage: Storage, file: BinaryIO) -> Tensor:
     (count,) = struct.unpack("<q", file.read(8))
-    content = file.read(len(storage) * storage.itemsize)
-    if count != len(storage) or len(content) != len(storage) * storage.itemsize:
-        raise EOFError("the file ends in the middle of its weights")
-    storage.copy_(_flat(content, storage.dtype, count))
+    if count != storage.numbers:
+        raise ValueError(f"storage {storage.key} has {count} numbers, not {storage.numbers}")
+    return _flat(file.read(storage.nbytes), storage)

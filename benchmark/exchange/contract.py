@@ -1,12 +1,13 @@
-"""What a format promises: the layout of one project's files, where the encoder lies in them, and what it looks at.
+"""What a format promises: the layout of one project's files, where the encoder lies in them, and what it looks at; and
+what a library reads.
 
-Formats are module-level `WeightsFormat` values in benchmark/exchange/formats, which is scanned for them: one file each,
-whose name is the format's.
+Formats are module-level `WeightsFormat` values in benchmark/exchange/formats, libraries `ExportFormat` values in
+benchmark/exchange/libraries. Both folders are scanned for them: one file each, whose name is the format's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,6 @@ def plain_resnet(state: State, path: Path) -> ForeignNetwork:
 @dataclass(frozen=True)
 class WeightsFormat:
     """title:   whose files these are.
-    source:  where the layout is written down.
     places:  where the encoder may lie; the first at which there is one counts.
     first:   a key that tells it: the encoder's first weights, after the prefix. Several, where it has several forms.
     beside:  the first parts of the names of what is left out, beside the encoder. A file with anything else beside it
@@ -70,7 +70,6 @@ class WeightsFormat:
     """
 
     title: str
-    source: str
     places: tuple[Place, ...]
     first: tuple[str, ...] = ("conv1.weight",)
     beside: tuple[str, ...] = ("fc",)
@@ -96,3 +95,25 @@ class WeightsFormat:
 def first_part(key: str) -> str:
     """ "module.queue_ptr" -> "queue_ptr": torch's data-parallel wrapper says nothing."""
     return key.removeprefix("module.").partition(".")[0]
+
+
+@dataclass(frozen=True)
+class Loading:
+    """What a library must be told to load a file of ours: the network's depth, and its input's mean and standard
+    deviation for each colour, in the library's own range."""
+
+    path: Path
+    depth: int
+    mean: Sequence[float]
+    std: Sequence[float]
+
+
+@dataclass(frozen=True)
+class ExportFormat:
+    """suffix: of the file. write: from our weights to its bytes. hint: how the library is told to load it.
+    white: the largest number of an image there."""
+
+    suffix: str
+    write: Callable[[State], bytes]
+    hint: Callable[[Loading], str]
+    white: int = 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +13,19 @@ import torch
 from torch import Tensor
 
 from benchmark.backbones.contract import Backbone
-from benchmark.backbones.weights import load_strictly
+from benchmark.backbones.weights import load_strictly, read_facts
 from benchmark.core.errors import UserError
 from benchmark.core.plain import as_plain
 from benchmark.core.provenance import commit, versions
 from benchmark.exchange.contents import read_contents, tensors_of
-from benchmark.exchange.contract import ForeignNetwork, State, WeightsFormat, first_part, plain_resnet
+from benchmark.exchange.contract import Place, State, WeightsFormat, plain_resnet
 from benchmark.exchange.formats import find_formats, get_format
+from benchmark.exchange.spelling import spelled_out
+from benchmark.exchange.taken import Taken, elsewhere_in
 from benchmark.recipe.inputs import RGB, InputSpec
 
 AUTO, MAPPED = "auto", "mapped"
 COUNTER, MEAN = "num_batches_tracked", "running_mean"
-FEW = 8  # keys of one part that are told one by one
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,6 @@ class Wanted:
     size: int = 224
 
 
-@dataclass(frozen=True)
-class _Taken:
-    """keys: where the dictionary with the network lies in the file. state: all its tensors; some are left out."""
-
-    format: str
-    keys: tuple[str, ...]
-    state: State
-    network: ForeignNetwork
-
-
 def parse_maps(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """(prefix, what takes its place) of each PREFIX=NEW; NEW may be empty. Raises UserError for anything else."""
     pairs = [word.partition("=") for word in words]
@@ -65,13 +55,13 @@ def parse_maps(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
 def import_backbone(path: Path, wanted: Wanted) -> tuple[Backbone, dict[str, Any]]:
     """(the network of the file in evaluation mode, its origin as a backbone file has it). Raises UserError, naming the
     file, for one that cannot be read, that no format or several fit, or whose network is none of those here."""
-    contents = read_contents(path)
+    contents, digest = read_contents(path)
     taken = _mapped(contents, path, wanted.maps) if wanted.maps else _formatted(contents, path, wanted.format)
     network = taken.network
     if wanted.bgr and not isinstance(network.colour, RGB):
         raise UserError(f"--bgr: {path} is of {type(network.colour).__name__}, which has no order of colours to turn")
-    if hollow := [key for key, tensor in network.weights.items() if _is_hollow(tensor)]:
-        raise UserError(f"{path}: {hollow[0]} claims more numbers than are stored; the file is damaged, or meant to be")
+    if hollow := _hollow(network.weights):
+        raise UserError(f"{path}: {hollow} claims more numbers than are stored; the file is damaged, or meant to be")
     weights, filled = _filled({key: _cast(tensor) for key, tensor in network.weights.items()})
     with torch.device("meta"):  # what does not fit is told before memory is asked for
         backbone = network.architecture.build(InputSpec(wanted.size, network.colour))
@@ -80,25 +70,44 @@ def import_backbone(path: Path, wanted: Wanted) -> tuple[Backbone, dict[str, Any
         raise UserError(f"{path}: not finite: {', '.join(wild[:5])}; the file is damaged, or its training diverged")
     if wanted.bgr:
         _turn_colours(backbone)
-    return backbone.eval(), _origin(path, taken, wanted, filled) | {"dropped": _dropped(contents, taken)}
+    return backbone.eval(), _origin(path, digest, taken, wanted, filled)
 
 
-def _formatted(contents: Mapping[str, Any], path: Path, name: str) -> _Taken:
+def replaced(path: Path, origin: Mapping[str, Any]) -> str:
+    """What to say before the backbone file at `path` gives way to one of another origin; "" if there is none."""
+    if not path.is_file():
+        return ""
+    try:
+        before = read_facts(path)["origin"]
+    except UserError:
+        return f"{path} was there before, and was no backbone file; it is replaced"
+    if before.get("recipe_hash") == origin["recipe_hash"]:
+        return ""
+    told = f"{before.get('file')}, format {before.get('format')}, SHA-256 {str(before.get('sha256'))[:12]}"
+    return f"{path} had other weights, of {told}; they are replaced"
+
+
+def _formatted(contents: Mapping[str, Any], path: Path, name: str) -> Taken:
     known = find_formats() if name == AUTO else {name: get_format(name)}
     if refused := [f"{name}: {why}" for name, one in known.items() if (why := one.refuses(contents))]:
-        raise UserError(f"{path}: cannot be imported: {'; '.join(refused)}")
+        raise UserError(f"{path}: cannot be imported: {spelled_out('; '.join(refused))}")
     fitting = [one for one, form in known.items() if form.fits(contents)] if name == AUTO else [name]
-    if len(fitting) > 1:
+    places = {one: place for one in fitting if (place := known[one].place_in(contents))}
+    if not places:
+        raise UserError(f"{path}: {_unknown(contents, known, name)}")
+    first, *others = (_taken(one, known[one], place, contents, path) for one, place in places.items())
+    if different := {what: None for other in others for what in first.unlike(other)}:
         raise UserError(
-            f"{path}: fits several formats: {', '.join(fitting)}. They differ in what is left out and in the input; "
+            f"{path}: fits several formats: {', '.join(fitting)}. They differ in {' and '.join(different)}; "
             f"say which it is, e.g. --format {fitting[0]}"
         )
-    place = known[fitting[0]].place_in(contents) if fitting else None
-    if place is None:
-        raise UserError(f"{path}: {_unknown(contents, known, name)}")
+    return first
+
+
+def _taken(name: str, form: WeightsFormat, place: Place, contents: Mapping[str, Any], path: Path) -> Taken:
     state = place.state(contents)
     inside = {key.removeprefix(place.prefix): one for key, one in state.items() if key.startswith(place.prefix)}
-    return _Taken(fitting[0], place.keys, state, known[fitting[0]].network(inside, path))
+    return Taken(name, state, elsewhere_in(contents, place.keys), form.network(inside, path))
 
 
 def _unknown(contents: Mapping[str, Any], known: Mapping[str, WeightsFormat], name: str) -> str:
@@ -117,7 +126,7 @@ def _unknown(contents: Mapping[str, Any], known: Mapping[str, WeightsFormat], na
     )
 
 
-def _mapped(contents: Mapping[str, Any], path: Path, maps: Sequence[tuple[str, str]]) -> _Taken:
+def _mapped(contents: Mapping[str, Any], path: Path, maps: Sequence[tuple[str, str]]) -> Taken:
     state = dict(tensors_of(contents))
     renamed: dict[str, Tensor] = {}
     for prefix, new in maps:
@@ -127,12 +136,22 @@ def _mapped(contents: Mapping[str, Any], path: Path, maps: Sequence[tuple[str, s
         if twice := sorted(renamed.keys() & found.keys()):
             raise UserError(f"--map {prefix}={new}: {twice[0]} is there already, by another --map")
         renamed |= found
-    return _Taken(MAPPED, (), state, plain_resnet(renamed, path))
+    return Taken(MAPPED, state, {}, plain_resnet(renamed, path))
 
 
-def _is_hollow(tensor: Tensor) -> bool:
-    """Strides of 0 make any number of numbers of one."""
-    return tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes()
+def _hollow(weights: State) -> str:
+    """The first of the weights by which they are more than what is stored, or "". Strides of 0 make any number of
+    numbers of one, and so does one storage under many names."""
+    seen: set[int] = set()
+    left = 0
+    for key, tensor in weights.items():
+        whole = tensor.untyped_storage()
+        left += 0 if whole.data_ptr() in seen else whole.nbytes()
+        seen.add(whole.data_ptr())
+        left -= tensor.numel() * tensor.itemsize
+        if left < 0:
+            return key
+    return ""
 
 
 def _cast(tensor: Tensor) -> Tensor:
@@ -155,10 +174,8 @@ def _turn_colours(backbone: Backbone) -> None:
         first.weight.copy_(first.weight.flip(1))
 
 
-def _origin(path: Path, taken: _Taken, wanted: Wanted, filled: int) -> dict[str, Any]:
+def _origin(path: Path, digest: str, taken: Taken, wanted: Wanted, filled: int) -> dict[str, Any]:
     """`resolved` and its hash say what decides the weights and their input, as a recipe does for a run."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     decides = {
         "imported": {
             "format": taken.format,
@@ -176,27 +193,6 @@ def _origin(path: Path, taken: _Taken, wanted: Wanted, filled: int) -> dict[str,
         "format": taken.format,
         "sha256": digest,
         "counters_filled": filled,
+        "dropped": taken.dropped,
         "made_by": {"commit": commit(), "versions": versions()},
     }
-
-
-def _dropped(contents: Mapping[str, Any], taken: _Taken) -> list[str]:
-    """The keys that are left out, by the names that they have beside the network. Many of one part are told as one,
-    "encoder_k.* (320 tensors)", and so is all that lies elsewhere in the file, such as an optimizer's."""
-    used = {id(tensor) for tensor in taken.network.weights.values()}
-    beside = [key for key, tensor in taken.state.items() if id(tensor) not in used]
-    count = Counter(first_part(key) for key in beside)
-    shown = [key if count[part := first_part(key)] <= FEW else _as_one(part, count[part]) for key in beside]
-    elsewhere = Counter(filter(None, (_branch(key, taken.keys) for key, _ in tensors_of(contents))))
-    return [*dict.fromkeys(shown), *(_as_one(part, found) for part, found in elsewhere.items())]
-
-
-def _branch(key: str, place: Sequence[str]) -> str:
-    """The beginning of a whole key up to where it leaves the way to the network; empty for one that does not."""
-    parts = key.split(".")
-    leaves = (number for number, (one, other) in enumerate(zip(parts, place, strict=False), 1) if one != other)
-    return ".".join(parts[: next(leaves, 0)])
-
-
-def _as_one(part: str, count: int) -> str:
-    return f"{part}.* ({count} tensors)"

@@ -31,8 +31,7 @@ def _differences(weights: Mapping[str, Tensor]) -> Iterator[str]:
         yield "its stem is three convolutions (timm's -d, -s and -t networks), and ResNets here have one of 7 x 7"
     if "conv1.weight" not in weights:
         yield "it has no conv1.weight, with which a ResNet begins"
-    if weights["conv1.weight"].ndim != 4:
-        yield f"its conv1.weight is {tuple(weights['conv1.weight'].shape)}, which is no convolution of images"
+    yield from _flat_convolutions(weights, "conv1.weight")
     channels, inputs, *kernel = weights["conv1.weight"].shape
     if kernel != [7, 7]:
         yield f"its conv1 is {' x '.join(map(str, kernel))}, the stem for small images as of CIFAR, not 7 x 7"
@@ -42,6 +41,7 @@ def _differences(weights: Mapping[str, Tensor]) -> Iterator[str]:
         yield "it has no layer1.0.conv1 and layer1.0.conv2, with which a ResNet goes on"
     if "layer1.0.conv3.weight" not in weights:
         yield "it is of basic blocks (ResNet-18 and -34), and ResNets here are of bottlenecks"
+    yield from _flat_convolutions(weights, "layer1.0.conv1.weight", "layer1.0.conv2.weight")
     inner, within = weights["layer1.0.conv1.weight"].shape[0], weights["layer1.0.conv2.weight"].shape[1]
     if within != inner:
         yield f"its 3 x 3 convolutions have {inner // max(within, 1)} groups (ResNeXt), and here they have one"
@@ -52,6 +52,12 @@ def _differences(weights: Mapping[str, Tensor]) -> Iterator[str]:
         )
     if _blocks(weights) not in DEPTHS.values():
         yield f"its stages have {_blocks(weights)} blocks, which is none of the depths {', '.join(map(str, DEPTHS))}"
+
+
+def _flat_convolutions(weights: Mapping[str, Tensor], *keys: str) -> Iterator[str]:
+    for key in keys:
+        if weights[key].ndim != 4:
+            yield f"its {key} is {tuple(weights[key].shape)}, which is no convolution of images"
 
 
 def _blocks(weights: Mapping[str, Tensor]) -> tuple[int, ...]:

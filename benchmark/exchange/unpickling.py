@@ -1,25 +1,24 @@
 """Pickles, read without running anything in them.
 
-A pickle is a program: it names classes and functions, and calls them. Here it gets none of them. Tensors are put
-together by functions of this file. An object of an unknown class, such as the hyper-parameters that Lightning keeps
-beside its weights, becomes a `StandIn` that holds nothing and does nothing. A pickle that calls a function, or a class
-of Python's own, wants to run code: it is refused.
+A pickle is a program: it names classes and functions, and calls them. Here it gets none of them. A tensor becomes a
+note of where its numbers lie, so that nothing is allocated on a pickle's word. An object of an unknown class, such as
+the hyper-parameters that Lightning keeps beside its weights, becomes a `StandIn` that holds nothing and does nothing. A
+pickle that calls a function, or a class of Python's own, wants to run code: it is refused.
 """
 
 from __future__ import annotations
 
 import pickle
-import sys
 from _compat_pickle import IMPORT_MAPPING as PYTHON_2  # its names of modules, which torch still writes
+from _compat_pickle import NAME_MAPPING as PYTHON_2_NAMES  # (module, name) there -> here: xrange is range
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from torch import Tensor
 
-from benchmark.core.errors import UserError
+from benchmark.exchange.spelling import spelled_out
+from benchmark.exchange.stand_ins import CallableStandIn, StandIn, Storage, StoredTensor, inert_class
 
 DTYPES = {
     "FloatStorage": torch.float32,
@@ -32,30 +31,30 @@ DTYPES = {
     "CharStorage": torch.int8,
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
+    "ComplexFloatStorage": torch.complex64,
+    "ComplexDoubleStorage": torch.complex128,
+    "UntypedStorage": torch.uint8,
+    "QInt8Storage": torch.int8,
+    "QUInt8Storage": torch.uint8,
+    "QInt32Storage": torch.int32,
 }
-# Values that libraries pickle as calls. They say nothing of weights, so they become stand-ins like all else.
-VALUES = {
-    *("pathlib.PosixPath", "pathlib.WindowsPath", "pathlib.PurePosixPath", "pathlib.PureWindowsPath"),
-    *("pathlib._local.PosixPath", "pathlib._local.WindowsPath"),
-    *("datetime.datetime", "datetime.date", "datetime.timedelta", "datetime.timezone", "collections.defaultdict"),
-    *("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"),
-    *("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct", "torch.device"),
-}
-Storages = Callable[[tuple[Any, ...]], Tensor]
 
 
 class InertUnpickler(pickle.Unpickler):
-    """storages: what the pickle says of a storage, ("storage", dtype, key, device, numbers …) -> a flat tensor."""
+    """most: bytes that all storages together may have; raises ValueError for a pickle that names more.
+    storages: key -> storage, of all that it names."""
 
-    def __init__(self, file: BinaryIO, path: Path, storages: Storages) -> None:
+    def __init__(self, file: BinaryIO, path: Path, most: int) -> None:
         super().__init__(file, encoding="latin1")  # as wide as a byte, so that old pickles' text never fails
-        self.path, self.storages = path, storages
+        self.path, self.left = path, most
+        self.storages: dict[str, Storage] = {}
         self.found: dict[str, Any] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         """Never imports anything."""
-        whole = f"{PYTHON_2.get(module, module)}.{name}"
-        if module in ("torch", "torch.storage") and name in DTYPES:
+        module, name = PYTHON_2_NAMES.get((module, name), (PYTHON_2.get(module, module), name))
+        whole = spelled_out(f"{module}.{name}")
+        if module in ("torch", "torch.storage", "torch.cuda") and name in DTYPES:
             return DTYPES[name]
         if module == "torch" and isinstance(dtype := vars(torch).get(name), torch.dtype):
             return dtype
@@ -63,83 +62,75 @@ class InertUnpickler(pickle.Unpickler):
             self.found[whole] = HARMLESS.get(whole) or inert_class(whole, self.path)
         return self.found[whole]
 
-    def persistent_load(self, saved_id: Any) -> Tensor:
-        return self.storages(saved_id)
+    def persistent_load(self, saved_id: Any) -> StoredTensor:
+        """saved_id: ("storage", dtype, key, device, numbers), and in old files a view of it: (key, offset, numbers)."""
+        _, dtype, key, _, count, *view = saved_id
+        if not (
+            isinstance(dtype, torch.dtype) and isinstance(key, str | int) and isinstance(count, int) and count >= 0
+        ):
+            raise ValueError("a storage whose name, type or size is none")
+        storage = self._known(Storage(str(key), dtype, count))
+        offset, length = view[0][1:] if view and view[0] else (0, count)
+        return StoredTensor(storage, offset, (length,), (1,))
 
-
-class StandIn:
-    """In place of an object whose class is not known. It takes all that a pickle may give it, and keeps nothing."""
-
-    stands_for = ""
-
-    def __new__(cls, *_: Any, **__: Any) -> StandIn:
-        return object.__new__(cls)
-
-    def __setstate__(self, _: Any) -> None:
-        pass
-
-    def __setitem__(self, _: Any, __: Any) -> None:
-        pass
-
-    def append(self, _: Any) -> None:
-        pass
-
-    extend = add = append
-
-
-class _Callable(type):
-    """A pickle makes an object of a class without calling the class; only what it must run, it calls."""
-
-    stands_for: str
-    path: Path
-
-    def __call__(cls, *_: Any, **__: Any) -> Any:
-        if not _is_plain_class(cls.stands_for):
-            raise UserError(
-                f"{cls.path}: refused: this pickle calls {cls.stands_for}, so reading it the usual way would run code. "
-                "Nothing of it was run. Weights need no calls: get the file from a source you trust, or have its "
-                "owner save the state_dict alone, best as safetensors"
-            )
-        return StandIn.__new__(cls)  # type: ignore[arg-type]
-
-
-def inert_class(name: str, path: Path) -> Any:
-    """A class that stands for the one of that name, module.Class, in the file at `path`."""
-    return _Callable("StandIn", (StandIn,), {"stands_for": name, "path": path})
-
-
-def _is_plain_class(name: str) -> bool:
-    """Whether it may be called, which runs nothing here. Classes of other packages are written with a capital; calls
-    that attacks are made of are functions, or classes of Python's own library."""
-    package, own = name.partition(".")[0], name.rpartition(".")[2]
-    return name in VALUES or (own[:1].isupper() and package not in sys.stdlib_module_names)
+    def _known(self, storage: Storage) -> Storage:
+        if storage.key not in self.storages:
+            self.left -= storage.nbytes
+            self.storages[storage.key] = storage
+        if self.left < 0:
+            raise ValueError("the tensors that it names are larger than the file")
+        if self.storages[storage.key] != storage:
+            raise ValueError(f"storage {spelled_out(storage.key)} is described in two ways")
+        return storage
 
 
 def _blank(kind: Any, *_: Any) -> Any:
     """As copyreg._reconstructor, of stand-ins alone."""
-    return StandIn.__new__(kind) if isinstance(kind, _Callable) else {}  # type: ignore[arg-type]
+    return StandIn.__new__(kind) if isinstance(kind, CallableStandIn) else {}  # type: ignore[arg-type]
 
 
-def _tensor(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
-    return storage.as_strided(size, stride, offset)
+def _ordered(*given: list[Any]) -> OrderedDict[Any, Any]:
+    """Python 2 gives the items as a list of its own. It is emptied: one list given often would multiply."""
+    found: OrderedDict[Any, Any] = OrderedDict()
+    for items in given:
+        found.update(items)
+        items.clear()
+    return found
+
+
+def _tensor(whole: StoredTensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> StoredTensor:
+    return StoredTensor(whole.storage, whole.offset + offset, size, stride)
+
+
+def _retyped(
+    whole: StoredTensor,
+    offset: int,
+    size: tuple[int, ...],
+    stride: tuple[int, ...],
+    _grad: Any,
+    _hooks: Any,
+    dtype: torch.dtype,
+    *_: Any,
+) -> StoredTensor:
+    return StoredTensor(whole.storage, offset, size, stride, dtype)
+
+
+def _of_type(build: Any, _: Any, arguments: tuple[Any, ...], *__: Any) -> Any:
+    return build(*arguments)
 
 
 def _first(value: Any, *_: Any) -> Any:
     return value
 
 
-def _encoded(text: str, *_: Any) -> bytes:
-    return text.encode("latin1")
-
-
 HARMLESS: dict[str, Any] = {
-    "collections.OrderedDict": OrderedDict,
-    **{f"builtins.{kind.__name__}": kind for kind in (set, frozenset, dict, list, tuple, complex, bytearray)},
-    "torch.Size": tuple,
+    "collections.OrderedDict": _ordered,
+    "torch.Size": _first,
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_tensor_v3": _retyped,
     "torch._utils._rebuild_parameter": _first,
     "torch._utils._rebuild_parameter_with_state": _first,
+    "torch._tensor._rebuild_from_type_v2": _of_type,
     "copyreg._reconstructor": _blank,
-    "_codecs.encode": _encoded,
 }

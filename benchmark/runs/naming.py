@@ -63,6 +63,11 @@ def name_for_import(name: str, runs: Path) -> None:
     none that a folder can have."""
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
         raise UserError(f"--as {name}: letters, digits, dots, dashes and underscores make a name; give such a one")
+    bare = name
+    while Path(bare).suffix in WEIGHTS:
+        bare = Path(bare).stem
+    if bare != name:
+        raise UserError(f"--as {name}: a file's name; give a backbone's, such as {bare}")
     if name in find_recipes():
         raise UserError(f"--as {name}: a recipe is called so; give another name, such as {name}_imported")
     if there := sorted(runs.glob(f"*/{name}/seed*/backbone.safetensors")):

@@ -11,6 +11,8 @@
 itself.
 
 Refused: VGG-16, which is not among the networks here, and a sobel.* that is not Sobel's.
+
+Source: github.com/facebookresearch/deepcluster, main.py and models/alexnet.py
 """
 
 from __future__ import annotations
@@ -59,12 +61,12 @@ def _is_sobel(filters: State) -> bool:
 
 def _refuses(contents: Mapping[str, Any]) -> str:
     arch, has_top = contents.get("arch"), any("top_layer" in key for key in Place(("state_dict",)).state(contents))
-    return f"DeepCluster's {arch}, which is not among the networks here" if has_top and arch != "alexnet" else ""
+    told = arch if isinstance(arch, str) else "unknown network"
+    return f"DeepCluster's {told}, which is not among the networks here" if has_top and arch != "alexnet" else ""
 
 
 FORMAT = WeightsFormat(
     title="DeepCluster AlexNet",
-    source="github.com/facebookresearch/deepcluster, main.py and models/alexnet.py",
     places=(Place(("state_dict",)),),
     first=("features.module.0.weight", "features.0.weight"),
     network=_network,

@@ -10,6 +10,8 @@
 Input: RGB, standardised as ImageNet's, which is the default of lightly's transforms.
 
 Refused: ResNets of basic blocks (18, 34), and stems of 3 x 3.
+
+Source: github.com/lightly-ai/lightly, examples/pytorch_lightning
 """
 
 from __future__ import annotations
@@ -33,7 +35,6 @@ def _named(key: str) -> str:
 
 FORMAT = WeightsFormat(
     title="lightly",
-    source="github.com/lightly-ai/lightly, examples/pytorch_lightning",
     places=(Place(("state_dict",), "backbone."),),
     first=("conv1.weight", "0.weight"),
     beside=(

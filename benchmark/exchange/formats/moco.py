@@ -7,6 +7,8 @@
                   module.queue, module.queue_ptr
 
 Input: RGB, standardised as ImageNet's. `module.` comes of DistributedDataParallel; files without it are taken too.
+
+Source: github.com/facebookresearch/moco, main_moco.py and moco/builder.py
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ from benchmark.exchange.contract import Place, WeightsFormat
 
 FORMAT = WeightsFormat(
     title="MoCo v1, v2",
-    source="github.com/facebookresearch/moco, main_moco.py and moco/builder.py",
     places=(Place(("state_dict",), "module.encoder_q."), Place(("state_dict",), "encoder_q.")),
     beside=("encoder_k", "queue", "queue_ptr"),
 )

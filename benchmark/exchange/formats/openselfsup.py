@@ -11,6 +11,8 @@ Input: RGB, standardised as ImageNet's. The stride is in the 3 x 3 convolution (
 style has the same keys and shapes, and cannot be told apart.
 
 Refused: networks of another input, such as Sobel's two channels.
+
+Source: github.com/open-mmlab/mmselfsup, openselfsup/models and tools/extract_backbone_weights.py
 """
 
 from __future__ import annotations
@@ -28,8 +30,7 @@ def _holds(contents: Mapping[str, Any]) -> bool:
 
 
 FORMAT = WeightsFormat(
-    title="OpenSelfSup",
-    source="github.com/open-mmlab/mmselfsup, openselfsup/models and tools/extract_backbone_weights.py",
+    title="OpenSelfSup, MMSelfSup",
     places=tuple(Place(("state_dict",), prefix) for prefix in ("backbone.", "encoder_q.0.", "online_net.0.", "")),
     beside=("neck", "head", "encoder_q", "encoder_k", "online_net", "target_net", "queue", "queue_ptr", "memory_bank"),
     holds=_holds,

@@ -9,6 +9,8 @@ Input: RGB, standardised as ImageNet's.
 
 Refused: CMC, whose two encoders (`encoder1`, `encoder2`) look at YDbDr colours, which no input here is, and have, at
 half the width, a stem of 64 channels all the same, which no SplitResNet here has.
+
+Source: github.com/HobbitLong/PyContrast, learning/contrast_trainer.py and networks/build_backbone.py
 """
 
 from __future__ import annotations
@@ -28,7 +30,6 @@ def _is_cmc(contents: Mapping[str, Any]) -> str:
 
 FORMAT = WeightsFormat(
     title="PyContrast",
-    source="github.com/HobbitLong/PyContrast, learning/contrast_trainer.py and networks/build_backbone.py",
     places=tuple(Place((name,), prefix) for name in MODELS for prefix in ("module.encoder.", "encoder.")),
     beside=("head", "head_jig"),
     refuses=_is_cmc,

@@ -8,6 +8,8 @@
 Input: RGB, standardised as ImageNet's.
 
 Refused: the Network in Network of the paper's CIFAR-10 part (`_feature_blocks.0.Block1_ConvB1 …`).
+
+Source: github.com/gidariss/FeatureLearningRotNet, algorithms/Algorithm.py and architectures/AlexNet.py
 """
 
 from __future__ import annotations
@@ -38,7 +40,6 @@ def _is_network_in_network(contents: Mapping[str, Any]) -> str:
 
 FORMAT = WeightsFormat(
     title="RotNet AlexNet",
-    source="github.com/gidariss/FeatureLearningRotNet, algorithms/Algorithm.py and architectures/AlexNet.py",
     places=(Place(("network",), PREFIX),),
     first=("0.0.weight",),
     network=_network,

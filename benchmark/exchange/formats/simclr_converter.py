@@ -7,6 +7,8 @@ Input: RGB from 0 to 1, not standardised.
 
 Refused: SimCLR v2 as Separius/SimCLRv2-Pytorch converts it (`resnet`, `head`), with selective kernels or without: its
 layers have other names and, with selective kernels, another stem.
+
+Source: github.com/tonylins/simclr-converter, convert.py
 """
 
 from __future__ import annotations
@@ -35,7 +37,6 @@ def _is_second_version(contents: Mapping[str, Any]) -> str:
 
 FORMAT = WeightsFormat(
     title="SimCLR converted to torch",
-    source="github.com/tonylins/simclr-converter, convert.py",
     places=(Place(("state_dict",)),),
     network=_network,
     holds=_holds,

@@ -9,6 +9,8 @@
 Input: RGB, standardised as ImageNet's.
 
 Refused: the stem for CIFAR (a conv1 of 3 x 3), and ResNet-18 and -34.
+
+Source: github.com/vturrisi/solo-learn, solo/methods/base.py
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ from benchmark.exchange.lightning import is_of_lightning
 
 FORMAT = WeightsFormat(
     title="solo-learn",
-    source="github.com/vturrisi/solo-learn, solo/methods/base.py",
     places=(Place(("state_dict",), "backbone."), Place(("state_dict",), "encoder.")),
     beside=(
         *("classifier", "projector", "predictor", "predictor2", "prototypes", "head"),

@@ -8,6 +8,8 @@ Input: RGB, standardised as ImageNet's.
 
 Refused: stems of three convolutions (timm's -d), wide_resnet50_2 and the like, ResNeXt, basic blocks. timm's ResNets
 that smooth before they stride (resnetblur50) have a ResNet-50's keys and shapes, and cannot be told apart.
+
+Source: pytorch.org/vision/stable/models/resnet.html; huggingface.co/docs/timm/models/resnet
 """
 
 from __future__ import annotations
@@ -25,7 +27,6 @@ def _holds(contents: Mapping[str, Any]) -> bool:
 
 FORMAT = WeightsFormat(
     title="torchvision, timm",
-    source="pytorch.org/vision/stable/models/resnet.html; huggingface.co/docs/timm/models/resnet",
     places=(Place(), Place(("state_dict",)), Place(("state_dict",), "module.")),
     first=("conv1.weight", "conv1.0.weight"),
     holds=_holds,

@@ -8,6 +8,8 @@
 Input: RGB, standardised as ImageNet's. The networks that came from Caffe2 (Goyal et al., ICCV 2019) take blue first,
 unless they were converted with --bgr2rgb; nothing in the file tells. For those give `--bgr`: conv1's input channels are
 turned round, and the network takes RGB.
+
+Source: github.com/facebookresearch/vissl, extra_scripts/convert_vissl_to_torchvision.py
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ PREFIX = "_feature_blocks."
 
 FORMAT = WeightsFormat(
     title="VISSL",
-    source="github.com/facebookresearch/vissl, extra_scripts/convert_vissl_to_torchvision.py",
     places=(
         Place(("classy_state_dict", "base_model", "model", "trunk"), PREFIX),
         Place(("model_state_dict",), PREFIX),
