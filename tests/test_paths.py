@@ -99,7 +99,7 @@ def test_what_cannot_be_written_is_one_error_and_nothing_half_written(
     monkeypatch.setattr("benchmark.gate.pages.site_files", lambda boards: {"index.html": "x"})
     monkeypatch.setattr("benchmark.tables.export.export_files", lambda boards: {"some.csv": "x"})
     monkeypatch.setattr("benchmark.tables.parquet.parquet_files", lambda boards: empty)
-    monkeypatch.setattr("benchmark.runs.reproduce.render", lambda *_: {"some": "x"})
+    monkeypatch.setattr("benchmark.runs.reproduce.boards", lambda *_, **__: empty)
     monkeypatch.setattr(os, "fsync", fail)
     assert cli.run(line.split()) == 2
     told = capsys.readouterr().err
