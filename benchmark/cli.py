@@ -247,6 +247,8 @@ def pretrain(
         train.pretrain(resolved, name, sets, run.folder, machine, after, of_data, run.initial)
     if distributed.rank() == 0:
         print(f"backbone: {run.backbone}")
+        if own or init:
+            print(f"`sslbench transfer '{name}' TRANSFER` scores it")
     distributed.stop()
     return 0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmark.data.findings import bad, denied, printable
 
-PACK = "Fetch the tar again, or pack it again with `tar -cf`"
+PACK = "Fetch the tar again, or pack it again with `tar -cf`."
 BLOCK = 512
 
 
@@ -42,9 +42,9 @@ def check_member(path: Path, name: str, others: Collection[str]) -> None:
     """BadData for a name that leads out of its archive, or that another member has: only one would ever be read."""
     if name.startswith("/") or ".." in name.replace("\\", "/").split("/"):
         what = f"{printable(name)!r} points outside of the archive"
-        raise bad(f"{path}, member {name}", what, "Such an entry is an error or an attack: pack the images again")
+        raise bad(f"{path}, member {name}", what, "Such an entry is an error or an attack: pack the images again.")
     if name in others:
-        raise bad(path, f"holds two files called {name}", "Give one of the two another name, and pack them again")
+        raise bad(path, f"holds two files called {name}", "Give one of the two another name, and pack them again.")
 
 
 def _check_end(path: Path, end: int) -> None:

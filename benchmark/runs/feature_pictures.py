@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Sequence
+from textwrap import wrap
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -38,15 +39,15 @@ def map_picture(features: ImageFeatures, seed: int) -> bytes:
     figure = Figure(figsize=(9, 7), layout="constrained")
     axes = figure.add_subplot()
     rest = ~np.isin(folders, named)
-    axes.scatter(*places[rest].T, s=14, color="lightgrey", label="others" if rest.any() else None)
+    axes.scatter(places[rest, 0], places[rest, 1], s=14, color="lightgrey", label="others" if rest.any() else None)
     colours = _colours(len(named))
     for name, colour in zip(named, colours, strict=True):
-        axes.scatter(*places[folders == name].T, s=22, color=colour, label=_short(name, 28), edgecolors="none")
+        x, y = places[folders == name].T
+        axes.scatter(x, y, s=22, color=colour, label=_short(name, 28), edgecolors="none")
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.set_title(
-        f"{features.about['backbone']}: {len(shown):,} of {len(features.values):,} images, t-SNE, seed {seed}"
-    )
+    count = f"{len(shown):,} of {len(features.values):,} images, t-SNE, seed {seed}"
+    axes.set_title("\n".join([*wrap(features.about["backbone"], 72), count]), fontsize=10)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     content = io.BytesIO()
     FigureCanvasAgg(figure).print_png(content)
@@ -56,7 +57,7 @@ def map_picture(features: ImageFeatures, seed: int) -> bytes:
 def embedding(values: np.ndarray, seed: int) -> np.ndarray:
     """(N, D) -> (N, 2) by t-SNE on cosine distances. The same for a seed, on one machine."""
     perplexity = min(PERPLEXITY, (len(values) - 1) / 3)
-    tsne = TSNE(perplexity=perplexity, metric="cosine", init="random", random_state=seed)
+    tsne = TSNE(perplexity=perplexity, metric="cosine", init="pca", random_state=seed)
     return tsne.fit_transform(values.astype(np.float64))
 
 
@@ -72,7 +73,7 @@ def neighbours_picture(features: ImageFeatures) -> bytes:
         top = MARGIN + row * height
         _place(page, features, query, (MARGIN, top), "")
         for column, (other, cosine) in enumerate(zip(near[row].tolist(), cosines[row].tolist(), strict=True), 1):
-            _place(page, features, other, (3 * MARGIN + column * width, top), f"{cosine:.2f}")
+            _place(page, features, other, (3 * MARGIN + column * width, top), f"{cosine:.3f}")
     content = io.BytesIO()
     page.save(content, format="PNG")
     return content.getvalue()

@@ -92,13 +92,13 @@ def features_of(run: Run, images: ImageSet, machine: Machine) -> ImageFeatures:
 
 
 def write_features(features: ImageFeatures, path: Path) -> None:
-    """As .npz: files (N,), folders (N,), features (N, D) and about, a text of JSON. As .parquet: columns file, folder and
-    features, a list of numbers each; about is in the schema's metadata under "sslbench"."""
+    """As .npz: files (N,), folders (N,), features (N, D) and about, a text of JSON. As .parquet: columns file, folder
+    and features, a list of numbers each; about is in the schema's metadata under "sslbench"."""
     about = json.dumps(features.about, sort_keys=True)
     content = io.BytesIO()
     if path.suffix == ".npz":
-        named = {"files": np.array(features.files), "folders": np.array(features.folders)}
-        np.savez(content, features=features.values, about=np.array(about), **named)
+        files, folders = np.array(features.files), np.array(features.folders)
+        np.savez(content, files=files, folders=folders, features=features.values, about=np.array(about))
     else:
         import pyarrow as pa
         import pyarrow.parquet as pq

@@ -40,7 +40,7 @@ SCORED = 0.2  # of each class, where there is no val/
 SPLIT_SEED = 0  # the same images for every run, so that a score never is of images that another seed trained on
 ARCHIVES = (".zip", ".tar")
 COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
-TREE = "A labelled set is DIR/train/CLASS/IMAGE and DIR/val/CLASS/IMAGE, or DIR/CLASS/IMAGE, with two classes or more"
+TREE = "A labelled set is DIR/train/CLASS/IMAGE and DIR/val/CLASS/IMAGE, or DIR/CLASS/IMAGE, with two classes or more."
 ANYTHING = "Give --images a folder of images, a list of them, a .zip or a .tar."
 
 
@@ -53,6 +53,8 @@ def read(data_root: Path, split: str) -> ImageSet:
     if data_root.is_dir() and all((data_root / part).is_dir() for part in ("train", "val")):
         return _part(data_root, split, files, skipped)
     labelled = _labelled(root, "", files) if data_root.is_dir() else None
+    if labelled and len(labelled.names) == len(files):  # nothing could be held out
+        labelled = None
     if labelled is None and split == "val":
         raise _no_classes(data_root)
     if labelled is None:
@@ -87,7 +89,7 @@ def _labelled(root: Path, below: str, files: list[str]) -> Classes | None:
     beside them. BadData for a class without an image: every class after it would have another number."""
     first = [file.removeprefix(below).partition("/") for file in files]
     folders = sorted({name for name, slash, _ in first if slash})
-    if len(folders) < 2 or len(folders) == len(files) or not all(slash for _, slash, _ in first):
+    if len(folders) < 2 or not all(slash for _, slash, _ in first):
         return None
     if empty := sorted({*contents(root / below).folders} - {*folders}):
         what = f"{len(empty):,} class folder(s) contain no image: {some(empty)}"
@@ -97,7 +99,7 @@ def _labelled(root: Path, below: str, files: list[str]) -> Classes | None:
 
 
 def _no_classes(path: Path) -> BadData:
-    return bad(path, "has no classes to be scored on", f"{TREE}.")
+    return bad(path, "has no classes to be scored on", TREE)
 
 
 def _instead(skipped: Skipped) -> str:
