@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from textwrap import wrap
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageOps
@@ -17,10 +18,10 @@ from sklearn.manifold import TSNE
 from benchmark.core.errors import UserError
 from benchmark.runs.image_features import ImageFeatures
 
-MOST = 5000  # images on a map; t-SNE of these takes about a minute
+MOST = 5000  # images on a map; t-SNE of these, of 512 numbers each, took half a minute on one core
 LEAST = 5
 PERPLEXITY = 30.0
-COLOURS = 20  # folders that get one of their own; the others are grey
+COLOURS = 18  # folders that get one of their own; the others are grey
 QUERIES, NEIGHBOURS = 8, 7
 SIDE, MARGIN, CAPTION = 112, 6, 14  # of a tile, in pixels
 BACKGROUND, INK, FAINT = (255, 255, 255), (20, 20, 20), (120, 120, 120)
@@ -47,7 +48,7 @@ def map_picture(features: ImageFeatures, seed: int) -> bytes:
     axes.set_xticks([])
     axes.set_yticks([])
     count = f"{len(shown):,} of {len(features.values):,} images, t-SNE, seed {seed}"
-    axes.set_title("\n".join([*wrap(features.about["backbone"], 72), count]), fontsize=10)
+    axes.set_title("\n".join([*wrap(features.about["backbone"].replace(",", ", "), 72), count]), fontsize=10)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     content = io.BytesIO()
     FigureCanvasAgg(figure).print_png(content)
@@ -106,10 +107,10 @@ def _sample(count: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(count, MOST, replace=False))
 
 
-def _colours(count: int) -> list[tuple[float, ...]]:
-    from matplotlib import colormaps
-
-    return [tuple(colour) for colour in colormaps["tab10" if count <= 10 else "tab20"].colors][:count]  # type: ignore[attr-defined]
+def _colours(count: int) -> list[tuple[float, float, float]]:
+    """All told apart, and none of them grey."""
+    known = colormaps["tab10" if count < 10 else "tab20"].colors  # type: ignore[attr-defined]
+    return [colour for colour in known if max(colour) - min(colour) > 0.05][:count]
 
 
 def _short(name: str, most: int) -> str:
