@@ -39,6 +39,8 @@ class Method(nn.Module):
     # Why the loss of some images depends on which process they are on, where the paper means it so; a test holds all
     # other methods to the same weights on one process and on two.
     local: ClassVar[str] = ""
+    # Images, views or patches that it encodes at a time (benchmark.blocks.chunks), where these are not all of a batch.
+    chunk: int | None = None
     # Names of methods of its own that a transfer may ask for (ProtocolCard.asks), e.g. how often it solves its pretext.
     # Runs of methods that offer any keep the method whole.
     answers: ClassVar[tuple[str, ...]] = ()
@@ -100,9 +102,12 @@ class Method(nn.Module):
         alone."""
         layers = list(self.modules())
         norms = [one for one in layers if isinstance(one, nn.modules.batchnorm._BatchNorm)]
+        in_chunks = self.backbone.modules() if self.chunk else []
         found = {
             self.local: bool(self.local),
             "BatchNorm: statistics of each process's own images": any(map(_is_by_process, norms)),
+            # chunks are of each process's images, so that two processes have twice as many in one
+            "BatchNorm: statistics of chunks": any(getattr(one, "over", "") == "all" for one in in_chunks),
             "dropout: each process draws for itself": any(
                 isinstance(one, nn.modules.dropout._DropoutNd) and one.p for one in layers
             ),

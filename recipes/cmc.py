@@ -32,15 +32,14 @@ from benchmark.backbones.contract import Backbone
 from benchmark.backbones.halves import TwoHalves
 from benchmark.backbones.split_alexnet import SplitAlexNet
 from benchmark.backbones.split_resnet import SplitResNet
+from benchmark.blocks.chunks import features_in_chunks
 from benchmark.blocks.memory_bank import BankSettings, MemoryBank
 from benchmark.blocks.nce import fix_partition, nce_constant_partition
-from benchmark.blocks.running_statistics import as_in_training
 from benchmark.core.bounds import Area, Count, Positive
 from benchmark.core.errors import UserError
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
 from benchmark.recipe import (
-    DESK,
     DESK_RESNET,
     DRAWN_CROPS,
     SGD,
@@ -53,6 +52,7 @@ from benchmark.recipe import (
     Part,
     Pool,
     Recipe,
+    without,
 )
 from benchmark.views.crops import flipped_crop
 
@@ -82,7 +82,7 @@ class MultiviewCoding(Method):
 
     def __init__(self, settings: CMC, backbone: Backbone, num_images: int) -> None:
         super().__init__()
-        self.backbone, self.settings = backbone, settings
+        self.backbone, self.settings, self.chunk = backbone, settings, settings.chunk
         channels, dim = backbone.out_channels // 2, settings.dim
         self.fc = nn.ModuleList(nn.Linear(channels, dim) for _ in range(2))
         self.norm = nn.ModuleList(
@@ -93,8 +93,7 @@ class MultiviewCoding(Method):
 
     def embed(self, batch: Batch) -> Tensor:
         """v_1 and v_2, unit length each: (B, 2, 128)."""
-        x = self.backbone.input.prepare(batch.views["image"])  # (B, 3, 224, 224)
-        h = self.backbone(x.contiguous(memory_format=torch.channels_last)).chunk(2, dim=1)  # (B, 2048) of L and of ab
+        h = features_in_chunks(self.backbone, batch.views["image"], self.chunk).chunk(2, dim=1)  # (B, 2048) each
         v = [norm(fc(half).float()) for fc, norm, half in zip(self.fc, self.norm, h, strict=True)]
         return normalize(torch.stack(v, dim=1), dim=2)
 
@@ -116,10 +115,9 @@ class MultiviewCoding(Method):
         return nce_constant_partition(s[:, 0], s[:, 1:], self.settings.tau, Z, bank.num_images)
 
     def prepare(self, embed_all: EmbedAll) -> None:
-        if self.settings.bank_init == "features":
-            for index, v in embed_all(as_in_training(self, self.embed)):
-                self.bank_1.fill([(index, v[:, 0])])
-                self.bank_2.fill([(index, v[:, 1])])
+        for index, v in self.settings.first_rows(self, self.embed, embed_all):
+            self.bank_1.fill([(index, v[:, 0])])
+            self.bank_2.fill([(index, v[:, 1])])
 
 
 # Each channel's middle, and how far it goes from there: what the released code subtracts and divides by.
@@ -159,5 +157,5 @@ cmc_alexnet = replace(
     backbone=SplitAlexNet((96, 256, 384, 384, 256), groups=2, normed="all"),
     batch_size=256,
     reported="42.8 % ImageNet top-1 linear at conv5, with Y and DbDr for L and ab (CMC, Table 7)",
-    desk=(*DESK, *cmc.desk[len(DESK_RESNET) :]),
+    desk=without(cmc.desk, "backbone.zero_init_residual"),  # an AlexNet has no such branches
 )

@@ -56,7 +56,7 @@ from benchmark.blocks.accuracy import share_right
 from benchmark.core.bounds import Bounds, Count, CountOrNone, Probability
 from benchmark.data.batch import Batch
 from benchmark.method import Method
-from benchmark.recipe import BGR, DESK, SGD, Change, Constant, Given, InputSpec, Pool, Recipe, Settings, Steps
+from benchmark.recipe import BGR, DESK, SGD, Change, Constant, Given, InputSpec, Pool, Recipe, Settings, Steps, without
 
 PLACES = ((0, 0), (0, 1), (1, 0), (1, 1))  # of a block's patches, downwards and to the right
 PAIRS = [(a, b) for a in range(4) for b in range(4) if a != b]
@@ -193,7 +193,7 @@ context_prediction = Recipe(
     schedule=Constant(),
     reported="55.3 mAP VOC07 classification and 46.6 detection, fine-tuned (Split-Brain, Table 4)",
     desk=(
-        *(change for change in DESK if change.key != "batch_size"),  # as many images as the paper's
+        *without(DESK, "batch_size"),  # as many images as the paper's
         Change("input.size", 32, "a patch: conv5 has 2 x 2 cells, of 6 x 6 in the paper"),
         Change("method.transfer_size", 64, "the image size of every desk recipe"),
         Change("method.pixels", (9216.0, 27648.0), "3 to 5 patches wide; 4 to 7 in the paper, of more detail"),

@@ -59,6 +59,7 @@ from benchmark.recipe import (
     Recipe,
     Settings,
     Sobel,
+    without,
 )
 from benchmark.views.crops import flipped_crop
 
@@ -163,8 +164,7 @@ deepcluster = Recipe(
 def _with(k: int, title: str, at_desk: int, why: str) -> Recipe:
     """At every scale with so many clusters, and all else as it is."""
     clusters = Change("method.k", at_desk, why, drawn=True)
-    others = (change for change in deepcluster.desk if change.key != clusters.key)
-    desk = (*others, clusters)
+    desk = (*without(deepcluster.desk, clusters.key), clusters)
     return replace(deepcluster, title=title, method=DeepCluster(k=k), desk=desk, reported="")
 
 

@@ -27,7 +27,7 @@ from benchmark.core import distributed
 from benchmark.core.errors import UserError
 from benchmark.data.batch import Batch
 from benchmark.method import Method
-from benchmark.recipe import SGD, Change, Given
+from benchmark.recipe import SGD, Change, Given, without
 from recipes.moco import FIGURE_3, SMALL, Pretext, encoded, moco
 
 
@@ -42,11 +42,11 @@ class EndToEnd(Pretext):
 class EndToEndContrast(Method):
     def __init__(self, settings: EndToEnd, backbone: Backbone) -> None:
         super().__init__()
-        self.backbone, self.settings = backbone, settings
+        self.backbone, self.settings, self.chunk = backbone, settings, settings.chunk
         self.head = settings.head(backbone.out_channels)
 
     def f(self, pixels: Tensor) -> Tensor:
-        return encoded(pixels, self.backbone, self.head)
+        return encoded(pixels, self.backbone, self.head, self.chunk)
 
     def loss(self, batch: Batch) -> Tensor:
         q = self.f(batch.views["x_q"])  # (B, 128)
@@ -60,7 +60,7 @@ class EndToEndContrast(Method):
 
 
 # At desk scale the batch remains as large as K; at photos scale, where batches are twice as large, so is K.
-_SMALL = tuple(change for change in SMALL if change.key != "batch_size")
+_SMALL = without(SMALL, "batch_size")
 
 
 def _rate(K: int) -> Change:

@@ -19,18 +19,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import torch
 from PIL.Image import Image
 from torch import Tensor
 
 from benchmark.backbones.contract import Backbone
 from benchmark.blocks.memory_bank import BankSettings
 from benchmark.blocks.nce import info_nce
-from benchmark.blocks.running_statistics import as_in_training
 from benchmark.core.bounds import Count
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
-from benchmark.recipe import Change, Given, InputSpec
+from benchmark.recipe import Change, Given, InputSpec, without
 from recipes.moco import FIGURE_3, SMALL, Pretext, encoded, moco
 
 
@@ -48,25 +46,21 @@ class FromMemory(Pretext, BankSettings):
 class MemoryBankContrast(Method):
     def __init__(self, settings: FromMemory, backbone: Backbone, num_images: int) -> None:
         super().__init__()
-        self.backbone, self.settings = backbone, settings
+        self.backbone, self.settings, self.chunk = backbone, settings, settings.chunk
         self.head = settings.head(backbone.out_channels)
         self.bank = settings.bank(num_images, settings.dim)
 
     def f_q(self, batch: Batch) -> Tensor:
-        return encoded(batch.views["x_q"], self.backbone, self.head)
+        return encoded(batch.views["x_q"], self.backbone, self.head, self.chunk)
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         q = self.f_q(batch)  # (B, 128)
-        others = self.bank.negatives(batch.index, self.settings.K, batch.seed)  # (B, K)
-        with torch.autocast(q.device.type, enabled=False):
-            s = self.bank.scores(q[:, None], torch.cat([batch.index[:, None], others], dim=1))[:, 0]  # (B, 1 + K)
-            loss = info_nce(s[:, 0], s[:, 1:], self.settings.tau)
-        yield "main", loss
+        s = self.bank.own_and_others(q[:, None], batch.index, self.settings.K, batch.seed)[:, 0]  # (B, 1 + K)
+        yield "main", info_nce(s[:, 0], s[:, 1:], self.settings.tau)
         self.bank.update(batch.index, q)
 
     def prepare(self, embed_all: EmbedAll) -> None:
-        if self.settings.bank_init == "features":
-            self.bank.fill(embed_all(as_in_training(self, self.f_q)))
+        self.bank.fill(self.settings.first_rows(self, self.f_q, embed_all))
 
 
 moco_memory_bank = replace(
@@ -87,7 +81,7 @@ moco_memory_bank_k64 = replace(
     moco_memory_bank,
     title="Contrastive, memory bank, K = 64",
     method=FromMemory(K=64),
-    desk=moco_memory_bank.desk[:-2],
+    desk=without(moco_memory_bank.desk, "method.K"),
     reported="the paper's smallest K is 256",
 )
 moco_memory_bank_k256 = replace(

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from benchmark.core.bounds import Jitter, Positive, Probability, Sigmas
-from benchmark.recipe import Change, Cosine, Epochs
+from benchmark.recipe import Change, Cosine, Epochs, without
 from benchmark.views.crops import flipped_crop
 from benchmark.views.photometric import GreyEach, JitterEach, apply_all
 from recipes.moco import MoCo, moco
@@ -69,7 +69,7 @@ moco_v2 = replace(
     method=MoCoV2(),
     schedule=Cosine(final_factor=6e-5),  # of the last epoch, as released
     reported="67.5 % ImageNet top-1 linear; 57.0 AP, VOC07+12 detection (its Table 1, row d)",
-    desk=(*(change for change in moco.desk if change.key != "schedule"), _BLUR),
+    desk=(*without(moco.desk, "schedule"), _BLUR),
 )
 
 # The rows of Table 1: what each of the changes brings.

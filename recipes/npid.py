@@ -29,14 +29,13 @@ from torch.nn.functional import normalize
 from benchmark.backbones.alexnet import DEEPCLUSTER
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
+from benchmark.blocks.chunks import features_in_chunks
 from benchmark.blocks.memory_bank import BankSettings
 from benchmark.blocks.nce import fix_partition, nce_constant_partition
-from benchmark.blocks.running_statistics import as_in_training
 from benchmark.core.bounds import Area, Count, Jitter, Positive, Probability
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
 from benchmark.recipe import (
-    DESK,
     DESK_RESNET,
     DRAWN_CROPS,
     SGD,
@@ -47,6 +46,7 @@ from benchmark.recipe import (
     Milestones,
     Pool,
     Recipe,
+    without,
 )
 from benchmark.views.crops import flipped_crop
 from benchmark.views.photometric import GreyEach, JitterEach, apply_all
@@ -75,29 +75,25 @@ class InstanceDiscrimination(Method):
 
     def __init__(self, settings: NPID, backbone: Backbone, num_images: int) -> None:
         super().__init__()
-        self.backbone, self.settings = backbone, settings
+        self.backbone, self.settings, self.chunk = backbone, settings, settings.chunk
         self.fc = nn.Linear(backbone.out_channels, settings.dim)
         self.norm = nn.BatchNorm1d(settings.dim, affine=False) if settings.head_norm else nn.Identity()
         self.bank = settings.bank(num_images, settings.dim)
         self.register_buffer("Z", torch.zeros(()))  # 0: not estimated yet
 
     def embed(self, batch: Batch) -> Tensor:
-        x = self.backbone.input.prepare(batch.views["image"])  # (B, 3, 224, 224)
-        v = self.fc(self.backbone(x.contiguous(memory_format=torch.channels_last)))  # (B, 128)
-        return normalize(self.norm(v.float()), dim=1)
+        h = features_in_chunks(self.backbone, batch.views["image"], self.chunk)  # (B, 2048)
+        return normalize(self.norm(self.fc(h).float()), dim=1)  # (B, 128)
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         v = self.embed(batch)
-        noise = self.bank.negatives(batch.index, self.settings.m, batch.seed)  # (B, m)
-        with torch.autocast(v.device.type, enabled=False):
-            s = self.bank.scores(v[:, None], torch.cat([batch.index[:, None], noise], dim=1))[:, 0]  # (B, 1 + m)
+        s = self.bank.own_and_others(v[:, None], batch.index, self.settings.m, batch.seed)[:, 0]  # (B, 1 + m)
         fix_partition(self.Z, s, self.settings.tau, self.bank.num_images)
         yield "main", nce_constant_partition(s[:, 0], s[:, 1:], self.settings.tau, self.Z, self.bank.num_images)
         self.bank.update(batch.index, v)
 
     def prepare(self, embed_all: EmbedAll) -> None:
-        if self.settings.bank_init == "features":
-            self.bank.fill(embed_all(as_in_training(self, self.embed)))
+        self.bank.fill(self.settings.first_rows(self, self.embed, embed_all))
 
 
 npid = Recipe(
@@ -129,5 +125,5 @@ npid_alexnet = replace(
     # trained as the ResNet-50 is
     backbone=DEEPCLUSTER,
     reported="35.6 % ImageNet top-1 linear at conv5 (as others copy its table); 48.1 VOC07 detection, fine-tuned",
-    desk=(*DESK, *npid.desk[len(DESK_RESNET) :]),
+    desk=without(npid.desk, "backbone.zero_init_residual"),  # an AlexNet has no such branches
 )

@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -27,9 +26,9 @@ from torchvision.transforms import v2
 
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
+from benchmark.blocks.chunks import features_in_chunks
 from benchmark.blocks.memory_bank import BankSettings
 from benchmark.blocks.nce import info_nce, nce
-from benchmark.blocks.running_statistics import as_in_training
 from benchmark.core.bounds import Area, Count, Jitter, Positive, Probability
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
@@ -62,28 +61,24 @@ class NPIDpp(BankSettings):
 class InstanceDiscriminationPP(Method):
     def __init__(self, settings: NPIDpp, backbone: Backbone, num_images: int) -> None:
         super().__init__()
-        self.backbone, self.settings = backbone, settings
+        self.backbone, self.settings, self.chunk = backbone, settings, settings.chunk
         self.f = nn.Linear(backbone.out_channels, settings.dim)
         self.f_norm = nn.BatchNorm1d(settings.dim, affine=False) if settings.head_norm else nn.Identity()
         self.bank = settings.bank(num_images, settings.dim)
 
     def embed(self, batch: Batch) -> Tensor:
-        x = self.backbone.input.prepare(batch.views["image"])  # (B, 3, 224, 224)
-        v = self.f(self.backbone(x.contiguous(memory_format=torch.channels_last)))  # (B, 128)
-        return normalize(self.f_norm(v.float()), dim=1)
+        h = features_in_chunks(self.backbone, batch.views["image"], self.chunk)  # (B, 2048)
+        return normalize(self.f_norm(self.f(h).float()), dim=1)  # (B, 128)
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         v = self.embed(batch)  # f(v_I), unit length
-        negatives = self.bank.negatives(batch.index, self.settings.N, batch.seed)  # (B, N)
-        with torch.autocast(v.device.type, enabled=False):
-            s = self.bank.scores(v[:, None], torch.cat([batch.index[:, None], negatives], dim=1))[:, 0]  # (B, 1 + N)
+        s = self.bank.own_and_others(v[:, None], batch.index, self.settings.N, batch.seed)[:, 0]  # (B, 1 + N)
         contrast = nce if self.settings.loss == "nce" else info_nce
         yield "main", contrast(s[:, 0], s[:, 1:], self.settings.tau)
         self.bank.update(batch.index, v)
 
     def prepare(self, embed_all: EmbedAll) -> None:
-        if self.settings.bank_init == "features":
-            self.bank.fill(embed_all(as_in_training(self, self.embed)))
+        self.bank.fill(self.settings.first_rows(self, self.embed, embed_all))
 
 
 npid_pp = Recipe(

@@ -35,10 +35,11 @@ from torchvision.transforms import v2
 
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
+from benchmark.blocks.chunks import features_in_chunks
 from benchmark.blocks.memory_bank import BankSettings
 from benchmark.blocks.nce import info_nce, nce
 from benchmark.blocks.permutations import TILES
-from benchmark.blocks.running_statistics import as_in_training, running_statistics_kept
+from benchmark.blocks.running_statistics import running_statistics_kept
 from benchmark.core.bounds import Area, Count, Jitter, Positive, Probability
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
@@ -104,7 +105,7 @@ class PIRL(BankSettings):
 class PretextInvariant(Method):
     def __init__(self, settings: PIRL, backbone: Backbone, num_images: int) -> None:
         super().__init__()
-        self.backbone, self.settings = backbone, settings
+        self.backbone, self.settings, self.chunk = backbone, settings, settings.chunk
         channels = backbone.out_channels
         self.f = nn.Linear(channels, settings.dim)
         self.g_patch = nn.Linear(channels, settings.dim)
@@ -114,31 +115,27 @@ class PretextInvariant(Method):
 
     def embed(self, batch: Batch) -> Tensor:
         """f(v_I), unit length."""
-        x = self.backbone.input.prepare(batch.views["I"])  # (B, 3, 224, 224)
-        v = self.f(self.backbone(x.contiguous(memory_format=torch.channels_last)))  # (B, 128)
-        return normalize(self.f_norm(v.float()), dim=1)
+        h = features_in_chunks(self.backbone, batch.views["I"], self.chunk)  # (B, 2048)
+        return normalize(self.f_norm(self.f(h).float()), dim=1)  # (B, 128)
 
     def embed_transformed(self, batch: Batch) -> Tensor:
         """g(v_It), unit length. Its own pass: patches and images must not share BatchNorm's statistics."""
         patches = batch.views["I_t"].flatten(0, -4)  # (9 B, 3, 64, 64), or (B, 3, 224, 224) when only rotated
-        x = self.backbone.input.prepare(patches).contiguous(memory_format=torch.channels_last)
         with running_statistics_kept(self.backbone, self.settings.running_statistics == "images"):
-            codes = self.g_patch(self.backbone(x)).unflatten(0, (len(batch), -1))  # (B, 9 or 1, 128)
+            h = features_in_chunks(self.backbone, patches, self.chunk)
+        codes = self.g_patch(h).unflatten(0, (len(batch), -1))  # (B, 9 or 1, 128)
         return normalize(self.g_norm(self.g(codes.flatten(1)).float()), dim=1)  # (B, 128)
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         v = torch.stack([self.embed_transformed(batch), self.embed(batch)], dim=1)  # (B, 2, 128)
-        negatives = self.bank.negatives(batch.index, self.settings.N, batch.seed)  # (B, N)
-        with torch.autocast(v.device.type, enabled=False):
-            s = self.bank.scores(v, torch.cat([batch.index[:, None], negatives], dim=1))  # (B, 2, 1 + N)
+        s = self.bank.own_and_others(v, batch.index, self.settings.N, batch.seed)  # (B, 2, 1 + N)
         contrast = nce if self.settings.loss == "nce" else info_nce
         g_term, f_term = (contrast(s[:, view, 0], s[:, view, 1:], self.settings.tau) for view in (0, 1))
         yield "main", self.settings.lambda_ * g_term + (1 - self.settings.lambda_) * f_term  # equation 5
         self.bank.update(batch.index, v[:, 1])  # from the untransformed image alone
 
     def prepare(self, embed_all: EmbedAll) -> None:
-        if self.settings.bank_init == "features":
-            self.bank.fill(embed_all(as_in_training(self, self.embed)))
+        self.bank.fill(self.settings.first_rows(self, self.embed, embed_all))
 
 
 def _norm(settings: PIRL) -> nn.Module:

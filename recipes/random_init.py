@@ -8,17 +8,20 @@ Departures:
 - Papers rarely say how their random network was initialised. Our ResNet follows He et al.
 - The random rows of AlexNet tables come from several AlexNets. Ours are RotNet's, with PyTorch's own initial weights,
   and CaffeNet.
+- Deep InfoMax's table has no random row. Ours is its encoder with PyTorch's initial weights.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from benchmark.backbones.alex64 import Alex64
 from benchmark.backbones.alexnet import CAFFENET, ROTNET
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
 from benchmark.method import Method
-from benchmark.recipe import BGR, DESK_NETWORK, Constant, Given, InputSpec, Pool, Recipe, Settings, Steps
+from benchmark.recipe import BGR, DESK_NETWORK, DESK_SIZE, Constant, Given, InputSpec, Pool, Recipe, Settings, Steps
+from recipes.dim import IMAGES, INPUT
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,15 @@ random_init = Recipe(
 )
 
 random_init_alexnet = replace(random_init, title="Random initialisation, AlexNet", backbone=ROTNET)
+
+random_init_alex64 = replace(
+    random_init,
+    title="Random initialisation, AlexNet for 64 px",
+    backbone=Alex64(),
+    input=INPUT,
+    data=IMAGES,
+    desk=tuple(change for change in DESK_NETWORK if change != DESK_SIZE),
+)
 
 random_alexnet = replace(
     random_init,

@@ -69,6 +69,7 @@ from benchmark.recipe import (
     Pool,
     Recipe,
     Settings,
+    without,
 )
 from benchmark.recipe.contract import OpenImage
 
@@ -318,7 +319,7 @@ ren_lee = Recipe(
     schedule=Milestones(at=(Part(0.6), Part(0.9)), gamma=0.1),
     reported="68.0 mAP VOC07 classification and 52.6 detection, fine-tuned (Feng et al. 2019, Table 3)",
     desk=(
-        *(change for change in DESK if change.key not in ("length", "optimizers.main")),  # the paper's are short enough
+        *without(DESK, "length", "optimizers.main"),  # the paper's are short enough
         Change("backbone.over", "process", "a batch is of 32"),
         Change("backbone.fc6_side", 1, "CaffeNet's pool5 leaves one cell of 64 pixels"),
         Change("method.kept", 18, "beside batches of 32, as 128 are beside 224"),

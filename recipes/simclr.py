@@ -42,14 +42,13 @@ from torch.nn.functional import cross_entropy, normalize
 from torchvision.transforms import v2
 
 from benchmark.backbones.contract import Backbone
-from benchmark.backbones.norms import BatchNorm1d
+from benchmark.backbones.norms import BatchNorm1d, require_whole_groups
 from benchmark.backbones.resnet import ResNet
 from benchmark.backbones.with_head import projection_layer
-from benchmark.blocks.chunks import encoded_in_chunks
+from benchmark.blocks.chunks import ChunkSettings, features_in_chunks
 from benchmark.core import distributed
 from benchmark.core.bounds import Area, Count, Jitter, Positive, Probability, Sigmas
 from benchmark.core.errors import UserError
-from benchmark.core.plain import later
 from benchmark.data.batch import Batch
 from benchmark.method import Method
 from benchmark.recipe import (
@@ -64,7 +63,6 @@ from benchmark.recipe import (
     Part,
     Pool,
     Recipe,
-    Settings,
     Warmup,
     WarmupCosine,
 )
@@ -73,13 +71,12 @@ from benchmark.views.photometric import FlipEach, GreyEach, JitterEach, apply_al
 
 
 @dataclass(frozen=True)
-class TwoViews(Settings):
+class TwoViews(ChunkSettings):
     """What methods share that find a view's image, or its class, among all views of the batch."""
 
     tau: Positive = 0.1
     dim: Count = 128  # of z
     crop_area: Area = (0.08, 1.0)
-    chunk: Count | None = later(None)  # views that each process encodes at a time; None is all
 
     def views(self, image: Image, spec: InputSpec) -> dict[str, Tensor]:
         return {"x_i": self.view(image, spec), "x_j": self.view(image, spec)}  # (3, 224, 224) each
@@ -118,7 +115,7 @@ def _changes(settings: SimCLR, size: int) -> tuple[Callable[[Tensor], Tensor], .
 class ContrastiveViews(Method):
     def __init__(self, settings: TwoViews, backbone: Backbone, g: nn.Module) -> None:
         super().__init__()
-        self.backbone, self.g, self.settings = backbone, g, settings  # f, g
+        self.backbone, self.g, self.settings, self.chunk = backbone, g, settings, settings.chunk  # f, g
 
     def loss(self, batch: Batch) -> Tensor:
         z = self.embed(batch)
@@ -127,19 +124,11 @@ class ContrastiveViews(Method):
 
     def embed(self, batch: Batch) -> Tensor:
         """z (2B, 128) of the first views, then of the second."""
+        require_whole_groups(self, len(batch))  # a group has views of one kind
         pixels = torch.cat([batch.views["x_i"], batch.views["x_j"]])  # both views normalised by the same statistics
-        h = encoded_in_chunks(self.backbone, self._encode, pixels, self.settings.chunk)  # (2B, 2048)
+        h = features_in_chunks(self.backbone, pixels, self.chunk)  # (2B, 2048)
         z = self.g(h)
         return z.to(torch.promote_types(z.dtype, torch.float32))  # bf16 is too coarse under exp(... / 0.1)
-
-    def depends_on_processes(self) -> list[str]:
-        """Chunks are of each process's views, so BatchNorm over all has other statistics on each number of them."""
-        chunked = self.settings.chunk and any(getattr(one, "over", "") == "all" for one in self.backbone.modules())
-        return [*super().depends_on_processes(), *(["BatchNorm: statistics of chunks"] if chunked else [])]
-
-    def _encode(self, pixels: Tensor) -> Tensor:
-        x = self.backbone.input.prepare(pixels)  # (2B, 3, 224, 224)
-        return self.backbone(x.contiguous(memory_format=torch.channels_last))
 
 
 def projection_head(channels: int, dim: int, layers: int) -> nn.Sequential:

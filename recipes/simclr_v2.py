@@ -38,13 +38,13 @@ from torch.nn.functional import cross_entropy, normalize
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.selective_resnet import SelectiveResNet
 from benchmark.backbones.with_head import NetworkWithHead, WithProjection
-from benchmark.blocks.chunks import encoded_in_chunks
+from benchmark.blocks.chunks import features_in_chunks
 from benchmark.blocks.momentum import follow, momentum_copy
 from benchmark.blocks.queue import KeyQueue
 from benchmark.core.bounds import Count, Probability
 from benchmark.data.batch import Batch
 from benchmark.method import Method
-from benchmark.recipe import LARS, Change, Epochs, Given, Part, Warmup, WarmupCosine
+from benchmark.recipe import LARS, Change, Epochs, Given, Part, Warmup, WarmupCosine, without
 from recipes.simclr import ContrastiveViews, SimCLR, projection_head, simclr, similarities
 
 KEPT = 3  # modules of g: its first layer
@@ -97,12 +97,7 @@ class WithMemory(WithDeepHead):
 
     @torch.no_grad()
     def embed_slowly(self, pixels: Tensor) -> Tensor:
-        h = encoded_in_chunks(self.backbone_m, self._encode_slowly, pixels, self.settings.chunk)
-        return self.g_m(h).float()
-
-    def _encode_slowly(self, pixels: Tensor) -> Tensor:
-        x = self.backbone.input.prepare(pixels)  # (B, 3, 224, 224)
-        return self.backbone_m(x.contiguous(memory_format=torch.channels_last))
+        return self.g_m(features_in_chunks(self.backbone_m, pixels, self.chunk)).float()
 
 
 def nt_xent_with_memory(z: Tensor, memory: KeyQueue, tau: float) -> Tensor:
@@ -121,7 +116,7 @@ simclr_v2 = replace(
     optimizers={"main": LARS(lr=6.4, momentum=0.9, trust=1e-3, weight_decay=1e-4, decays="weights")},
     schedule=WarmupCosine(Warmup(Part(0.05), start_factor=0.0)),
     reported="71.1 % ImageNet top-1 linear, says its author (issue 77 of google-research/simclr)",
-    desk=tuple(change for change in simclr.desk if change.key != "schedule.warmup.span"),
+    desk=without(simclr.desk, "schedule.warmup.span"),
 )
 
 simclr_v2_memory = replace(

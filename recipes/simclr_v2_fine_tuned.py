@@ -50,6 +50,7 @@ from benchmark.recipe import (
     Settings,
     Warmup,
     WarmupCosine,
+    without,
 )
 from benchmark.views.crops import flipped_crop
 from recipes.simclr_v2 import simclr_v2_2x_sk
@@ -107,7 +108,7 @@ class Classifier(Method):
 # Of the optimizers: what does not decay is not adapted either, and as released nothing of the classifier is.
 ADAM = Adam(lr=1e-4, weight_decay=1e-4, decoupled=True)
 SMALL = (
-    *(change for change in DESK if change.key not in ("length", "optimizers.main", "batch_size")),
+    *without(DESK, "length", "optimizers.main", "batch_size"),
     DRAWN_CROPS,
     Change("optimizers.main", ADAM, "needs far fewer steps; a tenth of the pretraining's rate"),
     Change("optimizers.classifier", replace(ADAM, lr=1e-3), "starts at zero, and has as few steps"),

@@ -149,9 +149,9 @@ def _numbers(method: Method) -> State:
 
 
 def shared_state(method: Method) -> str:
-    digest = hashlib.sha256()
+    digest, divided = hashlib.sha256(), method.sharded_buffers()
     for key, value in method.state_dict().items():
-        if key not in method.sharded_buffers():
+        if key not in divided:
             digest.update(key.encode() + value.numpy().tobytes())
     return digest.hexdigest()
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.autograd import gradcheck
 from torch.nn.functional import normalize
 
-from benchmark.blocks.memory_bank import MemoryBank, dense_is_cheaper
+from benchmark.blocks.memory_bank import BankSettings, MemoryBank, dense_is_cheaper
 from benchmark.blocks.nce import info_nce, nce, nce_constant_partition
 from benchmark.blocks.permutations import permutation_set
 from benchmark.core.draws import mix, uniform_integers
@@ -101,6 +103,33 @@ def test_bank_scores_are_inner_products(num_images: int):
     gradient = torch.randn_like(scores)
     ours, theirs = torch.autograd.grad(scores, v, gradient), torch.autograd.grad(expected, v, gradient)
     torch.testing.assert_close(ours, theirs)
+
+
+def test_an_image_is_scored_with_its_own_row_and_then_with_others():
+    """By products in full precision, whatever the network has."""
+    bank, index = MemoryBank(50, dim=8), torch.tensor([4, 0, 7, 4])
+    v = normalize(torch.randn(4, 2, 8), dim=2)
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = bank.own_and_others(v, index, 30, seed=5)
+    rows = torch.cat([index[:, None], bank.negatives(index, 30, seed=5)], dim=1)
+    torch.testing.assert_close(scores, torch.einsum("bqd,bnd->bqn", v, bank.rows[rows]))
+
+
+def test_first_rows_are_features_only_where_the_settings_say_so():
+    """Of a network in training mode, as a batch's own statistics ask for, whose running ones stay as they are."""
+    method = nn.BatchNorm1d(4, affine=False).eval()
+    batches = [(torch.tensor([2, 0]), torch.randn(2, 4)), (torch.tensor([1, 3]), torch.randn(2, 4))]
+
+    def embed_all(embed: Any) -> Any:
+        return ((index, embed(x)) for index, x in batches)
+
+    found = list(BankSettings(bank_init="features").first_rows(method, method, embed_all))
+    for (index, rows), (known, x) in zip(found, batches, strict=True):
+        assert index is known
+        torch.testing.assert_close(rows, nn.BatchNorm1d(4, affine=False)(x))
+    assert method.running_mean is not None
+    assert not method.running_mean.any()
+    assert list(BankSettings().first_rows(method, method, embed_all)) == []
 
 
 def test_a_bank_is_scored_whole_where_that_moves_less_memory():

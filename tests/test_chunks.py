@@ -7,18 +7,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from shares import one_against_two
-from small_runs import RECIPES, Processes, drawn_images
+from compare_chunk_memory import Counting, Trial, peak_bytes
+from PIL import Image
+from shares import numbers_of, one_against_two
+from small_runs import RECIPES, TRAINED, Processes, drawn_images
 from tiny_methods import Tiny, TinyNetwork
 from torch import Tensor, nn
+from torch.utils.data import default_collate
 
 from benchmark.backbones.norms import group_norm
-from benchmark.blocks.chunks import encoded_in_chunks
+from benchmark.backbones.split_resnet import SplitResNet
+from benchmark.blocks.chunks import ChunkSettings, encoded_in_chunks
 from benchmark.core.errors import UserError
 from benchmark.data.batch import Batch
-from benchmark.engine.train import build_method
+from benchmark.engine.players import build_players
+from benchmark.engine.train import build_method, train_step
 from benchmark.recipe.contract import Architecture, Recipe
 from benchmark.recipe.inputs import InputSpec
 from benchmark.recipe.pools import Given
@@ -85,6 +91,52 @@ def test_batchnorm_over_groups_is_that_of_chunks(name: str, over: Any, chunk: in
     assert_same(*(trained(recipe, 16, torch.float64) for recipe in (whole, chunked)), 1e-9)
 
 
+HAVE_CHUNKS = [name for name, recipe in TRAINED.items() if isinstance(recipe.method, ChunkSettings)]
+IN_CHUNKS = list({type(RECIPES[name].method): name for name in reversed(HAVE_CHUNKS)}.values())  # one of each method
+
+
+def drawn_batch(recipe: Recipe) -> Batch:
+    rng = np.random.default_rng(0)
+    torch.manual_seed(0)
+    pictures = [Image.fromarray(rng.integers(0, 256, (80, 80, 3), dtype=np.uint8)) for _ in range(16)]
+    views = default_collate([recipe.method.views(picture, recipe.input) for picture in pictures])
+    return Batch(views, torch.arange(16), seed=0, labels=torch.arange(16) % 4)
+
+
+def stepped(recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
+    """What a step leaves: gradients, and the whole state, with its banks and queues."""
+    with numbers_of(torch.float64):
+        method = build_method(recipe, Given(16, 4))
+        figures = train_step(method, batch, build_players(method, recipe), "fp32")
+        gradients = {f"gradient of {name}": p.grad for name, p in method.named_parameters() if p.grad is not None}
+        state = {name: value for name, value in method.state_dict().items() if "num_batches" not in name}
+        return figures | gradients | state
+
+
+@pytest.mark.parametrize("name", IN_CHUNKS)
+def test_a_step_in_chunks_is_the_batchs(name: str):
+    """Of every method that has chunks, by groups that lie within them: its queue, its bank and its constants too."""
+    recipe = RECIPES[name]
+    has_halves = isinstance(recipe.backbone, SplitResNet)
+    backbone = replace(recipe.backbone, over=8) if has_halves else Tiny(over=8)
+    recipe = replace(recipe, backbone=backbone, input=replace(recipe.input, size=32))
+    batch = drawn_batch(recipe)
+    whole, chunked = (
+        stepped(replace(recipe, method=replace(recipe.method, chunk=chunk)), batch)  # type: ignore[type-var]
+        for chunk in (None, 8)
+    )
+    assert whole.keys() == chunked.keys()
+    assert any(name.startswith("gradient of backbone") for name in whole)
+    for key, value in whole.items():
+        assert float((chunked[key] - value).abs().max()) <= 1e-9 * max(1, float(value.abs().max())), key
+
+
+def test_chunks_that_groups_do_not_fill_are_told():
+    network = Tiny(over=8).build(InputSpec(16))
+    with pytest.raises(UserError, match=r"chunks of 12 are no number of BatchNorm's groups of 8: set --recipe\.meth"):
+        encoded_in_chunks(network, network, torch.zeros(24, 3, 16, 16), 12)
+
+
 def test_batchnorm_over_all_in_chunks_says_that_it_depends_on_processes():
     """Two of them give a chunk twice as many views."""
 
@@ -141,6 +193,24 @@ def test_no_more_is_kept_than_of_one_chunk(chunk: int | None, most: int):
     network = Keeping()
     encoded_in_chunks(network, network, torch.randn(12, 3), chunk).sum().backward()
     assert (network.most, network.kept) == (most, 0)
+
+
+def test_many_chunks_need_hardly_more_memory_than_one():
+    """Counted, of a small network and two chunks; compare_chunk_memory.py does it at full size."""
+    trial = Trial(chunk=32, width=0.125, size=96)
+    alone, chunked, whole = (peak_bytes(trial, *of) for of in ((16, None), (32, 32), (32, None)))
+    assert chunked <= 1.3 * alone
+    assert whole > 1.8 * alone
+
+
+def test_a_tensor_counts_while_it_lives():
+    with Counting() as counting:
+        x = torch.zeros(1000)
+        y = x.view(10, 100) + 1  # a view holds nothing of its own
+        assert (counting.live, counting.peak) == (8000, 8000)
+        del y
+        assert (counting.live, counting.peak) == (4000, 8000)
+    assert x.shape == (1000,)
 
 
 def test_chunks_that_would_differ_in_size_are_told():

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import RECIPES, in_processes
+from small_runs import RECIPES, Processes
 from torch import Tensor, nn
 
 from benchmark.backbones.alexnet import DEEPCLUSTER
@@ -100,8 +100,8 @@ def by_hand(start: dict[str, np.ndarray], h: np.ndarray, index: np.ndarray, nois
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_step_is_that_of_the_formula(processes: int):
-    for outcome in in_processes(processes, step, processes):
+def test_a_step_is_that_of_the_formula(processes: int, alone: Processes, pair: Processes):
+    for outcome in (alone if processes == 1 else pair).run(step, processes):
         assert outcome.error is None
         found = outcome.value
         loss, gradient, rows, Z = by_hand(*found["from"], PAPER["cmc"].method.tau)

@@ -32,6 +32,7 @@ from benchmark.recipe import (
     RGB,
     SGD,
     Adam,
+    Change,
     Constant,
     Cosine,
     Given,
@@ -45,6 +46,7 @@ from benchmark.recipe import (
     Sobel,
     Steps,
     Warmup,
+    without,
 )
 from benchmark.recipe.inputs import IMAGENET_MEAN, IMAGENET_STD, Colour
 from benchmark.recipe.overrides import override
@@ -477,3 +479,15 @@ def test_a_part_stays_right_when_the_length_changes():
     for length in (Steps(100).steps(7), Steps(1000).steps(7)):
         factors = [drops.factor(step, length, 7) for step in range(length)]
         assert [factors.count(pytest.approx(f)) / length for f in (1.0, 0.1, 0.01)] == [0.6, 0.2, 0.2]
+
+
+# --- changes of a scale
+
+
+def test_changes_are_left_out_by_key_wherever_they_stand():
+    changes = [Change(key, value, "small") for key, value in (("method.K", 4), ("length", 1), ("method.K", 2))]
+    assert without(changes, "method.K") == (changes[1],)
+    assert without(changes, "length", "method.K") == ()
+    assert without(changes) == tuple(changes)
+    with pytest.raises(UserError, match=r"no change of 'method\.k' to leave out; .* changes of: length, method\.K"):
+        without(changes, "length", "method.k")

@@ -32,6 +32,10 @@ def test_sizes_are_the_papers() -> None:
         (1024, 1024),
     ]
     assert detector.classes.weight.shape == (21, 1024)
+    convolutions = [m for m in detector.backbone.layer4.modules() if isinstance(m, nn.Conv2d)]  # type: ignore[union-attr]
+    assert {m.stride for m in convolutions} == {(1, 1)}
+    assert {m.dilation for m in convolutions if m.kernel_size == (3, 3)} == {(2, 2)}
+    assert {m.dilation for m in convolutions if m.kernel_size == (1, 1)} == {(1, 1)}
     plain = {name: tuple(value.shape) for name, value in resnet50().state_dict().items() if "fc." not in name}
     assert {name: tuple(value.shape) for name, value in detector.backbone.state_dict().items()} == plain
 

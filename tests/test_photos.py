@@ -110,12 +110,27 @@ def test_what_reads_imagenet_reads_tiny_imagenet():
     assert {"linear_imagenet_pirl", "linear_imagenet_moco", "knn_imagenet_wu", "semi_supervised_1pct_pirl"} <= {*READ}
     for name, transfer in TRANSFERS.items():
         card, there = transfer.card.at("photos"), is_read_at("photos", transfer.card.datasets[0][0])
-        assert there == (name in READ)
+        own = {of for of, _ in transfer.card.datasets} == {"tiny_imagenet"}
+        assert there == (name in READ or own)
         assert ({of for of, _ in card.datasets} == {"tiny_imagenet"}) == there
         assert all(split in DATASETS[of].SPLITS for of, split in card.datasets)
-        assert transfer.card.at("desk") == transfer.card
+        assert (transfer.card.at("desk") == transfer.card) != own
     lists = TRANSFERS["semi_supervised_10pct_pirl"].card.at("photos").lists
     assert lists == ("tiny-imagenet-200/10percent.txt",)
+
+
+def test_drawn_imagenet_stands_in_for_tiny_imagenet():
+    """Whose own drawing has too few images to learn from or to score."""
+    for name, recipe in RECIPES.items():
+        read = [
+            [pool.dataset for pool in at_scale(recipe, scale).pools.values()] for scale in ("paper", "desk", "smoke")
+        ]
+        assert {"tiny_imagenet"}.isdisjoint(read[1] + read[2]), name
+        if "tiny_imagenet" in read[0]:
+            assert read[1:] == [["imagenet"]] * 2
+            assert [pool.dataset for pool in at_scale(recipe, "photos").pools.values()] == ["tiny_imagenet"]
+    assert all(is_read_at("desk", name) for name in DATASETS)
+    assert not is_read_at("photos", "places205")
 
 
 def run(*words: str) -> int:

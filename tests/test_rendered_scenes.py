@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -156,6 +157,18 @@ def test_places365_is_read_by_its_folders(tmp_path: Path) -> None:
         file.unlink()
     with pytest.raises(BadData, match="zen_garden: the class folder contains no images"):
         open_dataset(tmp_path, "places365", "train")
+
+
+@pytest.mark.parametrize(("lacking", "split"), [("train", "train"), ("train", "val"), ("val", "train"), ("val", "val")])
+def test_places365s_splits_have_the_same_classes(tmp_path: Path, lacking: str, split: str) -> None:
+    """Without arena-hockey, zen_garden would be class 1 of one of them and class 2 of the other."""
+    home = handmade.places365(tmp_path)
+    shutil.rmtree(home / lacking / "arena-hockey")
+    with pytest.raises(BadData, match=rf"{lacking}: 1 class folder.* the other split has are missing: arena-hockey"):
+        open_dataset(tmp_path, "places365", split)
+    shutil.rmtree(home / lacking)
+    if split != lacking:
+        assert len(open_dataset(tmp_path, "places365", split, lambda _: None).classes) == 3
 
 
 # --- the stand-in

@@ -59,11 +59,18 @@ BY_HAND: dict[str, tuple[float, list[tuple[float, float]]]] = {
     ),
     "ren_lee": (30, [(0, 1e-3), (17.999, 1e-3), (18, 1e-4), (26.999, 1e-4), (27, 1e-5), (29.999, 1e-5)]),
     "random_init_alexnet": (0, []),
+    "random_init_alex64": (0, []),
     "random_alexnet": (0, []),
     "random_rescaled": (0, []),
     "random_rescaled_pca": (0, []),
     "random_rescaled_gaussian": (0, []),
     "cmc": (240, [(0, 0.03), (119.999, 0.03), (120, 3e-3), (160, 3e-4), (199.999, 3e-4), (200, 3e-5), (239.999, 3e-5)]),
+    # at a constant rate
+    **dict.fromkeys(
+        ("dim_local", "dim_local_nce", "dim_global", "supervised_tiny_imagenet", "nat", "vae", "aae"),
+        (200, [(0, 1e-4), (199.999, 1e-4)]),
+    ),
+    "bigan": (200, [(0, 2e-4), (199.999, 2e-4)]),
     "npid_alexnet": (200, [(0, 0.03), (119.999, 0.03), (120, 0.003), (159.999, 0.003), (160, 3e-4), (199.999, 3e-4)]),
 }
 # recipe -> (steps, [(step, lr)]), where the papers count steps

@@ -35,7 +35,7 @@ from benchmark.transfers import find_transfers
 from benchmark.transfers.contract import Context, Scores, Transfer
 
 TRANSFERS = find_transfers()
-READ = ("imagenet", "places205", "inat2018", "voc2007", "voc2012", "coco2017")
+READ = ("imagenet", "tiny_imagenet", "places205", "inat2018", "voc2007", "voc2012", "coco2017")
 FLAGS = ("--workers", "0", "--device", "cpu")
 
 
@@ -95,7 +95,7 @@ def test_sound_data_passes_and_adds_nothing_to_the_record(name: str, world: Path
 
 @pytest.mark.parametrize("name", SPLIT_IN_TWO)
 def test_other_classes_in_a_split_are_refused(name: str, world: Path, monkeypatch: pytest.MonkeyPatch):
-    for dataset in TRANSFERS[name].card.datasets:
+    for dataset in TRANSFERS[name].card.at("smoke").datasets:
         changed(monkeypatch, dataset, in_turn)
         with pytest.raises(UserError, match=r"which are not the same in the same order: class 0 is"):
             checked(TRANSFERS[name], world)
@@ -103,7 +103,7 @@ def test_other_classes_in_a_split_are_refused(name: str, world: Path, monkeypatc
 
 @pytest.mark.parametrize("name", SPLIT_IN_TWO)
 def test_an_image_in_train_and_test_is_refused(name: str, world: Path, monkeypatch: pytest.MonkeyPatch):
-    card = TRANSFERS[name].card
+    card = TRANSFERS[name].card.at("smoke")
     first, test = open_dataset(world, *card.datasets[0]), open_dataset(world, *card.datasets[-1])
 
     def leaky(images: ImageSet) -> ImageSet:
@@ -143,7 +143,7 @@ def test_nothing_is_scored_or_recorded_of_such_data(
         values = np.zeros(rows, np.int64) if kind is Classes else np.ones((rows, 1), np.int64)
         return replace(images, labels=kind(values, ("thing",)))
 
-    changed(monkeypatch, TRANSFERS[name].card.datasets[-1], of_one_class)
+    changed(monkeypatch, TRANSFERS[name].card.at("smoke").datasets[-1], of_one_class)
     with pytest.raises(UserError, match=r"not the same in the same order|has only one class"):
         scoring.score(TRANSFERS[name], run, on_cpu())
     assert not list(tmp_path.rglob("*.json"))

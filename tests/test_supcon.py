@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_runs import RECIPES, in_processes
+from small_runs import RECIPES, Processes
 
 from benchmark.core import distributed
 from benchmark.data.batch import Batch
@@ -71,9 +71,9 @@ def loss_and_gradient(processes: int, where: str) -> tuple[float, np.ndarray]:
 
 @pytest.mark.parametrize("where", ["out", "in"])
 @pytest.mark.parametrize("processes", [1, 2])
-def test_loss_and_gradient_are_those_of_the_formulas(processes: int, where: str):
+def test_loss_and_gradient_are_those_of_the_formulas(processes: int, where: str, alone: Processes, pair: Processes):
     loss, gradient = by_hand(*drawn(), where)
-    for outcome in in_processes(processes, loss_and_gradient, processes, where):
+    for outcome in (alone if processes == 1 else pair).run(loss_and_gradient, processes, where):
         assert outcome.error is None
         assert outcome.value[0] == pytest.approx(loss, rel=1e-12)
         np.testing.assert_allclose(outcome.value[1], gradient, rtol=1e-9, atol=1e-12)

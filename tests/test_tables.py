@@ -207,6 +207,33 @@ def test_stages_come_from_the_records_detail():
         table(layout, [], measured("ra", 1.0))
 
 
+def test_a_rows_own_transfer_stands_below_every_measured_column():
+    """And what else was measured of its recipe does not."""
+
+    def own(*given, **changes):
+        return [dataclasses.replace(record, transfer="own") for record in measured(*given, **changes)]
+
+    columns = tuple(
+        Column(name, ("x", name, "top1"), transfer="probe", metric="top1", stage=name) for name in ("a", "b")
+    )
+    columns = (*columns, Column("never", ("x", "never", "top1")))
+    rows = [dataclasses.replace(row, transfer="own" if row.recipe == "ra" else "") for row in a_layout().rows]
+    layout = a_layout(columns=columns, rows=tuple(rows), notes=(), delta=None)
+    stages = {"per_stage": {"a": 33.0, "b": 44.0}}
+    records = [
+        *own("ra", 70.5),
+        *measured("ra", 1.0, detail={"per_stage": {"a": 2.0, "b": 3.0}}),
+        *measured("rb", 44.0, detail=stages),
+    ]
+    assert transfers_of([layout]) == ["probe", "own"]
+    text = table(layout, [], records)
+    shown = [[cell.replace("*", "") for cell in line if "(1)" in cell] for line in cells(text)]
+    assert [line for line in shown if line] == [["70.5 (1)"] * 2, ["33.0 (1)", "44.0 (1)"]]
+    assert "A in all of them: `own` v" in text
+    with pytest.raises(UserError, match="has no 'top1'"):
+        table(layout, [], own("ra", 70.5, metrics={"top5": 70.5}))
+
+
 def test_a_current_run_goes_before_a_published_record_and_a_stale_one_does_not():
     old, new, lone = (
         a_record(metrics={"top1": 1.0}),

@@ -15,6 +15,7 @@ import pytest
 import torch
 from annotated import change_mask, change_mat, move_box
 
+from benchmark.backbones.alex64 import Alex64
 from benchmark.backbones.alexnet import ROTNET
 from benchmark.backbones.resnet import ResNet
 from benchmark.core.files import file_hash
@@ -62,7 +63,8 @@ def forget() -> None:
 def opened_by(transfer: Transfer, world: Path, workspace: Path) -> list[Path]:
     """Every file below `world` that scoring a backbone opens."""
     torch.manual_seed(0)
-    network = ROTNET if "AlexNet" in transfer.card.takes else ResNet()
+    networks = {"AlexNet": ROTNET, "Alex64": Alex64()}
+    network = next((networks[one] for one in transfer.card.takes if one in networks), ResNet())
     backbone = replace(network, width=0.0625).build(InputSpec(32)).eval()
     global _opened
     _opened = opened = []

@@ -37,11 +37,7 @@ class _Over(nn.modules.batchnorm._BatchNorm):
             return super().forward(x)
         if self.over == "all":
             return super().forward(x) if distributed.world_size() == 1 else self._over_all(x)
-        if len(x) % self.over:
-            raise UserError(
-                f"BatchNorm over groups of {self.over} needs a per-process batch divisible by {self.over}, not "
-                f"{len(x)}; set --recipe.batch-size to a multiple of it for each process, or --recipe.backbone.over"
-            )
+        require_whole_groups(self, len(x))
         return self._over_groups(x.split(self.over))
 
     def _over_groups(self, groups: Sequence[Tensor]) -> Tensor:
@@ -92,6 +88,18 @@ class BatchNorm1d(_Over, nn.BatchNorm1d):
     def __init__(self, channels: int, *, over: Over = "process", affine: bool = True) -> None:
         super().__init__(channels, affine=affine)
         self.over = checked(over)
+
+
+def require_whole_groups(module: nn.Module, count: int) -> None:
+    """For methods that normalise several views of each image together: there a group may fill up with other views, and
+    each number of processes has other groups. Raises UserError where `count` images of a process are not a number of
+    groups in each of the module's BatchNorm layers over groups."""
+    for layer in module.modules():
+        if isinstance(layer, _Over) and isinstance(layer.over, int) and count % layer.over:
+            raise UserError(
+                f"BatchNorm over groups of {layer.over} needs a per-process batch divisible by {layer.over}, not "
+                f"{count}; set --recipe.batch-size to a multiple of it for each process, or --recipe.backbone.over"
+            )
 
 
 def without_groups(module: nn.Module) -> None:

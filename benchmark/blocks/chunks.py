@@ -1,4 +1,4 @@
-"""In-batch losses over batches larger than memory: a gradient cache (Gao et al., "Scaling Deep Contrastive Learning
+"""Contrastive losses over batches larger than memory: a gradient cache (Gao et al., "Scaling Deep Contrastive Learning
 Batch Size under Memory Limited Setup", RepL4NLP 2021, arXiv:2101.06983).
 
 A batch is encoded a chunk at a time, and nothing is kept of a chunk but its codes. The loss is one of all codes. When
@@ -13,13 +13,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from benchmark.blocks.running_statistics import running_statistics_kept, running_statistics_of_part
+from benchmark.core.bounds import Count
 from benchmark.core.errors import UserError
+from benchmark.core.plain import later
+from benchmark.recipe.contract import Settings
+
+
+@dataclass(frozen=True)
+class ChunkSettings(Settings):
+    """chunk: images, views or patches that each process encodes at a time; None is all. The method says the same as
+    `Method.chunk`."""
+
+    chunk: Count | None = later(None)
+
+
+def features_in_chunks(backbone: Any, pixels: Tensor, chunk: int | None) -> Tensor:
+    """Images as a batch has them, uint8 (B, 3, H, W), -> the backbone's output for each, (B, channels), by way of at
+    most `chunk` at a time. backbone: a benchmark.backbones.contract.Backbone."""
+
+    def features(part: Tensor) -> Tensor:
+        x = backbone.input.prepare(part)
+        return backbone(x.contiguous(memory_format=torch.channels_last))
+
+    return encoded_in_chunks(backbone, features, pixels, chunk)
 
 
 def encoded_in_chunks(network: nn.Module, encode: Callable[[Tensor], Tensor], x: Tensor, chunk: int | None) -> Tensor:
@@ -33,6 +57,13 @@ def encoded_in_chunks(network: nn.Module, encode: Callable[[Tensor], Tensor], x:
             f"{len(x)} views on each process cannot be divided into chunks of {chunk}: set "
             "--recipe.method.chunk to a number that divides them, or --recipe.batch-size"
         )
+    for layer in network.modules():
+        over = getattr(layer, "over", None)
+        if isinstance(over, int) and chunk % over:
+            raise UserError(
+                f"chunks of {chunk} are no number of BatchNorm's groups of {over}: set --recipe.method.chunk to a "
+                "multiple of it, or --recipe.backbone.over"
+            )
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), running_statistics_kept(network)  # the second pass has no news for them

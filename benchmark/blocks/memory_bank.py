@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,19 +10,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from benchmark.blocks.chunks import ChunkSettings
+from benchmark.blocks.running_statistics import as_in_training
 from benchmark.core import distributed
 from benchmark.core.bounds import Probability
 from benchmark.core.draws import mix, uniform_integers
 from benchmark.core.errors import UserError
 from benchmark.core.streams import Stream
-from benchmark.recipe.contract import Settings
+from benchmark.data.batch import Batch
+
+Rows = tuple[Tensor, Tensor]  # image indices (B,), features (B, ...)
 
 ROWS_PER_DRAW = 1 << 14
 GATHERED_ROWS = 1 << 20  # the most rows a sharded bank gathers at once: 512 MiB at 128 dimensions
 
 
 @dataclass(frozen=True)
-class BankSettings(Settings):
+class BankSettings(ChunkSettings):
     """Settings of a method with a bank.
 
     bank_momentum: of the moving average. bank_init: unit vectors at random, or the images' features before the first
@@ -35,6 +39,14 @@ class BankSettings(Settings):
 
     def bank(self, num_images: int, dim: int, number: int = 0) -> MemoryBank:
         return MemoryBank(num_images, dim, self.bank_momentum, self.sharded_bank, number)
+
+    def first_rows(
+        self, method: nn.Module, embed: Callable[[Batch], Tensor], embed_all: Callable[..., Iterator[Rows]]
+    ) -> Iterator[Rows]:
+        """For `Method.prepare`, what to fill the bank with: batches of (index (B,), embed(batch)) of all images, each
+        by its batch's own statistics; none where the rows stay random."""
+        if self.bank_init == "features":
+            yield from embed_all(as_in_training(method, embed))
 
 
 class MemoryBank(nn.Module):
@@ -64,6 +76,13 @@ class MemoryBank(nn.Module):
             raise UserError("the negatives of an image are others, and there is one image alone: add images")
         drawn = uniform_integers(seed, index, count, self.num_images - 1)
         return drawn + (drawn >= index[:, None])
+
+    def own_and_others(self, v: Tensor, index: Tensor, count: int, seed: int) -> Tensor:
+        """v (B, Q, D), index (B,) -> (B, Q, 1 + count) scores with the rows of the image itself and then of its
+        negatives, the same for all its queries."""
+        others = self.negatives(index, count, seed)
+        with torch.autocast(v.device.type, enabled=False):
+            return self.scores(v, torch.cat([index[:, None], others], dim=1))
 
     def scores(self, v: Tensor, index: Tensor) -> Tensor:
         """v (B, Q, D), index (B, N) -> (B, Q, N) inner products of each query with its own N rows. No gradient reaches

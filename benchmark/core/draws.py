@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 MASK = (1 << 64) - 1
+STEPS = 1 << 23  # and a half of one more are all the digits of a float32
 
 
 def mix(*parts: int) -> int:
@@ -34,6 +35,16 @@ def uniform_integers(seed: int, keys: Tensor, count: int, high: int) -> Tensor:
     state = (state ^ _shift(state, 27)) * _signed(0x94D049BB133111EB)
     state = state ^ _shift(state, 31)
     return _shift(state, 1) % high
+
+
+def uniform(seed: int, keys: Tensor, count: int) -> Tensor:
+    """(B,) int64 keys -> (B, count) between 0 and 1, neither of which comes, in steps of 2^-23; row b as above."""
+    return (uniform_integers(seed, keys, count, STEPS) + 0.5) / STEPS
+
+
+def normal(seed: int, keys: Tensor, count: int) -> Tensor:
+    """(B,) int64 keys -> (B, count) of N(0, 1); row b as above."""
+    return torch.special.ndtri(uniform(seed, keys, count))
 
 
 def _shift(values: Tensor, bits: int) -> Tensor:

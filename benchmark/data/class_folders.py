@@ -35,6 +35,19 @@ def class_folders(folder: Path) -> list[str]:
     return found
 
 
+def require_same_classes(root: Path, split: str, found: list[str], other: list[str]) -> None:
+    """Training and validation must agree: a missing folder on either side would shift the index of every class after
+    it. found: the class folders of `split`; other: those of the other one, none where that is not there.
+
+    BadData for the one that lacks some.
+    """
+    for mine, theirs, folder in ((found, other, split), (other, found, "train" if split == "val" else "val")):
+        missing = sorted(set(theirs) - set(mine))
+        if other and missing:
+            what = f"{len(missing):,} class folder(s) that the other split has are missing: {some(missing)}"
+            raise bad(root / folder, what, "Unpack them, or for a subset remove them from both train/ and val/.")
+
+
 def _packed(names: list[str], unpacked: list[str]) -> list[str]:
     """Archives of classes beside unpacked ones; where there are only archives, nothing is read anyway."""
     return [name for name in names if unpacked and PACKED.fullmatch(name) and name[:9] not in unpacked]

@@ -20,7 +20,16 @@ from benchmark.core.optimisation import (
 from benchmark.recipe.contract import Architecture, Change, Recipe, Settings
 from benchmark.recipe.inputs import BGR, RGB, Grey, InputSpec, Lab, Lightness, Sobel
 from benchmark.recipe.pools import Assigned, Balanced, Given, Pool, Shuffled
-from benchmark.recipe.scales import DESK, DESK_NETWORK, DESK_RESNET, DESK_SIZE, DRAWN_CROPS, DRAWN_YFCC, UNNORMALISED
+from benchmark.recipe.scales import (
+    DESK,
+    DESK_NETWORK,
+    DESK_RESNET,
+    DESK_SIZE,
+    DRAWN_CROPS,
+    DRAWN_YFCC,
+    UNNORMALISED,
+    without,
+)
 
 __all__ = [
     "BGR",
@@ -58,4 +67,5 @@ __all__ = [
     "Steps",
     "Warmup",
     "WarmupCosine",
+    "without",
 ]

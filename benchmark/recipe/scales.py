@@ -2,7 +2,8 @@
 
 paper:  the recipe as its paper states it, on the real datasets.
 photos: desk's small networks on real photographs: Tiny ImageNet stands in for ImageNet; an hour on 2 cores.
-desk:   the recipe with its own `desk` changes, on Toyland; minutes on 2 cores.
+desk:   the recipe with its own `desk` changes, on Toyland, whose ImageNet stands in for Tiny ImageNet too; minutes on 2
+        cores.
 smoke:  desk with a handful of steps; what the tests run over every recipe.
 """
 
@@ -24,7 +25,12 @@ Drawn = Literal["desk", "smoke"]  # those with a drawn world; the others read re
 DRAWN: tuple[Scale, ...] = get_args(Drawn)
 
 # scale -> the datasets that others stand in for there
-STAND_INS: Mapping[Scale, Mapping[str, str]] = {"photos": {"imagenet": "tiny_imagenet"}}
+STAND_INS: Mapping[Scale, Mapping[str, str]] = {
+    "photos": {"imagenet": "tiny_imagenet"},
+    # drawn alike, but ImageNet is five times as many pictures, of which ten times as many can be scored
+    "desk": {"tiny_imagenet": "imagenet"},
+    "smoke": {"tiny_imagenet": "imagenet"},
+}
 
 # The user's own, which stand in for any dataset at every scale (--images)
 OWN_IMAGES = "own_images"
@@ -66,6 +72,17 @@ DRAWN_YFCC = (
     Change("length", Epochs(80), "as many pictures as 40 epochs of ImageNet's stand-in", drawn=True),
 )
 
+
+def without(changes: Iterable[Change], *keys: str) -> tuple[Change, ...]:
+    """All of them but those of these keys: for a recipe that takes another's changes, and there keeps the paper's value
+    or has one of its own. Raises UserError for a key that none of them has: it was renamed, or has gone."""
+    changes = tuple(changes)
+    known = {change.key for change in changes}
+    if unknown := [key for key in keys if key not in known]:
+        raise UserError(f"no change of {unknown[0]!r} to leave out; there are changes of: {', '.join(sorted(known))}")
+    return tuple(change for change in changes if change.key not in keys)
+
+
 # At photos scale, as factors of what a recipe trains at desk scale. There are 50 times as many images: 5 epochs are the
 # most that PIRL, the slowest, does in an hour on two cores. Batches twice as large halve what a step costs besides its
 # images, and are still 7,810 steps: three times as many as at desk scale, whose rates are kept.
@@ -93,8 +110,8 @@ def against_paper(recipe: Recipe, scale: Scale) -> list[tuple[str, str, str, str
 
 def photos_against_desk(recipe: Recipe) -> list[tuple[str, str, str, str]]:
     """The same of desk and photos: (key, desk's value, that of photos, why)."""
-    desk, photos = _changed(recipe, recipe.desk), _changed(recipe, _for_photos(recipe))
-    whys = {change.key: "the paper's: the other suits drawn pictures" for change in recipe.desk}
+    desk, photos = _changed(recipe, changes_at(recipe, "desk")), _changed(recipe, _for_photos(recipe))
+    whys = {change.key: "the paper's: the other suits drawn pictures" for change in changes_at(recipe, "desk")}
     whys |= {change.key: change.why for change in _for_photos(recipe)}
     values = [
         (key, on_one_line(value_at(desk, key)), on_one_line(value_at(photos, key)), why) for key, why in whys.items()
@@ -117,7 +134,8 @@ def changes_at(recipe: Recipe, scale: Scale) -> tuple[Change, ...]:
         return ()
     if scale == "photos":
         return _for_photos(recipe)
-    return recipe.desk if scale == "desk" else (*recipe.desk, *SMOKE, *_small_parts(recipe))
+    drawn = (*recipe.desk, *_stand_ins(recipe, scale))
+    return drawn if scale == "desk" else (*drawn, *SMOKE, *_small_parts(recipe))
 
 
 def _changed(recipe: Recipe, changes: Iterable[Change]) -> Recipe:
@@ -136,9 +154,10 @@ def stand_in(dataset: str, scale: Scale) -> str:
 
 
 def is_read_at(scale: Scale, dataset: str) -> bool:
-    """Whether transfers read it there, or its stand-in: a scale with stand-ins scores on these alone, and on the user's
-    own images."""
-    return scale not in STAND_INS or dataset == OWN_IMAGES or dataset in (*STAND_INS[scale], *STAND_INS[scale].values())
+    """Whether transfers read it there, or its stand-in: a drawn world has everything, and another scale with stand-ins
+    scores on these alone, and on the user's own images."""
+    stand_ins = {} if scale in DRAWN else STAND_INS.get(scale, {})
+    return not stand_ins or dataset in (OWN_IMAGES, *stand_ins, *stand_ins.values())
 
 
 def _for_photos(recipe: Recipe) -> tuple[Change, ...]:

@@ -199,7 +199,10 @@ def _number_columns(
             ]
             texts = [Cell("" if gap is None else f"{gap:+.1f}", gap) for gap in gaps]
             yield replace(head, title=f"{name} Δ", kind="delta"), texts, Cell()
-            verdicts = [reproduced(gap, layout.tolerances.get(column.transfer)) for gap in gaps]
+            transfers = [row.scored_by(column)[0] for row in layout.rows]
+            verdicts = [
+                reproduced(gap, layout.tolerances.get(transfer)) for gap, transfer in zip(gaps, transfers, strict=True)
+            ]
         else:
             verdicts = orders([(n.value, s.mean) if n and s else None for n, s in zip(numbers, found, strict=True)])
         yield replace(head, title=f"{name} verdict", kind="verdict"), [Cell(text) for text in verdicts], Cell()
@@ -276,6 +279,10 @@ def _protocols(layout: TableLayout, measured: Measured) -> list[str]:
         if column.transfer:
             by_transfer[column.transfer].append(column.title)
             versions[column.transfer].update(f"v{variant.version}" for variant in variants(measured, column))
+    for row in layout.rows:
+        if row.transfer and by_transfer:
+            by_transfer[row.transfer].append(f"{row.title} in all of them")
+            versions[row.transfer].update(f"v{one.version}" for name, _, one in measured if name == row.recipe)
     texts = [
         f"{', '.join(titles)}: `{transfer}` {', '.join(sorted(versions[transfer])) or '(not measured yet)'}"
         for transfer, titles in by_transfer.items()

@@ -24,6 +24,7 @@ class Row:
     setting:  added to the setting that the column names. merged: instead, one number that stands for all columns.
     name:     what notes and Δ call the row; its method, if left out.
     recipe:   where measured numbers come from. recipes: where those of single columns do, by their titles.
+    transfer: instead of the columns' own: its metric stands below all of them. Of the same version and data as theirs.
     competes: may be the best of the table. bold: is printed in bold whatever its numbers are.
     facts:    texts for the table's fact columns.
     """
@@ -37,6 +38,7 @@ class Row:
     merged: str = ""
     recipe: str = ""
     recipes: Mapping[str, str] = field(default_factory=dict)
+    transfer: str = ""
     competes: bool = True
     bold: bool = False
     facts: Sequence[str] = ()
@@ -52,6 +54,10 @@ class Row:
     def recipe_in(self, column: str) -> str:
         """Where the number below the column of that title comes from."""
         return self.recipes.get(column, self.recipe)
+
+    def scored_by(self, column: Column) -> tuple[str, str]:
+        """(transfer, stage) of the number below the column; a transfer of "" measures none."""
+        return (self.transfer, "") if self.transfer and column.transfer else (column.transfer, column.stage)
 
 
 @dataclass(frozen=True)
@@ -248,8 +254,9 @@ def with_rows_of(layout: TableLayout, recipes: Collection[str]) -> TableLayout:
 
 
 def transfers_of(layouts: Iterable[TableLayout]) -> list[str]:
-    """Every transfer that the tables' columns name, in their order."""
-    return list(dict.fromkeys(c.transfer for layout in layouts for c in layout.columns if c.transfer))
+    """Every transfer that the tables' columns name, in their order, and their rows."""
+    columns = [column.transfer for layout in layouts for column in layout.columns]
+    return list(dict.fromkeys(filter(None, [*columns, *(row.transfer for layout in layouts for row in layout.rows)])))
 
 
 def recipes_of(layouts: Iterable[TableLayout]) -> list[str]:

@@ -11,7 +11,7 @@ from benchmark.core.errors import UserError
 from benchmark.records.frames import frame_of
 from benchmark.records.record import Record
 from benchmark.records.seeds import alike
-from benchmark.tables.layout import Column, TableLayout
+from benchmark.tables.layout import Column, TableLayout, transfers_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +89,7 @@ def measured_in(layout: TableLayout, scores: pd.DataFrame) -> tuple[Measured, li
     """What there is among `measured_scores`, and a line for every record that is left out of a mean because its
     settings differ. Raises UserError naming a record that lacks a number which the table shows."""
     of_recipes = scores["recipe"].isin([one for row in layout.rows for one in row.all_recipes])
-    shown = scores[of_recipes & scores["transfer"].isin([column.transfer for column in layout.columns])]
+    shown = scores[of_recipes & scores["transfer"].isin(transfers_of([layout]))]
     averaged = shown[shown["instead"] == ""].sort_values("seed", kind="stable")
     others = shown[shown["instead"] != ""]
     found = {
@@ -108,13 +108,14 @@ def measured_in(layout: TableLayout, scores: pd.DataFrame) -> tuple[Measured, li
 
 def _below(layout: TableLayout, column: Column, scores: pd.DataFrame) -> pd.DataFrame:
     """The scores that a column shows: with a stage, those of that stage, whatever the metric is called."""
-    of_rows = scores["recipe"].isin([row.recipe_in(column.title) for row in layout.rows])
-    ran = scores[of_rows & (scores["transfer"] == column.transfer)]
-    cells = ran[ran["stage"] == column.stage]
-    cells = cells if column.stage else cells[cells["metric"] == column.metric]
+    wanted = {row.recipe_in(column.title): row.scored_by(column) for row in layout.rows}
+    transfers, stages = (scores["recipe"].map({name: pair[i] for name, pair in wanted.items()}) for i in (0, 1))
+    is_metric = (stages != "") | (scores["metric"] == column.metric)
+    has_run = scores["transfer"] == transfers
+    ran, cells = scores[has_run], scores[has_run & is_metric & (scores["stage"] == stages)]
     for record in ran["record"][~ran.index.isin(cells.index)]:
-        wanted = column.stage or column.metric
-        raise UserError(f"{record.path}: has no {wanted!r}, which table column {column.title!r} shows")
+        what = wanted[record.recipe][1] or column.metric
+        raise UserError(f"{record.path}: has no {what!r}, which table column {column.title!r} shows")
     return cells
 
 

@@ -59,7 +59,7 @@ def _layouts(leaderboards: Path, beside: Collection[str]) -> list[TableLayout]:
 
 def _scored_in(layout: TableLayout) -> set[tuple[str, str]]:
     """(recipe, transfer) of every cell."""
-    return {(row.recipe_in(column.title), column.transfer) for row in layout.rows for column in layout.columns}
+    return {(row.recipe_in(column.title), row.scored_by(column)[0]) for row in layout.rows for column in layout.columns}
 
 
 def shown_records(leaderboards: Path = LEADERBOARDS) -> list[Record]:

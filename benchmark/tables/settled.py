@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark.records.per_image import per_image
+from benchmark.records.record import Record
 from benchmark.tables.layout import Column
 from benchmark.tables.measured import Seeds
 
@@ -75,11 +76,15 @@ class TwoNetworks:
 def over_images(one: Seeds, other: Seeds, column: Column) -> TwoNetworks | None:
     """Of the lowest seed of which both rows' records hold what each image contributes; None without one."""
     for seed in shared_seeds(one, other):
-        name = column.stage or column.metric
-        ours, theirs = (per_image(rows.record_of(seed), name) for rows in (one, other))
+        ours, theirs = (_per_image(rows.record_of(seed), column) for rows in (one, other))
         if ours is not None and theirs is not None:
             return TwoNetworks(seed, len(ours), bootstrapped(ours - theirs))
     return None
+
+
+def _per_image(record: Record, column: Column) -> np.ndarray | None:
+    has_stages = record.transfer == column.transfer  # else it is of a transfer of the row's own
+    return per_image(record, column.stage if column.stage and has_stages else column.metric)
 
 
 def bootstrapped(gaps: np.ndarray) -> Interval:

@@ -85,15 +85,15 @@ class ProtocolCard:
         )
 
     def on_own_images(self, label: str) -> ProtocolCard:
-        """The card with the user's own images in ImageNet's place: a protocol of its own, which no table has. Raises
-        UserError for one that reads anything else."""
-        if {name for name, _ in self.datasets} != {"imagenet"}:
-            read = ", ".join(dict.fromkeys(name for name, _ in self.datasets)) or "no images"
+        """The card with the user's own images in ImageNet's place, or Tiny ImageNet's: a protocol of its own, which no
+        table has. Raises UserError for one that reads anything else."""
+        read = {name for name, _ in self.datasets}
+        if len(read) != 1 or not read <= {"imagenet", "tiny_imagenet"}:
             raise UserError(
-                f"{self.id} reads {read}; --images takes the place of ImageNet alone, as in linear_imagenet_pirl, "
-                "knn_imagenet_wu or semi_supervised_10pct_pirl"
+                f"{self.id} reads {', '.join(sorted(read)) or 'no images'}; --images takes the place of ImageNet alone, "
+                "as in linear_imagenet_pirl, knn_imagenet_wu or semi_supervised_10pct_pirl"
             )
-        home = f"{DATASETS['imagenet'].HOME}/"
+        home = f"{DATASETS[read.pop()].HOME}/"
         return replace(
             self,
             id=f"{self.id}@images={label}",

@@ -119,7 +119,7 @@ def _shares(side: int, cells: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Tap:
-    """One feature of a backbone: a stage and what becomes of its map; of a vector nothing does."""
+    """One feature of a backbone: a stage and what becomes of its map; without a pooling, all of it."""
 
     stage: str
     pooling: Pooling | None = None
@@ -131,7 +131,9 @@ class Tap:
     def read(self, maps: dict[str, Tensor]) -> Tensor:
         """-> (B, channels, cells, cells)"""
         x = maps[self.stage]
-        return self.pooling(x) if self.pooling else x[:, :, None, None]
+        if self.pooling:
+            return self.pooling(x)
+        return x if x.ndim == 4 else x[:, :, None, None]
 
 
 # A ResNet's stages at about 9,000 numbers each: Goyal et al., "Scaling and Benchmarking Self-Supervised Visual

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
-from benchmark.views.crops import caffe_square, flipped, flipped_crop, placed_in_square, squashed_crop
+from benchmark.views.crops import caffe_square, central_square, flipped, flipped_crop, placed_in_square, squashed_crop
 
 # Principal components of ImageNet's RGB values in [0, 1]: AlexNet's lighting noise, with fb.resnet.torch's numbers.
 LIGHTING_VALUES = torch.tensor([0.2175, 0.0188, 0.0045])
@@ -35,6 +35,11 @@ def centre_crop(side: int) -> Preprocessing:
     """Shorter side to 256/224 of `side`, centre crop: the test view of most protocols."""
     steps = [v2.Resize(_short(side)), v2.CenterCrop(side), v2.PILToTensor()]
     return Preprocessing(f"centre-{side}", v2.Compose(steps))
+
+
+def whole_image(side: int) -> Preprocessing:
+    """Shorter side to `side`, centre crop: of an image that is a square of that side, all of it."""
+    return Preprocessing(f"whole-{side}", partial(central_square, size=side))
 
 
 def squash(side: int) -> Preprocessing:

@@ -53,6 +53,13 @@ def placed_in_square(image: Image, size: int, whole: int) -> Image:
     return v2.RandomCrop(size)(v2.functional.resize(image, [whole, whole]))
 
 
+def central_square(image: Image, size: int) -> Tensor:
+    """uint8 (3, size, size): the middle of the image, its shorter side resized to that. An image of that size is left
+    as it is."""
+    whole = v2.functional.resize(image, [size])
+    return v2.functional.pil_to_tensor(v2.functional.center_crop(whole, [size, size]))
+
+
 def caffe_square(size: int) -> list[int]:
     """Height and width of the square that Caffe's networks take crops of that size from."""
     return [round(size * 256 / 227)] * 2

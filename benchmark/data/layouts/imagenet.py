@@ -18,7 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data.class_folders import LEFTOVERS, UNPACK_CLASS, beside_class_folders, class_folders, image_names
+from benchmark.data.class_folders import (
+    LEFTOVERS,
+    UNPACK_CLASS,
+    beside_class_folders,
+    class_folders,
+    image_names,
+    require_same_classes,
+)
 from benchmark.data.findings import BadData, Finding, Level, bad, some
 from benchmark.data.folders import HIDDEN, NO_IMAGES, Contents, Skipped, contents
 from benchmark.data.ilsvrc_devkit import GROUND_TRUTH, devkit, devkit_places, val_wnids
@@ -51,17 +58,11 @@ def read(data_root: Path, split: str) -> ImageSet:
 
 
 def _classes(root: Path, split: str) -> list[str]:
-    """The classes of a split kept in folders. Training and validation must agree: a missing folder on either side would
-    shift the index of every class after it."""
+    """The classes of a split kept in folders."""
     found = class_folders(root / split)
     if not found:
         raise _no_folders(root / split)
-    other = class_folders(root / ("val" if split == "train" else "train"))
-    for mine, theirs, folder in ((found, other, split), (other, found, "train" if split == "val" else "val")):
-        missing = sorted(set(theirs) - set(mine))
-        if other and missing:
-            what = f"{len(missing):,} class folder(s) that the other split has are missing: {some(missing)}"
-            raise bad(root / folder, what, "Unpack them, or for a subset remove them from both train/ and val/.")
+    require_same_classes(root, split, found, class_folders(root / ("val" if split == "train" else "train")))
     return found
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.data.class_folders import require_same_classes
 from benchmark.data.findings import Finding, bad
 from benchmark.data.folders import FOLDERS, HIDDEN, NO_IMAGES, Skipped, contents
 from benchmark.data.image_set import ImageSet
@@ -35,6 +36,8 @@ def read(data_root: Path, split: str) -> ImageSet:
     if not inside.folders or inside.lost:
         what = f"{inside.lost[0]} is a link to what is not there" if inside.lost else "there are no class folders"
         raise bad(folder, what, UNPACK)
+    other = root / ("val" if split == "train" else "train")
+    require_same_classes(root, split, inside.folders, contents(other).folders if other.is_dir() else [])
     skipped.add(HIDDEN, inside.hidden, split)
     skipped.add("file(s) beside the class folders", [*inside.images, *inside.others], split)
     files, labels = [], []

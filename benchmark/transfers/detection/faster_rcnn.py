@@ -169,11 +169,15 @@ class FasterRcnn(Detector):
 
     def _read_regions(self, maps: Tensor, regions: list[Tensor]) -> Tensor:
         """(R, C, h, w) of the last stage."""
-        side, scale = self.settings.pooled_side, 1 / (self.backbone.stages[self.map].stride or 0)
-        x = roi_align(maps, regions, side, scale, sampling_ratio=0, aligned=True)
+        x = self._pooled(maps, regions)
         for part in self.backbone.parts(self.last):
             x = part(x)
         return self.extra_norm(x)
+
+    def _pooled(self, maps: Tensor, regions: list[Tensor]) -> Tensor:
+        """(R, C, side, side) of the map."""
+        side, scale = self.settings.pooled_side, 1 / (self.backbone.stages[self.map].stride or 0)
+        return roi_align(maps, regions, side, scale, sampling_ratio=0, aligned=True)
 
     def _read_boxes(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """(R, classes + 1) logits and (R, 4 * classes) deltas."""

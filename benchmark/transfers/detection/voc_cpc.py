@@ -75,6 +75,9 @@ voc07_det_cpc_v2 = WholeImageDetection(
             "paper: scored by detectron2's rules; in VOC's MATLAB devkit an IoU of exactly a half is a match",
             "paper: a network that ends after three stages gets a fourth as its head; what the paper's head is was not "
             "checked",
+            "paper: the norm that ends the pretrained network of three stages is dropped, with its scale and shift. "
+            "The fourth stage begins with a norm of its own, and a new one ends it; whether the paper keeps the "
+            "pretrained one was not checked",
             f"{PADDING}. The statistics of any norm include the padding",
             *desk_departures(),
         ),

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.dilation import dilate_last_stage
@@ -73,9 +72,7 @@ class DilatedC5(FasterRcnn):
 
     def _read_regions(self, maps: Tensor, regions: list[Tensor]) -> Tensor:
         """(R, 1024, 1, 1)"""
-        side, scale = self.settings.pooled_side, 1 / (self.backbone.stages[self.map].stride or 0)
-        x = roi_align(maps, regions, side, scale, sampling_ratio=0, aligned=True)
-        return self.layers(x)[:, :, None, None]
+        return self.layers(self._pooled(maps, regions))[:, :, None, None]
 
 
 class DilatedC5Detection(Detection):
