@@ -267,7 +267,7 @@ def test_every_protocol_takes_own_images_or_says_why_not():
             assert transfer.card.id == name, "the protocol itself stays as it is"
             taken.add(name)
         else:
-            with pytest.raises(UserError, match="--images takes the place of ImageNet alone"):
+            with pytest.raises(UserError, match="--images takes the place of ImageNet,"):
                 transfer.on_own_images("x")
     assert {KNN, LINEAR, "linear_imagenet_moco", FEW_LABELS, "semi_supervised_1pct_pirl"} <= taken
 

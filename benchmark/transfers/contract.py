@@ -90,7 +90,7 @@ class ProtocolCard:
         read = {name for name, _ in self.datasets}
         if len(read) != 1 or not read <= {"imagenet", "tiny_imagenet"}:
             raise UserError(
-                f"{self.id} reads {', '.join(sorted(read)) or 'no images'}; --images takes the place of ImageNet alone, as "
+                f"{self.id} reads {', '.join(sorted(read)) or 'no images'}; --images takes the place of ImageNet, as "
                 "in linear_imagenet_pirl, knn_imagenet_wu or semi_supervised_10pct_pirl"
             )
         home = f"{DATASETS[read.pop()].HOME}/"
