@@ -239,6 +239,17 @@ def test_hostile_archives(suffix: str, names: tuple[str, ...], told: str, tmp_pa
         tar_index.cache_clear()
 
 
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_a_link_in_a_tar(kind: bytes, tmp_path: Path):
+    """It may lead anywhere, so it is neither followed nor passed over without a word."""
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        member = tarfile.TarInfo("a.jpg")
+        member.type, member.linkname = kind, "/etc/passwd"
+        tar.addfile(member)
+    with pytest.raises(BadData, match=r"x\.tar, member a\.jpg: is a link, and links are not followed"):
+        opened(tmp_path / "x.tar")
+
+
 def test_an_archive_that_is_cut_off_anywhere(tmp_path: Path):
     """A tar that ends between two files looks like a shorter one."""
     folder = tree(tmp_path / "photos", *NAMES)

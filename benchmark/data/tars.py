@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmark.data.findings import bad, denied, printable
 
 PACK = "Fetch the tar again, or pack it again with `tar -cf`."
+UNLINK = "Pack what it leads to: `tar -chf TAR --hard-dereference FOLDER`."
 BLOCK = 512
 
 
@@ -18,13 +19,15 @@ def tar_index(path: Path) -> dict[str, tuple[int, int]]:
     """Name -> (offset, bytes) of every plain file in a tar that is not compressed. About 300 bytes a file; read once in
     each process, and loader processes have it from the one that started them.
 
-    BadData for a tar that is cut off, compressed or damaged, that has two files of one name, or one that would be
-    unpacked to elsewhere.
+    BadData for a tar that is cut off, compressed or damaged, that has a link, two files of one name, or one that
+    would be unpacked to elsewhere.
     """
     found: dict[str, tuple[int, int]] = {}
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
+                if member.issym() or member.islnk():
+                    raise bad(f"{path}, member {member.name}", "is a link, and links are not followed", UNLINK)
                 if not member.isfile():
                     continue
                 check_member(path, member.name, found)
