@@ -21,11 +21,12 @@ from tyro.extras import SubcommandApp
 from benchmark.core.errors import UserError
 from benchmark.core.files import require_folder
 from benchmark.core.flags import gathered
+from benchmark.core.optimisation import Epochs, Span, Steps
 from benchmark.core.provenance import git_complaint, own_version
 from benchmark.core.standard_streams import keep_writable, lost_output
 from benchmark.data.unreadable import keep_lists_in
 from benchmark.exchange import Library
-from benchmark.recipe.overrides import FLAG, given_once, override, renamed, split_flags
+from benchmark.recipe.overrides import FLAG, given_once, override, renamed, span, split_flags
 from benchmark.recipe.scales import DRAWN, Drawn, Scale
 
 if TYPE_CHECKING:
@@ -210,6 +211,17 @@ def pretrain(
     init: Annotated[
         str | None, arg(metavar="NAME", help="Start from the weights of this run, at the same scale, or import.")
     ] = None,
+    probe_every: Annotated[
+        str | None,
+        arg(
+            metavar="N",
+            help="Probe the backbone every N epochs, or Nsteps, and at the end, by its training images: nearest "
+            "neighbours on held-out ones, RankMe, alignment, uniformity, share of collapsed dimensions.",
+        ),
+    ] = None,
+    log_to: Annotated[
+        tuple[str, ...], arg(help="wandb, mlflow or both: send all figures there, besides TensorBoard.")
+    ] = (),
 ) -> int:
     """Pretrain one recipe. A run that was stopped resumes. For several GPUs: torchrun -m benchmark pretrain ...
 
@@ -218,14 +230,20 @@ def pretrain(
     """
     from benchmark.core import distributed
     from benchmark.engine import train
+    from benchmark.engine.trackers import require_trackers
+    from benchmark.engine.watch import Watch
     from benchmark.runs.current import is_pretrained
     from benchmark.runs.naming import backbones_before, require_init, require_untaken
     from benchmark.runs.own_images import called, recipe_on
-    from benchmark.runs.run import Run, pretraining_images
+    from benchmark.runs.probe import TrainingImagesProbe
+    from benchmark.runs.published_losses import published_losses
+    from benchmark.runs.run import Run, pretraining_images, pretraining_timed
     from benchmark.runs.sound_data import checked_pools
 
     _in_range("--seed", seed, 0, MOST_SEED)
     name, chosen = _chosen(recipe, settings, recipes_dir, scale)
+    every = _probing(probe_every)
+    require_trackers(log_to)
     machine = _machine(device, workers)
     keep_lists_in(runs)
     own = _own_images(images, data, runs)
@@ -244,7 +262,10 @@ def pretrain(
     if not is_pretrained(run, resolved):
         of_data = checked_pools(resolved, run, incomplete)
         sets = pretraining_images(resolved, run.data_root)
-        train.pretrain(resolved, name, sets, run.folder, machine, after, of_data, run.initial)
+        probe = TrainingImagesProbe(sets, seed, machine) if every else None
+        watch = Watch(probe, every, tuple(dict.fromkeys(log_to)), runs, published_losses(run, resolved))
+        with pretraining_timed(run):
+            train.pretrain(resolved, name, sets, run.folder, machine, after, of_data, run.initial, watch)
     if distributed.rank() == 0:
         print(f"backbone: {run.backbone}")
         if own or init:
@@ -645,6 +666,17 @@ def _chosen(name: str, settings: Sequence[str], folder: Path | None, scale: Scal
 
     changes = given_once(settings)
     return renamed(name, changes), override(recipe_called(name, folder), changes, scale)
+
+
+def _probing(text: str | None) -> Span | None:
+    """What --probe-every says. Raises UserError for what is no length, or none at all."""
+    try:
+        every = span(text) if text else None
+    except (UserError, ValueError) as error:
+        raise UserError(f"--probe-every takes epochs or steps, e.g. 1, 0.5 or 500steps, not {text!r}") from error
+    if every in (Epochs(0), Steps(0)):
+        raise UserError(f"--probe-every must be more than 0, not {text}")
+    return every
 
 
 def _in_range(flag: str, value: float, least: float, most: float = math.inf) -> None:

@@ -27,7 +27,8 @@ from benchmark.core.errors import UserError
 from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Classes
 from benchmark.engine import train
-from benchmark.engine.train import Machine, pretrain
+from benchmark.engine.train import NOTHING, Machine, pretrain
+from benchmark.engine.watch import Watch
 from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.contract import Recipe
 from benchmark.recipe.pools import Given
@@ -206,14 +207,21 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def run(recipe: Recipe, images: ImageSet, folder: Path, machine: Machine) -> bytes:
+def run(recipe: Recipe, images: ImageSet, folder: Path, machine: Machine, watch: Watch = NOTHING) -> bytes:
     """The bytes of the backbone file."""
-    return pretrain(
-        recipe, "small", pools_of(recipe, images), folder, machine, untrained_before(recipe, images)
-    ).read_bytes()
+    pools, before = pools_of(recipe, images), untrained_before(recipe, images)
+    return pretrain(recipe, "small", pools, folder, machine, before, watch=watch).read_bytes()
 
 
-def run_and_die(recipe: Recipe, images: ImageSet, folder: Path, machine: Machine, kill_step: int, delay: float) -> None:
+def run_and_die(
+    recipe: Recipe,
+    images: ImageSet,
+    folder: Path,
+    machine: Machine,
+    kill_step: int,
+    delay: float,
+    watch: Watch = NOTHING,
+) -> None:
     """Pretrain until SIGKILL, which strikes `delay` seconds after the beginning of the kill_step-th step of this
     process, or at the beginning of the step after it if that comes first."""
     steps = 0
@@ -230,10 +238,12 @@ def run_and_die(recipe: Recipe, images: ImageSet, folder: Path, machine: Machine
 
     train.train_step = counted
     train.clear_checkpoints = lambda run: time.sleep(LIMIT_SECONDS)  # a run that got here dies here
-    run(recipe, images, folder, machine)
+    run(recipe, images, folder, machine, watch)
 
 
-def run_and_stop(recipe: Recipe, images: ImageSet, folder: Path, machine: Machine, steps: int) -> None:
+def run_and_stop(
+    recipe: Recipe, images: ImageSet, folder: Path, machine: Machine, steps: int, watch: Watch = NOTHING
+) -> None:
     """Pretrain for so many steps, and keep the last checkpoint, as a kill would."""
     step, done = train.train_step, 0
 
@@ -247,7 +257,7 @@ def run_and_stop(recipe: Recipe, images: ImageSet, folder: Path, machine: Machin
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "train_step", counted)
         with pytest.raises(KeyboardInterrupt):
-            run(recipe, images, folder, machine)
+            run(recipe, images, folder, machine, watch)
     assert (folder / "checkpoint.pt").is_file()
 
 

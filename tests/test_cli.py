@@ -88,7 +88,7 @@ def test_an_option_without_an_explanation_would_be_found(capsys: pytest.CaptureF
         *((f"{command} infomin", "`sslbench show infomin` shows its numbers") for command in RUNNING),
         *((f"{command} supervized", "did you mean supervised") for command in RUNNING),
         *((f"{command} my.pth", "my.pth: a file, not a recipe's name") for command in RUNNING),
-        ("transfer my.pth voc07_svm_goyal", "other weights than sslbench's own cannot be scored yet"),
+        ("transfer my.pth voc07_svm_goyal", "other weights get a name by `sslbench import FILE --as NAME`"),
         ("transfer runs/mine/weights voc07_svm_goyal", "a file, not a recipe's name. What `sslbench pretrain RECIPE`"),
         (
             "transfer infomin voc07_svm_goyal",

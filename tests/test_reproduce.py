@@ -22,7 +22,8 @@ from benchmark.runs.reproduce import RowWork, bring_up_to_date
 from benchmark.runs.request import selected
 from benchmark.runs.run import Run
 from benchmark.tables.layout import read_layouts
-from benchmark.tables.pages import in_no_table, render
+from benchmark.tables.markdown import markdown
+from benchmark.tables.pages import boards, in_no_table
 from benchmark.toyland import build_world
 from benchmark.transfers import find_transfers
 from benchmark.transfers.contract import Context, Scores, Transfer
@@ -65,13 +66,21 @@ def test_reference_rows_come_along_and_the_second_time_nothing_runs(
     assert "[random_init seed 0 10/10] transfer to" in shown
     assert "transfer to own_classifier_imagenet: left out" in shown  # random_init has none
     assert "3 of 3 rows are done: " in shown
-    assert "50.0 (1)" in shown
     assert "All tables: runs/smoke/tables.md" in shown
-    assert Path("runs/smoke/tables/pirl_linear.md").read_text() in shown
+    assert Path("runs/smoke/tables/pirl_linear.txt").read_text() in shown
+    assert "Whole table: runs/smoke/tables/pirl_linear.md\n" in shown
+    assert "50.0 (1)" in Path("runs/smoke/tables/pirl_linear.md").read_text()
+    after = shown.partition(" s  in all\n")[2]
+    assert re.search(r"\nSupervised +75\.9 +50\.0 ", after)
+    assert max(map(len, after.splitlines())) <= 100
+    assert re.search(r"\[\w+ seed 0 \d+/10\] transfer to \w+ \(\d+:\d\d so far, about \d+ s left in all\)", shown)
+    assert not [*Path("runs/smoke").glob(".time-left*")]
     tables, ran = Path("runs/smoke/tables.md").read_text(), len(quick)
 
     assert cli.run([*COMMAND, "supervised"]) == 0
-    assert "Nothing has changed" in capsys.readouterr().out
+    answered = capsys.readouterr().out
+    assert "Nothing has changed" in answered
+    assert answered.partition("Nothing has changed")[0] == after.lstrip()
     os.utime("runs/smoke/tables.md", (0, 0))  # a change that changes no result: the records' own rules decide
     assert cli.run([*COMMAND, "supervised"]) == 0
     assert "transfer to voc07_svm_goyal: current" in capsys.readouterr().out
@@ -127,7 +136,7 @@ def test_a_record_on_one_list_of_images_is_not_one_on_another(quick: list[str]):
         assert cli.run([*COMMAND, "supervised"]) == 0
         assert set(quick[ran:]) == {"semi_supervised_1pct_pirl"}
         seen.append(read_record(path))
-    headers = "".join(render(seen, current=()).values())
+    headers = "".join(markdown(one) for one in boards(seen, also_unmeasured=False).values())
     assert len({record.transfer_data["imagenet/1percent.txt"] for record in seen[1:]}) == 2
     assert all(f"on data {','.join(dict(sorted(each.transfer_data.items())).values())} " in headers for each in seen)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from benchmark.core.errors import UserError
 from benchmark.core.provenance import commit, versions
-from benchmark.records.folders import read_published, read_runs, write_record
+from benchmark.records.folders import published_seconds, read_published, read_runs, write_clock, write_record
 from benchmark.records.publish import publish_run
 from benchmark.records.record import Record, read_record
 
@@ -118,6 +118,11 @@ def test_publishing(tmp_path: Path):
     assert list(read_published(measured)) == [a_record()]
     clock = measured / "desk/some/linear_somewhere_someone/seed0.time.json"
     assert json.loads(clock.read_bytes())["seconds"] == 1
+    assert published_seconds(measured, "desk") == {("some", "linear_somewhere_someone"): 1}
+    write_clock(path.parent / "pretraining.time.json", 60)
+    assert publish_run(path.parent, measured) == [measured / "desk/some/linear_somewhere_someone/seed0.json"]
+    assert published_seconds(measured, "desk")["some", "pretraining"] == 60
+    assert list(read_published(measured)) == [a_record()]
     write_record(a_record(seed=1, commit="e+dirty"), runs, 1)
     with pytest.raises(UserError, match="in no commit"):
         publish_run(runs / "desk/some/seed1", measured)

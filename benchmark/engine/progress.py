@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ from rich.table import Column
 from benchmark.core import distributed
 from benchmark.core.errors import UserError, remedy
 from benchmark.core.files import write_whole
+from benchmark.engine.trackers import Tracker
 
 LOG_SECONDS = 10.0
 Loaded = TypeVar("Loaded")
@@ -99,7 +100,7 @@ class Display:
 
     def update(self, done: int, figures: dict[str, float] | None = None) -> None:
         """The bar goes on showing the last `figures` until new ones come."""
-        text = "  ".join(f"{name} {value:.4g}" for name, value in (figures or {}).items())
+        text = in_a_line(figures or {})
         if self.bar and self.task is not None:
             self.bar.update(self.task, completed=done, **(dict[str, Any](figures=text) if text else {}))
             return
@@ -110,14 +111,20 @@ class Display:
             left = f"{(self.total - done) / rate:.0f} s left" if rate > 0 and done - self.first > 1 else ""
             print(f"{self.title}  {done}/{self.total}  {text}  {left}".rstrip(), flush=True)
 
+    def tell(self, text: str) -> None:
+        if self.bar:
+            self.bar.console.print(text, highlight=False, markup=False)
+        else:
+            print(text, flush=True)
+
 
 class RunProgress:
-    """Everything that a run reports: the display and the journal. Only process 0 reports."""
+    """Everything that a run reports: the display and the journal. Only process 0 reports, and has `trackers`."""
 
-    def __init__(self, run: Path, title: str, total: int, first: int) -> None:
+    def __init__(self, run: Path, title: str, total: int, first: int, trackers: Sequence[Tracker] = ()) -> None:
         self.display: Display | None = None
         if distributed.rank() == 0:
-            self.journal = Journal(run, first)
+            self.journal = Journal(run, first, trackers)
             self.display = Display(title, total, first)
 
     def __enter__(self) -> RunProgress:
@@ -141,14 +148,20 @@ class RunProgress:
             self.journal.write(step, shown | also_logged)
             self.display.update(step + 1, shown)
 
+    def tell(self, text: str) -> None:
+        """A line of its own, above the bar where there is one."""
+        if self.display:
+            self.display.tell(text)
+
 
 class Journal:
-    """run/log.jsonl, one line per interval, and TensorBoard events in run/tensorboard. Lines past the step that a
-    killed run resumes from are dropped, so that no step appears twice."""
+    """run/log.jsonl, one line per interval, TensorBoard events in run/tensorboard, and whatever `trackers` keep. Lines
+    past the step that a killed run resumes from are dropped, so that no step appears twice."""
 
-    def __init__(self, run: Path, first_step: int) -> None:
+    def __init__(self, run: Path, first_step: int, trackers: Sequence[Tracker] = ()) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import, and only training needs it
 
+        self.trackers = trackers
         self.path = run / "log.jsonl"
         kept = [line for line in _lines(self.path) if json.loads(line)["step"] < first_step]
         write_whole(self.path, "".join(line + "\n" for line in kept).encode())
@@ -161,6 +174,8 @@ class Journal:
                 file.write(json.dumps({"step": step, **figures}) + "\n")
             for name, value in figures.items():
                 self.writer.add_scalar(name, value, step)
+        for tracker in self.trackers:
+            tracker.write(step, figures)
 
     @contextmanager
     def _failure_told(self) -> Iterator[None]:
@@ -173,6 +188,12 @@ class Journal:
 
     def close(self) -> None:
         self.writer.close()
+        for tracker in self.trackers:
+            tracker.close()
+
+
+def in_a_line(figures: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
 
 
 def _lines(path: Path) -> list[str]:

@@ -42,13 +42,16 @@ from benchmark.engine.feed import Feed, check_order, given_of, seen_images
 from benchmark.engine.losses import LastLosses, check_all_stepped, checked_loss
 from benchmark.engine.method_file import classes_of, save_method
 from benchmark.engine.players import Player, build_players, set_rates
-from benchmark.engine.progress import LOG_SECONDS, Pace, RunProgress, Timer
+from benchmark.engine.progress import LOG_SECONDS, Pace, RunProgress, Timer, in_a_line
 from benchmark.engine.stretches import Maker, change_told, continued
+from benchmark.engine.trackers import Tracker, open_trackers
+from benchmark.engine.watch import Watch
 from benchmark.method import EmbedAll, Method
 from benchmark.recipe.contract import Recipe, recipe_hash
 from benchmark.recipe.pools import Given
 
 CHECKPOINT_SECONDS = 60.0
+NOTHING = Watch()
 
 
 @dataclass(frozen=True)
@@ -74,13 +77,15 @@ def pretrain(
     after: Mapping[str, Path] | None = None,
     of_data: Mapping[str, Any] | None = None,
     init: Path | None = None,
+    watch: Watch = NOTHING,
 ) -> Path:
     """Train `recipe` on `images` in the folder `run` and return run/backbone.safetensors, which appears last and whole.
     Before it run/method.safetensors appears, where the method offers something to transfers (Method.offers).
 
     images: of each of the recipe's pools by name, or one for all. after: backbone files of the recipes that this one
     comes after, by the names it gives them. of_data: what the backbone file should say of the images besides, such as
-    what they lack. init: the backbone file whose weights the backbone starts from.
+    what they lack. init: the backbone file whose weights the backbone starts from. watch: what somebody wants to see
+    meanwhile.
 
     Goes on from run/checkpoint.pt if there is one, and returns at once if the backbone is there. Raises UserError for a
     folder in use or another recipe's, a batch that does not fit, an image that cannot be read, a full disk, or a loss
@@ -96,7 +101,9 @@ def pretrain(
         distributed.require_same("code of the benchmark", made_by["versions"]["sslbench code"])
         with distributed.together():
             is_done = _is_done(path, identity)
-        trained = None if is_done else _trained(recipe, pools, run, machine, identity, made_by, after or {}, init)
+        trained = (
+            None if is_done else _trained(recipe, pools, run, machine, identity, made_by, after or {}, init, watch)
+        )
         with distributed.together():
             if distributed.rank() == 0:
                 if trained:
@@ -223,6 +230,7 @@ def _trained(
     made_by: dict[str, Any],
     after: Mapping[str, Path],
     init: Path | None,
+    watch: Watch,
 ) -> tuple[Method, dict[str, float], Given, list[Maker]]:
     """(the recipe's method after its last step, the means of its last losses by name, what it was built from, what made
     its steps)."""
@@ -244,10 +252,16 @@ def _trained(
     makers = continued(before, {"first_step": first, **made_by})
     if first and len(makers) > len(before) and distributed.rank() == 0:
         print(f"{run}: goes on at step {first} after a change, which the record will say: {change_told(makers)}")
+    title = f"{identity['recipe']} seed {recipe.seed}"
+    trackers: list[Tracker] = []
+    with distributed.together():
+        if distributed.rank() == 0:
+            trackers = open_trackers(watch.trackers, watch.tracked_in, run, title, identity, resumes=first > 0)
+    watch.tell_losses(title)
     finite = FiniteCheck(run, machine.device)
     pace = Pace(recipe.batch_size)
     look, save = Timer(min(LOG_SECONDS, machine.checkpoint_seconds)), Timer(machine.checkpoint_seconds)
-    with closing(feed), RunProgress(run, f"{identity['recipe']} seed {recipe.seed}", total, first) as report:
+    with closing(feed), RunProgress(run, title, total, first, trackers) as report:
         for step, batch in pace.timed(_steps(recipe, method, feed, machine, finite, first, total)):
             set_rates(players, recipe, step, total, feed.steps_per_epoch)
             torch.manual_seed(mix(recipe.seed, Stream.IN_STEP, step, distributed.rank()))
@@ -255,18 +269,26 @@ def _trained(
             finite.note(step, figures)
             losses.note(step, figures)
             report.stepped(step + 1)
-            if look.due() or step in (first, total - 1):
+            probes = watch.is_due(step + 1, total, feed.steps_per_epoch)
+            if look.due() or probes or step in (first, total - 1):
                 finite.check(step, method)
                 shown = {name: float(value) for name, value in figures.items()}
                 rates = {f"lr/{name}": player.optimizer.param_groups[0]["lr"] for name, player in players.items()}
                 own = {"epoch": batch.epoch, "peak_memory_gb": round(peak_gb(), 3), **rates}
-                report.write(step, shown | method.scalars() | pace.since_last(), own)
+                shown |= method.scalars() | pace.since_last()
+                if probes:
+                    probed = watch.probed(method, machine.device)
+                    report.tell(f"{title}  probe after step {step + 1}  {in_a_line(probed)}")
+                    own |= {f"probe/{name}": value for name, value in probed.items()}
+                    pace.since_last()  # the steps did not take that time
+                report.write(step, shown, own)
                 if step + 1 < total and save.due():
                     save_checkpoint(run, step + 1, identity, method, players, losses, makers)
     if first == 0:
         check_all_stepped(players, method)
+    watch.tell_losses(title, losses.means())
     if distributed.rank() == 0:
-        print(f"{identity['recipe']} seed {recipe.seed}  pretraining: {peak_in_words()}", flush=True)
+        print(f"{title}  pretraining: {peak_in_words()}", flush=True)
     return method, losses.means(), given, makers
 
 

@@ -106,7 +106,7 @@ def _parsed(key: str, text: str, old: Any, hint: Any) -> Any:
         raise UserError(f"takes {' or '.join(names)}")
     try:
         if isinstance(old, Epochs | Steps):
-            return _span(text)
+            return span(text)
         if isinstance(old, str):
             return int(text) if int in get_args(hint) else text
         if isinstance(old, bool):
@@ -136,6 +136,7 @@ def _finite(text: str) -> float:
     return value
 
 
-def _span(text: str) -> Epochs | Steps:
+def span(text: str) -> Epochs | Steps:
+    """Of `3epochs`, `300steps`, or `3`, which is epochs. Raises ValueError for anything else."""
     number = text.removesuffix("epochs").removesuffix("steps")
     return Steps(int(number)) if text.endswith("steps") else Epochs(float(number))

@@ -4,14 +4,18 @@
     leaderboards/measured/<scale>/<recipe>/<transfer>/seed<k>.json  where it goes when published
 
 Seconds, memory, date and machine lie beside it in <transfer>.time.json, and beside the published one in
-seed<k>.time.json.
+seed<k>.time.json. Those of the pretraining, which has no record, lie in pretraining.time.json, and when published in
+<recipe>/pretraining/seed<k>.time.json.
 """
 
 from __future__ import annotations
 
 import json
 import platform
+import statistics
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,12 +25,19 @@ from benchmark.core.memory import peak_gb
 from benchmark.records.record import Record, read_record
 
 CLOCK = ".time.json"
+PRETRAINING = "pretraining"
 
 
 def write_record(record: Record, runs: Path, seconds: float) -> Path:
     """Write the record below `runs`, and beside it its seconds, date and machine, and the most memory that this
     process held."""
     path = runs / record.path
+    write_clock(path.with_suffix(CLOCK), seconds)
+    write_whole(path, record.to_bytes())
+    return path
+
+
+def write_clock(path: Path, seconds: float) -> None:
     clock = {
         "seconds": round(seconds, 1),
         "peak_memory_gb": round(peak_gb(), 3),
@@ -34,9 +45,17 @@ def write_record(record: Record, runs: Path, seconds: float) -> Path:
         "machine": platform.machine(),
         "processor": platform.processor() or platform.machine(),
     }
-    write_whole(path.with_suffix(CLOCK), (json.dumps(clock, indent=1) + "\n").encode())
-    write_whole(path, record.to_bytes())
-    return path
+    write_whole(path, (json.dumps(clock, indent=1) + "\n").encode())
+
+
+def published_seconds(measured: Path, scale: str) -> dict[tuple[str, str], float]:
+    """(recipe, transfer or PRETRAINING) -> what it took, the mean over its published seeds; files that are not such
+    clocks are passed over."""
+    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for path in (measured / scale).glob(f"*/*/seed*{CLOCK}"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            found[path.parts[-3], path.parts[-2]].append(float(json.loads(path.read_bytes())["seconds"]))
+    return {key: statistics.fmean(seconds) for key, seconds in found.items()}
 
 
 def read_runs(runs: Path) -> Iterator[Record]:

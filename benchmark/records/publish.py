@@ -6,13 +6,13 @@ from pathlib import Path
 
 from benchmark.core.errors import UserError
 from benchmark.core.files import write_whole
-from benchmark.records.folders import CLOCK, record_files
+from benchmark.records.folders import CLOCK, PRETRAINING, record_files
 from benchmark.records.record import Record, read_record
 
 
 def publish_run(run: Path, measured: Path, allow_dirty: bool = False) -> list[Path]:
-    """Copy the records of one run folder (runs/<scale>/<recipe>/seed<k>), each with its seconds, date and machine, to
-    where published ones lie.
+    """Copy the records of one run folder (runs/<scale>/<recipe>/seed<k>), each with its seconds, date and machine, and
+    those of the pretraining, to where published ones lie.
 
     Raises UserError for a folder without records, for one pretrained or scored on data that was not complete, and,
     unless allowed, for one of code that is in no commit.
@@ -37,6 +37,10 @@ def publish_run(run: Path, measured: Path, allow_dirty: bool = False) -> list[Pa
             f"{run}: {', '.join(loose)} came from code that is in no commit, so nobody could repeat it; commit, run "
             "again and then publish, or add --allow-dirty"
         )
+    clock = run / f"{PRETRAINING}{CLOCK}"
+    if clock.is_file():
+        of_recipe = measured / records[0].published_path.parent.parent
+        write_whole(of_recipe / PRETRAINING / f"seed{records[0].seed}{CLOCK}", clock.read_bytes())
     for record in records:
         path = measured / record.published_path
         clock = run / f"{record.transfer}{CLOCK}"

@@ -40,7 +40,7 @@ def is_pretrained(run: Run, recipe: Recipe) -> bool:
     wanted: dict[str, Any] = {
         "recipe_hash": recipe_hash(recipe),
         "seed": run.seed,
-        "data_fingerprint": ",".join(_pool_fingerprint(run.data_root, one, run.seed) for one in recipe.pools.values()),
+        "data_fingerprint": pretraining_fingerprint(run, recipe),
     }
     after = run.after(recipe)
     if not all(path.is_file() for path in after.values()) or not _earlier_are_current(run, recipe):
@@ -64,6 +64,11 @@ def _earlier_are_current(run: Run, recipe: Recipe) -> bool:
     own = find_recipes()
     earlier = [(before, own[before.name]) for before in run.before(recipe).values() if before.name in own]
     return all(is_pretrained(before, before.resolved(one)) for before, one in earlier)
+
+
+def pretraining_fingerprint(run: Run, recipe: Recipe) -> str:
+    """Of the images of all pools, as a backbone's origin has it."""
+    return ",".join(_pool_fingerprint(run.data_root, one, run.seed) for one in recipe.pools.values())
 
 
 @functools.cache

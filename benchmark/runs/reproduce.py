@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
@@ -14,21 +15,29 @@ from pathlib import Path
 from benchmark.core.errors import UserError
 from benchmark.core.files import write_whole
 from benchmark.engine.train import Machine, pretrain
+from benchmark.engine.watch import Watch
 from benchmark.recipe.catalogue import get_recipe
 from benchmark.recipe.contract import Recipe
 from benchmark.recipe.scales import Scale, hashes_at
-from benchmark.records.folders import read_runs
+from benchmark.records.folders import PRETRAINING, published_seconds, read_runs
 from benchmark.runs.current import current_check, is_pretrained, is_scored
 from benchmark.runs.naming import backbones_before, recipe_called, require_untaken
+from benchmark.runs.published_losses import published_losses
 from benchmark.runs.request import Request
-from benchmark.runs.run import Run, pretraining_images
+from benchmark.runs.run import Run, pretraining_images, pretraining_timed
 from benchmark.runs.scoring import clear_workspace, refusal, score
 from benchmark.runs.side_by_side import side_by_side
 from benchmark.runs.sound_data import checked_pools
+from benchmark.runs.time_left import Step, TimeLeft, foreseen
+from benchmark.tables.ledger import LEADERBOARDS
+from benchmark.tables.markdown import markdown
 from benchmark.tables.measured import collect
-from benchmark.tables.pages import in_no_table, render, shown_records
+from benchmark.tables.pages import boards, in_no_table, shown_records
+from benchmark.tables.short import short_table
 from benchmark.transfers import find_transfers, get_transfer
 from benchmark.transfers.contract import Transfer
+
+PRETRAIN = "pretrain"
 
 
 @dataclass
@@ -37,6 +46,7 @@ class StepLog:
 
     row: str
     total: int
+    time_left: TimeLeft | None = None
     started: float = field(default_factory=time.monotonic)
     seconds: dict[str, float] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
@@ -49,8 +59,11 @@ class StepLog:
         try:
             if is_current():
                 print(f"{mark}: current", flush=True)
+                self._ended(what)
                 return True
-            print(f"{mark} ({self._elapsed()} so far)", flush=True)
+            print(f"{mark} ({self._times()})", flush=True)
+            if self.time_left:
+                self.time_left.began(self.row, what)
             action()
         except UserError as error:
             self.failures[title] = str(error)
@@ -59,27 +72,36 @@ class StepLog:
             self.failures[title] = f"{type(error).__name__}: {error}"
         if title in self.failures:
             print(f"{mark}: failed, {self.failures[title]}", flush=True)
+            self._ended(what)
             return False
         self.seconds[title] = time.monotonic() - began
+        self._ended(what, self.seconds[title])
         print(f"{mark}: {self.seconds[title]:.0f} s", flush=True)
         return True
 
     def leave(self, what: str, because: str) -> None:
         """Leaving out what was never to be done is not a failure."""
         print(f"{self._next(what)[1]}: left out, {because}", flush=True)
+        self._ended(what)
 
     def skip(self, what: str, because: str) -> None:
         title, mark = self._next(what)
         self.failures[title] = because
         print(f"{mark}: left out, {because}", flush=True)
+        self._ended(what)
+
+    def _ended(self, what: str, seconds: float = 0.0) -> None:
+        if self.time_left:
+            self.time_left.ended(self.row, what, seconds)
 
     def _next(self, what: str) -> tuple[str, str]:
         self.done += 1
         return f"{self.row}  {what}", f"[{self.row} {self.done}/{self.total}] {what}"
 
-    def _elapsed(self) -> str:
+    def _times(self) -> str:
         minutes, seconds = divmod(round(time.monotonic() - self.started), 60)
-        return f"{minutes}:{seconds:02d}"
+        left = self.time_left.told() if self.time_left else ""
+        return ", ".join(filter(None, (f"{minutes}:{seconds:02d} so far", left)))
 
 
 def summary(rows: Sequence[StepLog], seconds: float) -> str:
@@ -95,7 +117,7 @@ class RowWork:
     """Brings a run and its records up to date. It is sent to other processes, so it says by name what is to be done.
 
     unscored: runs that others need, and that nobody asked to have scored. incomplete: whether data that is not complete
-    will do at paper and photos scale."""
+    will do at paper and photos scale. time_left: of all rows together."""
 
     transfers: Sequence[str]
     machine: Machine
@@ -103,20 +125,24 @@ class RowWork:
     transfers_dir: Path | None = None
     unscored: Collection[Run] = ()
     incomplete: bool = False
+    time_left: TimeLeft | None = None
+
+    def transfers_to(self, run: Run) -> Sequence[str]:
+        return () if run in self.unscored else self.transfers
 
     def __call__(self, run: Run) -> StepLog:
         recipe = run.resolved(get_recipe(run.name, self.recipes_dir))
         known = find_transfers(self.transfers_dir)
-        transfers = () if run in self.unscored else self.transfers
-        steps = StepLog(f"{run.name} seed {run.seed}", 1 + len(transfers))
+        transfers = self.transfers_to(run)
+        steps = StepLog(_row(run), 1 + len(transfers), self.time_left)
         there = steps.take(
-            "pretrain",
+            PRETRAIN,
             partial(is_pretrained, run, recipe),
             partial(_pretrain, run, recipe, self.machine, self.recipes_dir, self.incomplete),
         )
         scored = []
         for name in transfers:
-            title, transfer = f"transfer to {name}", known[name]
+            title, transfer = _title(name), known[name]
             if not there:
                 steps.skip(title, "there is no backbone")
                 continue
@@ -131,6 +157,14 @@ class RowWork:
         return steps
 
 
+def _row(run: Run) -> str:
+    return f"{run.name} seed {run.seed}"
+
+
+def _title(transfer: str) -> str:
+    return f"transfer to {transfer}"
+
+
 def bring_up_to_date(
     row: RowWork, runs: Sequence[Run], jobs: int, make_world: Callable[[Iterable[Recipe]], object] | None
 ) -> list[StepLog]:
@@ -143,10 +177,32 @@ def bring_up_to_date(
     if make_world and not world.take("draw missing datasets", lambda: False, partial(make_world, recipes)):
         return [world]
     done: dict[Run, StepLog] = {}
-    for run, steps in side_by_side(row, list(needs), jobs, needs):
-        done[run] = steps
-        print(f"{len(done)} of {len(needs)} rows are done: {steps.row}", flush=True)
+    with _forecast(row, list(needs), jobs) as forecast:
+        for run, steps in side_by_side(replace(row, time_left=forecast), list(needs), jobs, needs):
+            done[run] = steps
+            told = "; ".join(filter(None, (steps.row, forecast.told())))
+            print(f"{len(done)} of {len(needs)} rows are done: {told}", flush=True)
     return [world, *(done[run] for run in needs)]
+
+
+@contextmanager
+def _forecast(row: RowWork, runs: Sequence[Run], jobs: int) -> Iterator[TimeLeft]:
+    """Of all rows, while they are done."""
+    scale, folder = runs[0].scale, runs[0].runs
+    published = published_seconds(LEADERBOARDS / "measured", scale)
+    steps: list[Step] = []
+    for run in runs:
+        recipe = run.resolved(get_recipe(run.name, row.recipes_dir))
+        seconds = published.get((run.name, PRETRAINING)) if recipe.optimizers else 0.0
+        steps.append(Step(_row(run), PRETRAIN, PRETRAIN if recipe.optimizers else "nothing trained", seconds))
+        for name in row.transfers_to(run):
+            steps.append(Step(_row(run), _title(name), "transfer", foreseen(run.name, name, published)))
+    forecast = TimeLeft(steps, jobs, folder / scale / f".time-left-{os.getpid()}")
+    forecast.begin()
+    try:
+        yield forecast
+    finally:
+        forecast.end()
 
 
 def runs_needed(runs: Sequence[Run], recipes_dir: Path | None = None) -> dict[Run, list[Run]]:
@@ -171,7 +227,9 @@ def _pretrain(run: Run, recipe: Recipe, machine: Machine, recipes_dir: Path | No
     after = backbones_before(run, recipe, recipes_dir)
     of_data = checked_pools(recipe, run, incomplete)
     images = pretraining_images(recipe, run.data_root)
-    pretrain(recipe, run.name, images, run.folder, machine, after, of_data)
+    watch = Watch(published_losses=published_losses(run, recipe))
+    with pretraining_timed(run):
+        pretrain(recipe, run.name, images, run.folder, machine, after, of_data, watch=watch)
 
 
 def fulfil(
@@ -222,10 +280,11 @@ def write_tables(
     scale: Scale,
     beside: Collection[str] = (),
 ) -> str:
-    """Every table with a number of this scale, as markdown; also written below runs/<scale>. root: the folder of the
-    data; None where nobody said which it is, and then no run is current but those on the user's own images. beside:
-    names of runs that get a row besides. Raises UserError for one of those that has no number.
-    """
+    """Every table with a number of this scale, as markdown; also written below runs/<scale>, there as short texts for
+    the terminal too (benchmark.tables.short).
+
+    root: the folder of the data; None where nobody said which it is, and then no run is current but those on the user's
+    own images. beside: names of runs that get a row besides. Raises UserError for one of those that has no number."""
     is_current = current_check(recipes, transfers, root, runs)
     collected = collect(shown_records(), read_runs(runs), is_current)
     records = [record for record in collected if record.scale == scale]
@@ -234,10 +293,17 @@ def write_tables(
             f"--with {missing[0]}: it has no number at {scale} scale that is current; `sslbench transfer {missing[0]} "
             f"TRANSFER --scale {scale}` gives it some"
         )
-    rendered = render(records, frozenset(hashes_at(recipes, [scale]).values()), beside=beside)
+    found = boards(
+        records, also_unmeasured=False, current=frozenset(hashes_at(recipes, [scale]).values()), beside=beside
+    )
     folder = runs / scale / "tables"
-    for key, text in rendered.items():
-        write_whole(folder / f"{key}.md", text.encode())
-    whole = "\n".join(filter(None, [*rendered.values(), in_no_table(records, beside=beside)]))
-    write_whole(runs / scale / "tables.md", whole.encode())
-    return whole
+    whole, short = [], []
+    for key, one in found.items():
+        whole.append(markdown(one))
+        short.append(f"{short_table(one)}Whole table: {folder / key}.md\n")
+        write_whole(folder / f"{key}.md", whole[-1].encode())
+        write_whole(folder / f"{key}.txt", short[-1].encode())
+    elsewhere = in_no_table(records, beside=beside)
+    for ending, texts in (("md", whole), ("txt", short)):
+        write_whole(folder.with_suffix(f".{ending}"), "\n".join(filter(None, [*texts, elsewhere])).encode())
+    return "\n".join(filter(None, [*whole, elsewhere]))

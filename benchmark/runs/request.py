@@ -41,14 +41,18 @@ class Request:
     def answer(self) -> LastAnswer:
         outputs = [self.runs / self.scale / name / f"seed{seed}" for name in self.names for seed in self.seeds]
         sources = [OWN, *(folder for folder in (self.recipes_dir, self.transfers_dir) if folder)]
-        files = (self.data_root, *outputs, self.tables_file)
+        files = (self.data_root, *outputs, self.tables_file, *self._texts())
         return LastAnswer((str(self.data_root), *map(str, outputs)), sources, files, self.runs / self.scale)
 
     def shown(self) -> str:
-        """The tables as they were written last, and where the others are."""
-        of_each = [self.tables_file.parent / "tables" / f"{key}.md" for key in self.tables] or [self.tables_file]
-        tables = [path.read_text(encoding="utf-8") for path in of_each if path.is_file()]
+        """The tables in short as they were written last, and where the whole ones are."""
+        tables = [path.read_text(encoding="utf-8") for path in self._texts() if path.is_file()]
         return "\n".join([*tables, f"All tables: {self.tables_file}"])
+
+    def _texts(self) -> list[Path]:
+        """Some of them may not be there: tables without a number at this scale."""
+        folder = self.tables_file.with_suffix("")
+        return [folder / f"{key}.txt" for key in self.tables] or [folder.with_suffix(".txt")]
 
     def is_answered(self) -> bool:
         """Never where the world is not drawn: real datasets have too many files to look at for a moment's answer."""

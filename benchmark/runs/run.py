@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from benchmark.data.splits import percent_of
 from benchmark.recipe.contract import Recipe
 from benchmark.recipe.pools import Pool
 from benchmark.recipe.scales import Scale, at_scale
+from benchmark.records.folders import CLOCK, PRETRAINING, write_clock
 
 IMPORTED = "imported"
 
@@ -49,6 +53,11 @@ class Run:
         return self.folder / "method.safetensors"
 
     @property
+    def checkpoint(self) -> Path:
+        """Where a pretraining that was stopped goes on from."""
+        return self.folder / "checkpoint.pt"
+
+    @property
     def workspace(self) -> Path:
         """What the transfers of this backbone keep between them, and to go on from."""
         return self.folder / "workspace"
@@ -69,6 +78,15 @@ class Run:
     def resolved(self, recipe: Recipe) -> Recipe:
         """The recipe as this run runs it."""
         return dataclasses.replace(at_scale(recipe, self.scale), seed=self.seed)
+
+
+@contextmanager
+def pretraining_timed(run: Run) -> Iterator[None]:
+    """Keep how long the block took, where it pretrained the run in one go."""
+    is_whole, began = not run.checkpoint.is_file() and not run.backbone.is_file(), time.monotonic()
+    yield
+    if is_whole:
+        write_clock(run.folder / f"{PRETRAINING}{CLOCK}", time.monotonic() - began)
 
 
 def pretraining_images(recipe: Recipe, data_root: Path) -> dict[str, ImageSet]:

@@ -68,17 +68,6 @@ def shown_records(leaderboards: Path = LEADERBOARDS) -> list[Record]:
     return [record for record in read_published(leaderboards / "measured") if record.scale != "smoke"]
 
 
-def render(
-    records: Sequence[Record],
-    current: Collection[str],
-    leaderboards: Path = LEADERBOARDS,
-    beside: Collection[str] = (),
-) -> dict[str, str]:
-    """Every table with a measured number as markdown by key. beside: what gets a row besides."""
-    found = boards(records, leaderboards, also_unmeasured=False, current=current, beside=beside)
-    return {key: markdown(one) for key, one in found.items()}
-
-
 def in_no_table(records: Sequence[Record], leaderboards: Path = LEADERBOARDS, beside: Collection[str] = ()) -> str:
     """What was measured and no table shows, such as a user's own recipe, as markdown; empty if there is nothing."""
     layouts = _layouts(leaderboards, beside)
