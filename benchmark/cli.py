@@ -116,7 +116,9 @@ def list_(recipes_dir: RecipesFlag = None, transfers_dir: TransfersFlag = None) 
 def plan(
     recipe: RecipeName,
     scale: ScaleFlag = "paper",
-    processes: Annotated[int, arg(help="How many GPUs share the batch.")] = 8,
+    processes: Annotated[
+        int | None, arg(help="How many GPUs share the batch; 8, or 1 where several would make it another run.")
+    ] = None,
     data: DataFlag = None,
     num_images: Annotated[int | None, arg(help="Pretraining images, if other than the dataset's own number.")] = None,
     peak_tflops: Annotated[float, arg(help="Of one GPU; 156 is an A100's in TF32, by its data sheet.")] = 156.0,
@@ -127,7 +129,7 @@ def plan(
     """Say what a run would be, without running it: steps, rates, memory, FLOPs, GPU-hours, and desk against paper."""
     from benchmark.runs.plan import Gpu, plan_text
 
-    _in_range("--processes", processes, 1)
+    _in_range("--processes", 1 if processes is None else processes, 1)
     _in_range("--num-images", 1 if num_images is None else num_images, 1)
     _in_range("--peak-tflops", peak_tflops, MORE_THAN_0)
     _in_range("--utilisation", utilisation, MORE_THAN_0, 1)

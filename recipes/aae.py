@@ -3,15 +3,16 @@
 Makhzani, Shlens, Jaitly, Goodfellow & Frey, "Adversarial Autoencoders", arXiv 2015, arXiv:1511.05644, with the encoder
 of Hjelm et al., ICLR 2019, arXiv:1808.06670, who never released their baselines and say little of them.
 
-A decoder makes the image x again of its code y. D tells codes from draws of the prior, N(0, I), and the encoder is not
-to be told:
+A decoder reconstructs the image x from its code y, as x'. D is trained to separate codes from draws v of the prior,
+N(0, I), and the encoder to make codes that D takes for draws:
 
     encoder and decoder:  mean (x - x')² - gamma E[log D(y)]
-    D:                    -E[log D(v)] - E[log (1 - D(y))],    v of the prior
+    D:                    -E[log D(v)] - E[log (1 - D(y))]
 
 Departures:
 - Both terms are minimised in one step. Makhzani et al. take turns: first the image, then D, then the encoder alone.
-- D and the step from the same weights for both sides are those of DIM, without its penalty; the decoder is the VAE's.
+- D is DIM's, without its penalty. As there, both losses of a step are computed from the same weights.
+- The decoder is the VAE's.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from benchmark.core.draws import normal
 from benchmark.data.batch import Batch
 from benchmark.method import Method
 from benchmark.recipe import Given
-from recipes.dim import OPPONENT, SMALL, dim_local, encoder
-from recipes.vae import Decoded, decoder_of
+from recipes.dim import SMALL, SMALL_PRIOR, SOURCE_OF_LENGTH, dim_local, encoder
+from recipes.vae import SMALL_DECODER, Decoded, decoder_of
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,10 @@ class AdversarialAutoencoder(Method):
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         x = self.backbone.input.prepare(batch.views["image"])
         y = self.backbone(x.contiguous(memory_format=torch.channels_last))  # (B, 64)
-        made = self.decoder(y)
-        error = (x - made.float()).square().mean()
+        decoded = self.decoder(y)
+        error = (x - decoded.float()).square().mean()
         self.error = error.detach()
-        yield "main", error + self.gamma * self.prior.loss_of_codes(y)
+        yield "main", error + self.gamma * self.prior.encoder_loss(y)
         yield "discriminator", self.prior.loss(normal(batch.seed, batch.index, y.shape[1]), y)
 
     def players(self) -> dict[str, list[nn.Parameter]]:
@@ -74,6 +75,6 @@ aae = replace(
     dim_local,
     title="Adversarial autoencoder",
     method=AAE(),
-    reported="18.04 / 17.27 / 11.49 % Tiny ImageNet top-1 at conv, fc and Y (DIM, Table 2)",
-    desk=(*SMALL, OPPONENT),
+    reported=f"18.04 / 17.27 / 11.49 % Tiny ImageNet top-1 at conv, fc and Y (DIM, Table 2); {SOURCE_OF_LENGTH}",
+    desk=(*SMALL, SMALL_DECODER, *SMALL_PRIOR),
 )

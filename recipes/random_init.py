@@ -20,7 +20,19 @@ from benchmark.backbones.alexnet import CAFFENET, ROTNET
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
 from benchmark.method import Method
-from benchmark.recipe import BGR, DESK_NETWORK, DESK_SIZE, Constant, Given, InputSpec, Pool, Recipe, Settings, Steps
+from benchmark.recipe import (
+    BGR,
+    DESK_NETWORK,
+    DESK_SIZE,
+    Constant,
+    Given,
+    InputSpec,
+    Pool,
+    Recipe,
+    Settings,
+    Steps,
+    without,
+)
 from recipes.dim import IMAGES, INPUT
 
 
@@ -52,7 +64,7 @@ random_init_alex64 = replace(
     backbone=Alex64(),
     input=INPUT,
     data=IMAGES,
-    desk=tuple(change for change in DESK_NETWORK if change != DESK_SIZE),
+    desk=without(DESK_NETWORK, DESK_SIZE.key),
 )
 
 random_alexnet = replace(

@@ -15,6 +15,7 @@ from written_out import BATCH, IMAGES, log_sigmoid, numbers, one_step
 from benchmark.backbones.alex64 import Alex64
 from benchmark.core.draws import normal, uniform
 from benchmark.core.errors import UserError
+from benchmark.engine.train import build_method
 from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.inputs import InputSpec
 from benchmark.recipe.pools import Given
@@ -48,9 +49,20 @@ def test_images_exchange_vectors_in_every_third_epoch_and_lose_their_distance(ep
 
 def best_by_trying(z: np.ndarray, C: np.ndarray) -> list[int]:
     """Which vector each image should have: all 40,320 orders are tried."""
-    alike = z @ C.T
+    similarity = z @ C.T
     orders = np.array(list(itertools.permutations(range(len(z)))))
-    return orders[alike[np.arange(len(z)), orders].sum(axis=1).argmax()].tolist()
+    return orders[similarity[np.arange(len(z)), orders].sum(axis=1).argmax()].tolist()
+
+
+def test_what_the_last_exchange_was_is_state():
+    """So that the log of a resumed run goes on as it would have, in epochs without an exchange too."""
+    after = one_step(SMALL["nat"]).after
+    share = float((torch.arange(IMAGES) != after.P).sum() / BATCH)
+    assert 0 < share == after.scalars()["exchanged"]
+    resumed = build_method(SMALL["nat"], Given(IMAGES))
+    assert resumed.scalars() == {"exchanged": 0.0}
+    resumed.load_state_dict(after.state_dict())
+    assert resumed.scalars() == after.scalars()
 
 
 def test_nats_targets_lie_all_over_the_sphere():
@@ -71,18 +83,18 @@ def test_the_vae_loses_its_bound():
     mu, log_variance = numbers(stages["y"]), numbers(step.before.log_variance(stages["fc"]))
     z = mu + np.exp(log_variance / 2) * numbers(normal(5, step.batch.index, 64).double())
     made = numbers(step.before.decoder(torch.from_numpy(z)))
-    surprise = ((numbers(step.x) - made) ** 2).reshape(BATCH, -1).sum(axis=1) / 2
+    error = ((numbers(step.x) - made) ** 2).reshape(BATCH, -1).sum(axis=1) / 2
     at, weights = np.polynomial.hermite_e.hermegauss(60)
-    divergence = np.zeros(BATCH)
+    kl = np.zeros(BATCH)
     for (i, j), mean in np.ndenumerate(mu):
         sigma = np.exp(log_variance[i, j] / 2)
         x = mean + sigma * at
         gaps = stats.norm.logpdf(x, mean, sigma) - stats.norm.logpdf(x)
-        divergence[i] += (weights * gaps).sum() / weights.sum()
-    assert step.losses["main"] == pytest.approx((surprise + divergence).mean(), rel=1e-6)
-    after = step.after.scalars()
-    assert after["surprise"] + after["divergence"] == pytest.approx(step.losses["main"])
-    assert divergence.min() > 0.1, "there is something to lose"
+        kl[i] += (weights * gaps).sum() / weights.sum()
+    assert step.losses["main"] == pytest.approx((error + kl).mean(), rel=1e-6)
+    wanted = {"reconstruction_error": error.mean(), "kl": kl.mean()}
+    assert step.after.scalars() == pytest.approx(wanted, rel=1e-6)
+    assert kl.min() > 0.1, "there is something to lose"
 
 
 def test_the_aae_loses_an_image_and_its_prior():
@@ -94,13 +106,13 @@ def test_the_aae_loses_an_image_and_its_prior():
     assert step.losses["main"] == pytest.approx(error - 0.1 * log_sigmoid(codes).mean(), rel=1e-6)
     wanted = -log_sigmoid(prior).mean() - log_sigmoid(-codes).mean()
     assert step.losses["discriminator"] == pytest.approx(wanted, rel=1e-6)
-    assert [layer.out_features for layer in D if isinstance(layer, nn.Linear)] == [1000, 200, 1]
+    assert [layer.out_features for layer in D if isinstance(layer, nn.Linear)] == [250, 50, 1]
 
 
 def test_the_decoder_is_written_out_here():
     torch.manual_seed(0)
     encoder = Alex64(width=0.0625).build(InputSpec(64))
-    decoder = decoder_of(encoder, (512, 256, 128, 64)).eval()
+    decoder = decoder_of(encoder, (32, 16, 8, 4)).eval()
     shapes = {name: tuple(p.shape) for name, p in decoder.named_parameters() if p.ndim > 1}
     assert list(shapes.values()) == [(512, 64), (32, 16, 4, 4), (16, 8, 4, 4), (8, 4, 4, 4), (4, 3, 4, 4)]
     z = torch.randn(2, 64)
@@ -131,17 +143,17 @@ def test_both_sides_of_the_bigan_lose_what_the_paper_says():
     assert step.losses["discriminator"] == pytest.approx(-V, rel=1e-6)
     assert step.losses["main"] == pytest.approx(exchanged, rel=1e-6)
     right = ((real > 0).mean() + (made < 0).mean()) / 2
-    assert step.after.scalars() == {"told_apart": pytest.approx(right)}
+    assert step.after.scalars() == {"discriminator_accuracy": pytest.approx(right)}
 
 
 def test_the_code_enters_every_layer_of_the_bigans_discriminator():
     torch.manual_seed(0)
     D = one_step(SMALL["bigan"]).before.D.float().eval()
     assert [tuple(one.weight.shape) for one in D.convolutions] == [
-        (4, 3, 5, 5),
-        (8, 4, 5, 5),
-        (16, 8, 5, 5),
+        (16, 3, 5, 5),
         (32, 16, 5, 5),
+        (64, 32, 5, 5),
+        (128, 64, 5, 5),
     ]
     given, z = torch.randn(2, 3, 64, 64), torch.randn(2, 64)
     x = given
@@ -149,19 +161,41 @@ def test_the_code_enters_every_layer_of_the_bigans_discriminator():
         x = conv2d(x, convolution.weight, stride=2, padding=2) + (z @ of_code.weight.T + of_code.bias)[:, :, None, None]
         x = x / (1 + 1e-5) ** 0.5
         x = torch.maximum(x, 0.2 * x)
-    assert x.shape == (2, 32, 4, 4)
+    assert x.shape == (2, 128, 4, 4)
     torch.testing.assert_close(D(given, z), D.last(x.flatten(1)))
 
 
 # --- values
 
 
+# At a quarter of the encoder's width, every critic, decoder and discriminator has a quarter of the paper's counts.
+COUNTS = {
+    "dim_local": ("units", "prior_units"),
+    "dim_local_nce": ("units", "prior_units"),
+    "dim_global": ("units", "prior_units"),
+    "vae": ("channels",),
+    "aae": ("channels", "prior_units"),
+    "bigan": ("channels", "discriminator_channels"),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_what_is_trained_beside_the_encoder_is_narrowed_as_it_is(name: str):
+    paper = RECIPES[name]
+    for scale in ("photos", "desk"):
+        small = at_scale(paper, scale)
+        assert small.backbone.width == 0.25
+        for count in COUNTS[name]:
+            whole, quarter = (np.array(getattr(one.method, count)) for one in (paper, small))
+            assert np.array_equal(4 * quarter, whole), (scale, count)
+
+
 def test_paper_scale_has_the_published_counts():
-    assert SMALL["aae"].method.prior_units == RECIPES["dim_local"].method.prior_units
+    assert RECIPES["aae"].method.prior_units == RECIPES["dim_local"].method.prior_units
     for name in ("vae", "aae", "bigan"):
         assert RECIPES[name].method.channels == (512, 256, 128, 64)
     bigan = RECIPES["bigan"]
-    assert bigan.method.told_by == (64, 128, 256, 512)
+    assert bigan.method.discriminator_channels == (64, 128, 256, 512)
     assert {(one.lr, one.betas, one.weight_decay) for one in bigan.optimizers.values()} == {
         (2e-4, (0.5, 0.999), 2.5e-5)
     }

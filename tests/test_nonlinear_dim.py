@@ -30,9 +30,9 @@ from benchmark.transfers.metrics import topk_accuracy
 from benchmark.transfers.nonlinear_dim import (
     ChosenEpoch,
     Classifiers,
-    HiddenLayerTransfer,
     LabelledFeatures,
     LastEpochs,
+    MLPProbeTransfer,
 )
 
 AVERAGED = find_transfers()["tiny_imagenet_dim"]
@@ -51,17 +51,17 @@ def backbone() -> Backbone:
     return Alex64(width=0.0625).build(InputSpec(64)).eval()
 
 
-def longer(transfer: HiddenLayerTransfer) -> HiddenLayerTransfer:
+def longer(transfer: MLPProbeTransfer) -> MLPProbeTransfer:
     """Six epochs at a rate that changes something."""
     smoke = transfer.values["smoke"]
     course = probe_course(EPOCHS, 16, 1 / 2, 3 / 4)
     averaged = smoke.averaged and EPOCHS // 2
-    return HiddenLayerTransfer(
+    return MLPProbeTransfer(
         transfer.card, {"smoke": replace(smoke, course=course, optimizer=Adam(lr=0.02), averaged=averaged)}
     )
 
 
-def scored(transfer: HiddenLayerTransfer, world: Path, workspace: Path) -> Scores:
+def scored(transfer: MLPProbeTransfer, world: Path, workspace: Path) -> Scores:
     return transfer.run(backbone(), Context(world, "smoke", 0, workspace, torch.device("cpu"), 0, lambda *_: None))
 
 
@@ -218,5 +218,4 @@ def test_the_supervised_rows_number_is_its_own_classifiers_on_whole_images(world
     with torch.inference_mode():
         scores = method.classify(torch.stack([_middle(images.open(number)) for number in range(len(images))]))
     assert found.metrics["top1"] == topk_accuracy(scores, torch.as_tensor(images.labelled(Classes).values), 1)
-    assert found.data.keys() == {"imagenet/train", "imagenet/val"}, "as those that it stands beside"
-    assert find_transfers()["own_classifier_tiny_imagenet"].card.version == AVERAGED.card.version == CHOSEN.card.version
+    assert found.data.keys() == {"imagenet/val"}

@@ -142,6 +142,27 @@ def test_a_recipe_after_one_of_ones_own_has_a_plan(tmp_path: Path):
     assert "FLOPs per step" in planned
 
 
+def test_a_run_is_divided_only_where_that_changes_nothing():
+    by_process = plan_text(get_recipe("dim_local"), "paper", None, None, None, GPU)
+    assert re.search(r"^processes +1  by default, since several would make it another run", by_process, re.MULTILINE)
+    assert re.search(r"64 images x 1 process(\s|$)", by_process)
+    over_all = override(get_recipe("dim_local"), [("backbone.over", "all")], "paper")
+    text = plan_text(over_all, "paper", None, None, None, GPU)
+    assert re.search(r"^processes +8  by default; --processes sets others", text, re.MULTILINE)
+    assert "8 images x 8 processes" in text
+    given = plan_text(get_recipe("dim_local"), "paper", 4, None, None, GPU)
+    assert re.search(r"^processes +4  as given", given, re.MULTILINE)
+
+
+def test_deep_infomaxs_plan_says_where_its_epochs_come_from_and_what_is_not_counted():
+    text = plan_text(get_recipe("dim_local"), "paper", None, None, None, GPU)
+    assert "200 epochs as in Deep InfoMax's released command for STL-10" in text.splitlines()[0]
+    assert re.search(r"^transfers +not counted .*such as a probe", text, re.MULTILINE)
+    small = plan_text(get_recipe("dim_local"), "photos", None, 100_000, None, GPU)
+    assert settings_in(small)["method.units"] == "512"
+    assert settings_in(small)["method.prior_units"] == "(250, 50)"
+
+
 def test_what_cannot_be_planned_is_said():
     with pytest.raises(UserError, match="cannot be divided over 7"):
         plan_text(get_recipe("pirl"), "paper", 7, None, None, GPU)

@@ -114,7 +114,7 @@ def test_values_are_those_of_the_released_run():
     assert PAPER.data.labels
     assert PAPER.optimizers == {"main": LARS(lr=9.6, weight_decay=1e-3, decays="weights")}
     assert PAPER.optimizers["main"].lr == pytest.approx(0.4 * PAPER.batch_size / 256)
-    g = build_method(RECIPES["supcon"], Given(4, 2)).g
+    g = build_method(PAPER, Given(4, 2)).g
     h = torch.rand(3, g.in_features)
     assert [name for name, _ in g.named_parameters()] == ["weight"]  # one layer, without bias
     torch.testing.assert_close(g(10 * h), g(h))  # of what has unit length

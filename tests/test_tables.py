@@ -82,10 +82,9 @@ def measured(recipe: str, *values: float, scale: str = "desk", **changes):
     return [
         a_record(
             recipe=recipe,
-            transfer="probe",
             seed=seed,
             scale=scale,
-            **{"metrics": {"top1": value}, "detail": {}, **changes},
+            **{"transfer": "probe", "metrics": {"top1": value}, "detail": {}, **changes},
         )
         for seed, value in enumerate(values)
     ]
@@ -125,6 +124,45 @@ def test_paper_scale_is_judged_by_its_distance():
         ["+1.8", "above"],
         ["-1.1", "below"],
     ]
+
+
+def test_a_row_may_have_another_transfer_in_some_columns():
+    """Of another version, and on a part of what the column's reads."""
+    columns = tuple(
+        Column(title, ("x", "best", "top1"), transfer=transfer, metric="top1")
+        for title, transfer in (("X", "probe"), ("Y", "probe"), ("Z", "later"))
+    )
+    rows = (Row("a", "A", recipe="ra"), Row("b", "B", recipe="rb", transfers={"X": "own", "Y": "own"}))
+    layout = a_layout(rows=rows, columns=columns, delta=None, notes=())
+    train, val = {"d/train": "one"}, {"d/val": "two"}
+    records = [
+        *measured("ra", 1.0, transfer_data=train | val, transfer_version=3),
+        *measured("ra", 2.0, transfer="later", transfer_data=train | val),
+        *measured("rb", 5.0, transfer="own", transfer_data=val, transfer_version=1),
+        *measured("rb", 6.0, transfer="own", transfer_data=val, transfer_version=2),
+        *measured("rb", 7.0, transfer_data=train | val, transfer_version=3),
+        *measured("rb", 8.0, transfer="later", transfer_data=train | val),
+    ]
+    text = table(layout, ALL, records)
+    header, _, a, b, *_ = cells(text)
+    found = {title: (one, other) for title, one, other in zip(header, a, b, strict=True) if title.endswith(", desk")}
+    assert found == {
+        "X, desk": ("1.0 (1)", "6.0 (1)"),
+        "Y, desk": ("1.0 (1)", "6.0 (1)"),
+        "Z, desk": ("2.0 (1)", "8.0 (1)"),
+    }
+    assert "X, Y: `probe` v3; Z: `later` v1; B in X, Y: `own` v2." in text
+
+
+def test_a_row_on_other_data_has_a_column_of_its_own():
+    rows = (Row("a", "A", recipe="ra"), Row("b", "B", recipe="rb", transfers={"X": "own"}))
+    records = [
+        *measured("ra", 1.0, transfer_data={"d/train": "one", "d/val": "two"}),
+        *measured("rb", 5.0, transfer="own", transfer_data={"d/val": "three"}),
+    ]
+    header, _, a, b, *_ = cells(table(a_layout(rows=rows, delta=None, notes=()), ALL, records))
+    assert "5.0 (1)" in b
+    assert header[a.index("1.0 (1)")] != header[b.index("5.0 (1)")]
 
 
 def test_scales_versions_and_data_have_columns_of_their_own():
@@ -207,7 +245,7 @@ def test_stages_come_from_the_records_detail():
         table(layout, [], measured("ra", 1.0))
 
 
-def test_a_rows_own_transfer_stands_below_every_measured_column():
+def test_a_rows_own_transfer_stands_below_the_columns_that_it_names():
     """And what else was measured of its recipe does not."""
 
     def own(*given, **changes):
@@ -217,7 +255,8 @@ def test_a_rows_own_transfer_stands_below_every_measured_column():
         Column(name, ("x", name, "top1"), transfer="probe", metric="top1", stage=name) for name in ("a", "b")
     )
     columns = (*columns, Column("never", ("x", "never", "top1")))
-    rows = [dataclasses.replace(row, transfer="own" if row.recipe == "ra" else "") for row in a_layout().rows]
+    named = {"a": "own", "b": "own"}
+    rows = [dataclasses.replace(row, transfers=named if row.recipe == "ra" else {}) for row in a_layout().rows]
     layout = a_layout(columns=columns, rows=tuple(rows), notes=(), delta=None)
     stages = {"per_stage": {"a": 33.0, "b": 44.0}}
     records = [
@@ -229,7 +268,7 @@ def test_a_rows_own_transfer_stands_below_every_measured_column():
     text = table(layout, [], records)
     shown = [[cell.replace("*", "") for cell in line if "(1)" in cell] for line in cells(text)]
     assert [line for line in shown if line] == [["70.5 (1)"] * 2, ["33.0 (1)", "44.0 (1)"]]
-    assert "A in all of them: `own` v" in text
+    assert "A in a, b: `own` v" in text
     with pytest.raises(UserError, match="has no 'top1'"):
         table(layout, [], own("ra", 70.5, metrics={"top5": 70.5}))
 
@@ -449,6 +488,8 @@ for path, text in sorted(leaderboard_files(current_boards()).items()):
         ('name = "set 2"', 'name = "set 1"', r"are called \['set 1'\]"),
         ('key = "pirl_linear"', 'key = "pirl_yfcc"', "there is one already"),
         ('methods = ["supervised"]', 'methods = ["superfised"]', "do not exist: .*superfised"),
+        ("transfers = { conv =", "transfers = { conf =", r"do not exist: \['conf'\]"),
+        ('transfer = "tiny_imagenet_dim", stage = "conv", ', "", "a transfer for column 'conv', which has none itself"),
         ("rows = [", "rows = [[", "tables.toml"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Discriminators and what they and their opponents lose, on logits: the higher, the likelier real."""
+"""Losses of adversarial training, and a discriminator of codes. They take logits: the higher, the likelier real."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 
-def told_apart(real: Tensor, made: Tensor) -> Tensor:
-    """What a discriminator loses (Goodfellow et al., NIPS 2014): -E log D(real) - E log (1 - D(made))."""
-    return softplus(-real).mean() + softplus(made).mean()
+def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """-E log D(real) - E log (1 - D(fake)) (Goodfellow et al., NIPS 2014)."""
+    return softplus(-real).mean() + softplus(fake).mean()
 
 
-def taken_for_real(made: Tensor) -> Tensor:
-    """What the opponent loses, -E log D(made), whose gradient does not vanish where it is easily told."""
-    return softplus(-made).mean()
+def non_saturating_generator_loss(fake: Tensor) -> Tensor:
+    """-E log D(fake). Its gradient does not vanish where D is sure, as that of E log (1 - D(fake)) does."""
+    return softplus(-fake).mean()
 
 
 class PriorMatching(nn.Module):
-    """Brings codes to a prior: a discriminator tells draws of the prior from codes, which learn not to be told.
+    """Matches codes to a prior: a discriminator is trained to separate draws of the prior from codes, and the encoder
+    to make codes that it takes for draws.
 
-    units: of its hidden layers. penalty: weight of its squared gradient, at draws and at codes alike (Mescheder et al.,
+    units: of its hidden layers. penalty: weight of its squared gradient, at both draws and codes (Mescheder et al.,
     "Which Training Methods for GANs do actually Converge?", ICML 2018).
     """
 
@@ -32,16 +33,16 @@ class PriorMatching(nn.Module):
         self.discriminator = nn.Sequential(*layers, nn.Linear((numbers, *units)[-1], 1))
         self.penalty = penalty
 
-    def loss_of_codes(self, codes: Tensor) -> Tensor:
+    def encoder_loss(self, codes: Tensor) -> Tensor:
         """(B, numbers)"""
         with torch.autocast(codes.device.type, enabled=False):
-            return taken_for_real(self.discriminator(codes.float()))
+            return non_saturating_generator_loss(self.discriminator(codes.float()))
 
     def loss(self, prior: Tensor, codes: Tensor) -> Tensor:
         """The discriminator's own. prior, codes: (B, numbers) each, which it does not train."""
         codes = codes.detach().float()
         with torch.autocast(codes.device.type, enabled=False):
-            loss = told_apart(self.discriminator(prior), self.discriminator(codes))
+            loss = discriminator_loss(real=self.discriminator(prior), fake=self.discriminator(codes))
             if not self.penalty:
                 return loss
             return loss + self.penalty * (self._squared_gradient(prior) + self._squared_gradient(codes)) / 2

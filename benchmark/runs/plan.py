@@ -37,6 +37,7 @@ from benchmark.runs.run import pool_images
 
 TYPICAL_IMAGE = (500, 375)  # width and height most ImageNet photographs have; views crop, so it decides nothing
 SHARDS = (8, 32)  # processes that per-image buffers are shown divided over
+MACHINE = 8  # processes of a run that is the same on any number
 
 FEW_IMAGES = 4
 MOST_REAL_BYTES = 4e9
@@ -66,32 +67,34 @@ class Cost:
 def plan_text(
     recipe: Recipe,
     scale: Scale,
-    processes: int,
+    processes: int | None,
     num_images: int | None,
     data: Path | None,
     gpu: Gpu,
     recipes_dir: Path | None = None,
 ) -> str:
-    """The whole plan as text. recipes_dir: a folder of recipes that this one may come after, besides the benchmark's.
-    Raises UserError if the number of images is unknown or the batch cannot be divided."""
+    """The whole plan as text. processes: None for one where several would make another run of it, and else MACHINE.
+    recipes_dir: a folder of recipes that this one may come after, besides the benchmark's. Raises UserError if the
+    number of images is unknown or the batch cannot be divided."""
     changed = at_scale(recipe, scale)
-    for name in changed.pools:
-        if changed.batch_of(name) % processes:
-            raise UserError(
-                f"batch_size {changed.batch_of(name)} of {name} cannot be divided over {processes} processes"
-            )
     given, source = _given(changed, scale, num_images, data, recipes_dir)
     count = given.num_images
     steps_per_epoch = max(count // changed.batch_of(next(iter(changed.pools))), 1)
     total = changed.length.steps(steps_per_epoch)
     fake = FakeTensorMode()
     method = _build_fake(changed, given, fake)
+    divided, why = (processes, "as given") if processes else _processes_of(method)
+    _require_whole_shares(changed, divided)
+    run = [
+        *_length_lines(changed, given, source, steps_per_epoch, total),
+        *([("processes", f"{divided:,}", why), _across_processes(method)] if total else []),
+    ]
     sections = [
-        ("Run", [*_length_lines(changed, given, source, steps_per_epoch, total), *_processes_lines(method, total)]),
+        ("Run", run),
         ("Rates", [*_rate_lines(changed, total, steps_per_epoch)]),
         ("Settings", [*_setting_lines(changed)]),
         ("State", [*_state_lines(changed, method, count)]),
-        ("Cost", [*_cost_lines(changed, method, fake, given, total, processes, gpu)] if total else []),
+        ("Cost", [*_cost_lines(changed, method, fake, given, total, divided, gpu)] if total else []),
     ]
     title = f"{changed.title} at {scale} scale" + (f"; {changed.reported}" if changed.reported else "")
     sections.append(("Changed", [(change.key, on_one_line(change.value), change.why) for change in recipe.overrides]))
@@ -107,14 +110,27 @@ def what_depends_on_processes(recipe: Recipe) -> list[str]:
     return _build_fake(recipe, _given(recipe, "paper", None, None, None)[0], FakeTensorMode()).depends_on_processes()
 
 
-def _processes_lines(method: Method, total: int) -> Iterator[Line]:
+def _processes_of(method: Method) -> tuple[int, str]:
+    if method.depends_on_processes():
+        return 1, "by default, since several would make it another run; --processes sets others"
+    return MACHINE, "by default; --processes sets others"
+
+
+def _require_whole_shares(recipe: Recipe, processes: int) -> None:
+    for name in recipe.pools:
+        if recipe.batch_of(name) % processes:
+            raise UserError(
+                f"batch_size {recipe.batch_of(name)} of {name} cannot be divided over {processes} processes"
+            )
+
+
+def _across_processes(method: Method) -> Line:
     found = method.depends_on_processes()
-    if total:
-        yield (
-            "on n processes",
-            "another run" if found else "the same run",
-            "; ".join(found) or "up to the order of sums",
-        )
+    return (
+        "on n processes",
+        "another run" if found else "the same run",
+        "; ".join(found) or "up to the order of sums",
+    )
 
 
 def _aligned(lines: list[Line]) -> str:
@@ -280,7 +296,7 @@ def _cost_lines(
     yield (
         "FLOPs per step",
         f"{per_step:.4g}",
-        f"{cost.how}; forward and backward, {share:,} images x {processes} processes",
+        f"{cost.how}; forward and backward, {share:,} images x {_counted_as(processes, 'process', 'processes')}",
     )
     yield "FLOPs, total", f"{per_step * total:.4g}", f"x {total:,} steps"
     yield (
@@ -293,9 +309,10 @@ def _cost_lines(
         "GPU-hours, estimate",
         _about(hours),
         f"FLOPs, total / ({gpu.tflops:g}e12 a second x {gpu.utilisation:g} reached) / 3600; "
-        f"{_about(hours / processes)} hours on {processes} GPUs. By default an A100's peak in TF32, and a guess at the "
-        "share that is reached: set --peak-tflops and --utilisation to yours",
+        f"{_about(hours / processes)} hours on {_counted_as(processes, 'GPU', 'GPUs')}. By default an A100's peak in "
+        "TF32, and a guess at the share that is reached: set --peak-tflops and --utilisation to yours",
     )
+    yield "transfers", "not counted", "this is pretraining alone; what a protocol trains, such as a probe, comes on top"
 
 
 def _between_lines(method: Method) -> Iterator[Line]:
@@ -312,6 +329,10 @@ def _between_lines(method: Method) -> Iterator[Line]:
             f"in the totals below. {_about(hours)} thread-hours, where a thread of the CPU does "
             f"{KMEANS_RATE / 1e9:g}e9 a second",
         )
+
+
+def _counted_as(count: int, one: str, several: str) -> str:
+    return f"{count:,} {one if count == 1 else several}"
 
 
 def _about(hours: float) -> str:

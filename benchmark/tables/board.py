@@ -275,14 +275,15 @@ def _protocols(layout: TableLayout, measured: Measured) -> list[str]:
     """Which transfer made which measured columns; columns of one transfer together."""
     by_transfer: dict[str, list[str]] = defaultdict(list)
     versions: dict[str, set[str]] = defaultdict(set)
+    for record in (record for seeds in measured.values() for record in seeds.records):
+        versions[record.transfer].add(f"v{record.transfer_version}")
     for column in layout.columns:
         if column.transfer:
             by_transfer[column.transfer].append(column.title)
-            versions[column.transfer].update(f"v{variant.version}" for variant in variants(measured, column))
     for row in layout.rows:
-        if row.transfer and by_transfer:
-            by_transfer[row.transfer].append(f"{row.title} in all of them")
-            versions[row.transfer].update(f"v{one.version}" for name, _, one in measured if name == row.recipe)
+        for transfer in dict.fromkeys(row.transfers.values()):
+            titles = [title for title, own in row.transfers.items() if own == transfer]
+            by_transfer[transfer].append(f"{row.title} in {', '.join(titles)}")
     texts = [
         f"{', '.join(titles)}: `{transfer}` {', '.join(sorted(versions[transfer])) or '(not measured yet)'}"
         for transfer, titles in by_transfer.items()

@@ -24,7 +24,8 @@ class Row:
     setting:  added to the setting that the column names. merged: instead, one number that stands for all columns.
     name:     what notes and Δ call the row; its method, if left out.
     recipe:   where measured numbers come from. recipes: where those of single columns do, by their titles.
-    transfer: instead of the columns' own: its metric stands below all of them. Of the same version and data as theirs.
+    transfers: by columns' titles, a transfer instead of the column's, whose metric then stands there. It reads what the
+              column's reads, or a part of that.
     competes: may be the best of the table. bold: is printed in bold whatever its numbers are.
     facts:    texts for the table's fact columns.
     """
@@ -38,7 +39,7 @@ class Row:
     merged: str = ""
     recipe: str = ""
     recipes: Mapping[str, str] = field(default_factory=dict)
-    transfer: str = ""
+    transfers: Mapping[str, str] = field(default_factory=dict)
     competes: bool = True
     bold: bool = False
     facts: Sequence[str] = ()
@@ -57,7 +58,8 @@ class Row:
 
     def scored_by(self, column: Column) -> tuple[str, str]:
         """(transfer, stage) of the number below the column; a transfer of "" measures none."""
-        return (self.transfer, "") if self.transfer and column.transfer else (column.transfer, column.stage)
+        own = self.transfers.get(column.title)
+        return (own, "") if own else (column.transfer, column.stage)
 
 
 @dataclass(frozen=True)
@@ -225,13 +227,15 @@ def _faults(layout: TableLayout) -> list[str]:
     named_columns = {name for note in layout.notes for name in note.columns}
     named_columns |= {name for column in layout.columns for name in (column.of, column.less) if name}
     faults = []
-    named_columns |= {title for row in layout.rows for title in row.recipes}
+    named_columns |= {title for row in layout.rows for title in (*row.recipes, *row.transfers)}
     if strangers := (named_rows - {*rows, ""}) | (named_columns - set(columns)):
         faults.append(f"a note, a Δ or a row refers to rows or columns that do not exist: {sorted(strangers)}")
     if twice := {name for name in [*rows, *columns] if [*rows, *columns].count(name) > 1}:
         faults.append(f"two rows or columns are called {sorted(twice)}")
     faults += [f"row {row.key!r} lacks facts" for row in layout.rows if len(row.facts) not in (0, len(layout.facts))]
     for column in layout.columns:
+        if not column.transfer and any(column.title in row.transfers for row in layout.rows):
+            faults.append(f"a row has a transfer for column {column.title!r}, which has none itself")
         if column.best not in BEST:
             faults.append(f"best is {column.best!r}, not one of {BEST}")
         if not column.of and len(column.reported) != 3:
@@ -256,7 +260,8 @@ def with_rows_of(layout: TableLayout, recipes: Collection[str]) -> TableLayout:
 def transfers_of(layouts: Iterable[TableLayout]) -> list[str]:
     """Every transfer that the tables' columns name, in their order, and their rows."""
     columns = [column.transfer for layout in layouts for column in layout.columns]
-    return list(dict.fromkeys(filter(None, [*columns, *(row.transfer for layout in layouts for row in layout.rows)])))
+    own = [one for layout in layouts for row in layout.rows for one in row.transfers.values()]
+    return list(dict.fromkeys(filter(None, [*columns, *own])))
 
 
 def recipes_of(layouts: Iterable[TableLayout]) -> list[str]:

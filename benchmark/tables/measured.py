@@ -92,18 +92,38 @@ def measured_in(layout: TableLayout, scores: pd.DataFrame) -> tuple[Measured, li
     shown = scores[of_recipes & scores["transfer"].isin(transfers_of([layout]))]
     averaged = shown[shown["instead"] == ""].sort_values("seed", kind="stable")
     others = shown[shown["instead"] != ""]
-    found = {
-        (recipe, column.title, Variant(*variant)): Seeds(tuple(seeds["record"]), tuple(seeds["value"]))
-        for column in layout.columns
-        if column.transfer
-        for (recipe, *variant), seeds in _below(layout, column, averaged).groupby(["recipe", *VARIANT])
-    }
+    found: Measured = {}
+    for column in layout.columns:
+        if column.transfer:
+            found |= _in_column(layout, column, averaged)
     left_out = [
         f"{other.recipe} seed {other.seed} at {other.scale} scale ran with other settings "
         f"({other.recipe_hash}, not {instead}) and is left out"
         for other, instead in zip(others["record"], others["instead"], strict=True)
     ]
     return found, list(dict.fromkeys(left_out))
+
+
+def _in_column(layout: TableLayout, column: Column, scores: pd.DataFrame) -> Measured:
+    """A row with a transfer of its own stands in every variant of the column that has its scale and read what it read.
+    Versions are each transfer's own and cannot be compared: of the row's, the newest counts."""
+    groups = {
+        (recipe, Variant(*variant)): Seeds(tuple(seeds["record"]), tuple(seeds["value"]))
+        for (recipe, *variant), seeds in _below(layout, column, scores).groupby(["recipe", *VARIANT])
+    }
+    apart = {row.recipe_in(column.title) for row in layout.rows if column.title in row.transfers}
+    shared = {variant: seeds for (recipe, variant), seeds in groups.items() if recipe not in apart}
+    found: Measured = {}
+    for (recipe, variant), seeds in groups.items():  # in order of versions: the last one stays
+        places = [one for one in shared if _reads_part(seeds, shared[one])] if recipe in apart else []
+        found |= {(recipe, column.title, place): seeds for place in places or [variant]}
+    return found
+
+
+def _reads_part(seeds: Seeds, of: Seeds) -> bool:
+    """Whether they are of one scale, and the first read nothing but what the others read too."""
+    one, other = seeds.records[0], of.records[0]
+    return one.scale == other.scale and one.transfer_data.items() <= other.transfer_data.items()
 
 
 def _below(layout: TableLayout, column: Column, scores: pd.DataFrame) -> pd.DataFrame:

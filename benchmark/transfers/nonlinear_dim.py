@@ -43,7 +43,7 @@ AT_ONCE = 2048  # images that are classified together
 
 
 @dataclass(frozen=True)
-class HiddenLayer:
+class MLPProbe:
     """units:    of the hidden layer.
     dropout:  before its BatchNorm.
     averaged: over the accuracies after each of so many last epochs; None where held-out images choose one of all.
@@ -77,7 +77,7 @@ class LastEpochs(nn.Module):
             self.times += right("test")
 
     def right(self) -> Tensor:
-        """(taps, images), of a hundred times how often each was right; where only once, bool."""
+        """(taps, images), in float64: in what percentage of the averaged epochs each image was right."""
         return 100 * self.times.double() / self.averaged
 
     def chosen(self, taps: Iterable[str]) -> dict[str, Any]:
@@ -116,7 +116,7 @@ class ChosenEpoch(nn.Module):
 class Classifiers(nn.Module):
     """One of each tap, begun by the seed, and what is kept of how right they were."""
 
-    def __init__(self, features: dict[str, Tensor], classes: int, values: HiddenLayer, images: int, seed: int) -> None:
+    def __init__(self, features: dict[str, Tensor], classes: int, values: MLPProbe, images: int, seed: int) -> None:
         super().__init__()
         self.of_taps = nn.ModuleDict()
         for place, (tap, x) in enumerate(features.items()):
@@ -173,10 +173,10 @@ class LabelledFeatures:
             yield self.at(torch.tensor([index for _, index in batch], device=self.rows.device))
 
 
-class HiddenLayerTransfer(Transfer):
+class MLPProbeTransfer(Transfer):
     """One way to come to a number, and its values at each scale."""
 
-    def __init__(self, card: ProtocolCard, values: dict[Scale, HiddenLayer]) -> None:
+    def __init__(self, card: ProtocolCard, values: dict[Scale, MLPProbe]) -> None:
         self.card, self.values = card, values
 
     def run(self, backbone: Backbone, context: Context) -> Scores:
@@ -197,7 +197,7 @@ class HiddenLayerTransfer(Transfer):
     def _fit(
         self,
         model: Classifiers,
-        values: HiddenLayer,
+        values: MLPProbe,
         fitting: ImageSet,
         sets: dict[str, LabelledFeatures],
         of_what: tuple[object, ...],
@@ -238,12 +238,12 @@ def _rows(part: ImageSet, whole: ImageSet, context: Context) -> Tensor:
     return torch.tensor([place[file] for file in part.files], device=context.device)
 
 
-def _values(averaged: bool) -> dict[Scale, HiddenLayer]:
+def _values(averaged: bool) -> dict[Scale, MLPProbe]:
     """averaged: over the last 100 epochs at paper scale, and over the second half of all at the others."""
     course = Course(Epochs(1000), 64, Milestones((Epochs(50), Epochs(100))))  # DIM
-    paper = HiddenLayer(200, 0.1, Adam(lr=1e-4), course, 100 if averaged else None)  # DIM
+    paper = MLPProbe(200, 0.1, Adam(lr=1e-4), course, 100 if averaged else None)  # DIM
 
-    def at(epochs: int, batch_size: int) -> HiddenLayer:
+    def at(epochs: int, batch_size: int) -> MLPProbe:
         shorter = probe_course(epochs, batch_size, 1 / 2, 3 / 4)
         return replace(paper, optimizer=Adam(lr=1e-3), course=shorter, averaged=epochs // 2 if averaged else None)
 
@@ -273,7 +273,7 @@ def _card(suffix: str, how: str, selected: str, departures: tuple[str, ...]) -> 
     )
 
 
-tiny_imagenet_dim = HiddenLayerTransfer(
+tiny_imagenet_dim = MLPProbeTransfer(
     _card(
         "",
         "averaged over the last epochs",
@@ -284,7 +284,7 @@ tiny_imagenet_dim = HiddenLayerTransfer(
     _values(averaged=True),
 )
 
-tiny_imagenet_dim_held_out = HiddenLayerTransfer(
+tiny_imagenet_dim_held_out = MLPProbeTransfer(
     _card(
         "_held_out",
         "the epoch chosen",

@@ -66,11 +66,11 @@ own_classifier_imagenet = OwnClassifier(
 own_classifier_tiny_imagenet = OwnClassifier(
     ProtocolCard(
         id="own_classifier_tiny_imagenet",
-        version=1,  # the tables show it below tiny_imagenet_dim, of the same version and data
+        version=1,
         title="Tiny ImageNet, the method's own classifier",
         citation="Hjelm et al., ICLR 2019, arXiv:1808.06670, Table 2, fully supervised; 36.60 top-1",
         metrics={"top1": PERCENT, "top5": PERCENT},
-        datasets=(("tiny_imagenet", "train"), ("tiny_imagenet", "val")),
+        datasets=(("tiny_imagenet", "val"),),
         takes=("Alex64",),
         asks=("classify",),
         frozen="everything: nothing is trained, the classifier was trained on the training images before",
