@@ -31,6 +31,7 @@ from benchmark.recipe.scales import DRAWN, Drawn, Scale
 if TYPE_CHECKING:
     from benchmark.engine.train import Machine
     from benchmark.recipe.contract import Recipe
+    from benchmark.runs.own_images import OwnImages
 
 ScaleFlag = Annotated[
     Scale,
@@ -41,6 +42,13 @@ ScaleFlag = Annotated[
 ]
 DataFlag = Annotated[
     Path | None, arg(help="Folder that holds the datasets. Without it, desk and smoke draw their own in data/<scale>.")
+]
+ImagesFlag = Annotated[
+    Path | None,
+    arg(
+        help="Your own images in the datasets' place: a folder (with classes: DIR/train/CLASS and DIR/val/CLASS, or "
+        "DIR/CLASS), a list of files, a .zip, or .tar shards."
+    ),
 ]
 RUNS = Path("runs")
 RunsFlag = Annotated[Path, arg(help="Folder for everything that runs write.")]
@@ -69,6 +77,7 @@ SetFlag = Annotated[
         help="Settings of the recipe, KEY=VALUE; also --recipe.KEY VALUE, e.g. --recipe.batch-size 64",
     ),
 ]
+TAKE_FILES = {"--images", "--to"}
 RecipeName = Annotated[Positional[str], arg(metavar="RECIPE", help="A recipe's name; `sslbench list` shows them.")]
 
 MORE_THAN_0 = math.ulp(0.0)
@@ -154,15 +163,19 @@ def world(
 
 @app.command
 def doctor(
-    data: Annotated[Path, arg(help="Folder that holds the datasets.")],
+    data: Annotated[Path | None, arg(help="Folder that holds the datasets.")] = None,
     deep: Annotated[bool, arg(help="Decode every image too; runs will skip the unreadable ones.")] = False,
     runs: Annotated[Path, arg(help="Where the list of unreadable images goes if the data is read-only.")] = RUNS,
+    images: ImagesFlag = None,
 ) -> int:
-    """Check every dataset below a folder and say what to fix."""
-    from benchmark.data.doctor import examine, print_report
+    """Check every dataset below a folder, or your own images, and say what to fix."""
+    from benchmark.data.doctor import examine, examine_own, print_report
 
+    if (data is None) == (images is None):
+        raise UserError("give --data DIR, the folder that holds the datasets, or --images, your own; one of the two")
     keep_lists_in(runs)
-    return print_report(examine(data, deep, progress=sys.stderr.isatty()))
+    shown = sys.stderr.isatty()
+    return print_report(examine(data, deep, shown) if data else examine_own(cast(Path, images), deep, shown))
 
 
 @app.command
@@ -192,6 +205,10 @@ def pretrain(
     device: DeviceFlag = "auto",
     incomplete: IncompleteFlag = False,
     recipes_dir: RecipesFlag = None,
+    images: ImagesFlag = None,
+    init: Annotated[
+        str | None, arg(metavar="NAME", help="Start from the weights of this run, at the same scale, or import.")
+    ] = None,
     probe_every: Annotated[
         str | None,
         arg(
@@ -206,14 +223,16 @@ def pretrain(
 ) -> int:
     """Pretrain one recipe. A run that was stopped resumes. For several GPUs: torchrun -m benchmark pretrain ...
 
-    Changed settings give the run a name of its own, e.g. NAME@batch_size=64 for --recipe.batch-size 64.
+    Changed settings give the run a name of its own, e.g. NAME@batch_size=64 for --recipe.batch-size 64; so do --images
+    and --init.
     """
     from benchmark.core import distributed
     from benchmark.engine import train
     from benchmark.engine.trackers import require_trackers
     from benchmark.engine.watch import Watch
     from benchmark.runs.current import is_pretrained
-    from benchmark.runs.naming import backbones_before, require_untaken
+    from benchmark.runs.naming import backbones_before, require_init, require_untaken
+    from benchmark.runs.own_images import called, recipe_on
     from benchmark.runs.probe import TrainingImagesProbe
     from benchmark.runs.published_losses import published_losses
     from benchmark.runs.run import Run, pretraining_images, pretraining_timed
@@ -225,23 +244,30 @@ def pretrain(
     require_trackers(log_to)
     machine = _machine(device, workers)
     keep_lists_in(runs)
-    run = Run(name, scale, seed, _data_root(scale, data), runs)
+    own = _own_images(images, data, runs)
+    if own:
+        name, chosen = called(name, "images", own.label), recipe_on(chosen, own)
+    name = called(name, "init", init) if init else name
+    run = Run(name, scale, seed, own.path if own else _data_root(scale, data), runs, init or "")
     _tell_of_git()
     resolved = run.resolved(chosen)
     require_untaken(run)
+    require_init(run, recipes_dir)
     after = backbones_before(run, resolved, recipes_dir)
     with distributed.together():
-        if distributed.rank() == 0:
+        if distributed.rank() == 0 and not own:
             _draw_world(scale, data, [chosen])
     if not is_pretrained(run, resolved):
         of_data = checked_pools(resolved, run, incomplete)
-        images = pretraining_images(resolved, run.data_root)
-        probe = TrainingImagesProbe(images, seed, machine) if every else None
+        sets = pretraining_images(resolved, run.data_root)
+        probe = TrainingImagesProbe(sets, seed, machine) if every else None
         watch = Watch(probe, every, tuple(dict.fromkeys(log_to)), runs, published_losses(run, resolved))
         with pretraining_timed(run):
-            train.pretrain(resolved, name, images, run.folder, machine, after, of_data, watch=watch)
+            train.pretrain(resolved, name, sets, run.folder, machine, after, of_data, run.initial, watch)
     if distributed.rank() == 0:
         print(f"backbone: {run.backbone}")
+        if own or init:
+            print(f"`sslbench transfer '{name}' TRANSFER` scores it")
     distributed.stop()
     return 0
 
@@ -305,8 +331,12 @@ def transfer(
     incomplete: IncompleteFlag = False,
     recipes_dir: RecipesFlag = None,
     transfers_dir: TransfersFlag = None,
+    images: ImagesFlag = None,
 ) -> int:
-    """Score a pretrained backbone, or an imported one, under one or more protocols."""
+    """Score a pretrained backbone, or an imported one, under one or more protocols.
+
+    With --images, protocols on ImageNet run on your own classes; tables list such scores by themselves.
+    """
     from benchmark.recipe.catalogue import all_recipes
     from benchmark.runs.current import is_scored
     from benchmark.runs.naming import require_backbone
@@ -322,12 +352,15 @@ def transfer(
     chosen = [get_transfer(name, known) for name in transfers]
     machine = _machine(device, workers)
     keep_lists_in(runs)
-    run = Run(recipe, scale, seed, _data_root(scale, data), runs)
+    own = _own_images(images, data, runs)
+    chosen = [one.on_own_images(own.label) for one in chosen] if own else chosen
+    run = Run(recipe, scale, seed, own.path if own else _data_root(scale, data), runs)
     require_backbone(run, recipes_dir)
     if reasons := [why for one in chosen if (why := refusal(one, run))]:  # before the first takes its time
         raise UserError(f"{run.backbone}: {'; '.join(reasons)}; `sslbench list` shows what each transfer takes")
     _tell_of_git()
-    _draw_world(scale, data)
+    if not own:
+        _draw_world(scale, data)
     for one in chosen:
         if not is_scored(one, run, engine):
             record = score(one, run, machine, engine, recipes_dir, incomplete)
@@ -506,6 +539,46 @@ def export(
     return 0
 
 
+@app.command
+def features(
+    recipe: Annotated[Positional[str], arg(metavar="NAME", help="Of a run or an imported backbone.")],
+    images: ImagesFlag = None,
+    to: Annotated[Path | None, arg(metavar="FILE", help="Ends in .npz or .parquet; pictures go beside it.")] = None,
+    scale: ScaleFlag = "desk",
+    seed: SeedFlag = 0,
+    runs: RunsFlag = RUNS,
+    workers: WorkersFlag = None,
+    device: DeviceFlag = "auto",
+    recipes_dir: RecipesFlag = None,
+) -> int:
+    """Write a backbone's features of your own images, with two pictures: a map by t-SNE, and nearest neighbours."""
+    from benchmark.core.files import write_whole
+    from benchmark.recipe.catalogue import all_recipes
+    from benchmark.runs.feature_pictures import map_picture, neighbours_picture
+    from benchmark.runs.image_features import check_suffix, features_of, write_features
+    from benchmark.runs.naming import require_backbone
+    from benchmark.runs.run import Run
+
+    _in_range("--seed", seed, 0, MOST_SEED)
+    own = _own_images(images, None, runs)
+    if own is None:
+        raise UserError("give --images, whose features these shall be: a folder, a list of files, a .zip or a .tar")
+    path = to or Path("features", f"{recipe}.npz")
+    check_suffix(path)
+    all_recipes(recipes_dir)  # whose files may define the architecture
+    machine = _machine(device, workers)
+    keep_lists_in(runs)
+    run = Run(recipe, scale, seed, own.path, runs)
+    require_backbone(run, recipes_dir)
+    found = features_of(run, own.opened("all"), machine)
+    write_features(found, path)
+    print(f"{path}: {found.values.shape[0]:,} images, {found.values.shape[1]:,} numbers each")
+    for name, picture in (("map", map_picture(found, seed)), ("neighbours", neighbours_picture(found))):
+        write_whole(path.with_suffix(f".{name}.png"), picture)
+        print(path.with_suffix(f".{name}.png"))
+    return 0
+
+
 def _export_tables(folder: Path) -> int:
     from benchmark.core.files import write_whole
     from benchmark.gate.check import current_boards
@@ -648,6 +721,14 @@ def _data_root(scale: Scale, data: Path | None) -> Path:
     return data or Path("data", scale)
 
 
+def _own_images(images: Path | None, data: Path | None, runs: Path) -> OwnImages | None:
+    from benchmark.runs.own_images import own_images
+
+    if images and data:
+        raise UserError(f"--images {images} takes the place of the datasets in --data {data}; give one of the two")
+    return own_images(images, runs) if images else None
+
+
 def _require_data(data: Path | None) -> None:
     if data is not None and not data.is_dir():
         raise UserError(f"--data {data}: there is no such folder")
@@ -678,9 +759,9 @@ def _flag_name(parameter: str, hint: Any) -> str:
 
 
 def _paths(words: Sequence[str], hints: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
-    """(flag, path) of each flag that takes a path: all of them are folders."""
+    """(flag, path) of each flag that takes a folder."""
     for flag, _, value in (word.partition("=") for word in words):
-        if value and Path in (hints.get(flag), *get_args(hints.get(flag))):
+        if value and flag not in TAKE_FILES and Path in (hints.get(flag), *get_args(hints.get(flag))):
             yield flag, Path(value)
 
 

@@ -42,7 +42,7 @@ from benchmark.blocks.clustering import (
     whitened,
     whitening_work,
 )
-from benchmark.core.bounds import Area, Count, NotNegative
+from benchmark.core.bounds import Area, Clusters, Count, NotNegative
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
 from benchmark.recipe import (
@@ -66,7 +66,7 @@ from benchmark.views.crops import flipped_crop
 
 @dataclass(frozen=True)
 class DeepCluster(Settings):
-    k: Count = 10_000
+    k: Clusters = 10_000
     components: Count = 256  # of the whitened features
     iterations: Count = 20  # of k-means
     top_std: NotNegative = 0.01  # of the new classifier's weights

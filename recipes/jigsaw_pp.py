@@ -44,7 +44,7 @@ from benchmark.backbones.contract import Backbone
 from benchmark.blocks.clustering import Work, clusters_of_all, clusters_of_unit_vectors, kmeans_work
 from benchmark.blocks.permutations import TILES, permutation_set
 from benchmark.blocks.puzzles import PuzzleHead, standardised_each
-from benchmark.core.bounds import Count, CountOrNone, Probability
+from benchmark.core.bounds import Clusters, Count, CountOrNone, Probability
 from benchmark.core.errors import UserError
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
@@ -117,7 +117,7 @@ class JigsawPlusPlus(Settings):
 
 @dataclass(frozen=True)
 class ClusterNames(Settings):
-    clusters: Count = 2000
+    clusters: Clusters = 2000
     stage: str = "conv4"  # of the teacher, whose clusters they are
     # NOTE: the max-pool's size, and that k-means sees vectors of length 1, are as in a port of the method.
     cells: Count = 4  # of that stage's map after the max-pool, on each side

@@ -39,7 +39,7 @@ from torch.nn.functional import cross_entropy, normalize
 from benchmark.backbones.contract import Backbone
 from benchmark.blocks.clustering import Work, best_kmeans, kmeans_work, rows_of_all
 from benchmark.core import distributed
-from benchmark.core.bounds import Count, CountOrNone, Counts, Jitter, Positive
+from benchmark.core.bounds import Clusters, ClustersOfEach, Count, CountOrNone, Jitter, Positive
 from benchmark.core.draws import mix, permutation
 from benchmark.core.streams import Stream
 from benchmark.data.batch import Batch
@@ -56,8 +56,8 @@ LEAST_PHI = 1e-6  # a cluster of copies of one image has no width, and is divide
 class PCL(MoCo):
     tau: Positive = 0.2
     K: Count = 16_384
-    r: Count = 16_384  # prototypes drawn besides the batch's
-    k_m: Counts = (25_000, 50_000, 100_000)  # clusters of each of the M clusterings
+    r: Clusters = 16_384  # prototypes drawn besides the batch's
+    k_m: ClustersOfEach = (25_000, 50_000, 100_000)  # clusters of each of the M clusterings
     alpha: Positive = 10.0
     iterations: Count = 20  # of k-means
     starts: Count = 5  # of k-means, the best of which counts

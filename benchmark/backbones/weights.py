@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark.backbones import architectures
 from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
-from benchmark.core.plain import as_plain, from_plain, subclasses
+from benchmark.core.plain import as_plain, from_plain, on_one_line, subclasses
 from benchmark.core.tensor_file import Format, read_tensors, write_tensors
 from benchmark.recipe.inputs import Colour, InputSpec
 
@@ -38,10 +39,11 @@ def _check_built_by_its_architecture(backbone: Backbone) -> None:
         raise UserError(f"{backbone.architecture} builds a different network; these differ: {_few(other)}")
 
 
-def _form(backbone: Backbone) -> dict[str, Any]:
+def _form(backbone: Backbone, norms: bool = True) -> dict[str, Any]:
     """Shapes, stages and what each layer says of itself: a changed stride shows in no shape."""
     shapes = {key: tensor.shape for key, tensor in backbone.state_dict().items()}
-    layers = {f"{name} ({type(one).__name__})": one.extra_repr() for name, one in backbone.named_modules()}
+    shown = [one for one in backbone.named_modules() if norms or not isinstance(one[1], _BatchNorm)]
+    layers = {f"{name} ({type(one).__name__})": one.extra_repr() for name, one in shown}
     return shapes | layers | backbone.stages
 
 
@@ -71,6 +73,26 @@ def load_backbone(path: Path) -> tuple[Backbone, dict[str, Any]]:
     if wild := sorted(key for key, tensor in tensors.items() if not tensor.isfinite().all()):
         raise UserError(f"{path}: not finite: {_few(wild)}; pretrain again")
     return backbone.eval(), facts
+
+
+def start_from(backbone: Backbone, path: Path) -> None:
+    """Give `backbone` the weights of a file. Raises UserError, naming the file and what differs, unless that holds the
+    same network with the same input; only how its norms share statistics may be another."""
+    other, _ = load_backbone(path)
+    if other.input != backbone.input:
+        raise UserError(_unlike(path, "input", other.input, backbone.input))
+    ours, theirs = _form(backbone, norms=False), _form(other, norms=False)
+    if unlike := sorted(key for key in ours | theirs if ours.get(key) != theirs.get(key)):
+        told = _unlike(path, "backbone", other.architecture, backbone.architecture)
+        raise UserError(f"{told} (these differ: {_few(unlike)})")
+    load_strictly(backbone, other.state_dict(), path)
+
+
+def _unlike(path: Path, what: str, theirs: object, ours: object) -> str:
+    return (
+        f"{path}: its {what} is {on_one_line(theirs)}, and the recipe's is {on_one_line(ours)}, so the run cannot "
+        f"start from it; give the recipe the same by --recipe.{what}.KEY VALUE, or choose other weights"
+    )
 
 
 def describe(backbone: Backbone) -> dict[str, Any]:

@@ -33,8 +33,15 @@ class Bounds:
         return least + most + (", the smaller one first" if self.rising else "")
 
 
+@dataclass(frozen=True)
+class OfImages:
+    """The number is meant for as many images as the paper has, and of other data is the same share."""
+
+
 Count = Annotated[int, Bounds(1)]
 Counts = Annotated[tuple[int, ...], Bounds(1)]
+Clusters = Annotated[int, Bounds(1), OfImages()]
+ClustersOfEach = Annotated[tuple[int, ...], Bounds(1), OfImages()]
 CountOrNone = Annotated[int, Bounds(0)]
 Positive = Annotated[float, Bounds(0, above=True)]
 NotNegative = Annotated[float, Bounds(0)]
@@ -52,6 +59,12 @@ def check_bounds(instance: Any) -> None:
         for bounds in _bounds_of(hints[field.name]):
             if _is_numbers(value) and not bounds.hold(value):
                 raise UserError(f"{type(instance).__name__}: {field.name} must be {bounds.words}, not {value!r}")
+
+
+def of_images(kind: type) -> list[str]:
+    """The fields of a dataclass whose numbers go with the number of images."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return [name for name, hint in hints.items() if OfImages() in getattr(hint, "__metadata__", ())]
 
 
 def _bounds_of(hint: Any) -> list[Bounds]:

@@ -27,7 +27,7 @@ class Layout(Protocol):
     """What a module in `benchmark/data/layouts/` defines."""
 
     NAME: str  # as `open_dataset` takes it
-    HOME: str  # its folder below the data root
+    HOME: str  # its folder below the data root; empty where the user names the dataset itself, by --images
     SPLITS: dict[str, tuple[int, int]]  # split -> (images, classes) of the real, complete dataset
     LABELS: type[Labels] | None  # which kind its images have
     ALSO_CALLED: tuple[str, ...]  # other names that people give the last folder of HOME, for the doctor's advice
@@ -46,7 +46,8 @@ def _scan() -> dict[str, Layout]:
     return {module.NAME: cast(Layout, module) for module in modules}
 
 
-DATASETS: dict[str, Layout] = _scan()
+LAYOUTS: dict[str, Layout] = _scan()
+DATASETS = {name: layout for name, layout in LAYOUTS.items() if layout.HOME}  # those with a place below a data root
 
 
 @cache
@@ -61,13 +62,15 @@ def open_dataset(data_root: Path, name: str, split: str, report: Callable[[str],
     What the layout's reader passes over, and files listed as unreadable (`unreadable.py`), are counted and named in
     `skipped` and through `report`; any other unreadable file raises UnreadableImage when it is opened.
     """
-    layout = DATASETS.get(name)
+    layout = LAYOUTS.get(name)
     if layout is None:
         raise UserError(f"There is no dataset {name!r}. Known: {', '.join(DATASETS)}.")
     if split not in layout.SPLITS:
         raise UserError(f"{name} has no split {split!r}. It has: {', '.join(layout.SPLITS)}.")
     home = data_root / layout.HOME
-    if not home.is_dir():
+    if not layout.HOME and not home.exists():
+        raise UserError(f"--images {home}: there is no such folder or file")
+    if layout.HOME and not home.is_dir():
         raise UserError(
             f"{home}: there is no such folder, so {name} cannot be read{_almost(data_root, layout)}. "
             f"--data must name the folder that holds {layout.HOME}/; `sslbench doctor` says what it finds where."

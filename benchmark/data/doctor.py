@@ -22,11 +22,11 @@ from rich.text import Text
 
 from benchmark.core.errors import UserError
 from benchmark.core.processes import process_pool
-from benchmark.data.datasets import DATASETS, Layout, read_split
+from benchmark.data.datasets import DATASETS, LAYOUTS, Layout, read_split
 from benchmark.data.findings import BadData, Finding, denied, from_error, printable, some
 from benchmark.data.folders import HIDDEN, NO_IMAGES
 from benchmark.data.image_set import ImageSet
-from benchmark.data.images import UnreadableImage, decode_rgb, file_size, read_bytes, split_zip
+from benchmark.data.images import UnreadableImage, decode_rgb, file_size, read_bytes, split_archive
 from benchmark.data.lookalikes import advice, lookalike
 from benchmark.data.names import Names, find
 from benchmark.data.pairs import check_apart, check_classes, check_folders
@@ -56,6 +56,16 @@ def examine(data_root: Path, deep: bool, progress: bool) -> list[Finding]:
             findings += _examine_layout(layout, data_root, deep, bars)
     told = {(one.path, one.message) if one.level == "error" else one: one for one in reversed(findings)}
     return [*reversed(told.values())]  # two splits, and then the layout's check, can report the same error
+
+
+def examine_own(source: Path, deep: bool, progress: bool) -> list[Finding]:
+    """The same of a user's own images, which may be of any number. UserError where they cannot be read at all."""
+    images = read_split(LAYOUTS["own_images"], source, "all")
+    read_split(LAYOUTS["own_images"], source, "train")  # which looks at the classes, too
+    count = Finding("note", images.name, str(images.root), f"{len(images):,} images")
+    with _bars(progress) as bars:
+        found = _decode_all([images], bars) if deep else _empty_files([images], bars)
+    return [count, *_skipped(images), *found, *_unknown([images])]
 
 
 def _misplaced(layout: Layout, data_root: Path) -> list[Finding]:
@@ -176,8 +186,8 @@ def _empty_files(splits: list[ImageSet], bars: Progress) -> list[Finding]:
 
 
 def _own_size(images: ImageSet, file: str) -> int:
-    """Bytes of a plain file. Members of zips are not checked here: the layout checks its zips."""
-    return 1 if split_zip(file)[1] else file_size(images.root, file)
+    """Bytes of a plain file. Members of archives are not checked here: the layout checks these."""
+    return 1 if split_archive(file)[1] else file_size(images.root, file)
 
 
 def _decode_all(splits: list[ImageSet], bars: Progress) -> list[Finding]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import zipfile
 from collections.abc import Callable
 from functools import lru_cache
@@ -19,6 +20,7 @@ from PIL import Image, ImageFile
 from benchmark.core.errors import UserError
 from benchmark.data.findings import denied, printable
 from benchmark.data.jpeg import decode_plain_jpeg
+from benchmark.data.tars import tar_index
 
 # A truncated file must fail: padded with grey, it would be trained on without anyone noticing.
 ImageFile.LOAD_TRUNCATED_IMAGES = False
@@ -28,6 +30,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 MAX_BYTES = 1 << 30  # one image; a larger file or zip member is a mistake or an attack
 TOO_LARGE = f"larger than {MAX_BYTES >> 30} GiB"
+ARCHIVE = re.compile(r"(.*?\.(?:zip|tar))/(.+)", re.DOTALL)
 OPEN_ZIPS = 32  # per process; a directory of 1,000 members takes about 0.6 MB
 
 
@@ -103,15 +106,16 @@ def unreadable(root: Path, file: str, why: str) -> UnreadableImage:
     """The error for one bad image, with what to do about it."""
     error = UnreadableImage(
         f"{printable(str(root / file))}: not a usable image: {why}. Fetch it again, or run `sslbench doctor --data DIR "
-        "--deep`: it finds every such file and lists them in unreadable.txt, so that runs leave them out and say so."
+        "--deep` (your own images: --images DIR): it finds every such file and lists them in unreadable.txt, so that "
+        "runs leave them out and say so."
     )
     error.reason = why
     return error
 
 
 def file_size(root: Path, file: str) -> int:
-    """Bytes of the file, or of the enclosing zip for a member of one; -1 if there is none."""
-    archive, member = split_zip(file)
+    """Bytes of the file, or of the enclosing archive for a member of one; -1 if there is none."""
+    archive, member = split_archive(file)
     try:
         return (root / (archive if member else file)).stat().st_size
     except OSError:
@@ -127,16 +131,19 @@ def image_size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def split_zip(file: str) -> tuple[str, str]:
-    """ "AA/BBB.zip/CCC.jpg" -> ("AA/BBB.zip", "CCC.jpg"); a plain file has no member: ("x.jpg", "")."""
-    archive, separator, member = file.partition(".zip/")
-    return (archive + ".zip", member) if separator else (file, "")
+def split_archive(file: str) -> tuple[str, str]:
+    """ "A/B.zip/C.jpg" -> ("A/B.zip", "C.jpg"), and so of a .tar; a plain file has no member: ("x.jpg", "")."""
+    found = ARCHIVE.match(file)
+    return (found[1], found[2]) if found else (file, "")
 
 
 def read_bytes(root: Path, file: str) -> bytes:
-    """What the file or member of a zip holds. UnreadableImage if it is not there; UserError if it may not be read."""
-    archive, member = split_zip(file)
-    if member:
+    """What the file or member of an archive holds. UnreadableImage if it is not there; UserError if it may not be
+    read."""
+    archive, member = split_archive(file)
+    if archive.endswith(".tar") and member and (root / archive).is_file():
+        return _read_from_tar(root, file, archive, member)
+    if member and not archive.endswith(".tar"):
         return _read_member(root, file, archive, member)
     try:
         with open(root / file, "rb") as stream:
@@ -167,6 +174,22 @@ def _read_member(root: Path, file: str, archive: str, member: str) -> bytes:
         raise unreadable(root, file, f"the zip has no member {member}") from error
     except Exception as error:  # zlib.error, NotImplementedError, RuntimeError (encrypted), BadZipFile (checksum) ...
         raise unreadable(root, file, _reason(error)) from error
+
+
+def _read_from_tar(root: Path, file: str, archive: str, member: str) -> bytes:
+    """Where the member lies was found when the tar was listed; nothing is read before it."""
+    place = tar_index(root / archive).get(member)
+    if place is None:
+        raise unreadable(root, file, f"the tar has no member {member}")
+    offset, size = place
+    if size > MAX_BYTES:
+        raise unreadable(root, file, TOO_LARGE)
+    try:
+        with open(root / archive, "rb") as stream:
+            stream.seek(offset)
+            return stream.read(size)
+    except OSError as error:
+        raise denied(root / archive, error) from error
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from benchmark.backbones.norms import few_told
-from benchmark.backbones.weights import load_backbone, read_facts, save_backbone
+from benchmark.backbones.weights import load_backbone, read_facts, save_backbone, start_from
 from benchmark.core import distributed
 from benchmark.core.draws import mix
 from benchmark.core.errors import UserError
@@ -76,6 +76,7 @@ def pretrain(
     machine: Machine,
     after: Mapping[str, Path] | None = None,
     of_data: Mapping[str, Any] | None = None,
+    init: Path | None = None,
     watch: Watch = NOTHING,
 ) -> Path:
     """Train `recipe` on `images` in the folder `run` and return run/backbone.safetensors, which appears last and whole.
@@ -83,7 +84,8 @@ def pretrain(
 
     images: of each of the recipe's pools by name, or one for all. after: backbone files of the recipes that this one
     comes after, by the names it gives them. of_data: what the backbone file should say of the images besides, such as
-    what they lack. watch: what somebody wants to see meanwhile.
+    what they lack. init: the backbone file whose weights the backbone starts from. watch: what somebody wants to see
+    meanwhile.
 
     Goes on from run/checkpoint.pt if there is one, and returns at once if the backbone is there. Raises UserError for a
     folder in use or another recipe's, a batch that does not fit, an image that cannot be read, a full disk, or a loss
@@ -92,14 +94,16 @@ def pretrain(
     found = dict.fromkeys(recipe.pools, images) if isinstance(images, ImageSet) else images
     pools = {key: seen_images(pool, found[key]) for key, pool in recipe.pools.items()}
     _check_given(recipe, after or {})
-    identity = run_identity(recipe, name, pools, after or {})
+    identity = run_identity(recipe, name, pools, after or {}, init)
     made_by = provenance(machine.device, recipe)
     path = run / "backbone.safetensors"
     with distributed.lost_process_told(), lost_loader_told(), few_told(few_of_batch(recipe)), locked(run):
         distributed.require_same("code of the benchmark", made_by["versions"]["sslbench code"])
         with distributed.together():
             is_done = _is_done(path, identity)
-        trained = None if is_done else _trained(recipe, pools, run, machine, identity, made_by, after or {}, watch)
+        trained = (
+            None if is_done else _trained(recipe, pools, run, machine, identity, made_by, after or {}, init, watch)
+        )
         with distributed.together():
             if distributed.rank() == 0:
                 if trained:
@@ -107,7 +111,7 @@ def pretrain(
                     halves = {"stretches": makers} if len(makers) > 1 else {}
                     came_to: dict[str, Any] = {"losses": losses, "made_by": made_by | halves}
                     came_to["depends_on_processes"] = method.depends_on_processes() if losses else []
-                    came_to |= {**_recipes_before(after or {}), **(of_data or {})}
+                    came_to |= {**_recipes_before(after or {}), **_started_from(init), **(of_data or {})}
                     classes = _classes(pools, after or {})
                     kept = _keep(run / "method.safetensors", method, recipe, given, classes)
                     save_backbone(path, method.export(), identity | came_to | kept)
@@ -122,7 +126,13 @@ def _check_given(recipe: Recipe, after: Mapping[str, Path]) -> None:
             raise UserError(f"{recipe.title}: the backbone of {name} is not there ({where}); pretrain {name} first")
 
 
-def run_identity(recipe: Recipe, name: str, pools: Mapping[str, ImageSet], after: Mapping[str, Path]) -> dict[str, Any]:
+def run_identity(
+    recipe: Recipe,
+    name: str,
+    pools: Mapping[str, ImageSet],
+    after: Mapping[str, Path],
+    init: Path | None = None,
+) -> dict[str, Any]:
     """What a run is: the same identity ends with the same backbone."""
     identity = {
         "recipe": name,
@@ -134,6 +144,7 @@ def run_identity(recipe: Recipe, name: str, pools: Mapping[str, ImageSet], after
         "world_size": distributed.world_size(),
         "resolved": as_plain(recipe),
     }
+    identity |= {"init": file_hash(init)} if init else {}
     return identity | ({"after": {key: file_hash(path) for key, path in after.items()}} if after else {})
 
 
@@ -141,6 +152,15 @@ def _recipes_before(after: Mapping[str, Path]) -> dict[str, dict[str, str]]:
     """What made the backbones that it was given, for whoever asks later whether their recipes are still the same."""
     hashes = {key: read_facts(path)["origin"].get("recipe_hash", "") for key, path in after.items()}
     return {"after_recipes": hashes} if hashes else {}
+
+
+def _started_from(init: Path | None) -> dict[str, Any]:
+    """What the weights that it started from came from, and those before them."""
+    if init is None:
+        return {}
+    origin = read_facts(init)["origin"]
+    kept = ("recipe", "recipe_hash", "seed", "data", "data_fingerprint", "resolved", "file", "sha256", "init_from")
+    return {"init_from": {key: origin[key] for key in kept if key in origin}}
 
 
 def data_fingerprint(pools: Mapping[str, ImageSet]) -> str:
@@ -161,10 +181,13 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def build_method(recipe: Recipe, given: Given) -> Method:
-    """The recipe's module with the initial weights that its seed fixes."""
+def build_method(recipe: Recipe, given: Given, init: Path | None = None) -> Method:
+    """The recipe's module with the initial weights that its seed fixes; the backbone's are those of the file `init`."""
     torch.manual_seed(recipe.seed)
-    return recipe.method.build(recipe.backbone.build(recipe.input), given)
+    backbone = recipe.backbone.build(recipe.input)
+    if init:
+        start_from(backbone, init)
+    return recipe.method.build(backbone, given)
 
 
 def train_steps(recipe: Recipe, num_images: int) -> int:
@@ -206,12 +229,13 @@ def _trained(
     identity: dict[str, Any],
     made_by: dict[str, Any],
     after: Mapping[str, Path],
+    init: Path | None,
     watch: Watch,
 ) -> tuple[Method, dict[str, float], Given, list[Maker]]:
     """(the recipe's method after its last step, the means of its last losses by name, what it was built from, what made
     its steps)."""
     given = given_of(pools, {name: load_backbone(path)[0] for name, path in after.items()})
-    method = build_method(recipe, given).to(machine.device).to(memory_format=torch.channels_last)
+    method = build_method(recipe, given, init).to(machine.device).to(memory_format=torch.channels_last)
     total = train_steps(recipe, given.num_images)
     if total == 0:
         if type(method).prepare is not Method.prepare:

@@ -32,6 +32,9 @@ STAND_INS: Mapping[Scale, Mapping[str, str]] = {
     "smoke": {"tiny_imagenet": "imagenet"},
 }
 
+# The user's own, which stand in for any dataset at every scale (--images)
+OWN_IMAGES = "own_images"
+
 # What every desk recipe changes. What is a recipe's own it adds behind, and what comes later counts.
 DESK_SIZE = Change("input.size", 64, "the image size of every desk recipe")
 DESK_NETWORK = (Change("backbone.width", 0.25, "a quarter of the width, as in every desk recipe"), DESK_SIZE)
@@ -152,9 +155,9 @@ def stand_in(dataset: str, scale: Scale) -> str:
 
 def is_read_at(scale: Scale, dataset: str) -> bool:
     """Whether transfers read it there, or its stand-in: a drawn world has everything, and another scale with stand-ins
-    scores on these alone."""
+    scores on these alone, and on the user's own images."""
     stand_ins = {} if scale in DRAWN else STAND_INS.get(scale, {})
-    return not stand_ins or dataset in (*stand_ins, *stand_ins.values())
+    return not stand_ins or dataset in (OWN_IMAGES, *stand_ins, *stand_ins.values())
 
 
 def _for_photos(recipe: Recipe) -> tuple[Change, ...]:
@@ -186,10 +189,11 @@ def _ratio(recipe: Recipe, length: Span, desk: Span) -> float:
 def _stand_ins(recipe: Recipe, scale: Scale) -> Iterator[Change]:
     for name, pool in recipe.pools.items():
         if (other := stand_in(pool.dataset, scale)) != pool.dataset:
-            yield Change(f"{_pool_key(recipe, name)}.dataset", other, f"stands in for {pool.dataset}")
+            yield Change(f"{pool_key(recipe, name)}.dataset", other, f"stands in for {pool.dataset}")
 
 
-def _pool_key(recipe: Recipe, name: str) -> str:
+def pool_key(recipe: Recipe, name: str) -> str:
+    """The dotted key of one of its pools."""
     return "data" if isinstance(recipe.data, Pool) else f"data.{name}"
 
 
@@ -216,7 +220,7 @@ def _check(recipe: Recipe) -> None:
 def _small_parts(recipe: Recipe) -> Iterator[Change]:
     for name, pool in recipe.pools.items():
         if pool.percent < 100:
-            yield replace(SMOKE_PART, key=f"{_pool_key(recipe, name)}.{SMOKE_PART.key}")
+            yield replace(SMOKE_PART, key=f"{pool_key(recipe, name)}.{SMOKE_PART.key}")
 
 
 def hashes_at(recipes: Mapping[str, Recipe], scales: Sequence[Scale]) -> dict[tuple[str, str], str]:

@@ -26,6 +26,11 @@ def publish_run(run: Path, measured: Path, allow_dirty: bool = False) -> list[Pa
             f"{run}: {', '.join(parts)} came from data that was not complete (--incomplete), and published numbers are "
             "of whole datasets; delete these records and run again on all of the data"
         )
+    if own := [record.transfer for record in records if "own_images" in _datasets(record)]:
+        raise UserError(
+            f"{run}: {', '.join(own)} came from your own images, which nobody else has, so nobody could repeat it; "
+            "publish runs on the benchmark's datasets"
+        )
     loose = [record.transfer for record in records if not all(map(_in_a_commit, _commits(record)))]
     if loose and not allow_dirty:
         raise UserError(
@@ -43,6 +48,12 @@ def publish_run(run: Path, measured: Path, allow_dirty: bool = False) -> list[Pa
             write_whole(path.with_suffix(CLOCK), clock.read_bytes())
         write_whole(path, record.to_bytes())
     return [measured / record.published_path for record in records]
+
+
+def _datasets(record: Record) -> set[str]:
+    """Of all data that had a part in it."""
+    trained_on = str(record.origin.get("data", "")).split(" + ")
+    return {name.partition("/")[0] for name in (*record.transfer_data, *trained_on)}
 
 
 def _commits(record: Record) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from benchmark.recipe.scales import Scale
 from benchmark.records.currency import Now, reasons
 from benchmark.records.folders import run_record
 from benchmark.records.record import Record
+from benchmark.runs.own_images import images_called_in, place_of
 from benchmark.runs.run import Run, pool_images
 from benchmark.transfers.contract import Transfer
 
@@ -43,9 +45,17 @@ def is_pretrained(run: Run, recipe: Recipe) -> bool:
     after = run.after(recipe)
     if not all(path.is_file() for path in after.values()) or not _earlier_are_current(run, recipe):
         return False
+    if run.initial or "init" in origin:
+        wanted["init"] = initial_hash(run)
     if after:
         wanted["after"] = {name: _backbone_hash(path, path.stat().st_mtime_ns) for name, path in after.items()}
     return all(origin.get(key) == value for key, value in wanted.items())
+
+
+def initial_hash(run: Run) -> str | None:
+    """Of the backbone file that it starts from; None where it starts from none, or that is gone."""
+    path = run.initial
+    return _backbone_hash(path, path.stat().st_mtime_ns) if path and path.is_file() else None
 
 
 def _earlier_are_current(run: Run, recipe: Recipe) -> bool:
@@ -123,20 +133,35 @@ def is_scored(transfer: Transfer, run: Run, engine: str | None = None) -> bool:
 
 
 def current_check(
-    recipes: Mapping[str, Recipe], transfers: Mapping[str, Transfer], data_root: Path, runs: Path
+    recipes: Mapping[str, Recipe], transfers: Mapping[str, Transfer], data_root: Path | None, runs: Path
 ) -> Callable[[Record], bool]:
     """Whether a record below `runs` is what would be run now; one of a transfer that is gone is not, nor of a recipe
-    that is gone, unless its backbone was imported."""
+    that is gone. A backbone that was imported, or trained on the user's own images, is taken as it is.
+
+    data_root: the folder of the datasets; None where nobody said which it is. Own images lie where they lay when they
+    were last read."""
 
     def is_current(record: Record) -> bool:
-        run = Run(record.recipe, record.scale, record.seed, data_root, runs)  # type: ignore[arg-type]
-        is_imported = run.imported.is_file()
-        if record.transfer not in transfers or not (is_imported or record.recipe in recipes):
+        protocol, label = record.transfer.partition("@")[0], images_called_in(record.transfer)
+        scored_in = place_of(label, runs) if label else data_root
+        transfer = transfers.get(protocol)
+        if transfer is None or scored_in is None:
             return False
+        run = Run(record.recipe, record.scale, record.seed, scored_in, runs)  # type: ignore[arg-type]
         try:
-            is_there = is_imported or is_pretrained(run, run.resolved(recipes[record.recipe]))
-            return is_there and is_scored(transfers[record.transfer], run)
+            there = _is_there(run, recipes, data_root)
+            return there and is_scored(transfer.on_own_images(label) if label else transfer, run)
         except UserError:
             return False  # e.g. the data is gone, so nothing could be run now
 
     return is_current
+
+
+def _is_there(run: Run, recipes: Mapping[str, Recipe], data_root: Path | None) -> bool:
+    """Whether the run's backbone file is what it would be now."""
+    if run.imported.is_file() or images_called_in(run.name):
+        return run.backbone.is_file()
+    if run.name not in recipes or data_root is None:
+        return False
+    trained = replace(run, data_root=data_root)
+    return is_pretrained(trained, trained.resolved(recipes[run.name]))

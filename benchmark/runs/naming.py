@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ def require_backbone(run: Run, extra: Path | None = None) -> None:
             f"no recipe and no run {run.name!r}{nearest(run.name, known | there)}; `sslbench list` shows the recipes, "
             "and a recipe of your own must be pretrained first"
         )
-    same = " and the settings that were changed, as --recipe.KEY VALUE," if changes else ""
+    same = " and the settings that were changed, as --recipe.KEY VALUE, --images or --init," if changes else ""
     own = f" --recipes-dir {extra}" if extra and recipe not in find_recipes() else ""
     mend = f"`sslbench pretrain {recipe} --scale {run.scale} --seed {run.seed}{own}`{same} makes it"
     raise UserError(f"{run.backbone}: not there yet; {mend}")
@@ -72,6 +73,12 @@ def name_for_import(name: str, runs: Path) -> None:
         raise UserError(f"--as {name}: a recipe is called so; give another name, such as {name}_imported")
     if there := sorted(runs.glob(f"*/{name}/seed*/backbone.safetensors")):
         raise UserError(f"--as {name}: {there[0]} is called so; give another name")
+
+
+def require_init(run: Run, extra: Path | None = None) -> None:
+    """Raises UserError, as `require_backbone` does, where the weights that the run starts from are not there."""
+    if run.init:
+        require_backbone(replace(run, name=run.init, init=""), extra)
 
 
 def backbones_before(run: Run, recipe: Recipe, extra: Path | None = None) -> dict[str, Path]:

@@ -283,9 +283,9 @@ def write_tables(
     """Every table with a number of this scale, as markdown; also written below runs/<scale>, there as short texts for
     the terminal too (benchmark.tables.short).
 
-    root: the folder of the data; None where nobody said which it is, and then no run is current. beside: names of runs
-    that get a row besides. Raises UserError for one of those that has no number."""
-    is_current = current_check(recipes, transfers, root, runs) if root else lambda record: False
+    root: the folder of the data; None where nobody said which it is, and then no run is current but those on the user's
+    own images. beside: names of runs that get a row besides. Raises UserError for one of those that has no number."""
+    is_current = current_check(recipes, transfers, root, runs)
     collected = collect(shown_records(), read_runs(runs), is_current)
     records = [record for record in collected if record.scale == scale]
     if missing := [name for name in beside if name not in {record.recipe for record in records}]:

@@ -22,13 +22,16 @@ IMPORTED = "imported"
 
 @dataclass(frozen=True)
 class Run:
-    """One pretraining run: which recipe, at which scale and seed, on whose data, and where its files lie."""
+    """One pretraining run: which recipe, at which scale and seed, on whose data, and where its files lie.
+
+    init: the run, or the imported backbone, whose weights it starts from; empty for those that the seed draws."""
 
     name: str
     scale: Scale
     seed: int
     data_root: Path
     runs: Path
+    init: str = ""
 
     @property
     def folder(self) -> Path:
@@ -59,9 +62,14 @@ class Run:
         """What the transfers of this backbone keep between them, and to go on from."""
         return self.folder / "workspace"
 
+    @property
+    def initial(self) -> Path | None:
+        """The backbone file that it starts from."""
+        return dataclasses.replace(self, name=self.init, init="").backbone if self.init else None
+
     def before(self, recipe: Recipe) -> dict[str, Run]:
         """The runs like this one of the recipes that it comes after, by the names that it gives their backbones."""
-        return {key: dataclasses.replace(self, name=name) for key, name in recipe.after.items()}
+        return {key: dataclasses.replace(self, name=name, init="") for key, name in recipe.after.items()}
 
     def after(self, recipe: Recipe) -> dict[str, Path]:
         """The backbone files that the recipe is given, by the same names."""

@@ -64,6 +64,8 @@ def _opened(run: Run, name: str, split: str) -> ImageSet:
 def _seen_with_labels(run: Run, origin: Mapping[str, Any], test: ImageSet) -> Iterator[ImageSet]:
     """The pools of the test set's own dataset that the backbone was trained on with labels. Other datasets need not
     even be there."""
+    if "init_from" in origin:
+        yield from _seen_with_labels(run, origin["init_from"], test)
     data = origin.get("resolved", {}).get("data", {})
     for pool in [data] if "dataset" in data else data.values():
         if pool["labels"] and pool["dataset"] == test.name.partition("/")[0]:

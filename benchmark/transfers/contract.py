@@ -6,10 +6,11 @@ the id on its card.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 
@@ -19,7 +20,7 @@ from benchmark.core.plain import misfits
 from benchmark.data.datasets import DATASETS, open_dataset
 from benchmark.data.image_set import ImageSet
 from benchmark.engine.method_file import TrainedMethod
-from benchmark.recipe.scales import Scale, stand_in
+from benchmark.recipe.scales import OWN_IMAGES, Scale, stand_in
 from benchmark.records.metric import Metric
 
 Values = TypeVar("Values")
@@ -81,6 +82,24 @@ class ProtocolCard:
             self,
             datasets=tuple((stand_in(name, scale), split) for name, split in self.datasets),
             lists=tuple(_moved(name, homes) for name in self.lists),
+        )
+
+    def on_own_images(self, label: str) -> ProtocolCard:
+        """The card with the user's own images in ImageNet's place, or Tiny ImageNet's: a protocol of its own, which no
+        table has. Raises UserError for one that reads anything else."""
+        read = {name for name, _ in self.datasets}
+        if len(read) != 1 or not read <= {"imagenet", "tiny_imagenet"}:
+            raise UserError(
+                f"{self.id} reads {', '.join(sorted(read)) or 'no images'}; --images takes the place of ImageNet, as "
+                "in linear_imagenet_pirl, knn_imagenet_wu or semi_supervised_10pct_pirl"
+            )
+        home = f"{DATASETS[read.pop()].HOME}/"
+        return replace(
+            self,
+            id=f"{self.id}@images={label}",
+            title=f"{self.title}, on {label} in its place",
+            datasets=tuple((OWN_IMAGES, split) for _, split in self.datasets),
+            lists=tuple(name.removeprefix(home) for name in self.lists),
         )
 
     @property
@@ -173,6 +192,12 @@ class Transfer:
             there = f"it has {', '.join(self.engines)}" if self.engines else "it has no engines to choose from"
             raise UserError(f"{self.card.id} has no engine {asked!r}; {there}")
         return asked
+
+    def on_own_images(self, label: str) -> Self:
+        """The same protocol on the user's own images, which are called so. Raises UserError as its card does."""
+        twin = copy.copy(self)
+        twin.card = self.card.on_own_images(label)
+        return twin
 
     def image_sets(self, context: Context) -> list[ImageSet]:
         """The card's datasets, or what stands in for them at the context's scale."""

@@ -18,10 +18,11 @@ import numpy as np
 
 from benchmark.data.entries import one_name
 from benchmark.data.findings import Finding, bad, some
-from benchmark.data.folders import HIDDEN, NO_IMAGES, Skipped, contents, is_hidden
+from benchmark.data.folders import NO_IMAGES, Skipped
 from benchmark.data.image_set import ImageSet
 from benchmark.data.names import Lines
 from benchmark.data.unreadable import UNREADABLE
+from benchmark.data.walk import walk
 
 NAME = "yfcc100m"
 HOME = "yfcc100m"
@@ -31,7 +32,6 @@ COUNT_VARIES = True  # photos are deleted by their owners, so no copy of it has 
 ALSO_CALLED: tuple[str, ...] = ("yfcc",)
 
 LIST = "files.txt"
-SEEN = "folder(s) that the walk comes through by another way"
 MANY = 5_000_000
 
 
@@ -39,49 +39,23 @@ def read(data_root: Path, split: str) -> ImageSet:
     root = data_root / HOME
     if os.path.lexists(root / LIST):  # a link to what is not there is no reason to read other images
         return ImageSet(f"{NAME}/{split}", root, Lines(root / LIST))
-    files, skipped = _walk(root)
+    files, skipped = _every_image(root)
     return ImageSet(f"{NAME}/{split}", root, files, skipped=skipped.texts())
 
 
-def _walk(root: Path) -> tuple[list[str], Skipped]:
-    """Every image below `root`, each folder's own before those of the folders in it. Links to folders are followed, but
-    not to those that the walk comes through anyway: a link to its own parent would make the set endless."""
-    files: list[str] = []
-    skipped = Skipped()
-    home, seen = os.path.realpath(root), set[str]()
-    waiting = [""]
-    while waiting:
-        below = waiting.pop()
-        folder = root / below
-        real = os.path.realpath(folder)
-        if real in seen or (folder.is_symlink() and below and _is_walked(real, home)):
-            skipped.add(SEEN, [below])
-            continue
-        seen.add(real)
-        inside = contents(folder)
-        if inside.lost:
-            raise bad(folder, f"has links to what is not there: {some(inside.lost)}", "Mount the disk, or remove them.")
-        prefix = below + "/" if below else ""
-        files += [prefix + name for name in inside.images]
-        waiting += [prefix + name for name in reversed(inside.folders)]
-        skipped.add(HIDDEN, inside.hidden, below)
-        skipped.add(NO_IMAGES, [name for name in inside.others if prefix + name != UNREADABLE], below)
+def _every_image(root: Path) -> tuple[list[str], Skipped]:
+    files, others, skipped = walk(root)
+    skipped.add(NO_IMAGES, [name for name in others if name != UNREADABLE])
     if not files:
         raise bad(root, "contains no images", "Put the images there in any folders, or list them in files.txt.")
     return files, skipped
-
-
-def _is_walked(real: str, home: str) -> bool:
-    """Whether the walk reaches the folder `real` under its own name."""
-    inside = os.path.relpath(real, home).split(os.sep)
-    return inside == ["."] or not any(is_hidden(part) for part in inside)
 
 
 def check(data_root: Path) -> list[Finding]:
     root = data_root / HOME
     if os.path.lexists(root / LIST):
         return _repeated(Lines(root / LIST))
-    count = len(_walk(root)[0])
+    count = len(_every_image(root)[0])
     if count <= MANY:
         return []
     fix = f"Write {root / LIST} once: find . -name '*.jpg' | cut -c3-"

@@ -28,6 +28,7 @@ HOME = "youtube_patches"
 SPLITS = {"train": (8_000_000, 82_903)}
 LABELS = Classes
 COUNT_VARIES = True  # the released list is called an example
+TOGETHER = 2  # files in a row are a track
 ALSO_CALLED: tuple[str, ...] = ("YouTube",)
 
 LIST = "trainlist.txt"
@@ -43,7 +44,7 @@ def read(data_root: Path, split: str) -> ImageSet:
     _check_tracks(root / LIST, names, videos)
     numbers, values = np.unique(videos, return_inverse=True)
     classes = Classes(values.astype(np.int64), tuple(str(number) for number in numbers.tolist()))
-    return ImageSet(f"{NAME}/{split}", root, names, classes, together=2)
+    return ImageSet(f"{NAME}/{split}", root, names, classes, together=TOGETHER)
 
 
 def _entries(path: Path) -> tuple[list[str], list[int]]:

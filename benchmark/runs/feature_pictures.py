@@ -1,0 +1,118 @@
+"""Two pictures of features: a map on which images lie near each other that the backbone takes for alike, and a sheet of
+the nearest neighbours of some images."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Sequence
+from textwrap import wrap
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageOps
+from sklearn.manifold import TSNE
+
+from benchmark.core.errors import UserError
+from benchmark.runs.image_features import ImageFeatures
+
+MOST = 5000  # images on a map; t-SNE of these, of 512 numbers each, took half a minute on one core
+LEAST = 5
+PERPLEXITY = 30.0
+COLOURS = 18  # folders that get one of their own; the others are grey
+QUERIES, NEIGHBOURS = 8, 7
+SIDE, MARGIN, CAPTION = 112, 6, 14  # of a tile, in pixels
+BACKGROUND, INK, FAINT = (255, 255, 255), (20, 20, 20), (120, 120, 120)
+NAMED = 18  # letters of a name that fit below a tile
+
+
+def map_picture(features: ImageFeatures, seed: int) -> bytes:
+    """A PNG: t-SNE of the features, each image a point in its folder's colour; of more than 5,000 images a sample that
+    the seed draws. Raises UserError for fewer images than can lie near each other in any way of their own."""
+    shown = _sample(len(features.values), seed)
+    if len(shown) < LEAST:
+        raise UserError(f"{features.images.root}: {len(shown)} images are too few for a map; it takes {LEAST} or more")
+    places = embedding(features.values[shown], seed)
+    folders = np.array(features.folders)[shown]
+    named = [name for name, _ in Counter(folders.tolist()).most_common(COLOURS)]
+    figure = Figure(figsize=(9, 7), layout="constrained")
+    axes = figure.add_subplot()
+    rest = ~np.isin(folders, named)
+    axes.scatter(places[rest, 0], places[rest, 1], s=14, color="lightgrey", label="others" if rest.any() else None)
+    colours = _colours(len(named))
+    for name, colour in zip(named, colours, strict=True):
+        x, y = places[folders == name].T
+        axes.scatter(x, y, s=22, color=colour, label=_short(name, 28), edgecolors="none")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    count = f"{len(shown):,} of {len(features.values):,} images, t-SNE, seed {seed}"
+    axes.set_title("\n".join([*wrap(features.about["backbone"].replace(",", ", "), 72), count]), fontsize=10)
+    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
+    content = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(content)
+    return content.getvalue()
+
+
+def embedding(values: np.ndarray, seed: int) -> np.ndarray:
+    """(N, D) -> (N, 2) by t-SNE on cosine distances. The same for a seed, on one machine."""
+    perplexity = min(PERPLEXITY, (len(values) - 1) / 3)
+    tsne = TSNE(perplexity=perplexity, metric="cosine", init="pca", random_state=seed)
+    return tsne.fit_transform(values.astype(np.float64))
+
+
+def neighbours_picture(features: ImageFeatures) -> bytes:
+    """A PNG: in each row an image, evenly drawn from the set, and those nearest to it, with their cosines."""
+    count = len(features.values)
+    queries = sorted({round(place) for place in np.linspace(0, count - 1, min(QUERIES, count))})
+    near, cosines = nearest_images(features.values, queries, min(NEIGHBOURS, count - 1))
+    width, height = SIDE + MARGIN, SIDE + 2 * CAPTION + MARGIN
+    columns = 1 + near.shape[1]
+    page = Image.new("RGB", (columns * width + 3 * MARGIN, len(queries) * height + MARGIN), BACKGROUND)
+    for row, query in enumerate(queries):
+        top = MARGIN + row * height
+        _place(page, features, query, (MARGIN, top), "")
+        for column, (other, cosine) in enumerate(zip(near[row].tolist(), cosines[row].tolist(), strict=True), 1):
+            _place(page, features, other, (3 * MARGIN + column * width, top), f"{cosine:.3f}")
+    content = io.BytesIO()
+    page.save(content, format="PNG")
+    return content.getvalue()
+
+
+def nearest_images(values: np.ndarray, queries: Sequence[int], count: int) -> tuple[np.ndarray, np.ndarray]:
+    """((Q, count) int64, (Q, count) float32): for each query the images of largest cosine without itself, the nearest
+    first, and these cosines."""
+    unit = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
+    cosines = unit[list(queries)] @ unit.T  # (Q, N)
+    own = cosines.copy()
+    own[np.arange(len(queries)), list(queries)] = -np.inf
+    order = np.argsort(-own, axis=1, kind="stable")[:, :count]
+    return order, np.take_along_axis(cosines, order, axis=1)
+
+
+def _place(page: Image.Image, features: ImageFeatures, index: int, corner: tuple[int, int], told: str) -> None:
+    """The image in a tile, and below it its folder and its cosine."""
+    left, top = corner
+    tile = ImageOps.contain(features.images.open(index), (SIDE, SIDE))
+    page.paste(tile, (left + (SIDE - tile.width) // 2, top + (SIDE - tile.height) // 2))
+    draw = ImageDraw.Draw(page)
+    draw.text((left, top + SIDE + 1), _short(features.folders[index], NAMED), fill=INK)
+    draw.text((left, top + SIDE + CAPTION), told or "the image", fill=FAINT)
+
+
+def _sample(count: int, seed: int) -> np.ndarray:
+    if count <= MOST:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, MOST, replace=False))
+
+
+def _colours(count: int) -> list[tuple[float, float, float]]:
+    """All told apart, and none of them grey."""
+    known = colormaps["tab10" if count < 10 else "tab20"].colors  # type: ignore[attr-defined]
+    return [colour for colour in known if max(colour) - min(colour) > 0.05][:count]
+
+
+def _short(name: str, most: int) -> str:
+    """The end of a name tells more than its beginning."""
+    return name if len(name) <= most else f"…{name[-most + 1 :]}"
