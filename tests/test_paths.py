@@ -27,7 +27,7 @@ def flags_for_folders() -> Iterator[tuple[str, str]]:
     for command in COMMANDS:
         hints = cli._flags_of(command)
         for flag, _ in cli._paths([f"{flag}=x" for flag in hints], hints):
-            if flag != "--folder" and (command, flag) != ("publish", "--runs"):  # these two have no flag
+            if flag not in ("--folder", "--file") and (command, flag) != ("publish", "--runs"):  # these have no flag
                 yield command, flag
 
 
@@ -35,7 +35,7 @@ FLAGS = list(flags_for_folders())
 
 
 def test_the_flags_are_found():
-    assert {flag for _, flag in FLAGS} == {"--data", "--runs", "--sheets", "--recipes-dir", "--transfers-dir"}
+    assert {flag for _, flag in FLAGS} == {"--data", "--runs", "--sheets", "--into", "--recipes-dir", "--transfers-dir"}
     assert len(FLAGS) > 20
 
 

@@ -39,8 +39,8 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def answer(transfer: Transfer, _: object, context: Context) -> Scores:
         asked.append(transfer.card.id)
         write_whole(context.workspace / "features", b"")
-        stages = dict.fromkeys(("conv1", "res2", "res3", "res4", "res5", "conv2", "conv3", "conv4", "conv5"), 10.0)
-        return Scores(dict.fromkeys(transfer.card.metrics, 50.0), {"per_stage": stages})
+        stages = ("conv1", "res2", "res3", "res4", "res5", "conv2", "conv3", "conv4", "conv5", "conv", "fc", "y")
+        return Scores(dict.fromkeys(transfer.card.metrics, 50.0), {"per_stage": dict.fromkeys(stages, 10.0)})
 
     for transfer in find_transfers().values():
         monkeypatch.setattr(type(transfer), "run", answer)
