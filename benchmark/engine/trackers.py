@@ -90,6 +90,8 @@ def open_trackers(
         try:
             one = BY_NAME[name](folder, title, facts, known)
         except Exception as error:  # their own kinds: not logged in, no server, a store of another version
+            for other in opened:
+                other.close()
             raise UserError(f"--log-to {name}: {type(error).__name__}: {error}") from error
         write_whole(kept, one.id.encode())
         opened.append(_Forgiving(name, one))

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmark.core import distributed
 from benchmark.data.datasets import open_dataset
 from benchmark.data.image_set import ImageSet
 from benchmark.data.splits import percent_of
@@ -85,7 +86,7 @@ def pretraining_timed(run: Run) -> Iterator[None]:
     """Keep how long the block took, where it pretrained the run in one go."""
     is_whole, began = not run.checkpoint.is_file() and not run.backbone.is_file(), time.monotonic()
     yield
-    if is_whole:
+    if is_whole and distributed.rank() == 0:
         write_clock(run.folder / f"{PRETRAINING}{CLOCK}", time.monotonic() - began)
 
 
