@@ -142,6 +142,27 @@ def test_without_val_a_fifth_of_each_class_is_held_out(tmp_path: Path):
     assert train.fingerprint() == opened(folder).fingerprint()
 
 
+def test_photos_that_come_or_go_move_no_others(tmp_path: Path):
+    """What a backbone was trained on must not be scored later."""
+    folder = tmp_path / "photos"
+    for name in ("x", "y"):
+        tree(folder / name, *(f"{number}.jpg" for number in range(20)))
+    train, val = {*opened(folder).files}, {*opened(folder, "val").files}
+    tree(folder / "x", *(f"new {number}.jpg" for number in range(20)))
+    (folder / "y/7.jpg").unlink()
+    assert train - {*opened(folder).files} <= {"y/7.jpg"}
+    assert val - {*opened(folder, "val").files} <= {"y/7.jpg"}
+
+
+def test_each_class_of_two_images_trains_and_is_scored(tmp_path: Path):
+    for number in range(40):
+        tree(tmp_path / "photos" / f"{number}", "1.jpg", "2.jpg")
+    tree(tmp_path / "photos" / "one", "1.jpg")
+    train, val = opened(tmp_path / "photos"), opened(tmp_path / "photos", "val")
+    assert np.bincount(train.labelled(Classes).values).tolist() == [1] * 41
+    assert np.bincount(val.labelled(Classes).values).tolist() == [1] * 40
+
+
 def odd_pictures(folder: Path) -> dict[str, tuple[int, int, int]]:
     """Written pictures of one colour, and what each must be read as."""
     folder.mkdir(parents=True)
