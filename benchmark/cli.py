@@ -554,7 +554,7 @@ def features(
     """Write a backbone's features of your own images, with two pictures: a map by t-SNE, and nearest neighbours."""
     from benchmark.core.files import write_whole
     from benchmark.recipe.catalogue import all_recipes
-    from benchmark.runs.feature_pictures import map_picture, neighbours_picture
+    from benchmark.runs.feature_pictures import map_picture, neighbours_picture, no_map_because
     from benchmark.runs.image_features import check_suffix, features_of, write_features
     from benchmark.runs.naming import require_backbone
     from benchmark.runs.run import Run
@@ -573,9 +573,14 @@ def features(
     found = features_of(run, own.opened("all"), machine)
     write_features(found, path)
     print(f"{path}: {found.values.shape[0]:,} images, {found.values.shape[1]:,} numbers each")
-    for name, picture in (("map", map_picture(found, seed)), ("neighbours", neighbours_picture(found))):
-        write_whole(path.with_suffix(f".{name}.png"), picture)
-        print(path.with_suffix(f".{name}.png"))
+    sheet, of_all = path.with_suffix(".neighbours.png"), path.with_suffix(".map.png")
+    write_whole(sheet, neighbours_picture(found))
+    print(sheet)
+    if why := no_map_because(found):
+        print(f"no map: {why}")
+    else:
+        write_whole(of_all, map_picture(found, seed))
+        print(of_all)
     return 0
 
 

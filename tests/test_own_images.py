@@ -94,6 +94,29 @@ def test_every_form_holds_the_same_pixels(form: str, tmp_path: Path):
         assert np.array_equal(np.asarray(images.open(place)), wanted.pop(name))
 
 
+@pytest.mark.parametrize("below", ["", "train/"])
+def test_shards_are_no_classes(below: str, tmp_path: Path):
+    folder = tree(tmp_path / "photos", *NAMES)
+    (tmp_path / "shards" / below).mkdir(parents=True)
+    for number in range(2):
+        tarred(folder, tmp_path / "shards" / f"{below}00{number}.tar")
+    if below:
+        tree(tmp_path / "shards", "val/x/1.jpg", "val/y/1.jpg")
+    images = opened(tmp_path / "shards")
+    assert len(images) == 2 * len(NAMES)
+    assert images.labels is None
+
+
+def test_a_tar_of_everything_below_a_folder(tmp_path: Path):
+    """`tar -C photos .` begins every name with ./"""
+    tree(tmp_path / "photos", *NAMES)
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        tar.add(tmp_path / "photos", ".")
+    images = opened(tmp_path / "x.tar")
+    assert sorted(images.files) == sorted(f"x.tar/{name}" for name in NAMES)
+    assert images.open(0).size == Image.open(tmp_path / "photos" / images.files[0].removeprefix("x.tar/")).size
+
+
 def test_what_stands_beside_the_images_of_a_shard_is_counted(tmp_path: Path):
     images = opened(tarred(tree(tmp_path / "photos", *NAMES), tmp_path / "x.tar"))
     assert images.skipped == ("1 archive(s) with 8 file(s) that are not images: x.tar",)
@@ -346,3 +369,18 @@ def test_the_doctor_lists_what_cannot_be_decoded(tmp_path: Path, capsys: pytest.
     assert cli.run(["doctor", "--images", str(folder), "--data", str(tmp_path)]) == 2
     assert cli.run(["doctor"]) == 2
     assert "give --data DIR" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["zip", "tar", "relative list"])
+def test_the_doctor_leaves_what_is_listed_of_others(form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A list of images or an archive shares its folder, and so the list of what cannot be decoded."""
+    folder = tree(tmp_path / "photos", *NAMES)
+    os.truncate(folder / "a/1.jpg", 300)
+    source = FORMS[form](folder, tmp_path)
+    handmade.text(tmp_path / "unreadable.txt", "other/x.jpg\tcut off\nother/y.jpg\n")
+    assert cli.run(["doctor", "--images", str(source), "--deep"]) == 0
+    assert "match no image" not in capsys.readouterr().out
+    listed_now = (tmp_path / "unreadable.txt").read_text()
+    assert "other/x.jpg\tcut off\nother/y.jpg\t\n" in listed_now
+    assert "a/1.jpg\t" in listed_now
+    assert len(opened(source)) == len(NAMES) - 1

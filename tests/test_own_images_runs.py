@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import handmade
 import numpy as np
@@ -154,10 +156,57 @@ def test_own_scores_are_not_published(home: Path):
         publish_run(Path("runs/smoke/mine/seed0"), home / "measured", allow_dirty=True)
 
 
+def test_nor_are_those_whose_backbone_saw_some(home: Path):
+    origin = {
+        "data": "imagenet/train",
+        "init_from": {"data": "voc2007/trainval", "init_from": {"data": "own_images/train"}},
+    }
+    cli.run(["transfer", "mine", KNN, *ON, "--images", "photos"])
+    record = replace(record_at("mine", KNN), transfer="x", transfer_data={"imagenet/val": "0"}, origin=origin)
+    handmade.text(home / "one" / "x.json", record.to_bytes().decode())
+    with pytest.raises(UserError, match="x came from your own images"):
+        publish_run(home / "one", home / "measured", allow_dirty=True)
+
+
+def trained_on(split: str) -> dict[str, Any]:
+    """The origin of a backbone that learned the labels of photos."""
+    pool = {"dataset": OWN_IMAGES, "split": split, "labels": True}
+    fingerprint = open_dataset(Path("photos"), OWN_IMAGES, split).fingerprint()
+    return {"recipe": "x@images=photos", "data_fingerprint": fingerprint, "resolved": {"data": pool}}
+
+
+def test_labels_of_images_that_changed_are_refused(home: Path):
+    """Images that the backbone learned may be among the scored ones now, wherever they lie."""
+    folder = tree(home / "own", *(f"{name}/{i}.jpg" for name in "xy" for i in range(10)))
+    own_images(Path("photos"), Path("runs"))
+    origin, knn = trained_on("train"), find_transfers()[KNN]
+    here = Run("x", "smoke", 0, folder, Path("runs"))
+    checked_data(knn.on_own_images("own"), here, origin, incomplete=False)
+    changed = {**origin, "data_fingerprint": "0"}
+    with pytest.raises(UserError, match="photos, and images there have changed since"):
+        checked_data(knn.on_own_images("own"), here, {"init_from": changed}, incomplete=False)
+    (home / "photos").unlink()
+    with pytest.raises(UserError, match="photos, which is gone"):
+        checked_data(knn.on_own_images("own"), here, origin, incomplete=False)
+
+
+def test_images_that_were_learned_under_another_name(home: Path):
+    """What is scored is below another folder than what the backbone saw, and links to it."""
+    own_images(Path("photos"), Path("runs"))
+    for file in open_dataset(Path("photos"), OWN_IMAGES, "train").files:
+        link = home / "own" / ("val" if Path(file).stem in "01234" else "train") / file
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to((home / "photos" / file).resolve())
+    run = Run("x", "smoke", 0, home / "own", Path("runs"))
+    with pytest.raises(UserError, match="images of own_images/val are in own_images/train too"):
+        checked_data(find_transfers()[KNN].on_own_images("own"), run, trained_on("train"), incomplete=False)
+
+
 @pytest.mark.parametrize("through", ["itself", "init"])
 def test_what_was_trained_on_with_labels_is_not_scored(through: str, home: Path):
     """Nor where the run only started from such weights."""
-    seen = {"resolved": {"data": {"dataset": OWN_IMAGES, "split": "val", "labels": True}}}
+    own_images(Path("photos"), Path("runs"))
+    seen = trained_on("val")
     origin = seen if through == "itself" else {"resolved": {"data": {}}, "init_from": {"init_from": seen}}
     run = Run("x", "smoke", 0, Path("photos"), Path("runs"))
     knn = find_transfers()[KNN].on_own_images("photos")
@@ -205,6 +254,26 @@ def test_two_folders_of_one_name_share_no_runs(home: Path):
         own_images(other, Path("runs"))
     (home / "photos").rename(home / "gone")
     assert own_images(other, Path("runs")).label == "photos", "images that moved keep their name"
+
+
+def test_an_empty_folder_takes_no_name(home: Path):
+    (home / "a" / "own").mkdir(parents=True)
+    with pytest.raises(UserError, match="contains no images"):
+        own_images(home / "a" / "own", Path("runs"))
+    assert own_images(tree(home / "b" / "own", "1.jpg"), Path("runs")).label == "own"
+
+
+@pytest.mark.parametrize(
+    ("count", "told"), [(3, "3 images are too few"), (6, "the features of all images are the same")]
+)
+def test_features_without_a_map(count: int, told: str, home: Path, capsys: pytest.CaptureFixture[str]):
+    folder = home / "few"
+    folder.mkdir()
+    for i in range(count):
+        Image.new("RGB", (40, 40), (9, 9, 9)).save(folder / f"{i}.png")
+    assert cli.run(["features", "mine", *ON, "--images", "few", "--to", "f.npz"]) == 0
+    assert f"no map: {told}" in capsys.readouterr().out
+    assert sorted(path.name for path in home.glob("f.*")) == ["f.neighbours.png", "f.npz"]
 
 
 def test_names_of_runs():

@@ -50,9 +50,11 @@ def own_images(path: Path, runs: Path) -> OwnImages:
             f"--images {path}: {known} is called {label} too, and has runs in {runs}; give one of them another name, "
             "or another --runs folder"
         )
+    own = OwnImages(path, label)
     if known != place:
+        open_dataset(path, OWN_IMAGES, "all", lambda _: None)  # what cannot be read takes the name from nothing else
         write_whole(_note(label, runs), os.fsencode(place) + b"\n")
-    return OwnImages(path, label)
+    return own
 
 
 def place_of(label: str, runs: Path) -> Path | None:

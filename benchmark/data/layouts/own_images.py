@@ -106,10 +106,10 @@ def _draw(file: str) -> float:
 
 def _labelled(root: Path, below: str, files: list[str]) -> Classes | None:
     """The class of each file by its first folder below root/below; None where there are no two classes, or images
-    beside them. BadData for a class without an image: every class after it would have another number."""
+    or archives beside them. BadData for a class without an image: every class after it would have another number."""
     first = [file.removeprefix(below).partition("/") for file in files]
     folders = sorted({name for name, slash, _ in first if slash})
-    if len(folders) < 2 or not all(slash for _, slash, _ in first):
+    if len(folders) < 2 or not all(slash for _, slash, _ in first) or any(name.endswith(ARCHIVES) for name in folders):
         return None
     if empty := sorted({*contents(root / below).folders} - {*folders}):
         what = f"{len(empty):,} class folder(s) contain no image: {some(empty)}"
