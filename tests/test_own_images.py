@@ -22,7 +22,7 @@ from benchmark.core.errors import UserError
 from benchmark.data.datasets import DATASETS, LAYOUTS, open_dataset
 from benchmark.data.findings import BadData
 from benchmark.data.image_set import ImageSet
-from benchmark.data.images import UnreadableImage
+from benchmark.data.images import UnreadableImage, file_size
 from benchmark.data.labels import Classes
 from benchmark.data.tars import tar_index
 from benchmark.recipe.scales import OWN_IMAGES
@@ -222,6 +222,30 @@ def test_the_fingerprint_follows_the_images(tmp_path: Path):
     assert opened(moved).fingerprint() == before
     (moved / "b.jpg").write_bytes((moved / "b.jpg").read_bytes() + b"x")
     assert opened(moved).fingerprint() != before
+
+
+@pytest.mark.parametrize("form", ["folder", *FORMS])
+def test_other_pixels_in_as_many_bytes_are_other_images(form: str, tmp_path: Path):
+    """A BMP's size tells only its width and height."""
+    prints = []
+    for number, colour in enumerate((10, 20)):
+        (home := tmp_path / str(number)).mkdir()
+        (home / "photos").mkdir()
+        for name, value in (("a", 5), ("b", colour)):
+            Image.new("RGB", (8, 8), (value, 0, 0)).save(home / "photos" / f"{name}.jpg", "BMP")
+        source = home / "photos" if form == "folder" else FORMS[form](home / "photos", home)
+        prints.append(opened(source).fingerprint())
+    assert prints[0] != prints[1]
+
+
+def test_a_list_of_files_below_a_folder_called_like_an_archive(tmp_path: Path):
+    """Each has its own size, and none is passed over as part of an archive."""
+    tree(tmp_path, "x.tar/a.jpg")
+    (tmp_path / "x.tar/b.jpg").write_bytes(b"")
+    assert file_size(tmp_path, "x.tar/a.jpg") == (tmp_path / "x.tar/a.jpg").stat().st_size
+    assert file_size(tmp_path, "x.tar/b.jpg") == 0
+    source = handmade.text(tmp_path / "list.txt", "x.tar/a.jpg\nx.tar/b.jpg\n")
+    assert cli.run(["doctor", "--images", str(source)]) == 1
 
 
 def png_bomb(path: Path) -> Path:

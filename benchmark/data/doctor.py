@@ -26,7 +26,7 @@ from benchmark.data.datasets import DATASETS, LAYOUTS, Layout, read_split
 from benchmark.data.findings import BadData, Finding, denied, from_error, printable, some
 from benchmark.data.folders import HIDDEN, NO_IMAGES
 from benchmark.data.image_set import ImageSet
-from benchmark.data.images import UnreadableImage, decode_rgb, file_size, read_bytes, split_archive
+from benchmark.data.images import UnreadableImage, decode_rgb, file_size, is_in_archive, read_bytes
 from benchmark.data.lookalikes import advice, lookalike
 from benchmark.data.names import Names, find
 from benchmark.data.pairs import check_apart, check_classes, check_folders
@@ -189,7 +189,7 @@ def _empty_files(splits: list[ImageSet], bars: Progress) -> list[Finding]:
 
 def _own_size(images: ImageSet, file: str) -> int:
     """Bytes of a plain file. Members of archives are not checked here: the layout checks these."""
-    return 1 if split_archive(file)[1] else file_size(images.root, file)
+    return 1 if is_in_archive(images.root, file) else file_size(images.root, file)
 
 
 def _decode_all(splits: list[ImageSet], bars: Progress, others: Mapping[str, str] | None = None) -> list[Finding]:

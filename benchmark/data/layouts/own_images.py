@@ -44,6 +44,11 @@ ANYTHING = "Give --images a folder of images, a list of them, a .zip or a .tar."
 
 
 def read(data_root: Path, split: str) -> ImageSet:
+    # users replace photos by others of the same name, and pictures that are not compressed are all of one size
+    return replace(_read(data_root, split), by_content=True)
+
+
+def _read(data_root: Path, split: str) -> ImageSet:
     root, files, skipped = _every_image(data_root)
     if not files:
         raise bad(data_root, f"contains no images{_instead(skipped)}", ANYTHING)
