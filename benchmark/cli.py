@@ -9,6 +9,7 @@ import inspect
 import math
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from benchmark.engine.train import Machine
     from benchmark.recipe.contract import Recipe
     from benchmark.runs.own_images import OwnImages
+    from benchmark.runs.run import Run
 
 ScaleFlag = Annotated[
     Scale,
@@ -267,7 +269,7 @@ def pretrain(
     if distributed.rank() == 0:
         print(f"backbone: {run.backbone}")
         if own or init:
-            print(f"`sslbench transfer '{name}' TRANSFER` scores it")
+            print(f"`sslbench transfer {' '.join(_scored_by(run, images))}` scores it")
     distributed.stop()
     return 0
 
@@ -724,6 +726,15 @@ def _data_root(scale: Scale, data: Path | None) -> Path:
         raise UserError(f"--scale {scale} reads real datasets: give --data DIR, the folder that holds them")
     _require_data(data)
     return data or Path("data", scale)
+
+
+def _scored_by(run: Run, images: Path | None) -> Iterator[str]:
+    """What `transfer` must be given to find this run, and the images that it is on."""
+    yield from (f"'{run.name}'", "TRANSFER")
+    yield from () if run.scale == "desk" else ("--scale", run.scale)
+    yield from ("--seed", f"{run.seed}") if run.seed else ()
+    yield from ("--images", shlex.quote(str(images))) if images else ()
+    yield from ("--runs", shlex.quote(str(run.runs))) if run.runs != RUNS else ()
 
 
 def _own_images(images: Path | None, data: Path | None, runs: Path) -> OwnImages | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -339,6 +340,15 @@ def test_every_protocol_takes_own_images_or_says_why_not():
             with pytest.raises(UserError, match="--images takes the place of ImageNet,"):
                 transfer.on_own_images("x")
     assert {KNN, LINEAR, "linear_imagenet_moco", FEW_LABELS, "semi_supervised_1pct_pirl"} <= taken
+
+
+def test_what_scores_a_run_is_printed_whole(home: Path, capsys: pytest.CaptureFixture[str]):
+    (home / "photos").rename(home / "my photos")
+    flags = ["--images", "my photos", "--seed", "3", "--runs", "here"]
+    assert cli.run(["pretrain", "random_init", *ON, *flags]) == 0
+    command = capsys.readouterr().out.partition("`sslbench ")[2].partition("`")[0]
+    assert cli.run([KNN if word == "TRANSFER" else word for word in shlex.split(command)]) == 0
+    assert Path(f"here/smoke/random_init@images=my-photos/seed3/{KNN}@images=my-photos.json").is_file()
 
 
 def test_init_gives_the_run_these_weights(home: Path):
