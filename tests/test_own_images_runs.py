@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,26 @@ def test_labels_of_images_that_changed_are_refused(home: Path):
     (home / "photos").unlink()
     with pytest.raises(UserError, match="photos, which is gone"):
         checked_data(knn.on_own_images("own"), here, origin, incomplete=False)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes"), [("supervised", []), ("s4l_rotation_10pct", ["--recipe.data.labelled.percent", "50"])]
+)
+def test_photos_that_came_since_stop_a_score(
+    recipe: str, changes: list[str], home: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Whether the recipe learns all labels or those of a part that the seed draws."""
+    shutil.copytree(home / "photos", home / "own")
+    current.split_fingerprint.cache_clear()  # of another test's images of this name
+    assert cli.run(["pretrain", recipe, *ON, "--images", "own", *changes]) == 0
+    (run,) = Path("runs/smoke").iterdir()
+    flags = ["transfer", run.name, KNN, *ON, "--images", "own"]
+    assert cli.run(flags) == 0
+    tree(home / "own" / CLASSES[0], *(f"new {i}.png" for i in range(9)))
+    current.split_fingerprint.cache_clear()
+    capsys.readouterr()
+    assert cli.run(flags) == 2
+    assert "own, and images there have changed since" in capsys.readouterr().err
 
 
 def test_images_that_were_learned_under_another_name(home: Path):
