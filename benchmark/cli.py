@@ -9,6 +9,7 @@ import inspect
 import math
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from benchmark.engine.train import Machine
     from benchmark.recipe.contract import Recipe
     from benchmark.runs.own_images import OwnImages
+    from benchmark.runs.run import Run
 
 ScaleFlag = Annotated[
     Scale,
@@ -267,7 +269,7 @@ def pretrain(
     if distributed.rank() == 0:
         print(f"backbone: {run.backbone}")
         if own or init:
-            print(f"`sslbench transfer '{name}' TRANSFER` scores it")
+            print(f"`sslbench transfer {' '.join(_scored_by(run, images))}` scores it")
     distributed.stop()
     return 0
 
@@ -554,7 +556,7 @@ def features(
     """Write a backbone's features of your own images, with two pictures: a map by t-SNE, and nearest neighbours."""
     from benchmark.core.files import write_whole
     from benchmark.recipe.catalogue import all_recipes
-    from benchmark.runs.feature_pictures import map_picture, neighbours_picture
+    from benchmark.runs.feature_pictures import map_picture, neighbours_picture, no_map_because
     from benchmark.runs.image_features import check_suffix, features_of, write_features
     from benchmark.runs.naming import require_backbone
     from benchmark.runs.run import Run
@@ -573,9 +575,14 @@ def features(
     found = features_of(run, own.opened("all"), machine)
     write_features(found, path)
     print(f"{path}: {found.values.shape[0]:,} images, {found.values.shape[1]:,} numbers each")
-    for name, picture in (("map", map_picture(found, seed)), ("neighbours", neighbours_picture(found))):
-        write_whole(path.with_suffix(f".{name}.png"), picture)
-        print(path.with_suffix(f".{name}.png"))
+    sheet, of_all = path.with_suffix(".neighbours.png"), path.with_suffix(".map.png")
+    write_whole(sheet, neighbours_picture(found))
+    print(sheet)
+    if why := no_map_because(found):
+        print(f"no map: {why}")
+    else:
+        write_whole(of_all, map_picture(found, seed))
+        print(of_all)
     return 0
 
 
@@ -719,6 +726,15 @@ def _data_root(scale: Scale, data: Path | None) -> Path:
         raise UserError(f"--scale {scale} reads real datasets: give --data DIR, the folder that holds them")
     _require_data(data)
     return data or Path("data", scale)
+
+
+def _scored_by(run: Run, images: Path | None) -> Iterator[str]:
+    """What `transfer` must be given to find this run, and the images that it is on."""
+    yield from (f"'{run.name}'", "TRANSFER")
+    yield from () if run.scale == "desk" else ("--scale", run.scale)
+    yield from ("--seed", f"{run.seed}") if run.seed else ()
+    yield from ("--images", shlex.quote(str(images))) if images else ()
+    yield from ("--runs", shlex.quote(str(run.runs))) if run.runs != RUNS else ()
 
 
 def _own_images(images: Path | None, data: Path | None, runs: Path) -> OwnImages | None:

@@ -22,7 +22,7 @@ from benchmark.core.errors import UserError
 from benchmark.data.datasets import DATASETS, LAYOUTS, open_dataset
 from benchmark.data.findings import BadData
 from benchmark.data.image_set import ImageSet
-from benchmark.data.images import UnreadableImage
+from benchmark.data.images import UnreadableImage, file_size
 from benchmark.data.labels import Classes
 from benchmark.data.tars import tar_index
 from benchmark.recipe.scales import OWN_IMAGES
@@ -94,6 +94,29 @@ def test_every_form_holds_the_same_pixels(form: str, tmp_path: Path):
         assert np.array_equal(np.asarray(images.open(place)), wanted.pop(name))
 
 
+@pytest.mark.parametrize("below", ["", "train/"])
+def test_shards_are_no_classes(below: str, tmp_path: Path):
+    folder = tree(tmp_path / "photos", *NAMES)
+    (tmp_path / "shards" / below).mkdir(parents=True)
+    for number in range(2):
+        tarred(folder, tmp_path / "shards" / f"{below}00{number}.tar")
+    if below:
+        tree(tmp_path / "shards", "val/x/1.jpg", "val/y/1.jpg")
+    images = opened(tmp_path / "shards")
+    assert len(images) == 2 * len(NAMES)
+    assert images.labels is None
+
+
+def test_a_tar_of_everything_below_a_folder(tmp_path: Path):
+    """`tar -C photos .` begins every name with ./"""
+    tree(tmp_path / "photos", *NAMES)
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        tar.add(tmp_path / "photos", ".")
+    images = opened(tmp_path / "x.tar")
+    assert sorted(images.files) == sorted(f"x.tar/{name}" for name in NAMES)
+    assert images.open(0).size == Image.open(tmp_path / "photos" / images.files[0].removeprefix("x.tar/")).size
+
+
 def test_what_stands_beside_the_images_of_a_shard_is_counted(tmp_path: Path):
     images = opened(tarred(tree(tmp_path / "photos", *NAMES), tmp_path / "x.tar"))
     assert images.skipped == ("1 archive(s) with 8 file(s) that are not images: x.tar",)
@@ -142,6 +165,27 @@ def test_without_val_a_fifth_of_each_class_is_held_out(tmp_path: Path):
     assert train.fingerprint() == opened(folder).fingerprint()
 
 
+def test_photos_that_come_or_go_move_no_others(tmp_path: Path):
+    """What a backbone was trained on must not be scored later."""
+    folder = tmp_path / "photos"
+    for name in ("x", "y"):
+        tree(folder / name, *(f"{number}.jpg" for number in range(20)))
+    train, val = {*opened(folder).files}, {*opened(folder, "val").files}
+    tree(folder / "x", *(f"new {number}.jpg" for number in range(20)))
+    (folder / "y/7.jpg").unlink()
+    assert train - {*opened(folder).files} <= {"y/7.jpg"}
+    assert val - {*opened(folder, "val").files} <= {"y/7.jpg"}
+
+
+def test_each_class_of_two_images_trains_and_is_scored(tmp_path: Path):
+    for number in range(40):
+        tree(tmp_path / "photos" / f"{number}", "1.jpg", "2.jpg")
+    tree(tmp_path / "photos" / "one", "1.jpg")
+    train, val = opened(tmp_path / "photos"), opened(tmp_path / "photos", "val")
+    assert np.bincount(train.labelled(Classes).values).tolist() == [1] * 41
+    assert np.bincount(val.labelled(Classes).values).tolist() == [1] * 40
+
+
 def odd_pictures(folder: Path) -> dict[str, tuple[int, int, int]]:
     """Written pictures of one colour, and what each must be read as."""
     folder.mkdir(parents=True)
@@ -178,6 +222,30 @@ def test_the_fingerprint_follows_the_images(tmp_path: Path):
     assert opened(moved).fingerprint() == before
     (moved / "b.jpg").write_bytes((moved / "b.jpg").read_bytes() + b"x")
     assert opened(moved).fingerprint() != before
+
+
+@pytest.mark.parametrize("form", ["folder", *FORMS])
+def test_other_pixels_in_as_many_bytes_are_other_images(form: str, tmp_path: Path):
+    """A BMP's size tells only its width and height."""
+    prints = []
+    for number, colour in enumerate((10, 20)):
+        (home := tmp_path / str(number)).mkdir()
+        (home / "photos").mkdir()
+        for name, value in (("a", 5), ("b", colour)):
+            Image.new("RGB", (8, 8), (value, 0, 0)).save(home / "photos" / f"{name}.jpg", "BMP")
+        source = home / "photos" if form == "folder" else FORMS[form](home / "photos", home)
+        prints.append(opened(source).fingerprint())
+    assert prints[0] != prints[1]
+
+
+def test_a_list_of_files_below_a_folder_called_like_an_archive(tmp_path: Path):
+    """Each has its own size, and none is passed over as part of an archive."""
+    tree(tmp_path, "x.tar/a.jpg")
+    (tmp_path / "x.tar/b.jpg").write_bytes(b"")
+    assert file_size(tmp_path, "x.tar/a.jpg") == (tmp_path / "x.tar/a.jpg").stat().st_size
+    assert file_size(tmp_path, "x.tar/b.jpg") == 0
+    source = handmade.text(tmp_path / "list.txt", "x.tar/a.jpg\nx.tar/b.jpg\n")
+    assert cli.run(["doctor", "--images", str(source)]) == 1
 
 
 def png_bomb(path: Path) -> Path:
@@ -325,3 +393,18 @@ def test_the_doctor_lists_what_cannot_be_decoded(tmp_path: Path, capsys: pytest.
     assert cli.run(["doctor", "--images", str(folder), "--data", str(tmp_path)]) == 2
     assert cli.run(["doctor"]) == 2
     assert "give --data DIR" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["zip", "tar", "relative list"])
+def test_the_doctor_leaves_what_is_listed_of_others(form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A list of images or an archive shares its folder, and so the list of what cannot be decoded."""
+    folder = tree(tmp_path / "photos", *NAMES)
+    os.truncate(folder / "a/1.jpg", 300)
+    source = FORMS[form](folder, tmp_path)
+    handmade.text(tmp_path / "unreadable.txt", "other/x.jpg\tcut off\nother/y.jpg\n")
+    assert cli.run(["doctor", "--images", str(source), "--deep"]) == 0
+    assert "match no image" not in capsys.readouterr().out
+    listed_now = (tmp_path / "unreadable.txt").read_text()
+    assert "other/x.jpg\tcut off\nother/y.jpg\t\n" in listed_now
+    assert "a/1.jpg\t" in listed_now
+    assert len(opened(source)) == len(NAMES) - 1

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import handmade
 import numpy as np
@@ -76,7 +80,7 @@ def test_a_run_on_own_images_is_called_after_them(home: Path):
     path = Path("runs/smoke/npid@images=photos/seed0/backbone.safetensors")
     origin = read_facts(path)["origin"]
     train = open_dataset(Path("photos"), OWN_IMAGES, "train")
-    assert origin["num_images"] == len(train) == 24
+    assert origin["num_images"] == len(train) == 21
     assert origin["data"] == "own_images/train"
     assert origin["data_fingerprint"] == train.without_labels().fingerprint()
     assert origin["resolved"]["data"]["dataset"] == OWN_IMAGES
@@ -122,7 +126,7 @@ def test_linear_nearest_neighbours_and_fine_tuning(home: Path, capsys: pytest.Ca
         record = record_at("mine", transfer)
         assert record.transfer == f"{transfer}@images=photos"
         assert {*record.transfer_data} == {"own_images/train", "own_images/val"}
-        assert "6 of 30 images, which are held out" in record.detail["skipped"]["own_images/train"][0]
+        assert "9 of 30 images, which are held out" in record.detail["skipped"]["own_images/train"][0]
         assert 0 <= record.metrics["top1"] <= 100
     assert record_at("mine", KNN).metrics["top1"] == 100, "a colour tells them apart, even to random weights"
     capsys.readouterr()
@@ -154,14 +158,81 @@ def test_own_scores_are_not_published(home: Path):
         publish_run(Path("runs/smoke/mine/seed0"), home / "measured", allow_dirty=True)
 
 
+def test_nor_are_those_whose_backbone_saw_some(home: Path):
+    origin = {
+        "data": "imagenet/train",
+        "init_from": {"data": "voc2007/trainval", "init_from": {"data": "own_images/train"}},
+    }
+    cli.run(["transfer", "mine", KNN, *ON, "--images", "photos"])
+    record = replace(record_at("mine", KNN), transfer="x", transfer_data={"imagenet/val": "0"}, origin=origin)
+    handmade.text(home / "one" / "x.json", record.to_bytes().decode())
+    with pytest.raises(UserError, match="x came from your own images"):
+        publish_run(home / "one", home / "measured", allow_dirty=True)
+
+
+def trained_on(split: str) -> dict[str, Any]:
+    """The origin of a backbone that learned the labels of photos."""
+    pool = {"dataset": OWN_IMAGES, "split": split, "labels": True}
+    fingerprint = open_dataset(Path("photos"), OWN_IMAGES, split).fingerprint()
+    return {"recipe": "x@images=photos", "data_fingerprint": fingerprint, "resolved": {"data": pool}}
+
+
+def test_labels_of_images_that_changed_are_refused(home: Path):
+    """Images that the backbone learned may be among the scored ones now, wherever they lie."""
+    folder = tree(home / "own", *(f"{name}/{i}.jpg" for name in "xy" for i in range(10)))
+    own_images(Path("photos"), Path("runs"))
+    origin, knn = trained_on("train"), find_transfers()[KNN]
+    here = Run("x", "smoke", 0, folder, Path("runs"))
+    checked_data(knn.on_own_images("own"), here, origin, incomplete=False)
+    changed = {**origin, "data_fingerprint": "0"}
+    with pytest.raises(UserError, match="photos, and images there have changed since"):
+        checked_data(knn.on_own_images("own"), here, {"init_from": changed}, incomplete=False)
+    (home / "photos").unlink()
+    with pytest.raises(UserError, match="photos, which is gone"):
+        checked_data(knn.on_own_images("own"), here, origin, incomplete=False)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes"), [("supervised", []), ("s4l_rotation_10pct", ["--recipe.data.labelled.percent", "50"])]
+)
+def test_photos_that_came_since_stop_a_score(
+    recipe: str, changes: list[str], home: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Whether the recipe learns all labels or those of a part that the seed draws."""
+    shutil.copytree(home / "photos", home / "own")
+    current.split_fingerprint.cache_clear()  # of another test's images of this name
+    assert cli.run(["pretrain", recipe, *ON, "--images", "own", *changes]) == 0
+    (run,) = Path("runs/smoke").iterdir()
+    flags = ["transfer", run.name, KNN, *ON, "--images", "own"]
+    assert cli.run(flags) == 0
+    tree(home / "own" / CLASSES[0], *(f"new {i}.png" for i in range(9)))
+    current.split_fingerprint.cache_clear()
+    capsys.readouterr()
+    assert cli.run(flags) == 2
+    assert "own, and images there have changed since" in capsys.readouterr().err
+
+
+def test_images_that_were_learned_under_another_name(home: Path):
+    """What is scored is below another folder than what the backbone saw, and links to it."""
+    own_images(Path("photos"), Path("runs"))
+    for file in open_dataset(Path("photos"), OWN_IMAGES, "train").files:
+        link = home / "own" / ("val" if Path(file).stem in "01234" else "train") / file
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to((home / "photos" / file).resolve())
+    run = Run("x", "smoke", 0, home / "own", Path("runs"))
+    with pytest.raises(UserError, match="images of own_images/val are in own_images/train too"):
+        checked_data(find_transfers()[KNN].on_own_images("own"), run, trained_on("train"), incomplete=False)
+
+
 @pytest.mark.parametrize("through", ["itself", "init"])
 def test_what_was_trained_on_with_labels_is_not_scored(through: str, home: Path):
     """Nor where the run only started from such weights."""
-    seen = {"resolved": {"data": {"dataset": OWN_IMAGES, "split": "val", "labels": True}}}
+    own_images(Path("photos"), Path("runs"))
+    seen = trained_on("val")
     origin = seen if through == "itself" else {"resolved": {"data": {}}, "init_from": {"init_from": seen}}
     run = Run("x", "smoke", 0, Path("photos"), Path("runs"))
     knn = find_transfers()[KNN].on_own_images("photos")
-    with pytest.raises(UserError, match="6 of the 6 images of own_images/val are in own_images/val too"):
+    with pytest.raises(UserError, match="9 of the 9 images of own_images/val are in own_images/val too"):
         checked_data(knn, run, origin, incomplete=False)
     checked_data(knn, run, {}, incomplete=False)
 
@@ -183,7 +254,7 @@ def test_a_split_without_labels_teaches_none(home: Path, capsys: pytest.CaptureF
         (["pretrain", "npid", "--images", "photos/katze/0.png"], "is a single image"),
         (["pretrain", "wang_gupta", "--images", "photos"], "learns from files that belong together of youtube_patches"),
         (["pretrain", "ren_lee", "--images", "photos"], "learns from maps of"),
-        (["pretrain", "npid", "--images", "photos", "--recipe.batch-size", "64"], "more than the 24 images there are"),
+        (["pretrain", "npid", "--images", "photos", "--recipe.batch-size", "64"], "more than the 21 images there are"),
         (["pretrain", "npid", "--images", "photos", "--init", "absent"], "no recipe and no run 'absent'"),
         (
             ["pretrain", "npid", "--images", "photos", "--init", "pirl"],
@@ -205,6 +276,26 @@ def test_two_folders_of_one_name_share_no_runs(home: Path):
         own_images(other, Path("runs"))
     (home / "photos").rename(home / "gone")
     assert own_images(other, Path("runs")).label == "photos", "images that moved keep their name"
+
+
+def test_an_empty_folder_takes_no_name(home: Path):
+    (home / "a" / "own").mkdir(parents=True)
+    with pytest.raises(UserError, match="contains no images"):
+        own_images(home / "a" / "own", Path("runs"))
+    assert own_images(tree(home / "b" / "own", "1.jpg"), Path("runs")).label == "own"
+
+
+@pytest.mark.parametrize(
+    ("count", "told"), [(3, "3 images are too few"), (6, "the features of all images are the same")]
+)
+def test_features_without_a_map(count: int, told: str, home: Path, capsys: pytest.CaptureFixture[str]):
+    folder = home / "few"
+    folder.mkdir()
+    for i in range(count):
+        Image.new("RGB", (40, 40), (9, 9, 9)).save(folder / f"{i}.png")
+    assert cli.run(["features", "mine", *ON, "--images", "few", "--to", "f.npz"]) == 0
+    assert f"no map: {told}" in capsys.readouterr().out
+    assert sorted(path.name for path in home.glob("f.*")) == ["f.neighbours.png", "f.npz"]
 
 
 def test_names_of_runs():
@@ -270,6 +361,15 @@ def test_every_protocol_takes_own_images_or_says_why_not():
             with pytest.raises(UserError, match="--images takes the place of ImageNet,"):
                 transfer.on_own_images("x")
     assert {KNN, LINEAR, "linear_imagenet_moco", FEW_LABELS, "semi_supervised_1pct_pirl"} <= taken
+
+
+def test_what_scores_a_run_is_printed_whole(home: Path, capsys: pytest.CaptureFixture[str]):
+    (home / "photos").rename(home / "my photos")
+    flags = ["--images", "my photos", "--seed", "3", "--runs", "here"]
+    assert cli.run(["pretrain", "random_init", *ON, *flags]) == 0
+    command = capsys.readouterr().out.partition("`sslbench ")[2].partition("`")[0]
+    assert cli.run([KNN if word == "TRANSFER" else word for word in shlex.split(command)]) == 0
+    assert Path(f"here/smoke/random_init@images=my-photos/seed3/{KNN}@images=my-photos.json").is_file()
 
 
 def test_init_gives_the_run_these_weights(home: Path):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,11 +26,11 @@ from benchmark.data.datasets import DATASETS, LAYOUTS, Layout, read_split
 from benchmark.data.findings import BadData, Finding, denied, from_error, printable, some
 from benchmark.data.folders import HIDDEN, NO_IMAGES
 from benchmark.data.image_set import ImageSet
-from benchmark.data.images import UnreadableImage, decode_rgb, file_size, read_bytes, split_archive
+from benchmark.data.images import UnreadableImage, decode_rgb, file_size, is_in_archive, read_bytes
 from benchmark.data.lookalikes import advice, lookalike
 from benchmark.data.names import Names, find
 from benchmark.data.pairs import check_apart, check_classes, check_folders
-from benchmark.data.unreadable import read_unreadable, unknown_names, write_unreadable
+from benchmark.data.unreadable import listed_besides, read_unreadable, unknown_names, write_unreadable
 
 MAX_STATS = 5_000_000  # with more files than this, only an evenly spaced sample is checked for being empty
 FEW = 200  # so few images are decoded before worker processes have started
@@ -63,9 +63,11 @@ def examine_own(source: Path, deep: bool, progress: bool) -> list[Finding]:
     images = read_split(LAYOUTS["own_images"], source, "all")
     read_split(LAYOUTS["own_images"], source, "train")  # which looks at the classes, too
     count = Finding("note", images.name, str(images.root), f"{len(images):,} images")
+    # an archive or a list lies beside others, which share its list of unreadable images
+    others = {} if source.is_dir() else listed_besides(images.root, frozenset(images.files))
     with _bars(progress) as bars:
-        found = _decode_all([images], bars) if deep else _empty_files([images], bars)
-    return [count, *_skipped(images), *found, *_unknown([images])]
+        found = _decode_all([images], bars, others) if deep else _empty_files([images], bars)
+    return [count, *_skipped(images), *found, *(_unknown([images]) if source.is_dir() else ())]
 
 
 def _misplaced(layout: Layout, data_root: Path) -> list[Finding]:
@@ -187,11 +189,12 @@ def _empty_files(splits: list[ImageSet], bars: Progress) -> list[Finding]:
 
 def _own_size(images: ImageSet, file: str) -> int:
     """Bytes of a plain file. Members of archives are not checked here: the layout checks these."""
-    return 1 if split_archive(file)[1] else file_size(images.root, file)
+    return 1 if is_in_archive(images.root, file) else file_size(images.root, file)
 
 
-def _decode_all(splits: list[ImageSet], bars: Progress) -> list[Finding]:
-    """Decodes every image once, even if several splits share it, and writes one list for each root."""
+def _decode_all(splits: list[ImageSet], bars: Progress, others: Mapping[str, str] | None = None) -> list[Finding]:
+    """Decodes every image once, even if several splits share it, and writes one list for each root, with `others`:
+    what it tells of images that are not looked at here."""
     findings = []
     broken_below: dict[Path, dict[str, str]] = {}
     prints_below: dict[Path, dict[str, int]] = {}  # file -> hash of its bytes; only kept where splits are compared
@@ -212,7 +215,7 @@ def _decode_all(splits: list[ImageSet], bars: Progress) -> list[Finding]:
             fix = "Runs leave out those that are listed. Better: fetch them again, then run --deep again."
             findings.append(Finding("warning", images.name, str(images.root), message, fix))
     for root, broken in broken_below.items():
-        findings += write_unreadable(root, broken)
+        findings += write_unreadable(root, {**(others or {}), **broken})
     for train, test in _train_and_test(splits):
         findings += _equal_bytes(train, test, prints_below[train.root], prints_below[test.root])
     return findings

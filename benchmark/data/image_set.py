@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from benchmark.core.errors import UserError
-from benchmark.data.images import file_size, open_as_stored, open_rgb
+from benchmark.data.images import content_hash, file_size, open_as_stored, open_rgb
 from benchmark.data.labels import Labels
 from benchmark.data.names import Names, pick
 
@@ -33,6 +33,7 @@ class ImageSet:
     unreadable: files left out because they are listed as unreadable, so that a list of images may still name them.
     together: so many files in a row are one thing, such as the two patches of a track: none of them is left out alone.
     maps:    what is known of every pixel, such as its depth: kind -> from an image's file to the file of its map.
+    by_content: whether the fingerprint goes by what files hold, too, because nobody else's are called as these are.
     """
 
     name: str
@@ -43,6 +44,7 @@ class ImageSet:
     unreadable: tuple[str, ...] = ()
     together: int = 1
     maps: Mapping[str, Callable[[str], str]] = field(default_factory=dict)
+    by_content: bool = False
 
     def __post_init__(self) -> None:
         if self.labels is not None and len(self.labels.values) != len(self.files):
@@ -102,7 +104,8 @@ class ImageSet:
 
     def fingerprint(self) -> str:
         """Twelve hex digits that change with the data: name, number, order and names of files, labels, classes, and
-        the sizes of 1,000 files drawn by a fixed seed, with those of their maps.
+        the sizes of 1,000 files drawn by a fixed seed, with those of their maps. With `by_content`, what these files
+        hold, too.
 
         Reading all sizes would take 1.28 million `stat` calls at the start of every run: minutes on a network disk. So
         this tells one dataset or version from another, but it is not a checksum, and a single replaced image can slip
@@ -116,6 +119,8 @@ class ImageSet:
             digest.update(
                 f"{i}\0{self.files[i]}\0{file_size(self.root, self.files[i])}\n".encode(errors="surrogateescape")
             )
+            if self.by_content:
+                digest.update(f"{content_hash(self.root, self.files[i])}\n".encode())
             for kind, map_of in self.maps.items():
                 digest.update(f"{kind}\0{file_size(self.root, map_of(self.files[i]))}\n".encode())
         if not isinstance(self.files, Names):

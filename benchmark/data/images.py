@@ -6,6 +6,7 @@ empty, truncated, 16-bit and palette files, and comes as zips.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import re
@@ -115,11 +116,33 @@ def unreadable(root: Path, file: str, why: str) -> UnreadableImage:
 
 def file_size(root: Path, file: str) -> int:
     """Bytes of the file, or of the enclosing archive for a member of one; -1 if there is none."""
-    archive, member = split_archive(file)
     try:
-        return (root / (archive if member else file)).stat().st_size
+        return (root / (split_archive(file)[0] if is_in_archive(root, file) else file)).stat().st_size
     except OSError:
         return -1
+
+
+def is_in_archive(root: Path, file: str) -> bool:
+    """Whether it is a member of an archive; a folder may be called like one."""
+    archive, member = split_archive(file)
+    return bool(member) and not _is_folder(root / archive)
+
+
+@lru_cache(maxsize=1)  # the members of an archive come one after another
+def _is_folder(path: Path) -> bool:
+    return path.is_dir()
+
+
+def content_hash(root: Path, file: str) -> str:
+    """Changes with what the file holds; of a zip's member the checksum that stands in its directory. Empty for one that
+    cannot be read."""
+    archive, member = split_archive(file)
+    try:
+        if member and archive.endswith(".zip") and is_in_archive(root, file):
+            return f"{open_zip(root / archive).getinfo(member).CRC:08x}"
+        return hashlib.blake2b(read_bytes(root, file), digest_size=8).hexdigest()
+    except (UnreadableImage, KeyError):
+        return ""
 
 
 def image_size(path: Path) -> tuple[int, int] | None:

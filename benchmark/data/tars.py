@@ -30,8 +30,9 @@ def tar_index(path: Path) -> dict[str, tuple[int, int]]:
                     raise bad(f"{path}, member {member.name}", "is a link, and links are not followed", UNLINK)
                 if not member.isfile():
                     continue
-                check_member(path, member.name, found)
-                found[member.name] = (member.offset_data, member.size)
+                name = _plain(member.name)
+                check_member(path, name, found)
+                found[name] = (member.offset_data, member.size)
             end = tar.offset
     except tarfile.TarError as error:
         raise bad(path, f"cannot be read as a tar ({error}); it is cut off, compressed or damaged", PACK) from error
@@ -39,6 +40,12 @@ def tar_index(path: Path) -> dict[str, tuple[int, int]]:
         raise denied(path, error) from error
     _check_end(path, end)
     return found
+
+
+def _plain(name: str) -> str:
+    """a/b.jpg for ./a/b.jpg, as `tar -C DIR .` calls it."""
+    below = "/".join(part for part in name.split("/") if part not in ("", "."))
+    return f"/{below}" if name.startswith("/") else below
 
 
 def check_member(path: Path, name: str, others: Collection[str]) -> None:

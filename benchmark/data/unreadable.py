@@ -41,19 +41,25 @@ def current_list(root: Path) -> Path:
 
 def read_unreadable(root: Path) -> list[str]:
     """The names that the list has for the images below `root`, without the reasons; none if there is no list."""
-    return _names(current_list(root))
+    return [*_listed(current_list(root))]
 
 
-def _names(path: Path) -> list[str]:
+def listed_besides(root: Path, files: frozenset[str]) -> dict[str, str]:
+    """Name -> reason of what the list has of other images than `files`."""
+    return {name: reason for name, reason in _listed(current_list(root)).items() if name not in files}
+
+
+def _listed(path: Path) -> dict[str, str]:
     try:
         text = decoded(path, path.read_bytes(), "Run `sslbench doctor --deep` again.")
     except FileNotFoundError:
-        return []
+        return {}
     except OSError as error:
         raise denied(path, error) from error
     lines = (line.rstrip() for line in text.split("\n"))
     listed = (line for line in lines if line and ("\t" in line or not line.startswith("#")))
-    return [line.rpartition("\t")[0] or line for line in listed]  # a reason has no tab, a name may have one
+    parts = (line.rpartition("\t") if "\t" in line else (line, "", "") for line in listed)
+    return {name or reason: reason if name else "" for name, _, reason in parts}  # a name may have a tab, no reason has
 
 
 def write_unreadable(root: Path, broken: dict[str, str]) -> list[Finding]:

@@ -51,9 +51,12 @@ def publish_run(run: Path, measured: Path, allow_dirty: bool = False) -> list[Pa
 
 
 def _datasets(record: Record) -> set[str]:
-    """Of all data that had a part in it."""
-    trained_on = str(record.origin.get("data", "")).split(" + ")
-    return {name.partition("/")[0] for name in (*record.transfer_data, *trained_on)}
+    """Of all data that had a part in it, also in the weights that its backbone started from, and those before them."""
+    names, origin = [*record.transfer_data], record.origin
+    while origin:
+        names += str(origin.get("data", "")).split(" + ")
+        origin = origin.get("init_from", {})
+    return {name.partition("/")[0] for name in names}
 
 
 def _commits(record: Record) -> list[str]:

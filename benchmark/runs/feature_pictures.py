@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageOps
 from sklearn.manifold import TSNE
 
-from benchmark.core.errors import UserError
 from benchmark.runs.image_features import ImageFeatures
 
 MOST = 5000  # images on a map; t-SNE of these, of 512 numbers each, took half a minute on one core
 LEAST = 5
 PERPLEXITY = 30.0
+SAME = 1e-6  # apart in no coordinate of features of length 1: single precision tells no more
 COLOURS = 18  # folders that get one of their own; the others are grey
 QUERIES, NEIGHBOURS = 8, 7
 SIDE, MARGIN, CAPTION = 112, 6, 14  # of a tile, in pixels
@@ -28,12 +28,21 @@ BACKGROUND, INK, FAINT = (255, 255, 255), (20, 20, 20), (120, 120, 120)
 NAMED = 18  # letters of a name that fit below a tile
 
 
+def no_map_because(features: ImageFeatures) -> str:
+    """Why the images cannot lie near each other in any way of their own; empty where they can."""
+    values = features.values
+    if len(values) < LEAST:
+        return f"{len(values)} images are too few; it takes {LEAST} or more"
+    if not np.isfinite(values).all():
+        return "some features are no finite numbers"
+    unit = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
+    return "the features of all images are the same" if np.ptp(unit, axis=0).max() < SAME else ""
+
+
 def map_picture(features: ImageFeatures, seed: int) -> bytes:
     """A PNG: t-SNE of the features, each image a point in its folder's colour; of more than 5,000 images a sample that
-    the seed draws. Raises UserError for fewer images than can lie near each other in any way of their own."""
+    the seed draws. Only where `no_map_because` says nothing."""
     shown = _sample(len(features.values), seed)
-    if len(shown) < LEAST:
-        raise UserError(f"{features.images.root}: {len(shown)} images are too few for a map; it takes {LEAST} or more")
     places = embedding(features.values[shown], seed)
     folders = np.array(features.folders)[shown]
     named = [name for name, _ in Counter(folders.tolist()).most_common(COLOURS)]

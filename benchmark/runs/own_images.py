@@ -50,9 +50,11 @@ def own_images(path: Path, runs: Path) -> OwnImages:
             f"--images {path}: {known} is called {label} too, and has runs in {runs}; give one of them another name, "
             "or another --runs folder"
         )
+    own = OwnImages(path, label)
     if known != place:
+        open_dataset(path, OWN_IMAGES, "all", lambda _: None)  # what cannot be read takes the name from nothing else
         write_whole(_note(label, runs), os.fsencode(place) + b"\n")
-    return OwnImages(path, label)
+    return own
 
 
 def place_of(label: str, runs: Path) -> Path | None:
@@ -96,8 +98,10 @@ def _changes(recipe: Recipe, own: OwnImages) -> Iterator[Change]:
     if recipe.after:
         after = {key: called(name, "images", own.label) for key, name in recipe.after.items()}
         yield Change("after", after, "that one saw these images, too")
-    for name in of_images(type(recipe.method)):
-        value = _share(getattr(recipe.method, name), len(own.opened()) / _meant_for(recipe))
+    counted = of_images(type(recipe.method))
+    part = len(own.opened()) / _meant_for(recipe) if counted else 1.0
+    for name in counted:
+        value = _share(getattr(recipe.method, name), part)
         yield Change(f"method.{name}", value, "as many images each as in the paper")
 
 

@@ -14,8 +14,10 @@ from benchmark.data.findings import some
 from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Classes
 from benchmark.data.pairs import check_apart, check_classes, check_folders
+from benchmark.data.splits import percent_of
 from benchmark.recipe.contract import Recipe, Settings
-from benchmark.recipe.scales import DRAWN
+from benchmark.recipe.scales import DRAWN, OWN_IMAGES
+from benchmark.runs.own_images import images_called_in, place_of
 from benchmark.runs.run import Run
 from benchmark.transfers.contract import Transfer
 
@@ -68,8 +70,29 @@ def _seen_with_labels(run: Run, origin: Mapping[str, Any], test: ImageSet) -> It
         yield from _seen_with_labels(run, origin["init_from"], test)
     data = origin.get("resolved", {}).get("data", {})
     for pool in [data] if "dataset" in data else data.values():
-        if pool["labels"] and pool["dataset"] == test.name.partition("/")[0]:
+        if not pool["labels"] or pool["dataset"] != test.name.partition("/")[0]:
+            continue
+        if pool["dataset"] == OWN_IMAGES:
+            yield _own_seen(run, origin, pool)
+        else:
             yield _opened(run, pool["dataset"], pool["split"])
+
+
+def _own_seen(run: Run, origin: Mapping[str, Any], pool: Mapping[str, Any]) -> ImageSet:
+    """A pool of the user's own images as the backbone saw it. They may be others than those that are scored now, and
+    what cannot be looked at any more cannot be compared."""
+    name = origin.get("recipe", "")
+    place = place_of(images_called_in(name), run.runs)
+    again = "so nobody can tell whether scored images were among them; pretrain it again"
+    if place is None or not place.exists():
+        gone = place or "the images that it was called after"
+        raise UserError(f"{name or 'the backbone'} was trained with labels on {gone}, which is gone, {again}")
+    images = open_dataset(place, OWN_IMAGES, pool["split"], lambda _: None)
+    percent = pool.get("percent", 100)
+    drawn = images if percent == 100 else percent_of(images, percent, origin.get("seed", 0))
+    if drawn.fingerprint() not in str(origin.get("data_fingerprint", "")).split(","):
+        raise UserError(f"{name} was trained with labels on {place}, and images there have changed since, {again}")
+    return images
 
 
 def _check_scorable(transfer: Transfer, test: ImageSet, absent: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
     photos/train/CLASS/….jpg, photos/val/CLASS/….jpg     a class is the first folder, whatever it is called; further
                                                          folders below it may be there or not
-    photos/CLASS/….jpg                                   the same; a fifth of each class is val and does not train
+    photos/CLASS/….jpg                                   the same; about a fifth of each class is val and does not train
     photos/….jpg, photos/2019/may/….jpg, …               no classes: all images train, and there is no val
     photos.txt                                           one path a line, relative to the list's folder or absolute
     photos.zip, photos.tar                               the images in it; also anywhere in a folder
@@ -12,6 +12,7 @@ Nothing is unpacked. Memory: about 100 bytes an image, of a tar 300 more.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from dataclasses import replace
@@ -25,7 +26,6 @@ from benchmark.data.folders import HIDDEN, NO_IMAGES, Skipped, contents, is_hidd
 from benchmark.data.image_set import ImageSet
 from benchmark.data.images import UnreadableImage, is_image_name, open_zip
 from benchmark.data.labels import Classes
-from benchmark.data.splits import held_out
 from benchmark.data.tars import check_member, tar_index
 from benchmark.data.unreadable import UNREADABLE
 from benchmark.data.walk import walk
@@ -36,8 +36,7 @@ SPLITS = {"train": (0, 0), "val": (0, 0), "all": (0, 0)}
 LABELS = None
 ALSO_CALLED: tuple[str, ...] = ()
 
-SCORED = 0.2  # of each class, where there is no val/
-SPLIT_SEED = 0  # the same images for every run, so that a score never is of images that another seed trained on
+SCORED = 0.2  # of each class, on average, where there is no val/
 ARCHIVES = (".zip", ".tar")
 COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 TREE = "A labelled set is DIR/train/CLASS/IMAGE and DIR/val/CLASS/IMAGE, or DIR/CLASS/IMAGE, with two classes or more."
@@ -45,6 +44,11 @@ ANYTHING = "Give --images a folder of images, a list of them, a .zip or a .tar."
 
 
 def read(data_root: Path, split: str) -> ImageSet:
+    # users replace photos by others of the same name, and pictures that are not compressed are all of one size
+    return replace(_read(data_root, split), by_content=True)
+
+
+def _read(data_root: Path, split: str) -> ImageSet:
     root, files, skipped = _every_image(data_root)
     if not files:
         raise bad(data_root, f"contains no images{_instead(skipped)}", ANYTHING)
@@ -75,21 +79,42 @@ def _part(root: Path, split: str, files: list[str], skipped: Skipped) -> ImageSe
 
 
 def _drawn(images: ImageSet, split: str) -> ImageSet:
-    """Four fifths of each class for training, or the fifth that is scored."""
-    parts = dict(zip(("train", "val"), held_out(images, SCORED, SPLIT_SEED), strict=True))
+    """The images that train, or those that are scored: the same for every run and seed."""
+    is_scored = _scored(images)
+    part = images.subset(np.flatnonzero(is_scored if split == "val" else ~is_scored), split)
     told = {"train": "are held out to be scored", "val": "train"}
-    others = (
-        f"{len(images) - len(parts[split]):,} of {len(images):,} images, which {told[split]}: a draw from each class"
-    )
-    return replace(parts[split], name=f"{NAME}/{split}", skipped=(*images.skipped, others))
+    others = f"{len(images) - len(part):,} of {len(images):,} images, which {told[split]}: a draw from each class"
+    return replace(part, name=f"{NAME}/{split}", skipped=(*images.skipped, others))
+
+
+def _scored(images: ImageSet) -> np.ndarray:
+    """(N,) bool. An image's own name decides, so that a photo that comes or goes does not turn others that a backbone
+    was trained on into scored ones. Of two images or more, a class has at least one on each side: then the one of
+    least or greatest draw changes sides, and which that is may depend on the others."""
+    draws = np.array([_draw(file) for file in images.files])
+    scored = draws < SCORED
+    labels = images.labelled(Classes).values
+    ends = np.cumsum(np.bincount(labels))[:-1]
+    for members in np.split(np.argsort(labels, kind="stable"), ends):
+        if scored[members].all():
+            scored[members[draws[members].argmax()]] = False
+        elif len(members) > 1 and not scored[members].any():
+            scored[members[draws[members].argmin()]] = True
+    return scored
+
+
+def _draw(file: str) -> float:
+    """In [0, 1), evenly spread over names."""
+    digest = hashlib.blake2b(file.encode(errors="surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest) / 2**64
 
 
 def _labelled(root: Path, below: str, files: list[str]) -> Classes | None:
     """The class of each file by its first folder below root/below; None where there are no two classes, or images
-    beside them. BadData for a class without an image: every class after it would have another number."""
+    or archives beside them. BadData for a class without an image: every class after it would have another number."""
     first = [file.removeprefix(below).partition("/") for file in files]
     folders = sorted({name for name, slash, _ in first if slash})
-    if len(folders) < 2 or not all(slash for _, slash, _ in first):
+    if len(folders) < 2 or not all(slash for _, slash, _ in first) or any(name.endswith(ARCHIVES) for name in folders):
         return None
     if empty := sorted({*contents(root / below).folders} - {*folders}):
         what = f"{len(empty):,} class folder(s) contain no image: {some(empty)}"
