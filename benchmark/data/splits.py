@@ -25,7 +25,9 @@ Groups = list[tuple[str, np.ndarray]]  # (class name, positions of its images)
 
 def percent_of(images: ImageSet, percent: float, seed: int) -> ImageSet:
     """So many per cent of a training set: those of a list such as 1percent.txt where one lies beside the images, as
-    papers share them, else a draw. Recipes and transfers that say 1 % thereby mean the same images."""
+    papers share them, else a draw. Recipes and transfers that say 1 % thereby mean the same images. 100 are all."""
+    if percent == 100:
+        return images
     path = images.root / f"{percent:g}percent.txt"
     if path.is_file():
         return from_list_file(images, path)

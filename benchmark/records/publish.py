@@ -37,17 +37,20 @@ def publish_run(run: Path, measured: Path, allow_dirty: bool = False) -> list[Pa
             f"{run}: {', '.join(loose)} came from code that is in no commit, so nobody could repeat it; commit, run "
             "again and then publish, or add --allow-dirty"
         )
-    clock = run / f"{PRETRAINING}{CLOCK}"
-    if clock.is_file():
-        of_recipe = measured / records[0].published_path.parent.parent
-        write_whole(of_recipe / PRETRAINING / f"seed{records[0].seed}{CLOCK}", clock.read_bytes())
+    of_recipe = measured / records[0].published_path.parent.parent
+    _copy_clock(run, PRETRAINING, of_recipe / PRETRAINING / f"seed{records[0].seed}{CLOCK}")
     for record in records:
         path = measured / record.published_path
-        clock = run / f"{record.transfer}{CLOCK}"
-        if clock.is_file():
-            write_whole(path.with_suffix(CLOCK), clock.read_bytes())
+        _copy_clock(run, record.transfer, path.with_suffix(CLOCK))
         write_whole(path, record.to_bytes())
     return [measured / record.published_path for record in records]
+
+
+def _copy_clock(run: Path, of_what: str, to: Path) -> None:
+    """Where there is one: runs that were stopped have none."""
+    clock = run / f"{of_what}{CLOCK}"
+    if clock.is_file():
+        write_whole(to, clock.read_bytes())
 
 
 def _datasets(record: Record) -> set[str]:

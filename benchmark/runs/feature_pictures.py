@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageOps
 from sklearn.manifold import TSNE
 
 from benchmark.runs.image_features import ImageFeatures
+from benchmark.transfers import pictures
 
 MOST = 5000  # images on a map; t-SNE of these, of 512 numbers each, took half a minute on one core
 LEAST = 5
@@ -35,8 +36,7 @@ def no_map_because(features: ImageFeatures) -> str:
         return f"{len(values)} images are too few; it takes {LEAST} or more"
     if not np.isfinite(values).all():
         return "some features are no finite numbers"
-    unit = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
-    return "the features of all images are the same" if np.ptp(unit, axis=0).max() < SAME else ""
+    return "the features of all images are the same" if np.ptp(_of_length_1(values), axis=0).max() < SAME else ""
 
 
 def map_picture(features: ImageFeatures, seed: int) -> bytes:
@@ -74,7 +74,7 @@ def embedding(values: np.ndarray, seed: int) -> np.ndarray:
 def neighbours_picture(features: ImageFeatures) -> bytes:
     """A PNG: in each row an image, evenly drawn from the set, and those nearest to it, with their cosines."""
     count = len(features.values)
-    queries = sorted({round(place) for place in np.linspace(0, count - 1, min(QUERIES, count))})
+    queries = pictures.shown(count, QUERIES)
     near, cosines = nearest_images(features.values, queries, min(NEIGHBOURS, count - 1))
     width, height = SIDE + MARGIN, SIDE + 2 * CAPTION + MARGIN
     columns = 1 + near.shape[1]
@@ -92,12 +92,16 @@ def neighbours_picture(features: ImageFeatures) -> bytes:
 def nearest_images(values: np.ndarray, queries: Sequence[int], count: int) -> tuple[np.ndarray, np.ndarray]:
     """((Q, count) int64, (Q, count) float32): for each query the images of largest cosine without itself, the nearest
     first, and these cosines."""
-    unit = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
+    unit = _of_length_1(values)
     cosines = unit[list(queries)] @ unit.T  # (Q, N)
     own = cosines.copy()
     own[np.arange(len(queries)), list(queries)] = -np.inf
     order = np.argsort(-own, axis=1, kind="stable")[:, :count]
     return order, np.take_along_axis(cosines, order, axis=1)
+
+
+def _of_length_1(values: np.ndarray) -> np.ndarray:
+    return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
 
 
 def _place(page: Image.Image, features: ImageFeatures, index: int, corner: tuple[int, int], told: str) -> None:

@@ -96,5 +96,4 @@ def pretraining_images(recipe: Recipe, data_root: Path) -> dict[str, ImageSet]:
 
 
 def pool_images(pool: Pool, data_root: Path, seed: int) -> ImageSet:
-    images = open_dataset(data_root, pool.dataset, pool.split)
-    return images if pool.percent == 100 else percent_of(images, pool.percent, seed)
+    return percent_of(open_dataset(data_root, pool.dataset, pool.split), pool.percent, seed)

@@ -88,8 +88,7 @@ def _own_seen(run: Run, origin: Mapping[str, Any], pool: Mapping[str, Any]) -> I
         gone = place or "the images that it was called after"
         raise UserError(f"{name or 'the backbone'} was trained with labels on {gone}, which is gone, {again}")
     images = open_dataset(place, OWN_IMAGES, pool["split"], lambda _: None)
-    percent = pool.get("percent", 100)
-    drawn = images if percent == 100 else percent_of(images, percent, origin.get("seed", 0))
+    drawn = percent_of(images, pool.get("percent", 100), origin.get("seed", 0))
     if drawn.fingerprint() not in str(origin.get("data_fingerprint", "")).split(","):
         raise UserError(f"{name} was trained with labels on {place}, and images there have changed since, {again}")
     return images

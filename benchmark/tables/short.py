@@ -46,11 +46,12 @@ def short_table(board: Board) -> str:
     shown = [line for line in board.lines if any(line[at].text for at in places)]
     names = [_cut(line[0].text, LONGEST_NAME) for line in shown]
     pairs = list(_pairs(board, shown, places))
+    width = max(map(len, [*names, TAU]))
     left_out = len(board.lines) - len(shown)
     parts = [
         f"{board.layout.title}: {board.layout.printed} of {board.citation}",
         board.opening,
-        *("\n".join(_grid(names, some)) for some in _beside_each_other(pairs, max(map(len, [*names, TAU])))),
+        *("\n".join(_grid(names, some, width)) for some in _beside_each_other(pairs, width)),
         f"{left_out} {'row' if left_out == 1 else 'rows'} without a measured number left out." if left_out else "",
     ]
     return "\n".join(_wrapped(part) for part in parts if part) + "\n"
@@ -95,8 +96,7 @@ def _beside_each_other(pairs: Sequence[_Pair], name: int) -> Iterator[list[_Pair
         yield some
 
 
-def _grid(names: Sequence[str], pairs: Sequence[_Pair]) -> Iterator[str]:
-    width = max(map(len, [*names, TAU]))
+def _grid(names: Sequence[str], pairs: Sequence[_Pair], width: int) -> Iterator[str]:
     titles = [textwrap.wrap(pair.title, pair.width) for pair in pairs]
     for line in itertools.zip_longest(*titles, fillvalue=""):
         cells = [text.rjust(pair.width) for text, pair in zip(line, pairs, strict=True)]

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Literal, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmark.backbones.contract import Backbone
@@ -51,7 +50,16 @@ from benchmark.transfers.features import (
 )
 from benchmark.transfers.metrics import over_crops, ranked_within
 from benchmark.transfers.preprocessing import Preprocessing, centre_crop, crop_and_flip, crop_flip_and_colour
-from benchmark.transfers.training import Batches, Course, build_optimizer, checkpoint_path, fit, gaussian, streamed
+from benchmark.transfers.training import (
+    Batches,
+    Course,
+    build_optimizer,
+    checkpoint_path,
+    fit,
+    gaussian,
+    streamed,
+    summed_cross_entropy,
+)
 
 Maps = dict[str, Tensor]  # tap -> (B, C, grid, grid)
 
@@ -118,10 +126,8 @@ class Heads(nn.Module):
         return torch.stack(rows)
 
     def loss(self, maps: Maps, labels: Tensor) -> Tensor:
-        """Summed over heads: they share no parameter, so each gets the gradient of its own loss."""
-        logits = self(maps)
-        heads = logits.shape[0] * logits.shape[1]
-        return F.cross_entropy(logits.flatten(0, 2), labels.repeat(heads)) * heads
+        """Summed over heads, which share no parameter."""
+        return summed_cross_entropy(self(maps), labels)
 
 
 def _linear(inputs: int, outputs: int, probe: Probe, generator: torch.Generator) -> nn.Linear:

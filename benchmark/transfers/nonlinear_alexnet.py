@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmark.backbones.alexnet import KERNELS, UNITS, AlexNetwork
@@ -49,7 +48,14 @@ from benchmark.transfers.preprocessing import (
     squash_and_place_ten,
     squash_place_and_flip,
 )
-from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit, streamed
+from benchmark.transfers.training import (
+    Course,
+    build_optimizer,
+    checkpoint_path,
+    fit,
+    streamed,
+    summed_cross_entropy,
+)
 
 CONVOLUTIONS = tuple(KERNELS)
 HEADLINE = CONVOLUTIONS[-1]
@@ -103,9 +109,8 @@ class Networks(nn.Module):
         return torch.stack([above(maps[layer]) for layer, above in self.above.items()])
 
     def loss(self, maps: Maps, labels: Tensor) -> Tensor:
-        """Summed over networks, so that each gets the gradient of its own loss."""
-        logits = self(maps)
-        return F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits))) * len(logits)
+        """Summed over networks, which share nothing that trains."""
+        return summed_cross_entropy(self(maps), labels)
 
 
 def _pool5_numbers(trunk: AlexNetwork) -> int:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmark.backbones.contract import Backbone
@@ -35,7 +34,7 @@ from benchmark.transfers.features import Tap, backbone_key, extract, taps_on
 from benchmark.transfers.linear import HELD_OUT, probe_course
 from benchmark.transfers.metrics import percentage, ranked_within
 from benchmark.transfers.preprocessing import whole_image
-from benchmark.transfers.training import Batches, Course, build_optimizer, checkpoint_path, fit
+from benchmark.transfers.training import Batches, Course, build_optimizer, checkpoint_path, fit, summed_cross_entropy
 
 TAPS = (Tap("conv"), Tap("fc"), Tap("y"))  # DIM: 192 x 7 x 7 = 9,408 numbers, 4,096 and 64
 HEADLINE = "fc"  # the best column of the paper's best row
@@ -139,9 +138,8 @@ class Classifiers(nn.Module):
         return torch.stack([classifier(features[tap]) for tap, classifier in self.of_taps.items()])
 
     def loss(self, features: dict[str, Tensor], labels: Tensor) -> Tensor:
-        """Summed over classifiers: they share nothing that trains."""
-        logits = self(features)
-        return F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits))) * len(logits)
+        """Summed over classifiers, which share nothing that trains."""
+        return summed_cross_entropy(self(features), labels)
 
 
 @dataclass(frozen=True)

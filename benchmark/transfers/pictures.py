@@ -17,9 +17,9 @@ TRUTH, FOUND = (255, 255, 255), (255, 64, 32)
 LEAST_SCORE = 0.5
 
 
-def shown(count: int) -> list[int]:
-    """Places of the test images on the sheet."""
-    return sorted({round(place) for place in np.linspace(0, count - 1, min(SHOWN, count))})
+def shown(count: int, most: int = SHOWN) -> list[int]:
+    """Places of the images on the sheet."""
+    return sorted({round(place) for place in np.linspace(0, count - 1, min(most, count))})
 
 
 def with_boxes(

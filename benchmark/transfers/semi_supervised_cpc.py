@@ -93,7 +93,7 @@ class DataEfficient(Transfer):
     def _run(self, backbone: Backbone, context: Context) -> Scores:
         values = values_at(context.scale, self.values, self.card)
         train, test = self.image_sets(context)
-        labelled = train if self.percent == 100 else percent_of(train, self.percent, context.seed)
+        labelled = percent_of(train, self.percent, context.seed)
         data = {images.name: images.fingerprint() for images in (labelled, test)}
         classes = len(train.labelled(Classes).names)
         trunk = working_copy(backbone, context.device)

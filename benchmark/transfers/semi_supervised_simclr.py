@@ -72,7 +72,7 @@ class SemiSupervisedSimCLR(Transfer):
     def _run(self, backbone: Backbone, context: Context) -> Scores:
         values, side = values_at(context.scale, self.values, self.card), backbone.input.size
         train, test = self.image_sets(context)
-        labelled = train if self.percent == 100 else percent_of(train, self.percent, context.seed)
+        labelled = percent_of(train, self.percent, context.seed)
         data = {images.name: images.fingerprint() for images in (labelled, test)}
         trunk, classes = working_copy(backbone, context.device), len(train.labelled(Classes).names)
         model = FineTuned(trunk, classes, values.from_last).to(context.device)

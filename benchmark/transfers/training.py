@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmark.backbones.contract import Backbone
@@ -69,6 +70,13 @@ def gaussian(layer: Layer, std: float, generator: torch.Generator) -> Layer:
     nn.init.normal_(layer.weight, std=std, generator=generator)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def summed_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """(..., B, classes) of several networks, (B,) -> the sum of their losses: those that share nothing that trains each
+    get the gradient of their own."""
+    networks = logits.shape[:-2].numel()
+    return F.cross_entropy(logits.flatten(0, -2), labels.repeat(networks)) * networks
 
 
 def streamed(views: Views, made: Callable[[Tensor], Any], context: Context) -> Batches:

@@ -83,24 +83,23 @@ def _pirl(train: tuple[tuple[str, str], ...], steps: int, drop: int, reported: s
     return Detection(card, at_scales(paper, frozen_stages=3), VOC)
 
 
-def _moco() -> Detection:
-    card = ProtocolCard(
-        id="voc0712_det_c4_moco",
-        version=2,
-        title="VOC2007 detection, Faster R-CNN C4, everything trained",
-        citation="He et al., CVPR 2020, arXiv:1911.05722, section 4.2.1; 55.9 AP, 81.5 AP50, 62.6 AP75",
+def moco_detection_card(
+    name: str, version: int, what: str, citation: str, departures: tuple[str, ...] = ()
+) -> ProtocolCard:
+    """Of a detector of MoCo's, whichever its head. departures: its own, besides those that all have."""
+    return ProtocolCard(
+        id=name,
+        version=version,
+        title=f"VOC2007 detection, Faster R-CNN {what}, everything trained",
+        citation=f"He et al., CVPR 2020, arXiv:1911.05722, {citation}",
         metrics=METRICS,
         datasets=(TRAINVAL07, TRAINVAL12, TEST07),
         takes=("ResNet",),
         trains=True,
         frozen="nothing: all weights train, BatchNorm in training mode",
         selected="nothing: the last iterate is scored at every scale",
-        departures=(
-            *MOCO_DEPARTURES,
-            *desk_departures(),
-        ),
+        departures=(*departures, *MOCO_DEPARTURES, *desk_departures()),
     )
-    return Detection(card, at_scales(moco_values(TRAINED), frozen_stages=0), VOC)
 
 
 def moco_values(settings: DetectorSettings) -> DetectionValues[DetectorSettings]:
@@ -114,4 +113,8 @@ def moco_values(settings: DetectorSettings) -> DetectionValues[DetectorSettings]
 
 voc0712_det_c4_pirl = _pirl((TRAINVAL07, TRAINVAL12), 25_000, 17_000, "54.0 AP, 80.7 AP50, 59.7 AP75")
 voc07_det_c4_pirl = _pirl((TRAINVAL07,), 12_500, 9_500, "44.7 AP, 73.4 AP50, 47.0 AP75")
-voc0712_det_c4_moco = _moco()
+voc0712_det_c4_moco = Detection(
+    moco_detection_card("voc0712_det_c4_moco", 2, "C4", "section 4.2.1; 55.9 AP, 81.5 AP50, 62.6 AP75"),
+    at_scales(moco_values(TRAINED), frozen_stages=0),
+    VOC,
+)

@@ -21,12 +21,12 @@ from benchmark.backbones.dilation import dilate_last_stage
 from benchmark.core.draws import mix
 from benchmark.core.streams import Stream
 from benchmark.data.annotation import Annotated
-from benchmark.transfers.contract import Context, ProtocolCard
+from benchmark.transfers.contract import Context
 from benchmark.transfers.detection.c4 import Detection
-from benchmark.transfers.detection.desk import MOCO_DEPARTURES, at_scales, desk_departures
+from benchmark.transfers.detection.desk import at_scales
 from benchmark.transfers.detection.faster_rcnn import FasterRcnn, Size
 from benchmark.transfers.detection.settings import TRAINED, Detector, DetectorSettings
-from benchmark.transfers.detection.voc import METRICS, TEST07, TRAINVAL07, TRAINVAL12, VOC, moco_values
+from benchmark.transfers.detection.voc import VOC, moco_detection_card, moco_values
 
 
 class DilatedC5(FasterRcnn):
@@ -83,22 +83,14 @@ class DilatedC5Detection(Detection):
 
 
 voc0712_det_dilated_c5_moco = DilatedC5Detection(
-    ProtocolCard(
-        id="voc0712_det_dilated_c5_moco",
-        version=1,
-        title="VOC2007 detection, Faster R-CNN dilated C5, everything trained",
-        citation="He et al., CVPR 2020, arXiv:1911.05722, section 4.2.1, appendix A.1; 54.6 AP, 81.1 AP50, 59.9 AP75",
-        metrics=METRICS,
-        datasets=(TRAINVAL07, TRAINVAL12, TEST07),
-        takes=("ResNet",),
-        trains=True,
-        frozen="nothing: all weights train, BatchNorm in training mode",
-        selected="nothing: the last iterate is scored at every scale",
-        departures=(
+    moco_detection_card(
+        "voc0712_det_dilated_c5_moco",
+        1,
+        "dilated C5",
+        "section 4.2.1, appendix A.1; 54.6 AP, 81.1 AP50, 59.9 AP75",
+        (
             "paper: the head was not released; regions of 7 x 7 cells, layers of 1,024 and how they start are "
             "detectron2's defaults, and a ReLU follows the 3x3 convolution",
-            *MOCO_DEPARTURES,
-            *desk_departures(),
         ),
     ),
     at_scales(moco_values(replace(TRAINED, extra_norm=False, pooled_side=7)), frozen_stages=0),
