@@ -20,8 +20,14 @@ from benchmark.transfers.segmentation.fcn import pixel_loss
 from benchmark.transfers.training import Course, build_optimizer, fit
 
 
-@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
-def test_the_loss_is_taken_in_the_course_s_precision(precision: Precision, dtype: torch.dtype, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("precision", "cpu", "dtype"),
+    [("fp32", "AVX512", torch.float32), ("bf16", "AVX512", torch.bfloat16), ("bf16", "AVX2", torch.float32)],
+)
+def test_the_loss_is_taken_in_the_course_s_precision(
+    precision: Precision, cpu: str, dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: cpu)
     model, seen = nn.Linear(4, 2), set()
 
     def loss_of(x: Tensor, _: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from benchmark.core import distributed
 from benchmark.core.draws import mix
 from benchmark.core.errors import UserError
+from benchmark.core.mixed_precision import autocast
 from benchmark.core.streams import Stream
 from benchmark.data.batch import Batch
 from benchmark.data.image_set import ImageSet
@@ -116,8 +117,7 @@ class Feed:
 
         def embedded(embed: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
             method.eval()
-            bf16 = torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
-            with torch.no_grad(), bf16:
+            with torch.no_grad(), autocast(device.type, recipe.precision):
                 features = embed(batch)
             method.train()
             if not isinstance(features, Tensor) or features.shape[:1] != batch.index.shape:

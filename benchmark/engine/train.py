@@ -29,6 +29,8 @@ from benchmark.core.draws import mix
 from benchmark.core.errors import UserError
 from benchmark.core.files import file_hash
 from benchmark.core.memory import forget_peak, peak_gb, peak_in_words
+from benchmark.core.mixed_precision import autocast, device_name
+from benchmark.core.optimisation import Precision
 from benchmark.core.plain import as_plain
 from benchmark.core.provenance import commit, versions
 from benchmark.core.streams import Stream
@@ -177,10 +179,6 @@ def provenance(device: torch.device, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
 def build_method(recipe: Recipe, given: Given, init: Path | None = None) -> Method:
     """The recipe's module with the initial weights that its seed fixes; the backbone's are those of the file `init`."""
     torch.manual_seed(recipe.seed)
@@ -314,12 +312,12 @@ def _begun(begin: Callable[[EmbedAll], None], recipe: Recipe, epoch: int, embed_
     begin(embed_all)
 
 
-def train_step(method: Method, batch: Batch, players: Mapping[str, Player], precision: str) -> dict[str, Tensor]:
+def train_step(method: Method, batch: Batch, players: Mapping[str, Player], precision: Precision) -> dict[str, Tensor]:
     """One step of every player; its losses by name, detached, the mean over processes."""
     figures: dict[str, Tensor] = {}
     losses = iter(method.losses(batch))
     while True:
-        with torch.autocast(batch.index.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with autocast(batch.index.device.type, precision):
             given = next(losses, None)
         if given is None:
             break

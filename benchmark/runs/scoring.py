@@ -17,12 +17,13 @@ from benchmark.core import distributed
 from benchmark.core.errors import UserError
 from benchmark.core.files import file_hash, write_whole
 from benchmark.core.memory import forget_peak, peak_in_words
+from benchmark.core.mixed_precision import device_name
 from benchmark.core.provenance import commit, versions
 from benchmark.data.handover import lost_loader_told
 from benchmark.engine.checkpoint import locked
 from benchmark.engine.method_file import TrainedMethod, load_method
 from benchmark.engine.progress import Display
-from benchmark.engine.train import Machine, device_name
+from benchmark.engine.train import Machine
 from benchmark.recipe.catalogue import all_recipes
 from benchmark.recipe.scales import is_read_at
 from benchmark.records.folders import write_record

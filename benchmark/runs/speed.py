@@ -19,6 +19,8 @@ from torch import Tensor
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.norms import few_told
 from benchmark.core.errors import UserError
+from benchmark.core.mixed_precision import autocast
+from benchmark.core.optimisation import Precision
 from benchmark.data.batch import Batch
 from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import step_seed
@@ -104,9 +106,9 @@ def _inputs(backbone: Backbone, batch: Batch) -> list[Tensor]:
     return [backbone.input.prepare(view).contiguous(memory_format=torch.channels_last) for view in images]
 
 
-def _bare(backbone: Backbone, inputs: list[Tensor], precision: str) -> None:
+def _bare(backbone: Backbone, inputs: list[Tensor], precision: Precision) -> None:
     for x in inputs:
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with autocast(x.device.type, precision):
             stage = _last_of(backbone, x.shape[-1])
             total = backbone.forward_stages(x, stage)[stage].float().sum()
         total.backward()

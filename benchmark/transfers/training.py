@@ -19,6 +19,7 @@ from benchmark.backbones.norms import few_told
 from benchmark.backbones.weights import load_strictly
 from benchmark.core.draws import mix
 from benchmark.core.errors import UserError
+from benchmark.core.mixed_precision import autocast
 from benchmark.core.optimisation import Optimizer, ParameterKind, Precision, Schedule, Span
 from benchmark.core.streams import Stream
 from benchmark.data.image_set import ImageSet
@@ -141,8 +142,10 @@ def fit(
             group["lr"] = group["initial_lr"] * course.factor(done, num_images)
         # by position, or what goes on after a kill would draw other numbers, as dropout does
         torch.manual_seed(mix(context.seed, Stream.TRANSFER_STEP, done))
-        autocast = torch.autocast(context.device.type, torch.bfloat16, enabled=course.precision == "bf16")
-        with autocast, few_told(f"{images.name} has {num_images} to train on: add images"):
+        with (
+            autocast(context.device.type, course.precision),
+            few_told(f"{images.name} has {num_images} to train on: add images"),
+        ):
             loss = loss_of(inputs, labels)
         optimizer.zero_grad()
         loss.backward()
