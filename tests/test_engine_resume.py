@@ -168,7 +168,21 @@ def test_the_file_says_what_the_last_losses_came_to(steps: int, averaged: int, i
     file = pretrain(recipe, "small", images, tmp_path, on_cpu())
     lines = [json.loads(line)["loss/main"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert len(set(lines)) == steps
-    assert read_facts(file)["origin"]["losses"] == {"loss/main": pytest.approx(fmean(lines[-averaged:]), rel=1e-12)}
+    origin = read_facts(file)["origin"]
+    assert origin["losses"] == {"loss/main": pytest.approx(fmean(lines[-averaged:]), rel=1e-12)}
+    parts: list[float | None] = [None] * 20
+    for step, loss in enumerate(lines):
+        parts[step * 20 // steps] = loss
+    assert origin["loss_course"] == {"loss/main": [loss and pytest.approx(loss, rel=1e-6) for loss in parts]}
+
+
+def test_the_file_says_what_the_losses_were_in_each_twentieth_of_a_run(images, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
+    file = pretrain(replace(FEATURES["bank"], length=Steps(50)), "small", images, tmp_path, on_cpu())
+    lines = [json.loads(line)["loss/main"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    [course] = read_facts(file)["origin"]["loss_course"].values()
+    assert course[:2] == [pytest.approx(fmean(lines[:3]), rel=1e-6), pytest.approx(fmean(lines[3:5]), rel=1e-6)]
+    assert course[19] == pytest.approx(fmean(lines[48:]), rel=1e-6)
 
 
 def test_losses_of_before_a_kill_count(images, tmp_path: Path):

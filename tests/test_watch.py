@@ -20,7 +20,7 @@ from benchmark.backbones.weights import read_facts
 from benchmark.core.errors import UserError
 from benchmark.core.optimisation import Epochs, Steps
 from benchmark.engine.trackers import open_trackers, require_trackers
-from benchmark.engine.watch import Watch
+from benchmark.engine.watch import PublishedLosses, Watch
 from benchmark.recipe.contract import recipe_hash
 from benchmark.records.record import Record, read_record
 from benchmark.runs.probe import TrainingImagesProbe
@@ -223,11 +223,14 @@ def test_normal_is_what_published_runs_with_these_settings_on_this_data_ended_at
     recipe = RECIPES["supervised"]
     run_ = Run("supervised", "smoke", 0, tmp_path, tmp_path)
     monkeypatch.setattr("benchmark.runs.published_losses.pretraining_fingerprint", lambda *_: "here")
-    assert published_losses(run_, recipe, tmp_path) == {}
+    assert published_losses(run_, recipe, tmp_path) == PublishedLosses()
     own = {"recipe": "supervised", "recipe_hash": recipe_hash(recipe)}
 
     def origin(loss: float, data: str = "here") -> dict[str, object]:
-        return {"data_fingerprint": data, "losses": {"loss/main": loss}}
+        course = (
+            {} if loss == 1.25 else {"loss_course": {"loss/main": [2 * loss, None, loss]}}
+        )  # records of before lack it
+        return {"data_fingerprint": data, "losses": {"loss/main": loss}, **course}
 
     for seed, loss in enumerate((1.5, 1.25)):
         for transfer in ("one", "other"):  # both scored the same backbone
@@ -235,15 +238,18 @@ def test_normal_is_what_published_runs_with_these_settings_on_this_data_ended_at
     published(tmp_path, **{**own, "recipe_hash": "another"}, seed=2, origin=origin(7.0))
     published(tmp_path, **own, seed=3, origin=origin(8.0, data="elsewhere"))
     (tmp_path / "smoke/supervised/one/seed4.json").write_text("not a record")
-    assert published_losses(run_, recipe, tmp_path) == {"loss/main": [1.5, 1.25]}
+    assert published_losses(run_, recipe, tmp_path) == PublishedLosses(
+        {"loss/main": [1.5, 1.25]}, {"loss/main": [[3.0, None, 1.5]]}
+    )
 
 
 def test_the_last_loss_stands_beside_what_is_normal(alone: Processes, images, tmp_path: Path):
-    watch = Watch(published_losses={"loss/main": [1.5, 1.25]})
+    watch = Watch(published=PublishedLosses({"loss/main": [1.5, 1.25]}, {"loss/main": [[2.0] * 10 + [1.0] * 10]}))
     [outcome] = alone.run(_printed, FEATURES["one loss"], images, tmp_path, on_cpu(), watch)
-    first, *_, last, _ = outcome.value.splitlines()
+    first, *lines, last, _ = outcome.value.splitlines()
     assert first == "small seed 0  published runs of this recipe end at loss/main 1.25 to 1.5 (2 seeds)"
     mean = read_facts(tmp_path / "backbone.safetensors")["origin"]["losses"]["loss/main"]
+    assert "published loss/main 2 (1 seed)" in lines[0]
     assert last == f"small seed 0  ended at loss/main {mean:.4g}; published runs end at loss/main 1.25 to 1.5 (2 seeds)"
 
 

@@ -18,7 +18,7 @@ from benchmark.core.errors import UserError
 
 def fits(value: Any, hint: Any) -> bool:
     """An int does for a float, a bool for neither; floats are finite; tuples have the hint's length; of a dictionary
-    every key and value fits."""
+    every key and value fits, of a list every value."""
     if hint is Any:
         return True
     if hint is float:  # an int may be more than any float
@@ -33,6 +33,8 @@ def fits(value: Any, hint: Any) -> bool:
             return False
         hints = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
         return len(value) == len(hints) and all(map(fits, value, hints))
+    if origin is list:
+        return isinstance(value, list) and all(fits(one, arguments[0]) for one in value)
     if origin in (dict, collections.abc.Mapping):
         key, inner = arguments
         return isinstance(value, Mapping) and all(fits(k, key) and fits(one, inner) for k, one in value.items())

@@ -19,7 +19,7 @@ from benchmark.core import distributed
 from benchmark.core.errors import UserError, remedy
 from benchmark.core.files import clear_unfinished, write_whole
 from benchmark.core.plain import flat
-from benchmark.engine.losses import LastLosses
+from benchmark.engine.losses import LossMeans
 from benchmark.engine.players import Player
 from benchmark.engine.stretches import UNKNOWN, Maker
 from benchmark.method import Method
@@ -35,7 +35,7 @@ def save_checkpoint(
     identity: dict[str, Any],
     method: Method,
     players: Players,
-    losses: LastLosses,
+    losses: LossMeans,
     made_by: Sequence[Maker] = (),
 ) -> None:
     """Write run/checkpoint.pt (process 0) and, for buffers of which each process holds a part,
@@ -57,7 +57,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    run: Path, identity: dict[str, Any], method: Method, players: Players, losses: LastLosses
+    run: Path, identity: dict[str, Any], method: Method, players: Players, losses: LossMeans
 ) -> tuple[int, list[Maker]]:
     """Restore the whole state; (the step to continue from, what made the steps before), 0 and nothing if there is no
     checkpoint. Raises UserError if the checkpoint belongs to another run or does not fit."""

@@ -1,4 +1,4 @@
-"""What a method gives as losses, checked; and the last ones of a run, which its backbone file stores. They show that a
+"""What a method gives as losses, checked; and what they were in a run, which its backbone file stores. They show that a
 method is broken long before any transfer could."""
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from benchmark.core.errors import UserError
 from benchmark.engine.players import Player
 from benchmark.method import Method
+
+PARTS = 20  # of a run, whose mean losses are kept
 
 
 def checked_loss(given: Any, players: Mapping[str, Player], method: Method) -> tuple[tuple[str, ...], Tensor]:
@@ -48,25 +50,40 @@ def check_all_stepped(players: Mapping[str, Player], method: Method) -> None:
         raise UserError(f"{type(method).__name__}.losses gave no loss for player {idle[0]!r} in the whole run")
 
 
-class LastLosses(nn.Module):
-    """The mean of each player's loss over the last steps of a run: as many as an epoch has, or all if there are fewer.
-    It is a module so that a resumed run restores these sums like any other state."""
+class LossMeans(nn.Module):
+    """The mean of each player's loss over each part of a run, PARTS equal ones, and over its last steps: as many as an
+    epoch has, or all if there are fewer. It is a module so that a resumed run restores these sums like any other
+    state."""
 
     def __init__(self, players: Iterable[str], total_steps: int, steps_per_epoch: int) -> None:
         super().__init__()
         self.names = [f"loss/{name}" for name in players]
-        self.first = total_steps - steps_per_epoch
+        self.total, self.first_of_last = total_steps, total_steps - steps_per_epoch
         self.sums: Tensor
-        self.register_buffer("sums", torch.zeros(len(self.names), 2, dtype=torch.float64))  # sum, number of steps
+        # sum, number of steps; of each part, then of the last steps
+        self.register_buffer("sums", torch.zeros(len(self.names), PARTS + 1, 2, dtype=torch.float64))
 
     def note(self, step: int, figures: Mapping[str, Tensor]) -> None:
         """figures: the losses of a step by name, each the mean over processes."""
-        if step >= self.first:
-            for row, name in zip(self.sums, self.names, strict=True):
-                if name in figures:
-                    row += torch.stack([figures[name], torch.ones_like(figures[name])])
+        rows = [part_of(step, self.total), *([PARTS] if step >= self.first_of_last else [])]
+        for sums, name in zip(self.sums, self.names, strict=True):
+            if name in figures:
+                for row in rows:
+                    sums[row] += torch.stack([figures[name], torch.ones_like(figures[name])])
 
-    def means(self) -> dict[str, float]:
-        """name -> mean, for every loss that was noted; JSON-ready."""
-        rows = zip(self.names, self.sums.tolist(), strict=True)
-        return {name: total / steps for name, (total, steps) in rows if steps}
+    def last(self) -> dict[str, float]:
+        """name -> mean over the last steps, for every loss that was noted; JSON-ready."""
+        return {name: means[PARTS] for name, means in self._means().items() if means[PARTS] is not None}
+
+    def course(self) -> dict[str, list[float | None]]:
+        """name -> mean over each part, None where it has no step that noted that loss; JSON-ready."""
+        return {name: means[:PARTS] for name, means in self._means().items()}
+
+    def _means(self) -> dict[str, list[Any]]:
+        sums = zip(self.names, self.sums.tolist(), strict=True)
+        return {name: [total / steps if steps else None for total, steps in rows] for name, rows in sums}
+
+
+def part_of(step: int, total_steps: int) -> int:
+    """In which of a run's PARTS a step lies, both from 0."""
+    return step * PARTS // total_steps

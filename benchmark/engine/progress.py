@@ -98,9 +98,9 @@ class Display:
         if self.bar:
             self.bar.stop()
 
-    def update(self, done: int, figures: dict[str, float] | None = None) -> None:
+    def update(self, done: int, figures: dict[str, float] | None = None, beside: str = "") -> None:
         """The bar goes on showing the last `figures` until new ones come."""
-        text = in_a_line(figures or {})
+        text = "  ".join(filter(None, [in_a_line(figures or {}), beside]))
         if self.bar and self.task is not None:
             self.bar.update(self.task, completed=done, **(dict[str, Any](figures=text) if text else {}))
             return
@@ -143,10 +143,11 @@ class RunProgress:
         if self.display and self.display.bar:
             self.display.update(done)
 
-    def write(self, step: int, shown: dict[str, float], also_logged: dict[str, float]) -> None:
+    def write(self, step: int, shown: dict[str, float], also_logged: dict[str, float], beside: str = "") -> None:
+        """beside: text for the display alone."""
         if self.display:
             self.journal.write(step, shown | also_logged)
-            self.display.update(step + 1, shown)
+            self.display.update(step + 1, shown, beside)
 
     def tell(self, text: str) -> None:
         """A line of its own, above the bar where there is one."""

@@ -41,7 +41,7 @@ from benchmark.data.loader import step_seed
 from benchmark.engine.checkpoint import check_identity, clear_checkpoints, load_checkpoint, locked, save_checkpoint
 from benchmark.engine.divergence import FiniteCheck
 from benchmark.engine.feed import Feed, check_order, given_of, seen_images
-from benchmark.engine.losses import LastLosses, check_all_stepped, checked_loss
+from benchmark.engine.losses import LossMeans, check_all_stepped, checked_loss
 from benchmark.engine.method_file import classes_of, save_method
 from benchmark.engine.players import Player, build_players, set_rates
 from benchmark.engine.progress import LOG_SECONDS, Pace, RunProgress, Timer, in_a_line
@@ -109,10 +109,10 @@ def pretrain(
         with distributed.together():
             if distributed.rank() == 0:
                 if trained:
-                    method, losses, given, makers = trained
+                    method, ended, given, makers = trained
                     halves = {"stretches": makers} if len(makers) > 1 else {}
-                    came_to: dict[str, Any] = {"losses": losses, "made_by": made_by | halves}
-                    came_to["depends_on_processes"] = method.depends_on_processes() if losses else []
+                    came_to: dict[str, Any] = {**ended, "made_by": made_by | halves}
+                    came_to["depends_on_processes"] = method.depends_on_processes() if ended["losses"] else []
                     came_to |= {**_recipes_before(after or {}), **_started_from(init), **(of_data or {})}
                     classes = _classes(pools, after or {})
                     kept = _keep(run / "method.safetensors", method, recipe, given, classes)
@@ -229,9 +229,8 @@ def _trained(
     after: Mapping[str, Path],
     init: Path | None,
     watch: Watch,
-) -> tuple[Method, dict[str, float], Given, list[Maker]]:
-    """(the recipe's method after its last step, the means of its last losses by name, what it was built from, what made
-    its steps)."""
+) -> tuple[Method, dict[str, Any], Given, list[Maker]]:
+    """(the recipe's method after its last step, what its losses were, what it was built from, what made its steps)."""
     given = given_of(pools, {name: load_backbone(path)[0] for name, path in after.items()})
     method = build_method(recipe, given, init).to(machine.device).to(memory_format=torch.channels_last)
     total = train_steps(recipe, given.num_images)
@@ -239,12 +238,12 @@ def _trained(
         if type(method).prepare is not Method.prepare:
             with closing(Feed(recipe, pools, machine.workers, total)) as feed:
                 _begun(method.prepare, recipe, 0, feed.embed_all(method, machine.device, 0))
-        return method, {}, given, []
+        return method, {"losses": {}}, given, []
     check_order(method, recipe)
     forget_peak()
     players = build_players(method, recipe)
     feed = Feed(recipe, pools, machine.workers, total)
-    losses = LastLosses(players, total, feed.steps_per_epoch).to(machine.device)
+    losses = LossMeans(players, total, feed.steps_per_epoch).to(machine.device)
     with distributed.together():
         first, before = load_checkpoint(run, identity, method, players, losses)
     makers = continued(before, {"first_step": first, **made_by})
@@ -279,15 +278,15 @@ def _trained(
                     report.tell(f"{title}  probe after step {step + 1}  {in_a_line(probed)}")
                     own |= {f"probe/{name}": value for name, value in probed.items()}
                     pace.since_last()  # the steps did not take that time
-                report.write(step, shown, own)
+                report.write(step, shown, own, watch.normal(step, total))
                 if step + 1 < total and save.due():
                     save_checkpoint(run, step + 1, identity, method, players, losses, makers)
     if first == 0:
         check_all_stepped(players, method)
-    watch.tell_losses(title, losses.means())
+    watch.tell_losses(title, losses.last())
     if distributed.rank() == 0:
         print(f"{title}  pretraining: {peak_in_words()}", flush=True)
-    return method, losses.means(), given, makers
+    return method, {"losses": losses.last(), "loss_course": losses.course()}, given, makers
 
 
 def _steps(

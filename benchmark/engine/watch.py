@@ -12,6 +12,7 @@ import torch
 from benchmark.backbones.contract import Backbone
 from benchmark.core import distributed
 from benchmark.core.optimisation import Span
+from benchmark.engine.losses import part_of
 from benchmark.engine.progress import in_a_line
 from benchmark.method import Method
 
@@ -24,16 +25,25 @@ class BackboneProbe(Protocol):
 
 
 @dataclass(frozen=True)
+class PublishedLosses:
+    """Of published runs like this one, by seed. ends: loss -> its mean at the end of each. courses: loss -> its mean in
+    each part of a run (benchmark.engine.losses), None where a part has none; of the runs that kept them."""
+
+    ends: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    courses: Mapping[str, Sequence[Sequence[float | None]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Watch:
     """probe, every: what is measured after so much of the run each time, and after its last step.
     trackers: services that get all figures besides TensorBoard (benchmark.engine.trackers), each in its own folder of
-    `tracked_in`. published_losses: loss -> what it was at the end of published runs like this one."""
+    `tracked_in`. published: what is normal."""
 
     probe: BackboneProbe | None = None
     every: Span | None = None
     trackers: tuple[str, ...] = ()
     tracked_in: Path = Path()
-    published_losses: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    published: PublishedLosses = PublishedLosses()
 
     def is_due(self, done: int, total: int, steps_per_epoch: int) -> bool:
         """Whether to probe after so many steps: by the step alone, so also after a run was resumed."""
@@ -52,10 +62,18 @@ class Watch:
 
     def tell_losses(self, title: str, came_to: Mapping[str, float] | None = None) -> None:
         """Print what published runs end at, beside what this one came to if it has; nothing where none is published."""
-        if self.published_losses and distributed.rank() == 0:
+        if self.published.ends and distributed.rank() == 0:
             who = f"ended at {in_a_line(came_to)}; published runs" if came_to else "published runs of this recipe"
-            losses = ", ".join(f"{name} {_range(values)}" for name, values in self.published_losses.items())
+            losses = ", ".join(f"{name} {_range(values)}" for name, values in self.published.ends.items())
             print(f"{title}  {who} end at {losses}", flush=True)
+
+    def normal(self, step: int, total_steps: int) -> str:
+        """What the losses of published runs were in the part of a run where `step` lies; "" where none is known."""
+        part, told = part_of(step, total_steps), []
+        for name, courses in self.published.courses.items():
+            then = [mean for course in courses for mean in course[part : part + 1] if mean is not None]
+            told += [f"published {name} {_range(then)}"] if then else []
+        return ", ".join(told)
 
 
 def _range(values: Sequence[float]) -> str:

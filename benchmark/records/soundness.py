@@ -26,6 +26,8 @@ def faults(record: Record, metrics: Mapping[str, Metric]) -> Iterator[str]:
             yield f"{metric} is {value:g}: a fraction, while its stages have percentages"
     if not fits(record.origin.get("losses", {}), dict[str, float]):
         yield "the losses in its origin are not numbers by name"
+    if not fits(record.origin.get("loss_course", {}), dict[str, list[float | None]]):
+        yield "the loss_course in its origin is not lists of numbers by name"
     selected = record.detail.get("selected")
     stage = selected.get("stage") if isinstance(selected, dict) else None
     headline = next(iter(metrics), "")

@@ -1,15 +1,17 @@
-"""What loss is normal at the end of a run: what published runs of the same recipe ended at.
+"""What loss is normal at the end of a run, and on its way there: that of published runs of the same recipe.
 
-Records keep the mean loss of the last epoch, so nothing is known of the steps before it.
+Records keep the mean losses of the last epoch and of each part of the run. Older records have the first alone.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmark.core.errors import UserError
+from benchmark.engine.watch import PublishedLosses
 from benchmark.recipe.contract import Recipe, recipe_hash
 from benchmark.records.folders import record_files
 from benchmark.records.record import read_record
@@ -18,16 +20,19 @@ from benchmark.runs.run import Run
 from benchmark.tables.ledger import LEADERBOARDS
 
 
-def published_losses(run: Run, recipe: Recipe, measured: Path = LEADERBOARDS / "measured") -> dict[str, list[float]]:
-    """Loss -> its value at the end of each published run, by seed, with the settings of `recipe` (as resolved) and on
-    the same data; nothing where there is none."""
+def published_losses(run: Run, recipe: Recipe, measured: Path = LEADERBOARDS / "measured") -> PublishedLosses:
+    """Of published runs with the settings of `recipe` (as resolved) and on the same data."""
     origins = _origins(measured / run.scale / run.name, recipe_hash(recipe))
     data = pretraining_fingerprint(run, recipe) if origins else ""
-    found: dict[str, list[float]] = defaultdict(list)
+    alike = [origin for origin in origins if origin.get("data_fingerprint") == data]
+    return PublishedLosses(_by_name(alike, "losses"), _by_name(alike, "loss_course"))
+
+
+def _by_name(origins: Sequence[Mapping[str, Any]], kept_as: str) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = defaultdict(list)
     for origin in origins:
-        if origin.get("data_fingerprint") == data:
-            for name, value in origin.get("losses", {}).items():
-                found[name].append(value)
+        for name, value in origin.get(kept_as, {}).items():
+            found[name].append(value)
     return dict(found)
 
 

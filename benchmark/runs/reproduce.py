@@ -227,7 +227,7 @@ def _pretrain(run: Run, recipe: Recipe, machine: Machine, recipes_dir: Path | No
     after = backbones_before(run, recipe, recipes_dir)
     of_data = checked_pools(recipe, run, incomplete)
     images = pretraining_images(recipe, run.data_root)
-    watch = Watch(published_losses=published_losses(run, recipe))
+    watch = Watch(published=published_losses(run, recipe))
     with pretraining_timed(run):
         pretrain(recipe, run.name, images, run.folder, machine, after, of_data, watch=watch)
 
