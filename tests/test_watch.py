@@ -131,7 +131,7 @@ FAKES = {
     "wandb": """
 def init(**named):
     note("begin", named["id"], named["name"], named["config"]["recipe"])
-    finish = lambda: note("end")
+    finish = lambda exit_code: note("end", exit_code != 0)
     return SimpleNamespace(log=lambda figures, step: note("log", step, sorted(figures)), finish=finish)
 """,
     "mlflow": """
@@ -143,7 +143,7 @@ def start_run(run_id, run_name):
     return SimpleNamespace(info=SimpleNamespace(run_id=own))
 def log_params(parameters): pass
 def log_metrics(figures, step): note("log", step, sorted(figures))
-def end_run(): note("end")
+def end_run(status): note("end", status != "FINISHED")
 """,
 }
 
@@ -172,7 +172,7 @@ def test_figures_go_to_the_service_and_a_resumed_run_goes_on_there(name: str, al
     noted = [json.loads(line) for line in log.read_text().splitlines()]
     begun = [what[1:] for what in noted if what[0] == "begin"]
     assert begun == [[(tmp_path / f"run/{name}.id").read_text(), "small seed 0", "small"]] * 2
-    assert noted[-1] == ["end"]
+    assert [what for what in noted if what[0] == "end"] == [["end", True], ["end", False]], "stopped, then finished"
     lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
     sent = {what[1]: what[2] for what in noted if what[0] == "log"}
     assert sent == {line.pop("step"): sorted(line) for line in lines}

@@ -137,7 +137,7 @@ class RunProgress:
     ) -> None:
         if self.display:
             self.display.__exit__(kind, error, trace)
-            self.journal.close()
+            self.journal.close(has_failed=kind is not None)
 
     def stepped(self, done: int) -> None:
         if self.display and self.display.bar:
@@ -187,10 +187,10 @@ class Journal:
                 f"{self.path}: could not be written ({error.strerror}); {remedy(error)}, then run again"
             ) from error
 
-    def close(self) -> None:
+    def close(self, has_failed: bool) -> None:
         self.writer.close()
         for tracker in self.trackers:
-            tracker.close()
+            tracker.close(has_failed)
 
 
 def in_a_line(figures: Mapping[str, float]) -> str:

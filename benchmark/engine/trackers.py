@@ -23,7 +23,7 @@ LONGEST_PARAMETER = 500  # characters, what its older servers take
 class Tracker(Protocol):
     def write(self, step: int, figures: Mapping[str, float]) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self, has_failed: bool) -> None: ...
 
 
 class _WandbRun:
@@ -39,8 +39,8 @@ class _WandbRun:
     def write(self, step: int, figures: Mapping[str, float]) -> None:
         self.run.log(dict(figures), step=step)
 
-    def close(self) -> None:
-        self.run.finish()
+    def close(self, has_failed: bool) -> None:
+        self.run.finish(exit_code=int(has_failed))
 
 
 class _MlflowRun:
@@ -62,8 +62,8 @@ class _MlflowRun:
     def write(self, step: int, figures: Mapping[str, float]) -> None:
         self.mlflow.log_metrics(dict(figures), step=step)
 
-    def close(self) -> None:
-        self.mlflow.end_run()
+    def close(self, has_failed: bool) -> None:
+        self.mlflow.end_run("FAILED" if has_failed else "FINISHED")
 
 
 BY_NAME: Mapping[str, Callable[[Path, str, Mapping[str, Any], str], Any]] = {"wandb": _WandbRun, "mlflow": _MlflowRun}
@@ -91,7 +91,7 @@ def open_trackers(
             one = BY_NAME[name](folder, title, facts, known)
         except Exception as error:  # their own kinds: not logged in, no server, a store of another version
             for other in opened:
-                other.close()
+                other.close(has_failed=True)
             raise UserError(f"--log-to {name}: {type(error).__name__}: {error}") from error
         write_whole(kept, one.id.encode())
         opened.append(_Forgiving(name, one))
@@ -108,8 +108,8 @@ class _Forgiving:
     def write(self, step: int, figures: Mapping[str, float]) -> None:
         self._tried(lambda: self.tracker.write(step, figures))
 
-    def close(self) -> None:
-        self._tried(self.tracker.close)
+    def close(self, has_failed: bool) -> None:
+        self._tried(lambda: self.tracker.close(has_failed))
 
     def _tried(self, action: Callable[[], None]) -> None:
         if self.has_failed:
