@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import torch
@@ -112,8 +113,13 @@ def of_all(value: Value) -> list[Value]:
 def own_part(count: int) -> range:
     """Which of `count` independent pieces of work this process does: consecutive ones, and one at least, so that more
     processes than pieces do some of them twice."""
-    first, end = (place * count // world_size() for place in (rank(), rank() + 1))
-    return range(first, max(end, first + 1))
+    return parts_of_all(count)[rank()]
+
+
+def parts_of_all(count: int) -> list[range]:
+    """The own_part of each process, in rank order."""
+    starts = [place * count // world_size() for place in range(world_size() + 1)]
+    return [range(first, max(end, first + 1)) for first, end in pairwise(starts)]
 
 
 def tensors_of_all(own: Sequence[Tensor] | None, device: torch.device) -> Iterator[list[Tensor]]:
