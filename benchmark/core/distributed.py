@@ -134,9 +134,11 @@ def tensors_of_all(own: Sequence[Tensor] | None, device: torch.device) -> Iterat
     for source, layout in enumerate(layouts):
         if layout is None:
             continue
-        found = dense if source == rank() else [
-            torch.empty_strided(shape, stride, dtype=dtype, device=device) for shape, stride, dtype in layout
-        ]
+        found = (
+            dense
+            if source == rank()
+            else [torch.empty_strided(shape, stride, dtype=dtype, device=device) for shape, stride, dtype in layout]
+        )
         assert found is not None
         for x in found:
             dist.broadcast(_in_memory_order(x), src=source)

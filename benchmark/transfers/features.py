@@ -241,8 +241,8 @@ def extract(
     """Tap name -> (N, dimensions) float32 features of every image, from one pass over the images.
 
     They are kept below the workspace by (pooling, backbone, data, preprocessing, tap, part of the set), so another
-    protocol that needs the same finds them, and a killed extraction goes on after its last whole part. Several processes
-    share the work; the first one keeps what all of them then read.
+    protocol that needs the same finds them, and a killed extraction goes on after its last whole part. Several
+    processes share the work; the first one keeps what all of them then read.
     """
     facts = (POOLING, backbone_key(backbone), images.fingerprint(), preprocessing.name)
     folder = {tap: context.workspace / "features" / digest([*facts, as_plain(tap)]) for tap in taps}
