@@ -2,8 +2,8 @@
 
     python tests/compare_transfer_processes.py linear_imagenet_pirl voc07_svm_goyal
 
-prints the medians of both and their ratio, for the whole command with its start. The CPU seconds that a process took are
-what a machine that does other work besides can compare.
+prints the medians of both and their ratio, for the whole command with its start. A machine that does other work besides
+can compare the CPU seconds that a process took.
 """
 
 from __future__ import annotations

@@ -39,6 +39,17 @@ def test_two_processes_write_the_record_of_one(name: str, world: Path, pretraine
     assert records[0] == records[1]
 
 
+def test_a_second_start_does_nothing(world: Path, pretrained: Path, tmp_path: Path):  # noqa: F811
+    name = "knn_imagenet_wu"
+    runs = copied(name, pretrained, tmp_path)
+    written = []
+    for _ in range(2):
+        outcomes = in_processes(2, transfer, name, world, runs)
+        assert [outcome.value for outcome in outcomes] == [(0, "")] * 2, outcomes
+        written.append((runs / folder(name) / f"{name}.json").stat().st_mtime_ns)
+    assert written[0] == written[1]
+
+
 def test_all_that_read_a_frozen_backbone_divide():
     assert set(DIVIDED) == set(FROZEN)
 
@@ -80,7 +91,7 @@ def _transfer_with_a_bad_image(name: str, world: Path, runs: Path) -> tuple[int,
     loader._decode_all = lambda *_: {}
     opened = ImageSet.open
 
-    def failing(self: ImageSet, index: int):  # noqa: ANN202
+    def failing(self: ImageSet, index: int):
         if distributed.rank() == 1:
             raise UserError("no such image")
         return opened(self, index)

@@ -68,7 +68,7 @@ def over_crops(scored: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
 
 
 def mean_over_crops(scores: Sequence[Tensor]) -> Tensor:
-    """(..., B, C) scores of each crop -> those of the images: of several crops, the mean of what softmax makes of them."""
+    """(..., B, C) scores of each crop -> those of the images: of several, the mean of what softmax makes of them."""
     if len(scores) == 1:
         return scores[0]
     return torch.stack([each.softmax(dim=-1) for each in scores]).mean(dim=0)
