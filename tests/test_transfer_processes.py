@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_runs import in_processes
@@ -91,7 +92,7 @@ def _transfer_with_a_bad_image(name: str, world: Path, runs: Path) -> tuple[int,
     loader._decode_all = lambda *_: {}
     opened = ImageSet.open
 
-    def failing(self: ImageSet, index: int):
+    def failing(self: ImageSet, index: int) -> Any:
         if distributed.rank() == 1:
             raise UserError("no such image")
         return opened(self, index)

@@ -22,6 +22,7 @@ from benchmark.data.handover import lost_loader_told
 from benchmark.engine.checkpoint import locked
 from benchmark.engine.method_file import TrainedMethod, load_method
 from benchmark.engine.progress import Display
+from benchmark.engine.stretches import Maker
 from benchmark.engine.train import Machine, device_name
 from benchmark.recipe.catalogue import all_recipes
 from benchmark.recipe.scales import is_read_at
@@ -81,7 +82,7 @@ def score(
         )
         # asked before the work: a pull in the middle of it is not what did it
         code, used, device = commit(), versions(type(transfer)), device_name(machine.device)
-        maker = {"commit": code, "versions": used, "device": device}
+        maker: Maker = {"commit": code, "versions": used, "device": device}
         distributed.require_same("code of the benchmark", used["sslbench code"])
         with distributed.together():
             makers = kept_by(run.workspace, maker) if distributed.rank() == 0 else [maker]

@@ -275,7 +275,7 @@ class _Run:
         """Of the heads of all processes: (heads, N) -> (taps, optimizers, N)."""
         count = len(self.taps) * len(self.probe.optimizers)
         found = zip(distributed.parts_of_all(count), distributed.tensors_of_all([right], right.device), strict=True)
-        rows = {place: row for part, (rows,) in found for place, row in zip(part, rows, strict=True)}
+        rows = {place: row for part, (own,) in found for place, row in zip(part, own, strict=True)}
         return torch.stack([rows[place] for place in range(count)]).view(len(self.taps), -1, right.shape[-1])
 
     def _choose(self, chosen_by: Tensor, final: Tensor, chosen_on: str) -> Scores:
