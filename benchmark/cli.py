@@ -365,17 +365,18 @@ def transfer(
     if reasons := [why for one in chosen if (why := refusal(one, run))]:  # before the first takes its time
         raise UserError(f"{run.backbone}: {'; '.join(reasons)}; `sslbench list` shows what each transfer takes")
     _tell_of_git()
-    with distributed.lost_process_told(), distributed.together():
-        if distributed.rank() == 0 and not own:
-            _draw_world(scale, data)
     is_first = distributed.rank() == 0
-    for one in chosen:
-        if not distributed.agree(is_first and is_scored(one, run, engine)):
-            record = score(one, run, machine, engine, recipes_dir, incomplete)
+    with distributed.lost_process_told():
+        with distributed.together():
+            if is_first and not own:
+                _draw_world(scale, data)
+        for one in chosen:
+            if not distributed.agree(is_first and is_scored(one, run, engine)):
+                record = score(one, run, machine, engine, recipes_dir, incomplete)
+                if is_first:
+                    print("  ".join(f"{metric} {value:.2f}" for metric, value in record.metrics.items()))
             if is_first:
-                print("  ".join(f"{metric} {value:.2f}" for metric, value in record.metrics.items()))
-        if is_first:
-            print(f"record: {run.folder / one.card.id}.json")
+                print(f"record: {run.folder / one.card.id}.json")
     distributed.stop()
     return 0
 
