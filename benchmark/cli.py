@@ -337,8 +337,10 @@ def transfer(
 ) -> int:
     """Score a pretrained backbone, or an imported one, under one or more protocols.
 
+    torchrun -m benchmark transfer ... shares the work on a frozen backbone between processes; scores stay the same.
     With --images, protocols on ImageNet run on your own classes; tables list such scores by themselves.
     """
+    from benchmark.core import distributed
     from benchmark.recipe.catalogue import all_recipes
     from benchmark.runs.current import is_scored
     from benchmark.runs.naming import require_backbone
@@ -353,6 +355,8 @@ def transfer(
         raise UserError(f"name a TRANSFER to score {recipe} under; `sslbench list` shows all {len(known)}")
     chosen = [get_transfer(name, known) for name in transfers]
     machine = _machine(device, workers)
+    for one in chosen:
+        one.check_processes()
     keep_lists_in(runs)
     own = _own_images(images, data, runs)
     chosen = [one.on_own_images(own.label) for one in chosen] if own else chosen
@@ -361,13 +365,19 @@ def transfer(
     if reasons := [why for one in chosen if (why := refusal(one, run))]:  # before the first takes its time
         raise UserError(f"{run.backbone}: {'; '.join(reasons)}; `sslbench list` shows what each transfer takes")
     _tell_of_git()
-    if not own:
-        _draw_world(scale, data)
-    for one in chosen:
-        if not is_scored(one, run, engine):
-            record = score(one, run, machine, engine, recipes_dir, incomplete)
-            print("  ".join(f"{metric} {value:.2f}" for metric, value in record.metrics.items()))
-        print(f"record: {run.folder / one.card.id}.json")
+    is_first = distributed.rank() == 0
+    with distributed.lost_process_told():
+        with distributed.together():
+            if is_first and not own:
+                _draw_world(scale, data)
+        for one in chosen:
+            if not distributed.agree(is_first and is_scored(one, run, engine)):
+                record = score(one, run, machine, engine, recipes_dir, incomplete)
+                if is_first:
+                    print("  ".join(f"{metric} {value:.2f}" for metric, value in record.metrics.items()))
+            if is_first:
+                print(f"record: {run.folder / one.card.id}.json")
+    distributed.stop()
     return 0
 
 
@@ -809,10 +819,12 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _refuse_torchrun(arguments: Sequence[str]) -> None:
-    """Its processes would do the same work in the same folders."""
+    """Of other commands, its processes would do the same work in the same folders."""
     command = arguments[0] if arguments else ""
-    if "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1 and command != "pretrain":
-        raise UserError(f"`sslbench {command}` runs in one process: start it without torchrun, which is for pretrain")
+    shares = ("pretrain", "transfer")
+    if "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1 and command not in shares:
+        those = " and ".join(shares)
+        raise UserError(f"`sslbench {command}` runs in one process: start it without torchrun, which is for {those}")
 
 
 def main() -> None:
