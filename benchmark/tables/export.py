@@ -90,9 +90,7 @@ def as_latex(board: Board) -> str:
 
 
 def _latex_cell(cell: Cell) -> str:
-    text = {"": "{}", "bold": r"\textbf{{{}}}", "underline": r"\underline{{{}}}"}[cell.style].format(
-        escaped(cell.text)
-    )
+    text = {"": "{}", "bold": r"\textbf{{{}}}", "underline": r"\underline{{{}}}"}[cell.style].format(escaped(cell.text))
     return text + _superscript(",".join(cell.marks)) if cell.text else "--"
 
 
