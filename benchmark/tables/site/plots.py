@@ -147,10 +147,10 @@ def _room(names: Sequence[str]) -> tuple[float, float]:
     return 0.12 + LETTER * max(map(len, lines)), sum(0.18 + 0.12 * name.count("\n") for name in names) * 1.15
 
 
-def _few_ticks(axes: Any) -> None:
+def _few_ticks(axes: Any, steps: int = 3) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(steps, steps=[1, 2, 2.5, 5, 10]))
 
 
 def _beside(board: Board, lines: list[Cells], column: str) -> Plot:
@@ -174,11 +174,12 @@ def _beside(board: Board, lines: list[Cells], column: str) -> Plot:
             found = [(y, line[at]) for y, line in enumerate(shown) if line[at].number is not None]
             places, cells = [y for y, _ in found], [cell for _, cell in found]
             numbers, spread = [cell.number for cell in cells], [cell.std or 0 for cell in cells]
-            axes.errorbar(numbers, places, xerr=spread, fmt="o", color=colour, markersize=4.5, elinewidth=1.2)
+            axes.errorbar(numbers, places, xerr=spread, fmt="o", color=colour, markersize=3, elinewidth=1.2)
             _name_rows(axes, names if at == panels[0] else [""] * len(names))
+            axes.grid(axis="y", visible=True)  # leads the eye from panel to panel
             axes.set_title(board.heads[at].title.removeprefix(f"{column}, "))
-            axes.margins(x=0.12)
-            _few_ticks(axes)
+            axes.margins(x=0.15)
+            _few_ticks(axes, 2)
     return Plot(f"{column}: {_what_panels_show(board, measured)}", svg[0])
 
 

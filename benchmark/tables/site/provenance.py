@@ -71,9 +71,7 @@ def _told(record: Record) -> dict[str, dict[str, str]]:
         "Pretrained": {
             **{name: str(origin[key]) for name, key in _PRETRAINED.items() if key in origin},
             **{f"last {name}": f"{value:.4g}" for name, value in losses.items()},
-            **_machine(
-                *(made_by.get(name, "–") for name in ("commit", "device", "threads")), made_by.get("versions", {})
-            ),
+            **_machine(*pretrained_on, made_by.get("versions", {})),
         },
     }
 
