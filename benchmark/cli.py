@@ -440,6 +440,7 @@ def tables(
 ) -> int:
     """Show reported and measured numbers side by side: current runs, and published records where there is no run.
 
+    They are shown in short: a line for each measured row, and Kendall's τ. The whole tables go below RUNS/SCALE.
     At paper and photos scale, runs count only with --data: without it their data cannot be checked.
     """
     if write:

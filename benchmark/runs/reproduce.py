@@ -23,7 +23,7 @@ from benchmark.records.folders import PRETRAINING, published_seconds, read_runs
 from benchmark.runs.current import current_check, is_pretrained, is_scored
 from benchmark.runs.naming import backbones_before, recipe_called, require_untaken
 from benchmark.runs.published_losses import published_losses
-from benchmark.runs.request import Request
+from benchmark.runs.request import Request, all_tables_in
 from benchmark.runs.run import Run, pretraining_images, pretraining_timed
 from benchmark.runs.scoring import clear_workspace, refusal, score
 from benchmark.runs.side_by_side import side_by_side
@@ -280,8 +280,8 @@ def write_tables(
     scale: Scale,
     beside: Collection[str] = (),
 ) -> str:
-    """Every table with a number of this scale, as markdown; also written below runs/<scale>, there as short texts for
-    the terminal too (benchmark.tables.short).
+    """Every table with a number of this scale, written below runs/<scale> as markdown and in short for a terminal
+    (benchmark.tables.short). Returns the short ones and where the whole ones are; empty without any number.
 
     root: the folder of the data; None where nobody said which it is, and then no run is current but those on the user's
     own images. beside: names of runs that get a row besides. Raises UserError for one of those that has no number."""
@@ -304,6 +304,7 @@ def write_tables(
         write_whole(folder / f"{key}.md", whole[-1].encode())
         write_whole(folder / f"{key}.txt", short[-1].encode())
     elsewhere = in_no_table(records, beside=beside)
-    for ending, texts in (("md", whole), ("txt", short)):
-        write_whole(folder.with_suffix(f".{ending}"), "\n".join(filter(None, [*texts, elsewhere])).encode())
-    return "\n".join(filter(None, [*whole, elsewhere]))
+    told = {ending: "\n".join(filter(None, [*texts, elsewhere])) for ending, texts in (("md", whole), ("txt", short))}
+    for ending, text in told.items():
+        write_whole(folder.with_suffix(f".{ending}"), text.encode())
+    return f"{told['txt']}\n{all_tables_in(folder.with_suffix('.md'))}" if told["txt"] else ""
