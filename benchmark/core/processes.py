@@ -24,8 +24,9 @@ LOOK_SECONDS = 1.0
 
 
 def default_loaders(beside_gpu: bool) -> int:
-    """Loader processes for this process: of the cores it may use, shared with torchrun's others on this machine or what
-    Slurm gives a task, all but one beside a GPU. On a CPU training itself needs the cores: a quarter of them keeps up with it, and 2 on few."""
+    """Loader processes for this process: of the cores it may use, which are a share of them beside others that torchrun
+    started, or what Slurm gives a task. All but one beside a GPU. On a CPU training itself needs the cores: a quarter
+    of them keeps up with it, and 2 on few."""
     from joblib import cpu_count  # knows affinity and a container's limit; takes a moment to import
 
     of_task = os.environ.get("SLURM_CPUS_PER_TASK")

@@ -70,6 +70,10 @@ class Job:
         environment = TorchDistributedEnvironment()
         if environment.world_size > 1:
             environment.export(set_cuda_visible_devices=False, overwrite=True)
+        self.run_alone()
+
+    def run_alone(self) -> None:
+        """What it does once it knows of the others."""
         try:
             status = self.work()
         except UserError as error:
