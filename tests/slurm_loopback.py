@@ -3,7 +3,7 @@
 Starts munged, slurmctld and slurmd on loopback, in a folder of its own, and ends them afterwards. One job of two tasks
 is sent SIGTERM, then SIGUSR2 as before its limit; another is preempted by a job that matters more. Prints what happens,
 and exits with 1 unless both end with the same bits as a job that nobody disturbed. Needs root, and Debian's packages
-slurm-wlm and munge.
+slurm-wlm and munge. `python tests/slurm_loopback.py STEPS` takes other than 300 steps.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from benchmark import cli
 
-RECIPE, STEPS = "rotation", 150
+RECIPE, STEPS, IMAGES = "rotation", int(sys.argv[1]) if len(sys.argv) > 1 else 300, 64
 LIMIT_SECONDS = 1200
 BEGAN = time.monotonic()
 CONFIGURATION = """
@@ -126,7 +128,8 @@ def until(what: str, is_so: Callable[[], object]) -> float:
 def pretrain(runs: Path) -> tuple[str, Path]:
     """(the job, the run's folder)"""
     command = ["pretrain", RECIPE, "--scale", "smoke", "--recipe.length", f"{STEPS}steps", "--device", "cpu"]
-    command += ["--workers", "1", "--runs", str(runs), "--launcher", "slurm", "--slurm", "ntasks-per-node=2"]
+    command += ["--images", str(runs.parent / "images"), "--workers", "1", "--runs", str(runs)]
+    command += ["--launcher", "slurm", "--slurm", "ntasks-per-node=2"]
     tell(f"sslbench {' '.join(command)}")
     with redirect_stdout(io.StringIO()) as told:
         status = cli.run(command)
@@ -134,7 +137,15 @@ def pretrain(runs: Path) -> tuple[str, Path]:
     if status or not job:
         raise SystemExit("it could not be submitted")
     tell(told.getvalue().strip())
-    return job[1], runs / "smoke" / f"{RECIPE}@length={STEPS}steps" / "seed0"
+    name = f"{RECIPE}@length={STEPS}steps,images=images"
+    return job[1], runs / "smoke" / name / "seed0"
+
+
+def draw_images(folder: Path) -> None:
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(IMAGES):
+        Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(folder / f"{number}.png")
 
 
 def fact(job: str, name: str) -> str:
@@ -183,6 +194,7 @@ def main() -> int:
         raise SystemExit(f"{', '.join(missing)} not found: apt-get install slurm-wlm munge")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory() as temporary, slurm(Path(temporary)):
+        draw_images(Path(temporary, "images"))
         job, whole = pretrain(Path(temporary, "undisturbed"))
         wait_for_end(job)
         return max(compare(how, whole, Path(temporary, how.__name__)) for how in (send_signals, preempt))

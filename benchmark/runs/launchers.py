@@ -44,7 +44,7 @@ class Slurm:
             executor = submitit.AutoExecutor(self.folder, self.cluster, slurm_max_num_timeout=MOST_TIMEOUTS)
             executor.update_parameters(**_as_submitit_calls_them(options | {"job_name": name}, self.cluster))
             job = executor.submit(Job(work))
-        except (RuntimeError, ValueError, OSError, submitit.core.utils.FailedJobError) as error:
+        except (RuntimeError, ValueError, OSError) as error:
             raise UserError(f"--launcher {self.cluster}: no job could be submitted: {str(error).strip()}") from error
         self.submitted.append(job)
         return str(job.job_id)
