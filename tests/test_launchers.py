@@ -109,26 +109,28 @@ def _killed_in_a_pass(images: Any, folder: Path) -> None:
     run(FEATURES["assigned order"], images, folder, on_cpu(checkpoint_seconds=600))
 
 
-def test_a_job_is_put_back_and_ends_with_the_same_bits(images: Any, tmp_path: Path):
+def test_a_job_is_put_back_and_ends_with_the_same_bits(
+    pair: Processes, images: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """By submitit's executor for this machine: two tasks on the path that Slurm's jobs take."""
-    for name, stops in (("whole", False), ("stopped", True)):
-        cluster = Slurm({"ntasks_per_node": 2, "time": 60}, tmp_path / "jobs" / name, "local")
-        cluster.submit("a_run", partial(_train, images, tmp_path / name, stops))
-        cluster.submitted[0].results()
-    whole, stopped = (tmp_path / name / "backbone.safetensors" for name in ("whole", "stopped"))
-    assert (tmp_path / "stopped.starts").read_text() == "11", "each of two starts had two processes"
-    assert whole.read_bytes() == stopped.read_bytes()
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    whole = pair.run(run, FEATURES["one loss"], images, tmp_path / "whole", on_cpu(checkpoint_seconds=600))
+    cluster = Slurm({"ntasks_per_node": 2, "time": 60}, tmp_path / "jobs", "local")
+    cluster.submit("a_run", partial(_train, images, tmp_path / "stopped"))
+    cluster.submitted[0].results()
+    assert (tmp_path / "starts").read_text() == "11"
+    assert (tmp_path / "stopped" / "backbone.safetensors").read_bytes() == whole[0].value
 
 
-def _train(images: Any, folder: Path, stops: bool) -> None:
+def _train(images: Any, folder: Path) -> None:
     torch.set_num_threads(1)
     distributed.start("cpu")
     assert distributed.world_size() == 2
     if distributed.rank() == 0:
-        with folder.with_suffix(".starts").open("a") as file:
+        with (folder.parent / "starts").open("a") as file:
             file.write("1")
     resumes = (folder / "checkpoint.pt").is_file()
-    train.train_step = _at_step(STEPS_DONE, [signal.SIGUSR2] if stops and not resumes else [])
+    train.train_step = _at_step(STEPS_DONE, [] if resumes else [signal.SIGUSR2])
     run(FEATURES["one loss"], images, folder, on_cpu(checkpoint_seconds=600))
     distributed.stop()
 
