@@ -10,6 +10,7 @@ import signal
 import statistics
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -223,9 +224,16 @@ class _Collate:
 def _begin(worker: int) -> None:
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
+    signal.signal(signal.SIGTERM, _outlived_once)
     if not torch.cuda.is_available():
         # where training needs the same cores, a loader that takes one keeps all threads of a step waiting for the last
         os.nice(19)
+
+
+def _outlived_once(number: int, frame: FrameType | None) -> None:
+    """Slurm may send what announces the end to every process of a job, and until the parent has written a checkpoint it
+    needs its batches. Who wants this process to end sends it twice, or ends the parent."""
+    signal.signal(number, signal.SIG_DFL)
 
 
 def _decode_all(images: ImageSet, wanted: Sequence[int]) -> dict[int, Image.Image]:

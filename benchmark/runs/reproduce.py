@@ -238,20 +238,13 @@ def fulfil(
     """Bring every row up to date, then write and print the tables; whether all of it went well. `make_world` draws the
     stand-in data of recipes, unless the user brought data."""
     started = time.monotonic()
-    for name in request.names:
-        require_untaken(Run(name, request.scale, 0, request.data_root, request.runs))
+    asked = asked_runs(request)
     recipes = {name: recipe_called(name, request.recipes_dir) for name in request.names}
     known = find_transfers(request.transfers_dir)
-    scored_on = [get_transfer(name, known).card.id for name in request.transfers]
-    asked = [
-        Run(name, request.scale, seed, request.data_root, request.runs)
-        for seed in request.seeds
-        for name in request.names
-    ]
     needed = runs_needed(asked, request.recipes_dir)
     jobs = min(jobs or jobs_by_default(request.scale, machine.device.type), len(needed))
     on = replace(machine, workers=loaders_of_each(machine.workers, jobs))
-    row = RowWork(scored_on, on, request.recipes_dir, request.transfers_dir, incomplete=request.incomplete)
+    row = RowWork(scored_on(request), on, request.recipes_dir, request.transfers_dir, incomplete=request.incomplete)
     rows = bring_up_to_date(row, asked, jobs, make_world)
     told = summary(rows, time.monotonic() - started)
     write_tables(recipes, known, request.data_root, request.runs, request.scale)
@@ -260,6 +253,23 @@ def fulfil(
         return False
     request.answer.write([run.folder for run in needed if run not in asked])
     return True
+
+
+def asked_runs(request: Request) -> list[Run]:
+    """In the order in which they begin. Raises UserError for the name of an imported backbone."""
+    for name in request.names:
+        require_untaken(Run(name, request.scale, 0, request.data_root, request.runs))
+    return [
+        Run(name, request.scale, seed, request.data_root, request.runs)
+        for seed in request.seeds
+        for name in request.names
+    ]
+
+
+def scored_on(request: Request) -> list[str]:
+    """The ids of its transfers. Raises UserError for one that there is not."""
+    known = find_transfers(request.transfers_dir)
+    return [get_transfer(name, known).card.id for name in request.transfers]
 
 
 def jobs_by_default(scale: Scale, device_type: str) -> int:
