@@ -55,7 +55,7 @@ def _told(record: Record) -> dict[str, dict[str, str]]:
     origin = record.origin
     made_by: Mapping[str, Any] = origin.get("made_by", {})
     losses: Mapping[str, float] = origin.get("losses", {})
-    pretrained_on = [made_by.get(name, "–") for name in ("commit", "device", "threads")]
+    commit, device, threads = (made_by.get(name, "–") for name in ("commit", "device", "threads"))
     return {
         "Score": {
             **{name: f"{value:.2f}" for name, value in record.metrics.items()},
@@ -71,7 +71,7 @@ def _told(record: Record) -> dict[str, dict[str, str]]:
         "Pretrained": {
             **{name: str(origin[key]) for name, key in _PRETRAINED.items() if key in origin},
             **{f"last {name}": f"{value:.4g}" for name, value in losses.items()},
-            **_machine(*pretrained_on, made_by.get("versions", {})),
+            **_machine(commit, device, threads, made_by.get("versions", {})),
         },
     }
 
