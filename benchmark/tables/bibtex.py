@@ -45,6 +45,7 @@ def _people(told: str) -> Iterator[str]:
         person = re.fullmatch(r"(.+) ([A-Z]\.)", name)
         # BibTeX takes a name of several capitalised words for a person with first names
         group = " " in name and name[0].isupper()
-        yield escaped(f"{person[1]}, {person[2]}" if person else f"{{{name}}}" if group else name)
+        text = escaped(f"{person[1]}, {person[2]}" if person else name)
+        yield f"{{{text}}}" if group and not person else text
     if others:
         yield "others"

@@ -130,7 +130,7 @@ def _column(board: Board, index: int) -> Column:
 
 def _named(name: str) -> str:
     """In two lines at most."""
-    lines = textwrap.wrap(name, NAME, max_lines=2, placeholder="…")
+    lines = textwrap.wrap(name, NAME, max_lines=2, placeholder="…", break_on_hyphens=False)
     return "\n".join(lines)
 
 
