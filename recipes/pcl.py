@@ -21,6 +21,8 @@ Departures:
   one GPU's images, and one counts as often as it has images there, so that a query may find its own among the others.
 - k-means starts from images that our own seed draws, and a cluster that is empty after the last assignment takes half
   of the largest one. In the released code faiss draws, and an empty cluster stays.
+- A prototype is the mean of the keys that its cluster ends with. The released code keeps faiss's centres, which are the
+  means before the last assignment.
 - Where there are no r others, all prototypes count. The released code stops.
 - The paper has 16,000 negatives. They are 16,384 here, both keys and prototypes, as released.
 - Both have a tau of 0.2, as in the released commands.
@@ -129,7 +131,8 @@ class Prototypes(nn.Module):
         found = [self.s.cpu(), self.c.cpu(), self.phi.cpu()]
         with distributed.together():
             if distributed.rank() == 0:
-                s, centres = best_kmeans(keys, len(self.phi), settings.iterations, seeds)
+                s, _ = best_kmeans(keys, len(self.phi), settings.iterations, seeds)
+                centres = means_of(keys, s, len(self.phi))  # faiss's are of float32, and of the assignment before
                 phi = concentration(keys, s, centres, settings.alpha, settings.tau)
                 found = [s, normalize(centres, dim=1), phi]
         for buffer, value in zip((self.s, self.c, self.phi), found, strict=True):
@@ -149,6 +152,12 @@ def candidates(positives: Tensor, k: int, r: int, seed: int) -> Tensor:
     order = permutation(k, seed).to(positives.device)
     others = (~is_positive[order]).cumsum(0)  # how many of them have come, in this order
     return is_positive.index_put((order,), is_positive[order] | (others <= r))
+
+
+def means_of(x: Tensor, s: Tensor, k: int) -> Tensor:
+    """The mean (k, dim) of each cluster's rows: x (N, dim), s (N,), no cluster empty."""
+    sums = x.new_zeros(k, x.shape[1]).index_add(0, s, x)
+    return sums / torch.bincount(s, minlength=k)[:, None]
 
 
 def concentration(x: Tensor, s: Tensor, centres: Tensor, alpha: float, tau: float) -> Tensor:
