@@ -10,11 +10,12 @@ import math
 import os
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args, get_type_hints
 
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
@@ -23,6 +24,7 @@ from benchmark.core.errors import UserError
 from benchmark.core.files import require_folder
 from benchmark.core.flags import gathered
 from benchmark.core.optimisation import Epochs, Span, Steps
+from benchmark.core.processes import Terminated, raise_terminated
 from benchmark.core.provenance import git_complaint, own_version
 from benchmark.core.standard_streams import keep_writable, lost_output
 from benchmark.data.unreadable import keep_lists_in
@@ -32,6 +34,7 @@ from benchmark.recipe.scales import DRAWN, Drawn, Scale
 if TYPE_CHECKING:
     from benchmark.engine.train import Machine
     from benchmark.recipe.contract import Recipe
+    from benchmark.runs.launchers import Slurm
     from benchmark.runs.own_images import OwnImages
     from benchmark.runs.run import Run
 
@@ -77,6 +80,19 @@ SetFlag = Annotated[
         name=SET.removeprefix("--"),
         metavar="KEY=VALUE",
         help="Settings of the recipe, KEY=VALUE; also --recipe.KEY VALUE, e.g. --recipe.batch-size 64",
+    ),
+]
+LauncherFlag = Annotated[
+    Literal["slurm"] | None,
+    arg(help="slurm: submit jobs and return; they go on by themselves when they are preempted."),
+]
+SlurmFlag = Annotated[
+    tuple[str, ...],
+    arg(
+        metavar="KEY=VALUE",
+        help="With --launcher slurm: sbatch's long options, e.g. partition=gpu nodes=2 ntasks-per-node=8 "
+        "gpus-per-node=8. A task is a process of pretraining, with a GPU of its own. time is in minutes, by "
+        "default a day.",
     ),
 ]
 TAKE_FILES = {"--images", "--to"}
@@ -222,12 +238,15 @@ def pretrain(
     log_to: Annotated[
         tuple[str, ...], arg(help="wandb, mlflow or both: send all figures there, besides TensorBoard.")
     ] = (),
+    launcher: LauncherFlag = None,
+    slurm: SlurmFlag = (),
 ) -> int:
     """Pretrain one recipe. A run that was stopped resumes. For several GPUs: torchrun -m benchmark pretrain ...
 
     Changed settings give the run a name of its own, e.g. NAME@batch_size=64 for --recipe.batch-size 64; so do --images
     and --init.
     """
+    given = dict(locals())
     from benchmark.core import distributed
     from benchmark.engine import train
     from benchmark.engine.trackers import require_trackers
@@ -244,6 +263,10 @@ def pretrain(
     name, chosen = _chosen(recipe, settings, recipes_dir, scale)
     every = _probing(probe_every)
     require_trackers(log_to)
+    if cluster := _launched(launcher, slurm, runs):
+        job = cluster.submit(f"{name}_seed{seed}", partial(pretrain, **given | {"launcher": None, "slurm": ()}))
+        print(f"job {job}: log {cluster.log(job)}")
+        return 0
     machine = _machine(device, workers)
     keep_lists_in(runs)
     own = _own_images(images, data, runs)
@@ -337,8 +360,10 @@ def transfer(
 ) -> int:
     """Score a pretrained backbone, or an imported one, under one or more protocols.
 
+    torchrun -m benchmark transfer ... shares the work on a frozen backbone between processes; scores stay the same.
     With --images, protocols on ImageNet run on your own classes; tables list such scores by themselves.
     """
+    from benchmark.core import distributed
     from benchmark.recipe.catalogue import all_recipes
     from benchmark.runs.current import is_scored
     from benchmark.runs.naming import require_backbone
@@ -353,6 +378,8 @@ def transfer(
         raise UserError(f"name a TRANSFER to score {recipe} under; `sslbench list` shows all {len(known)}")
     chosen = [get_transfer(name, known) for name in transfers]
     machine = _machine(device, workers)
+    for one in chosen:
+        one.check_processes()
     keep_lists_in(runs)
     own = _own_images(images, data, runs)
     chosen = [one.on_own_images(own.label) for one in chosen] if own else chosen
@@ -361,13 +388,19 @@ def transfer(
     if reasons := [why for one in chosen if (why := refusal(one, run))]:  # before the first takes its time
         raise UserError(f"{run.backbone}: {'; '.join(reasons)}; `sslbench list` shows what each transfer takes")
     _tell_of_git()
-    if not own:
-        _draw_world(scale, data)
-    for one in chosen:
-        if not is_scored(one, run, engine):
-            record = score(one, run, machine, engine, recipes_dir, incomplete)
-            print("  ".join(f"{metric} {value:.2f}" for metric, value in record.metrics.items()))
-        print(f"record: {run.folder / one.card.id}.json")
+    is_first = distributed.rank() == 0
+    with distributed.lost_process_told():
+        with distributed.together():
+            if is_first and not own:
+                _draw_world(scale, data)
+        for one in chosen:
+            if not distributed.agree(is_first and is_scored(one, run, engine)):
+                record = score(one, run, machine, engine, recipes_dir, incomplete)
+                if is_first:
+                    print("  ".join(f"{metric} {value:.2f}" for metric, value in record.metrics.items()))
+            if is_first:
+                print(f"record: {run.folder / one.card.id}.json")
+    distributed.stop()
     return 0
 
 
@@ -390,8 +423,13 @@ def reproduce(
     incomplete: IncompleteFlag = False,
     recipes_dir: RecipesFlag = None,
     transfers_dir: TransfersFlag = None,
+    launcher: LauncherFlag = None,
+    slurm: SlurmFlag = (),
 ) -> int:
-    """From nothing to the tables: draw the data, pretrain, transfer, print. What is current is not run again."""
+    """From nothing to the tables: draw the data, pretrain, transfer, print. What is current is not run again.
+
+    With --launcher slurm each row is a job, and a last one writes the tables: the same command without it shows them.
+    """
     from benchmark.runs.request import Request, selected
 
     for seed in seeds:
@@ -400,6 +438,7 @@ def reproduce(
     names, scored_on, filled = selected(recipes, tables_of)
     root, unique = _data_root(scale, data), tuple(dict.fromkeys(seeds))
     keep_lists_in(runs)
+    cluster = _launched(launcher, slurm, runs)
     request = Request(names, scored_on, filled, scale, unique, root, runs, recipes_dir, transfers_dir, incomplete)
     if request.is_answered():
         print(request.shown())
@@ -410,6 +449,13 @@ def reproduce(
 
     _tell_of_git()
     make_world = None if data else partial(_draw_world, scale, data)
+    if cluster:
+        from benchmark.runs.row_jobs import submit_rows
+
+        if jobs:
+            raise UserError("--jobs is for rows side by side on this machine; leave it out with --launcher slurm")
+        submit_rows(request, cluster, partial(_machine, device, workers), make_world)
+        return 0
     return 0 if fulfil(request, _machine(device, workers), jobs, make_world) else 1
 
 
@@ -430,6 +476,7 @@ def tables(
 ) -> int:
     """Show reported and measured numbers side by side: current runs, and published records where there is no run.
 
+    They are shown in short: a line for each measured row, and Kendall's τ. The whole tables go below RUNS/SCALE.
     At paper and photos scale, runs count only with --data: without it their data cannot be checked.
     """
     if write:
@@ -721,6 +768,15 @@ def _machine(device: str, workers: int | None) -> Machine:
     return Machine(on, default_loaders(on.type == "cuda") if workers is None else workers)
 
 
+def _launched(launcher: str | None, options: Sequence[str], runs: Path) -> Slurm | None:
+    from benchmark.runs.launchers import slurm
+
+    if launcher is None:
+        _refuse_ignored("--slurm is for --launcher slurm", {"--slurm": options})
+        return None
+    return slurm(options, runs)
+
+
 def _data_root(scale: Scale, data: Path | None) -> Path:
     if data is None and scale not in DRAWN:
         raise UserError(f"--scale {scale} reads real datasets: give --data DIR, the folder that holds them")
@@ -782,7 +838,7 @@ def _paths(words: Sequence[str], hints: Mapping[str, Any]) -> Iterator[tuple[str
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Exit status of one command: 0 done, 1 something failed, 2 bad input, 130 interrupted."""
+    """Exit status of one command: 0 done, 1 something failed, 2 bad input, 130 interrupted, 143 ended by SIGTERM."""
     if list(arguments) == ["--version"]:
         print(f"sslbench {own_version()}")
         _tell_of_git()
@@ -803,21 +859,24 @@ def run(arguments: Sequence[str]) -> int:
     except UserError as error:
         print(f"sslbench: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("sslbench: stopped; the same command picks up where this one left off", file=sys.stderr)
-        return 130
+        return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
 
 
 def _refuse_torchrun(arguments: Sequence[str]) -> None:
-    """Its processes would do the same work in the same folders."""
+    """Of other commands, its processes would do the same work in the same folders."""
     command = arguments[0] if arguments else ""
-    if "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1 and command != "pretrain":
-        raise UserError(f"`sslbench {command}` runs in one process: start it without torchrun, which is for pretrain")
+    shares = ("pretrain", "transfer")
+    if "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1 and command not in shares:
+        those = " and ".join(shares)
+        raise UserError(f"`sslbench {command}` runs in one process: start it without torchrun, which is for {those}")
 
 
 def main() -> None:
     """Entry point of the command."""
     keep_writable()
+    signal.signal(signal.SIGTERM, raise_terminated)
     try:
         status: object = run(sys.argv[1:])
     except SystemExit as end:  # of --help, or of flags that are wrong

@@ -262,13 +262,13 @@ def test_deepclusters_heads_are_right_where_torchvisions_ten_crops_say_so(contex
     heads = run._heads(len(images.classes), len(images))
     for parameter in heads.parameters():
         nn.init.normal_(parameter)  # so that classes are far apart, and rounding decides nothing
-    found = run._right(heads, Views(images, run.test_view, 0))  # (taps, optimizers, N)
+    found = run._right(heads, Views(images, run.test_view, 0))  # (heads, N)
     resize, crop = v2.Resize(73), v2.TenCrop(64)
     for i, label in enumerate(labels):
         crops = torch.stack([v2.functional.pil_to_tensor(one) for one in crop(resize(images.open(i)))])
         with torch.no_grad():
             maps = tapped(trunk, CARON_TAPS, trunk.input.prepare(crops))
-            votes = heads(maps).softmax(dim=-1).mean(dim=2)  # (taps, optimizers, classes)
+            votes = heads(maps).softmax(dim=-1).mean(dim=1)  # (heads, classes)
         assert torch.equal(found[..., i], votes.argmax(dim=-1) == label)
     assert 0 < found.float().mean() < 0.5
 
@@ -286,7 +286,7 @@ def test_zhangs_heads_see_standardised_maps_and_begin_at_zero():
     assert not head.weight.any()
     assert not head.bias.any()
     nn.init.normal_(head.weight)
-    logits = heads({"conv1": x})[0, 0]
+    logits = heads({"conv1": x})[0]
     wide = x.double().numpy()
     mean, variance = (of(wide, axis=(0, 2, 3), keepdims=True) for of in (np.mean, np.var))
     expected = ((wide - mean) / np.sqrt(variance + 1e-5)).reshape(8, -1) @ head.weight.detach().double().numpy().T

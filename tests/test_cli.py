@@ -219,6 +219,18 @@ def test_tables_at_paper_scale_need_no_data(tmp_path: Path, capsys: pytest.Captu
     assert capsys.readouterr().err == ""
 
 
+def test_tables_are_shown_in_short_and_say_where_the_whole_ones_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert run("tables", "--runs", str(tmp_path)) == 0
+    told, _, last = capsys.readouterr().out.rstrip().rpartition("\n")
+    assert last == f"All tables: {tmp_path / 'desk/tables.md'}"
+    shown = told.partition("## Results that no paper's table shows")[0].splitlines()
+    wheres = [line.removeprefix("Whole table: ") for line in shown if line.startswith("Whole table: ")]
+    assert len(wheres) > 20
+    assert all(Path(where).read_text() in (tmp_path / "desk/tables.md").read_text() for where in wheres)
+    assert max(len(line) for line in shown if not line.startswith("Whole table: ")) <= 100
+    assert not [line for line in shown if line.startswith("|")]
+
+
 def test_speed_times_data_step_and_backbone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -260,7 +260,7 @@ def test_an_unreadable_image_on_one_process_ends_all(images, tmp_path: Path):
 def _run_undecoded(recipe: Recipe, images, folder: Path) -> None:
     from benchmark.data import loader
 
-    loader._decode_all = lambda images: []
+    loader._decode_all = lambda *_: {}
     run(recipe, images, folder, on_cpu(workers=1))
 
 

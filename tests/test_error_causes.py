@@ -92,14 +92,14 @@ def test_a_world_on_a_file_system_without_locks(tmp_path: Path, monkeypatch: pyt
         build_world(tmp_path, "smoke", datasets=["imagenet"], progress=False)
 
 
-ALONE = "list plan world doctor transfer reproduce tables check show export import leaderboards speed publish"
+ALONE = "list plan world doctor reproduce tables check show export import leaderboards speed publish"
 
 
 @pytest.mark.parametrize("command", ALONE.split())
 def test_several_processes_are_refused_at_once_where_one_does_the_work(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    """All but pretrain, so that none does the same work, in the same folders, several times."""
+    """All but pretrain and transfer, so that none does the same work, in the same folders, several times."""
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert cli.run([command]) == 2

@@ -96,7 +96,7 @@ def test_what_cannot_be_written_is_one_error_and_nothing_half_written(
     monkeypatch.setattr("benchmark.gate.check.current_boards", lambda: empty)
     monkeypatch.setattr("benchmark.gate.pages.current_boards", lambda: empty)
     monkeypatch.setattr("benchmark.gate.pages.IS_INSTALLED", True)  # the site alone: not this clone's own pages
-    monkeypatch.setattr("benchmark.gate.pages.site_files", lambda boards: {"index.html": "x"})
+    monkeypatch.setattr("benchmark.gate.pages.site_files", lambda boards, protocols: {"index.html": "x"})
     monkeypatch.setattr("benchmark.tables.export.export_files", lambda boards: {"some.csv": "x"})
     monkeypatch.setattr("benchmark.tables.parquet.parquet_files", lambda boards: empty)
     monkeypatch.setattr("benchmark.runs.reproduce.boards", lambda *_, **__: empty)

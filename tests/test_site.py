@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 import shutil
 import subprocess
@@ -9,23 +10,28 @@ import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 from test_results import a_record
 
+from benchmark.gate.pages import protocols
 from benchmark.records import folders, frames
 from benchmark.records.folders import read_published
-from benchmark.records.record import Record
-from benchmark.tables.ledger import read_ledger, read_names
+from benchmark.records.record import Record, read_record
+from benchmark.tables.bibtex import bibtex
+from benchmark.tables.ledger import LEADERBOARDS, Source, read_ledger, read_names, read_sources
 from benchmark.tables.pages import boards, leaderboard_files, shown_records
 from benchmark.tables.reported import printed_in
 from benchmark.tables.site import site_files
+from benchmark.tables.site.plots import headline
+from benchmark.tables.site.sheet import verdict
 
 BOARDS = boards(shown_records())
 LEDGER = read_ledger()
-SITE = site_files(BOARDS)
+PROTOCOLS = protocols()
+SITE = site_files(BOARDS, PROTOCOLS)
 
 
 def test_every_table_has_a_page_with_a_plot_and_downloads():
@@ -40,15 +46,86 @@ def test_every_table_has_a_page_with_a_plot_and_downloads():
 def test_every_link_leads_somewhere_on_the_site_and_nothing_is_loaded_from_elsewhere():
     for name, page in SITE.items():
         if name.endswith(".html"):
+            here = PurePosixPath(name).parent
             for link in re.findall(r'(?<!:)\b(?:href|src)="([^"]+)"', page):
                 path, _, anchor = link.partition("#")
                 assert not re.match(r"[a-z]+:|//", link), (name, link)
-                assert not path or path in SITE, (name, link)
-                assert not anchor or f'id="{anchor}"' in SITE[path or name], (name, link)
+                leads_to = posixpath.normpath(here / path) if path else name
+                assert leads_to in SITE, (name, link)
+                assert not anchor or f'id="{anchor}"' in SITE[leads_to], (name, link)
+
+
+def test_a_table_links_its_protocols_recipes_records_pictures_and_bibtex():
+    page = SITE["pirl_linear.html"]
+    for link in (
+        *("protocols.html#linear_imagenet_pirl", "recipes/pirl.html", "records.html", "#pictures"),
+        *("plots/pirl_linear-1.svg", "data/pirl_linear.bib", "records/desk/pirl/linear_imagenet_pirl.html"),
+    ):
+        assert f'href="{link}"' in page, link
+    for key, board in BOARDS.items():
+        records = {record.published_path for line in board.lines for cell in line for record in cell.records}
+        for path in records:
+            assert f'href="records/{path.parent.as_posix()}.html"' in SITE[f"{key}.html"], (key, path)
+
+
+def test_a_record_on_the_site_is_the_published_one_and_its_page_says_where_it_comes_from():
+    path = "desk/pirl/linear_imagenet_pirl/seed0.json"
+    published = LEADERBOARDS / "measured" / path
+    record = read_record(published)
+    assert SITE[f"records/{path}"] == published.read_text(encoding="utf-8")
+    page = SITE["records/desk/pirl/linear_imagenet_pirl.html"]
+    for fact in (record.commit, record.recipe_hash, record.backbone_hash, *record.transfer_data.values()):
+        assert f">{fact}<" in page, fact
+
+
+def test_a_verdict_is_a_mark_and_no_column():
+    page = SITE["pirl_linear.html"]
+    assert any(head.kind == "verdict" for head in BOARDS["pirl_linear"].heads)
+    assert "verdict</th>" not in page
+    assert "ordered as reported relative to 4 of the 5 other rows" in page
+    assert [verdict(f"order {same}/4").mark for same in range(5)] == list("○◔◑◕●")
+    assert verdict("order 1/40").mark == "◔"  # not none
+    assert verdict("order 39/40").mark == "◕"  # not all
+    assert [verdict(words).mark for words in ("above", "below", "reproduced within 0.5")] == list("▲▼✓")
+
+
+def test_spread_over_seeds_is_drawn():
+    """Each mark of a mean of several seeds has a bar as wide as twice its standard deviation."""
+    (_, plot), board = headline(BOARDS) or pytest.fail("nothing is measured"), BOARDS["pirl_linear"]
+    at = [head.title for head in board.heads].index("ImageNet top-1, desk")
+    spreads = sorted(line[at].std for line in board.lines if line[at].std)
+    bars = [group for group in groups(ET.fromstring(plot.svg)) if group.get("id", "").startswith("LineCollection")]
+    lengths = sorted(length for group in bars for path in group.iter(f"{{{SVG}}}path") if (length := long(path)) > 0)
+    assert len(lengths) == len(spreads) > 3
+    assert [one / lengths[-1] for one in lengths] == pytest.approx([one / spreads[-1] for one in spreads], abs=0.01)
+
+
+def long(path: ET.Element) -> float:
+    (_, start, *_), (_, end, *_) = (part.split(" ") for part in re.findall(r"[ML] [-\d. ]+", path.get("d", "")))
+    return abs(float(end) - float(start))
+
+
+@pytest.mark.parametrize("source", read_sources().values(), ids=lambda one: one.key)
+def test_every_paper_has_bibtex(source: Source):
+    text = SITE[f"bibtex/{source.key}.bib"]
+    assert re.match(r"@(article|inproceedings|misc)\{" + source.key + ",\n", text)
+    assert text.count("{") == text.count("}")
+    assert f"year = {{{source.year}}}" in text or not source.year
+    assert f"eprint = {{{source.arxiv_id}}}" in text or not source.arxiv_id
+    assert "et al" not in text
+    assert "&" not in text.replace(r"\&", "")
+
+
+def test_bibtex_names_authors_as_bibtex_does():
+    told = {"Misra & van der Maaten": "Misra and van der Maaten", "Chen X. et al.": "Chen, X. and others"}
+    told |= {"Google Research": "{Google Research}", "van den Oord et al.": "van den Oord and others"}
+    for authors, wanted in told.items():
+        assert f"  author = {{{wanted}}},\n" in bibtex([Source("key", "T", authors, "CVPR", "2020", "")])
+    assert "author" not in bibtex([Source("key", "T", "unknown", "CVPR", "2020", "")])
 
 
 def test_measured_numbers_are_drawn_against_reported_ones():
-    assert "against reported: rank agreement (Kendall&#39;s τ) +" in SITE["pirl_linear.html"]
+    assert "Rank agreement (Kendall&#39;s τ): desk +" in SITE["pirl_linear.html"]
 
 
 def test_methods_stand_at_their_years_where_there_are_three():
@@ -66,34 +143,30 @@ def test_methods_stand_at_their_years_where_there_are_three():
         found = printed_in(layout, LEDGER[layout.source])
         (column,) = [one.title for one in layout.columns if f"<figcaption>{one.title}" in figure]
         rows = [row for row in layout.rows if years.get(row.method) and (row.key, column) in found]
-        names = Counter(row.title if len(row.title) <= 18 else f"{row.title[:17]}…" for row in rows)
-        assert sum(names.values()) > 2
-        points, texts = drawn_points(figure)
-        assert texts == names, key
-        wanted = sorted((int(years[row.method]), found[row.key, column].value) for row in rows)
-        drawn_years, drawn_scores = zip(*sorted(points.elements()), strict=True)
-        assert drawn_years == tuple(year for year, _ in wanted), key
-        assert drawn_scores == pytest.approx([score for _, score in wanted], abs=0.06), key  # ticks tell tenths
+        assert len(rows) > 2
+        wanted = sorted((int(years[row.method]), row.title, found[row.key, column].value) for row in rows)
+        names, scores = drawn_rows(figure)
+        told = sorted((int(name[:4]), name[5:], score) for name, score in zip(names, scores, strict=True))
+        assert [year for year, _, _ in told] == [year for year, _, _ in wanted], key
+        for (_, name, _), (_, title, _) in zip(told, wanted, strict=True):
+            assert title.startswith(name.removesuffix("…")), key  # long names are cut
+        drawn_scores = [score for _, _, score in told]
+        assert drawn_scores == pytest.approx([score for _, _, score in wanted], abs=0.1), key  # as ticks tell it
+        assert [int(name[:4]) for name in names] == sorted(int(name[:4]) for name in names)
         assert "currentColor" in figure  # in the dark too
 
 
-def drawn_points(figure: str) -> tuple[Counter[tuple[int, float]], Counter[str]]:
-    """((year, score) of every dot as the axes' ticks tell it, to a tenth; every text but the ticks')."""
+def drawn_rows(figure: str) -> tuple[list[str], list[float]]:
+    """(the name of every row, the score of its dot as the axis's ticks tell it), from above."""
     found = re.search(r"<svg.*?</svg>", figure, re.DOTALL)
     assert found
     (axes,) = [group for group in groups(ET.fromstring(found.group())) if group.get("id") == "axes_1"]
     ticks = {axis: [g for g in groups(axes) if g.get("id", "").startswith(f"{axis}tick")] for axis in "xy"}
-    years, scores = (
-        [(float(one.get(axis, "")), float("".join(tick.itertext()))) for tick in ticks[axis] for one in uses(tick)]
-        for axis in "xy"
-    )
+    names = [" ".join(text.text or "" for text in tick.iter(f"{{{SVG}}}text")) for tick in ticks["y"]]
+    scale = [(float(one.get("x", "")), float("".join(tick.itertext()))) for tick in ticks["x"] for one in uses(tick)]
     own = [group for group in axes if not group.get("id", "").startswith("matplotlib.axis")]
-    points = Counter(
-        (round(between(float(dot.get("x", "")), years)), round(between(float(dot.get("y", "")), scores), 1))
-        for group in own
-        for dot in uses(group)
-    )
-    return points, Counter(text.text or "" for group in own for text in group.iter(f"{{{SVG}}}text"))
+    dots = sorted((float(dot.get("y", "")), float(dot.get("x", ""))) for group in own for dot in uses(group))
+    return names, [between(x, scale) for _, x in dots]
 
 
 SVG = "http://www.w3.org/2000/svg"
@@ -114,14 +187,14 @@ def between(place: float, ticks: list[tuple[float, float]]) -> float:
 
 
 def test_the_same_records_give_the_same_site():
-    assert site_files(BOARDS) == SITE
+    assert site_files(BOARDS, PROTOCOLS) == SITE
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     root = tmp_path_factory.mktemp("site")
     for name, text in SITE.items():
-        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).parent.mkdir(exist_ok=True, parents=True)
         (root / name).write_text(text, encoding="utf-8")
     playwright = pytest.importorskip("playwright.sync_api", reason="NO BROWSER TEST: playwright is not installed")
     with playwright.sync_playwright() as engine:
@@ -141,8 +214,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         browser.close()
 
 
-def opened(page: Any, key: str, theme: str = "light") -> Any:
-    page.goto(f"file://{page.root}/{key}.html?theme={theme}")
+def opened(page: Any, key: str, theme: str = "light", show: str = "all") -> Any:
+    page.goto(f"file://{page.root}/{key}.html?theme={theme}&show={show}")
     page.wait_for_selector("body[data-ready]")
     return page
 
@@ -150,7 +223,9 @@ def opened(page: Any, key: str, theme: str = "light") -> Any:
 def methods(page: Any) -> list[str]:
     """Without the letters of footnotes."""
     return page.eval_on_selector_all(
-        "table.board tbody td.method", "cells => cells.map(cell => cell.firstChild.data.trim())"
+        "table.board tbody td.method",
+        "cells => cells.filter(cell => cell.checkVisibility())"
+        ".map(cell => [...cell.childNodes].find(one => one.textContent.trim()).textContent.trim())",
     )
 
 
@@ -177,6 +252,33 @@ def test_a_browser_sorts_by_number_and_filters_without_a_network(page: Any):
     assert page.faults == []
 
 
+def test_a_browser_filters_what_is_measured_and_follows_a_number_to_its_record(page: Any):
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto(f"file://{page.root}/index.html")
+    tables = page.locator(".chapters ul li:visible")
+    assert page.locator("figure.headline svg").is_visible()
+    assert tables.count() == sum(any(cell.records for line in one.lines for cell in line) for one in BOARDS.values())
+    page.locator("button[data-show=all]").click()
+    assert tables.count() == len(BOARDS)
+    page.locator("button[data-show=measured]").click()
+    page.locator(".chapters a[href='pirl_linear.html']").click()
+    page.wait_for_selector("body[data-ready]")
+    every = [row.title for row in BOARDS["pirl_linear"].layout.rows]
+    assert methods(page) == [name for name in every if name != "Colorization"]  # which nobody has measured here
+    page.locator("button[data-show=all]").click()
+    assert methods(page) == every
+    assert page.locator("button[aria-pressed=true]").inner_text() == f"All rows: {len(every)}"
+    page.locator("td.measured a[href='records/desk/pirl/linear_imagenet_pirl.html']").click()
+    page.wait_for_url("**/records/desk/pirl/linear_imagenet_pirl.html")
+    assert page.locator("h1").inner_text() == "pirl, linear_imagenet_pirl"
+    path = LEADERBOARDS / "measured/desk/pirl/linear_imagenet_pirl/seed0.json"
+    assert read_record(path).commit in page.locator("table.provenance").inner_text()
+    page.locator("a[href$='seed0.json']").click()
+    page.wait_for_url("**/seed0.json")
+    assert '"recipe": "pirl"' in page.content()
+    assert page.faults == []
+
+
 def test_dark_and_light_differ_and_a_phone_does_not_scroll_sideways(page: Any):
     colour = "getComputedStyle(document.body).backgroundColor"
     light = opened(page, "rotnet_places205", "light").evaluate(colour)
@@ -185,9 +287,22 @@ def test_dark_and_light_differ_and_a_phone_does_not_scroll_sideways(page: Any):
     page.locator("#theme").click()
     assert page.evaluate(colour) == light
     page.set_viewport_size({"width": 390, "height": 844})
-    for key in ("index", "discrepancies", "pirl_linear", "moco_detection_previous_ap50"):
-        page.goto(f"file://{page.root}/{key}.html")
+    kinds = ("index", "discrepancies", "protocols", "recipes", "records", "papers")
+    for key in (*kinds, "recipes/pirl", "records/desk/pirl/linear_imagenet_pirl", *BOARDS):
+        page.goto(f"file://{page.root}/{key}.html?show=all")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, key
+
+
+def test_words_in_plots_can_be_read_on_a_phone(page: Any):
+    page.set_viewport_size({"width": 390, "height": 844})
+    for key in ("index", "pirl_linear", "rotnet_imagenet"):
+        page.goto(f"file://{page.root}/{key}.html")
+        heights = page.eval_on_selector_all(
+            "figure svg text",
+            "texts => texts.map(text => parseFloat(getComputedStyle(text).fontSize)"
+            " * text.ownerSVGElement.getBoundingClientRect().width / text.ownerSVGElement.viewBox.baseVal.width)",
+        )
+        assert min(heights) >= 10, key  # pixels
     assert page.faults == []
 
 
@@ -197,7 +312,7 @@ def test_pages_import_nothing_that_only_runs_need():
 import sys
 from benchmark.gate.check import current_boards
 from benchmark.tables.site import site_files
-site_files(current_boards())
+site_files(current_boards(), [])
 unwanted = {"sklearn", "pyarrow.parquet", "scipy.io", "tensorboard", "itables", "pycocotools", "faiss", "rich"}
 print(*unwanted & sys.modules.keys())
 """

@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from itertools import pairwise
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -17,6 +18,7 @@ from benchmark.core.errors import UserError
 # Gradients are sent in pieces of this size while the backward pass goes on; it is DistributedDataParallel's default. On
 # two gloo processes a single piece made a whole ResNet-50's step take twice as long; 4 and 12 MB do as well as 25.
 BUCKET_BYTES = 25 << 20
+Value = TypeVar("Value")
 
 
 def start(device: str) -> torch.device:
@@ -59,9 +61,7 @@ def agree(wish: bool) -> bool:
 
 def require_same(what: str, value: str) -> None:
     """Raises UserError, on all processes, unless all have the same `value`: no state would tell that they differ."""
-    values = [value] * world_size()
-    if world_size() > 1:
-        dist.all_gather_object(values, value)
+    values = of_all(value)
     if len(set(values)) > 1:
         told = ", ".join(f"{one} in process {place}" for place, one in enumerate(values))
         raise UserError(f"the processes do not have the same {what}: {told}; install the same one on every machine")
@@ -76,11 +76,7 @@ def together() -> Iterator[None]:
         yield
     except UserError as error:
         fault = error
-    faults = [str(fault) if fault else None]
-    if world_size() > 1:
-        faults *= world_size()
-        dist.all_gather_object(faults, str(fault) if fault else None)
-    for message in faults:
+    for message in of_all(str(fault) if fault else None):
         if message is not None:
             raise UserError(message) from fault
 
@@ -96,6 +92,67 @@ def lost_process_told() -> Iterator[None]:
                 "another process of this run has ended; its own message, above or below, says why"
             ) from error
         raise
+
+
+def decided(value: Value) -> Value:
+    """Process 0's plain value, on all processes."""
+    values = [value]
+    if world_size() > 1:
+        dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def of_all(value: Value) -> list[Value]:
+    """The plain value of each process, in rank order, on all processes."""
+    values = [value] * world_size()
+    if world_size() > 1:
+        dist.all_gather_object(values, value)
+    return values
+
+
+def own_part(count: int) -> range:
+    """Which of `count` independent pieces of work this process does: consecutive ones, and one at least, so that more
+    processes than pieces do some of them twice."""
+    return parts_of_all(count)[rank()]
+
+
+def parts_of_all(count: int) -> list[range]:
+    """The own_part of each process, in rank order."""
+    starts = [place * count // world_size() for place in range(world_size() + 1)]
+    return [range(first, max(end, first + 1)) for first, end in pairwise(starts)]
+
+
+def tensors_of_all(own: Sequence[Tensor] | None, device: torch.device) -> Iterator[list[Tensor]]:
+    """The tensors of each process in rank order, with their bits and their layout in memory, on `device` of all; those
+    of a process that gives None are left out. One process after the other, so that nobody has to hold them all."""
+    if world_size() == 1:
+        if own is not None:
+            yield [*own]
+        return
+    dense = None if own is None else [x if _is_dense(x) else x.contiguous() for x in own]
+    layouts = of_all(None if dense is None else [(x.shape, x.stride(), x.dtype) for x in dense])
+    for source, layout in enumerate(layouts):
+        if layout is None:
+            continue
+        found = (
+            dense
+            if source == rank()
+            else [torch.empty_strided(shape, stride, dtype=dtype, device=device) for shape, stride, dtype in layout]
+        )
+        assert found is not None
+        for x in found:
+            dist.broadcast(_in_memory_order(x), src=source)
+        yield found
+
+
+def _is_dense(x: Tensor) -> bool:
+    """Whether its numbers fill a piece of memory, in any order of the axes."""
+    extent = 1
+    for stride, size in sorted((stride, size) for size, stride in zip(x.shape, x.stride(), strict=True) if size > 1):
+        if stride != extent:
+            return False
+        extent *= size
+    return True
 
 
 def gather(values: Tensor, gradient: bool = False) -> Tensor:
@@ -250,10 +307,10 @@ class _Bucket:
         self.missing = len(self.parameters)
 
 
-def _in_memory_order(gradient: Tensor) -> Tensor:
-    """The gradient's numbers as they lie in memory, without a copy: autograd keeps gradients dense, their axes ordered
-    as the parameter's."""
-    return gradient.as_strided((gradient.numel(),), (1,))
+def _in_memory_order(dense: Tensor) -> Tensor:
+    """A dense tensor's numbers as they lie in memory, without a copy. Autograd keeps gradients dense, their axes
+    ordered as the parameter's."""
+    return dense.as_strided((dense.numel(),), (1,))
 
 
 def _parts(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:

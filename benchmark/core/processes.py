@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing.context import BaseContext
+from types import FrameType
 from typing import Any
 
 from benchmark.core.errors import UserError, remedy
@@ -23,11 +24,14 @@ LOOK_SECONDS = 1.0
 
 
 def default_loaders(beside_gpu: bool) -> int:
-    """Loader processes for this process: of the cores it may use, shared with torchrun's others on this machine, all
-    but one beside a GPU. On a CPU training itself needs the cores: a quarter of them keeps up with it, and 2 on few."""
+    """Loader processes for this process: of the cores it may use, which are a share of them beside others that torchrun
+    started, or what Slurm gives a task. All but one beside a GPU. On a CPU training itself needs the cores: a quarter
+    of them keeps up with it, and 2 on few."""
     from joblib import cpu_count  # knows affinity and a container's limit; takes a moment to import
 
-    cores = max(cpu_count() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1)
+    of_task = os.environ.get("SLURM_CPUS_PER_TASK")
+    shared = cpu_count() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    cores = max(min(int(of_task), cpu_count()) if of_task else shared, 1)
     return min(max(cores - 1, 1), MOST_LOADERS) if beside_gpu else min(max(cores // 4, 2), cores)
 
 
@@ -60,6 +64,14 @@ def _pool(
         raise _not_started(error) from error
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does: what is done is kept, and the processes it started end."""
+
+
+def raise_terminated(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
 class _Pool(ProcessPoolExecutor):
     """Its processes start when there is something to do."""
 
@@ -84,16 +96,19 @@ def _begin_fresh(later: bytes) -> None:
 
 def _begin(begin: Callable[..., object], arguments: tuple[Any, ...]) -> None:
     end_with_parent()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the parent's handler
     begin(*arguments)
 
 
 def end_with_parent() -> None:
-    """From now on this process ends when the one that started it does, even by SIGKILL. Every process that this program
-    starts calls it first: by themselves they wait for work forever, or hold the folder they work in against the next
-    start."""
+    """From now on this process ends when the one that started it does, even by SIGKILL, and leaves it to that one what
+    to do before a job's limit (SIGUSR2). Every process that this program starts calls it first: by themselves they wait
+    for work forever, or hold the folder they work in against the next start."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
+    # Slurm may send it to every process of a job, and a fork has the parent's handler
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     assert parent.pid  # as the parent noted it before it started this one
     if sys.platform == "linux":  # the kernel strikes at once, also where Python waits for a lock
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import signal
 import statistics
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -39,11 +40,13 @@ def step_seed(seed: int, step: int) -> int:
 
 
 class Samples(Dataset):
-    """(epoch, index) -> what `sample` makes of that image, with torch seeded for just that image in that epoch."""
+    """(epoch, index) -> what `sample` makes of that image, with torch seeded for just that image in that epoch.
 
-    def __init__(self, images: ImageSet, seed: int) -> None:
+    wanted: the images that this process will ask for; all, if left out."""
+
+    def __init__(self, images: ImageSet, seed: int, wanted: Collection[int] | None = None) -> None:
         self.images, self.seed = images, seed
-        self.decoded = _decode_all(images)
+        self.decoded = _decode_all(images, range(len(images)) if wanted is None else sorted(wanted))
 
     def __getitem__(self, position: Position) -> Any | UserError:
         epoch, index = position
@@ -55,7 +58,7 @@ class Samples(Dataset):
             return UserError(str(error))  # raised in a loader process, it would arrive as a traceback
 
     def open(self, index: int) -> Image.Image:
-        return self.decoded[index] if index < len(self.decoded) else self.images.open(index)
+        return self.decoded[index] if index in self.decoded else self.images.open(index)
 
     def at(self, index: int) -> Any:
         return self.sample(self.open(index), index)
@@ -74,8 +77,9 @@ class Views(Samples):
         views: Callable[[Image.Image], dict[str, Tensor]] | None,
         seed: int,
         views_at: Callable[[Callable[..., Image.Image], int], dict[str, Tensor]] | None = None,
+        wanted: Collection[int] | None = None,
     ) -> None:
-        super().__init__(images, seed)
+        super().__init__(images, seed, wanted)
         self.views, self.views_at = views, views_at
 
     def at(self, index: int) -> Sample:
@@ -93,7 +97,8 @@ class Views(Samples):
 
 @dataclass(frozen=True)
 class TrainOrder:
-    """Positions of the batches from `first_step` up to `last_step`; of each batch this process's consecutive share.
+    """Positions of the batches from `first_step` up to `last_step`; of each batch this process's consecutive share, or
+    all of it where it is not `divided`.
 
     indices: number of an epoch -> its images in order; a random permutation of all, if left out. Its last incomplete
     batch is dropped.
@@ -105,19 +110,21 @@ class TrainOrder:
     first_step: int
     last_step: int
     indices: Callable[[int], Tensor] | None = None
+    divided: bool = True
 
     @property
     def steps_per_epoch(self) -> int:
         return self.num_images // self.batch_size
 
     def __iter__(self) -> Iterator[list[Position]]:
-        share = self.batch_size // distributed.world_size()
+        processes, rank = (distributed.world_size(), distributed.rank()) if self.divided else (1, 0)
+        share = self.batch_size // processes
         epoch, order = -1, torch.empty(0)
         for step in range(self.first_step, self.last_step):
             if step // self.steps_per_epoch != epoch:
                 epoch = step // self.steps_per_epoch
                 order = self.indices(epoch) if self.indices else epoch_order(self.num_images, self.seed, epoch)
-            start = (step % self.steps_per_epoch) * self.batch_size + distributed.rank() * share
+            start = (step % self.steps_per_epoch) * self.batch_size + rank * share
             yield [(epoch, index) for index in order[start : start + share].tolist()]
 
     def __len__(self) -> int:
@@ -217,25 +224,34 @@ class _Collate:
 def _begin(worker: int) -> None:
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
+    signal.signal(signal.SIGTERM, _outlived_once)
     if not torch.cuda.is_available():
         # where training needs the same cores, a loader that takes one keeps all threads of a step waiting for the last
         os.nice(19)
 
 
-def _decode_all(images: ImageSet) -> list[Image.Image]:
-    """Every image decoded, in the parent process so that workers share the memory. Of a set that does not fit, the
+def _outlived_once(number: int, frame: FrameType | None) -> None:
+    """Slurm may send what announces the end to every process of a job, and until the parent has written a checkpoint it
+    needs its batches. Who wants this process to end sends it twice, or ends the parent."""
+    signal.signal(number, signal.SIG_DFL)
+
+
+def _decode_all(images: ImageSet, wanted: Sequence[int]) -> dict[int, Image.Image]:
+    """Every image that is wanted decoded, in the parent process so that workers share the memory. Of more than fit, the
     first ones that do; none where a few images tell that these would be a small part."""
-    tried = np.linspace(0, len(images) - 1, TRIED, dtype=np.int64).tolist()
-    if statistics.median(_held_bytes(images.open(index)) for index in tried) * len(images) > KEPT_DECODED_BYTES:
-        return []
-    kept: list[Image.Image] = []
+    kept: dict[int, Image.Image] = {}
+    if not wanted:
+        return kept
+    tried = [wanted[place] for place in np.linspace(0, len(wanted) - 1, TRIED, dtype=np.int64)]
+    if statistics.median(_held_bytes(images.open(index)) for index in tried) * len(wanted) > KEPT_DECODED_BYTES:
+        return kept
     left = KEPT_DECODED_BYTES
-    while len(kept) < len(images):
-        image = images.open(len(kept))
+    for index in wanted:
+        image = images.open(index)
         left -= _held_bytes(image)
         if left < 0:
             break
-        kept.append(image)
+        kept[index] = image
     return kept
 
 

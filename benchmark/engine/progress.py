@@ -31,13 +31,13 @@ def share_terminal() -> None:
 
 
 class Timer:
-    """Due every `seconds`, by process 0's clock, on all processes at the same step."""
+    """Due every `seconds` by process 0's clock, or where process 0 wants it now, on all processes at the same step."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.last = seconds, time.monotonic()
 
-    def due(self) -> bool:
-        if not distributed.agree(time.monotonic() - self.last >= self.seconds):
+    def due(self, now: bool = False) -> bool:
+        if not distributed.agree(now or time.monotonic() - self.last >= self.seconds):
             return False
         self.last = time.monotonic()
         return True

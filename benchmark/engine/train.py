@@ -1,8 +1,9 @@
 """The only pretraining loop.
 
 Each step takes the batch that (seed, epoch, step) determines, seeds torch from (seed, step, rank), asks the method for
-its losses, steps each player as its loss is yielded, and averages over processes. State is saved at intervals. A run
-that was killed resumes from there and ends with the same bits.
+its losses, steps each player as its loss is yielded, and averages over processes. State is saved at intervals, and
+when a signal announces the end (benchmark.engine.notice). A run that was killed resumes from there and ends with the
+same bits.
 
 Departures:
 - BatchNorm normalises over each process's own images, unless a recipe says otherwise (`over`).
@@ -43,6 +44,7 @@ from benchmark.engine.divergence import FiniteCheck
 from benchmark.engine.feed import Feed, check_order, given_of, seen_images
 from benchmark.engine.losses import LossMeans, check_all_stepped, checked_loss
 from benchmark.engine.method_file import classes_of, save_method
+from benchmark.engine.notice import Notice
 from benchmark.engine.players import Player, build_players, set_rates
 from benchmark.engine.progress import LOG_SECONDS, Pace, RunProgress, Timer, in_a_line
 from benchmark.engine.stretches import Maker, change_told, continued
@@ -89,7 +91,8 @@ def pretrain(
     what they lack. init: the backbone file whose weights the backbone starts from. watch: what somebody wants to see
     meanwhile.
 
-    Goes on from run/checkpoint.pt if there is one, and returns at once if the backbone is there. Raises UserError for a
+    Goes on from run/checkpoint.pt if there is one, and returns at once if the backbone is there. SIGTERM and SIGUSR2
+    act when the step has ended and a checkpoint is written. Raises UserError for a
     folder in use or another recipe's, a batch that does not fit, an image that cannot be read, a full disk, or a loss
     that is not finite (named by its step).
     """
@@ -99,12 +102,15 @@ def pretrain(
     identity = run_identity(recipe, name, pools, after or {}, init)
     made_by = provenance(machine.device, recipe)
     path = run / "backbone.safetensors"
-    with distributed.lost_process_told(), lost_loader_told(), few_told(few_of_batch(recipe)), locked(run):
+    told = few_told(few_of_batch(recipe))
+    with distributed.lost_process_told(), lost_loader_told(), told, locked(run), Notice() as notice:
         distributed.require_same("code of the benchmark", made_by["versions"]["sslbench code"])
         with distributed.together():
             is_done = _is_done(path, identity)
         trained = (
-            None if is_done else _trained(recipe, pools, run, machine, identity, made_by, after or {}, init, watch)
+            None
+            if is_done
+            else _trained(recipe, pools, run, machine, identity, made_by, after or {}, init, watch, notice)
         )
         with distributed.together():
             if distributed.rank() == 0:
@@ -229,6 +235,7 @@ def _trained(
     after: Mapping[str, Path],
     init: Path | None,
     watch: Watch,
+    notice: Notice,
 ) -> tuple[Method, dict[str, Any], Given, list[Maker]]:
     """(the recipe's method after its last step, what its losses were, what it was built from, what made its steps)."""
     given = given_of(pools, {name: load_backbone(path)[0] for name, path in after.items()})
@@ -256,10 +263,12 @@ def _trained(
             trackers = open_trackers(watch.trackers, watch.tracked_in, run, title, identity, resumes=first > 0)
     watch.tell_losses(title)
     finite = FiniteCheck(run, machine.device)
+    notice.keep_back()
+    has_passes = type(method).on_epoch_start is not Method.on_epoch_start
     pace = Pace(recipe.batch_size)
     look, save = Timer(min(LOG_SECONDS, machine.checkpoint_seconds)), Timer(machine.checkpoint_seconds)
     with closing(feed), RunProgress(run, title, total, first, trackers) as report:
-        for step, batch in pace.timed(_steps(recipe, method, feed, machine, finite, first, total)):
+        for step, batch in pace.timed(_steps(recipe, method, feed, machine, finite, first, total, notice)):
             set_rates(players, recipe, step, total, feed.steps_per_epoch)
             torch.manual_seed(mix(recipe.seed, Stream.IN_STEP, step, distributed.rank()))
             figures = train_step(method, batch, players, recipe.precision)
@@ -267,7 +276,9 @@ def _trained(
             losses.note(step, figures)
             report.stepped(step + 1)
             probes = watch.is_due(step + 1, total, feed.steps_per_epoch)
-            if look.due() or probes or step in (first, total - 1):
+            # its signals act at once there, so that a limit does not pass meanwhile: save what comes before
+            before_pass = has_passes and (step + 1) % feed.steps_per_epoch == 0
+            if look.due(now=bool(notice.waiting)) or probes or before_pass or step in (first, total - 1):
                 finite.check(step, method)
                 shown = {name: float(value) for name, value in figures.items()}
                 rates = {f"lr/{name}": player.optimizer.param_groups[0]["lr"] for name, player in players.items()}
@@ -279,8 +290,10 @@ def _trained(
                     own |= {f"probe/{name}": value for name, value in probed.items()}
                     pace.since_last()  # the steps did not take that time
                 report.write(step, shown, own, watch.normal(step, total))
-                if step + 1 < total and save.due():
+                is_told = notice.came_to_any()
+                if step + 1 < total and (is_told or before_pass or save.due()):
                     save_checkpoint(run, step + 1, identity, method, players, losses, makers)
+                    notice.let_through()
     if first == 0:
         check_all_stepped(players, method)
     watch.tell_losses(title, losses.last())
@@ -290,7 +303,14 @@ def _trained(
 
 
 def _steps(
-    recipe: Recipe, method: Method, feed: Feed, machine: Machine, finite: FiniteCheck, first: int, total: int
+    recipe: Recipe,
+    method: Method,
+    feed: Feed,
+    machine: Machine,
+    finite: FiniteCheck,
+    first: int,
+    total: int,
+    notice: Notice,
 ) -> Iterator[tuple[int, Batch]]:
     """(step, its batch on the device), with what a method does before the run and before each epoch."""
     step = first
@@ -300,7 +320,8 @@ def _steps(
             finite.check(step, method)
             embed_all = feed.embed_all(method, machine.device, epoch)
             for begin in ([method.prepare] if step == 0 else []) + [partial(method.on_epoch_start, epoch)]:
-                _begun(begin, recipe, epoch, embed_all)
+                with notice.at_once():
+                    _begun(begin, recipe, epoch, embed_all)
         for batch in feed.epoch(step, method):
             yield step, batch.to(machine.device).at(step_seed(recipe.seed, step), epoch, step / total)
             step += 1

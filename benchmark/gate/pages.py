@@ -16,7 +16,9 @@ from benchmark.runs.plan import what_depends_on_processes
 from benchmark.tables.board import Board
 from benchmark.tables.pages import documentation_files, leaderboard_files, photos_files
 from benchmark.tables.site import site_files
+from benchmark.tables.site.protocols import Protocol
 from benchmark.transfers import find_transfers
+from benchmark.transfers.contract import ProtocolCard
 
 
 def write_pages(site: Path | None = None) -> list[Path]:
@@ -25,7 +27,7 @@ def write_pages(site: Path | None = None) -> list[Path]:
     with _uncollected():
         boards = current_boards()
         written = [] if IS_INSTALLED else _write_markdown(boards)
-        for name, text in site_files(boards).items() if site else ():
+        for name, text in site_files(boards, protocols()).items() if site else ():
             assert site
             write_whole(site / name, text.encode())
     return written
@@ -41,6 +43,25 @@ def _write_markdown(boards: dict[str, Board]) -> list[Path]:
     for path, text in files.items():
         write_whole(path, text.encode())
     return list(files)
+
+
+def protocols() -> list[Protocol]:
+    """The card of every transfer, for the site."""
+    return [_in_words(transfer.card) for transfer in find_transfers().values()]
+
+
+def _in_words(card: ProtocolCard) -> Protocol:
+    facts = {
+        "Scores": ", ".join(
+            f"{name} ({metric.unit})" if metric.unit else name for name, metric in card.metrics.items()
+        ),
+        "Reads": ", ".join(f"{name}/{split}" for name, split in card.datasets),
+        "Frozen": card.frozen,
+        "Selected": card.selected,
+        "For": card.for_whom,
+    }
+    told = tuple((what, text) for what, text in facts.items() if text)
+    return Protocol(card.id, card.version, card.title, card.citation, told, card.departures)
 
 
 def by_processes() -> dict[str, list[str]]:

@@ -28,18 +28,19 @@ CLOCK = ".time.json"
 PRETRAINING = "pretraining"
 
 
-def write_record(record: Record, runs: Path, seconds: float) -> Path:
-    """Write the record below `runs`, and beside it its seconds, date and machine, and the most memory that this
-    process held."""
+def write_record(record: Record, runs: Path, seconds: float, processes: int = 1) -> Path:
+    """Write the record below `runs`, and beside it its seconds, date and machine, how many processes shared the work,
+    and the most memory that this one held."""
     path = runs / record.path
-    write_clock(path.with_suffix(CLOCK), seconds)
+    write_clock(path.with_suffix(CLOCK), seconds, processes)
     write_whole(path, record.to_bytes())
     return path
 
 
-def write_clock(path: Path, seconds: float) -> None:
+def write_clock(path: Path, seconds: float, processes: int = 1) -> None:
     clock = {
         "seconds": round(seconds, 1),
+        "processes": processes,
         "peak_memory_gb": round(peak_gb(), 3),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": platform.machine(),

@@ -23,7 +23,7 @@ from benchmark.records.folders import PRETRAINING, published_seconds, read_runs
 from benchmark.runs.current import current_check, is_pretrained, is_scored
 from benchmark.runs.naming import backbones_before, recipe_called, require_untaken
 from benchmark.runs.published_losses import published_losses
-from benchmark.runs.request import Request
+from benchmark.runs.request import Request, all_tables_in
 from benchmark.runs.run import Run, pretraining_images, pretraining_timed
 from benchmark.runs.scoring import clear_workspace, refusal, score
 from benchmark.runs.side_by_side import side_by_side
@@ -238,20 +238,13 @@ def fulfil(
     """Bring every row up to date, then write and print the tables; whether all of it went well. `make_world` draws the
     stand-in data of recipes, unless the user brought data."""
     started = time.monotonic()
-    for name in request.names:
-        require_untaken(Run(name, request.scale, 0, request.data_root, request.runs))
+    asked = asked_runs(request)
     recipes = {name: recipe_called(name, request.recipes_dir) for name in request.names}
     known = find_transfers(request.transfers_dir)
-    scored_on = [get_transfer(name, known).card.id for name in request.transfers]
-    asked = [
-        Run(name, request.scale, seed, request.data_root, request.runs)
-        for seed in request.seeds
-        for name in request.names
-    ]
     needed = runs_needed(asked, request.recipes_dir)
     jobs = min(jobs or jobs_by_default(request.scale, machine.device.type), len(needed))
     on = replace(machine, workers=loaders_of_each(machine.workers, jobs))
-    row = RowWork(scored_on, on, request.recipes_dir, request.transfers_dir, incomplete=request.incomplete)
+    row = RowWork(scored_on(request), on, request.recipes_dir, request.transfers_dir, incomplete=request.incomplete)
     rows = bring_up_to_date(row, asked, jobs, make_world)
     told = summary(rows, time.monotonic() - started)
     write_tables(recipes, known, request.data_root, request.runs, request.scale)
@@ -260,6 +253,23 @@ def fulfil(
         return False
     request.answer.write([run.folder for run in needed if run not in asked])
     return True
+
+
+def asked_runs(request: Request) -> list[Run]:
+    """In the order in which they begin. Raises UserError for the name of an imported backbone."""
+    for name in request.names:
+        require_untaken(Run(name, request.scale, 0, request.data_root, request.runs))
+    return [
+        Run(name, request.scale, seed, request.data_root, request.runs)
+        for seed in request.seeds
+        for name in request.names
+    ]
+
+
+def scored_on(request: Request) -> list[str]:
+    """The ids of its transfers. Raises UserError for one that there is not."""
+    known = find_transfers(request.transfers_dir)
+    return [get_transfer(name, known).card.id for name in request.transfers]
 
 
 def jobs_by_default(scale: Scale, device_type: str) -> int:
@@ -280,8 +290,8 @@ def write_tables(
     scale: Scale,
     beside: Collection[str] = (),
 ) -> str:
-    """Every table with a number of this scale, as markdown; also written below runs/<scale>, there as short texts for
-    the terminal too (benchmark.tables.short).
+    """Every table with a number of this scale, written below runs/<scale> as markdown and in short for a terminal
+    (benchmark.tables.short). Returns the short ones and where the whole ones are; empty without any number.
 
     root: the folder of the data; None where nobody said which it is, and then no run is current but those on the user's
     own images. beside: names of runs that get a row besides. Raises UserError for one of those that has no number."""
@@ -304,6 +314,7 @@ def write_tables(
         write_whole(folder / f"{key}.md", whole[-1].encode())
         write_whole(folder / f"{key}.txt", short[-1].encode())
     elsewhere = in_no_table(records, beside=beside)
-    for ending, texts in (("md", whole), ("txt", short)):
-        write_whole(folder.with_suffix(f".{ending}"), "\n".join(filter(None, [*texts, elsewhere])).encode())
-    return "\n".join(filter(None, [*whole, elsewhere]))
+    told = {ending: "\n".join(filter(None, [*texts, elsewhere])) for ending, texts in (("md", whole), ("txt", short))}
+    for ending, text in told.items():
+        write_whole(folder.with_suffix(f".{ending}"), text.encode())
+    return f"{told['txt']}\n{all_tables_in(folder.with_suffix('.md'))}" if told["txt"] else ""

@@ -47,7 +47,7 @@ class Request:
     def shown(self) -> str:
         """The tables in short as they were written last, and where the whole ones are."""
         tables = [path.read_text(encoding="utf-8") for path in self._texts() if path.is_file()]
-        return "\n".join([*tables, f"All tables: {self.tables_file}"])
+        return "\n".join([*tables, all_tables_in(self.tables_file)])
 
     def _texts(self) -> list[Path]:
         """Some of them may not be there: tables without a number at this scale."""
@@ -57,6 +57,11 @@ class Request:
     def is_answered(self) -> bool:
         """Never where the world is not drawn: real datasets have too many files to look at for a moment's answer."""
         return self.scale in DRAWN and self.answer.holds()
+
+
+def all_tables_in(file: Path) -> str:
+    """The last line below tables in short."""
+    return f"All tables: {file}"
 
 
 def selected(recipes: Sequence[str], tables_of: str | None) -> tuple[tuple[str, ...], ...]:

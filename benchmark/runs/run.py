@@ -87,7 +87,7 @@ def pretraining_timed(run: Run) -> Iterator[None]:
     is_whole, began = not run.checkpoint.is_file() and not run.backbone.is_file(), time.monotonic()
     yield
     if is_whole and distributed.rank() == 0:
-        write_clock(run.folder / f"{PRETRAINING}{CLOCK}", time.monotonic() - began)
+        write_clock(run.folder / f"{PRETRAINING}{CLOCK}", time.monotonic() - began, distributed.world_size())
 
 
 def pretraining_images(recipe: Recipe, data_root: Path) -> dict[str, ImageSet]:

@@ -23,6 +23,7 @@ from benchmark.data.handover import lost_loader_told
 from benchmark.engine.checkpoint import locked
 from benchmark.engine.method_file import TrainedMethod, load_method
 from benchmark.engine.progress import Display
+from benchmark.engine.stretches import Maker
 from benchmark.engine.train import Machine
 from benchmark.recipe.catalogue import all_recipes
 from benchmark.recipe.scales import is_read_at
@@ -48,23 +49,27 @@ def score(
     folder of recipes besides the benchmark's, for a transfer that asks for the trained method. incomplete: data that is
     not complete may be scored at paper and photos scale; the record says so.
 
-    Raises UserError for a run that the protocol cannot score, a folder in use, a full disk, a backbone that does not
-    load strictly, data that is missing or not sound (benchmark.runs.sound_data), or a metric that is not on the card or
-    not finite. What was done until then is kept, and the next call goes on there.
+    Several processes of torchrun share the work of a transfer that divides; the first one writes.
+
+    Raises UserError for a run that the protocol cannot score, more processes than it takes, a folder in use, a full
+    disk, a backbone that does not load strictly, data that is missing or not sound (benchmark.runs.sound_data), or a
+    metric that is not on the card or not finite. What was done until then is kept, and the next call goes on there.
     """
     started = time.monotonic()
     forget_peak()
     card = transfer.card
-    if distributed.world_size() > 1:
-        raise UserError("transfers run in one process; start them without torchrun")
+    transfer.check_processes()
     if why := refusal(transfer, run):
         raise UserError(f"{run.backbone}: {why}; `sslbench list` shows what each transfer takes")
-    with lost_loader_told(), locked(run.folder), _display(f"{run.name} seed {run.seed}  {card.id}") as report:
-        backbone, _ = load_backbone(run.backbone)
-        without_groups(backbone)
-        origin = known_origin(run)
-        of_data = checked_data(transfer, run, origin, incomplete)
-        now = transfer_now(transfer, run, engine)
+    title = f"{run.name} seed {run.seed}  {card.id}"
+    with distributed.lost_process_told(), lost_loader_told(), locked(run.folder), _display(title) as report:
+        with distributed.together():
+            backbone, _ = load_backbone(run.backbone)
+            without_groups(backbone)
+            origin = known_origin(run)
+            of_data = checked_data(transfer, run, origin, incomplete)
+            now = transfer_now(transfer, run, engine)
+            trained = _trained(run, origin, recipes_dir) if card.asks else None
         context = Context(
             data_root=run.data_root,
             scale=run.scale,
@@ -74,11 +79,14 @@ def score(
             workers=machine.workers,
             report=report,
             engine=now.engine,
-            trained=_trained(run, origin, recipes_dir) if card.asks else None,
+            trained=trained,
         )
         # asked before the work: a pull in the middle of it is not what did it
         code, used, device = commit(), versions(type(transfer)), device_name(machine.device)
-        makers = kept_by(run.workspace, {"commit": code, "versions": used, "device": device})
+        maker: Maker = {"commit": code, "versions": used, "device": device}
+        distributed.require_same("code of the benchmark", used["sslbench code"])
+        with distributed.together():
+            makers = kept_by(run.workspace, maker) if distributed.rank() == 0 else [maker]
         scores = transfer.run(backbone, context)
         if scores.metrics.keys() != card.metrics.keys():
             raise UserError(f"{card.id}: gave {sorted(scores.metrics)}, its card promises {sorted(card.metrics)}")
@@ -108,14 +116,22 @@ def score(
             record.to_bytes()
         except ValueError as error:
             raise UserError(f"{card.id}: a score of {run.name} is not finite, so there is no result") from error
-        if scores.picture:
-            write_whole(run.folder / f"{card.id}.png", scores.picture)
-        write_report(run.folder, record)
-        write_record(record, run.runs, time.monotonic() - started)  # last: once it is there, nothing is done again
-        for checkpoint in run.workspace.glob(f"{card.id}-*"):  # only now: a record that cannot be written is not lost
-            checkpoint.unlink()
-    print(f"{run.name} seed {run.seed}  {card.id}: {peak_in_words()}", flush=True)
+        with distributed.together():
+            if distributed.rank() == 0:
+                _write(record, scores.picture, run, started)
+    if distributed.rank() == 0:
+        print(f"{title}: {peak_in_words()}", flush=True)
     return record
+
+
+def _write(record: Record, picture: bytes, run: Run, started: float) -> None:
+    if picture:
+        write_whole(run.folder / f"{record.transfer}.png", picture)
+    write_report(run.folder, record)
+    # last: once it is there, nothing is done again
+    write_record(record, run.runs, time.monotonic() - started, distributed.world_size())
+    for checkpoint in run.workspace.glob(f"{record.transfer}-*"):  # only now, or a record that fails would be lost
+        checkpoint.unlink()
 
 
 def refusal(transfer: Transfer, run: Run) -> str:
@@ -151,6 +167,8 @@ def _display(title: str) -> Iterator[Any]:
     shown: list[tuple[str, int, Display]] = []
 
     def report(what: str, done: int, total: int, figures: dict[str, float]) -> None:
+        if distributed.rank() > 0:
+            return
         if not shown or shown[-1][:2] != (what, total):
             close()
             shown.append((what, total, Display(f"{title}  {what}", total).__enter__()))

@@ -46,7 +46,7 @@ class Head:
 @dataclass(frozen=True)
 class Cell:
     """number: what to sort and draw by. style: "", "bold" or "underline". about: where the number comes from.
-    std, seeds: of a measured number, which is the mean over seeds."""
+    std, seeds, records: of a measured number, which is the mean over seeds."""
 
     text: str = ""
     number: float | None = None
@@ -55,6 +55,7 @@ class Cell:
     about: str = ""
     std: float | None = None
     seeds: int = 0
+    records: tuple[Record, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,7 @@ def _measured_cell(seeds: Seeds | None, style: str, legend: Legend) -> Cell:
     stale = any(record.published_path in legend.stale for record in seeds.records)
     about = "; ".join(f"seed {record.seed}, commit {record.commit[:12]}" for record in seeds.records)
     marks = (STALE,) if stale else ()
-    return Cell(str(seeds), seeds.mean, style, marks, about, seeds.std, len(seeds.values))
+    return Cell(str(seeds), seeds.mean, style, marks, about, seeds.std, len(seeds.values), seeds.records)
 
 
 def _reported_delta(layout: TableLayout, column: Column, printed: Printed) -> Cell:

@@ -61,6 +61,7 @@ def _plain(cell: Cell) -> dict[str, Any]:
         "about": cell.about,
         "std": cell.std,
         "seeds": cell.seeds or None,
+        "records": [record.published_path.as_posix() for record in cell.records],
     }
     return {key: value for key, value in found.items() if value not in ("", None, [])}
 
@@ -70,15 +71,15 @@ def as_latex(board: Board) -> str:
     from tabulate import tabulate
 
     align = ["left" if head.kind in ("method", "fact") else "right" for head in board.heads]
-    headers = [_escaped(head.title) for head in board.heads]
+    headers = [escaped(head.title) for head in board.heads]
     cells = [[_latex_cell(cell) for cell in line] for line in board.lines]
     grid = tabulate(cells, headers=headers, tablefmt="latex_raw", colalign=align, disable_numparse=True)
-    notes = [f"{_superscript(note.mark)}{_escaped(note.text)}" for note in board.footnotes]
+    notes = [f"{_superscript(note.mark)}{escaped(note.text)}" for note in board.footnotes]
     caption = (f"{board.layout.title}.", board.opening, f"{board.layout.printed} of {board.citation}.")
     return "\n".join(
         [
             r"\begin{table}",
-            rf"\caption{{{' '.join(map(_escaped, filter(None, caption)))}}}",
+            rf"\caption{{{' '.join(map(escaped, filter(None, caption)))}}}",
             rf"\label{{tab:{board.layout.key}}}",
             grid,
             *(rf"\par\footnotesize {note}" for note in notes),
@@ -89,18 +90,16 @@ def as_latex(board: Board) -> str:
 
 
 def _latex_cell(cell: Cell) -> str:
-    text = {"": "{}", "bold": r"\textbf{{{}}}", "underline": r"\underline{{{}}}"}[cell.style].format(
-        _escaped(cell.text)
-    )
+    text = {"": "{}", "bold": r"\textbf{{{}}}", "underline": r"\underline{{{}}}"}[cell.style].format(escaped(cell.text))
     return text + _superscript(",".join(cell.marks)) if cell.text else "--"
 
 
 def _superscript(mark: str) -> str:
-    return rf"\textsuperscript{{{_escaped(mark)}}}" if mark else ""
+    return rf"\textsuperscript{{{escaped(mark)}}}" if mark else ""
 
 
 @functools.cache  # tables repeat themselves
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     return str(_encoder().unicode_to_latex(text))
 
 

@@ -13,6 +13,7 @@ from benchmark.tables.measured import Measured
 from benchmark.tables.reported import Printed
 
 STALE, UNVERIFIED = "†", "?"
+VERDICT = "Verdict “order 4/5”: this row is ordered as reported relative to 4 of the 5 other rows."
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def footnotes(
         yield Footnote("", "Measured: mean ± standard deviation over seeds (number of seeds).")
         yield Footnote("", BOLD)
         yield from (Footnote("", text) for text in EXPLAINED)
-        yield Footnote("", "Verdict “order 4/5”: this row is ordered as reported relative to 4 of the 5 other rows.")
+        yield Footnote("", VERDICT)
     for scale in sorted({variant.scale for _, _, variant in measured}):
         yield Footnote("", f"{scale}: {layout.scales.get(scale, 'a scale that tables.toml does not describe')}.")
     lettered = _lettered(layout)

@@ -20,13 +20,16 @@ from torch import Tensor, nn
 
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.weights import describe
+from benchmark.core import distributed
 from benchmark.core.errors import UserError
 from benchmark.core.files import write_whole
 from benchmark.core.plain import as_plain
+from benchmark.data.batch import Batch
 from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import Position, TrainOrder, Views, batches
 from benchmark.transfers.contract import Context
 from benchmark.transfers.preprocessing import Preprocessing
+from benchmark.transfers.turns import CPU, in_turn, views_in_turn
 
 EVALUATION_BATCH = 128
 PART = 8192  # images whose features are held in memory, and written as one file
@@ -238,42 +241,50 @@ def extract(
     """Tap name -> (N, dimensions) float32 features of every image, from one pass over the images.
 
     They are kept below the workspace by (pooling, backbone, data, preprocessing, tap, part of the set), so another
-    protocol that needs the same finds them, and a killed extraction goes on after its last whole part.
+    protocol that needs the same finds them, and a killed extraction goes on after its last whole part. Several
+    processes share the work; the first one keeps what all of them then read.
     """
     facts = (POOLING, backbone_key(backbone), images.fingerprint(), preprocessing.name)
     folder = {tap: context.workspace / "features" / digest([*facts, as_plain(tap)]) for tap in taps}
     starts = range(0, len(images), PART)
-    missing = [(s, [tap for tap in taps if not (folder[tap] / f"{s:08d}.npy").is_file()]) for s in starts]
-    if any(absent for _, absent in missing):
+    missing = {s: [tap for tap in taps if not (folder[tap] / f"{s:08d}.npy").is_file()] for s in starts}
+    todo = {start: absent for start, absent in distributed.decided(missing).items() if absent}
+    if todo:
         trunk = working_copy(backbone, context.device)
-        views = Views(images.without_labels(), preprocessing, context.seed)
+        positions = [batch for start in todo for batch in once(min(start + PART, len(images)), start)]
+        views = views_in_turn(images.without_labels(), preprocessing, context.seed, positions)
         with frozen(trunk):
-            for start, absent in missing:
-                if absent:
-                    _extract_part(trunk, views, start, {tap: folder[tap] for tap in absent}, context)
+            for start, absent in todo.items():
+                _extract_part(trunk, views, start, {tap: folder[tap] for tap in absent}, context)
     return {tap.name: _read_parts(folder[tap], starts) for tap in taps}
 
 
 def _extract_part(trunk: Backbone, views: Views, start: int, folders: dict[Tap, Path], context: Context) -> None:
     end, done = min(start + PART, len(views.images)), start
     rows: dict[Tap, list[Tensor]] = {tap: [] for tap in folders}
-    for pixels, _ in at_positions(views, once(end, start), context.workers):
+
+    def made(batch: Batch) -> list[Tensor]:
         with torch.inference_mode():
-            found = tapped(trunk, tuple(folders), as_input(trunk, pixels, context.device))
-            for tap in folders:
-                rows[tap].append(found[tap.name].flatten(1).cpu())
-        done += len(pixels)
+            found = tapped(trunk, tuple(folders), as_input(trunk, batch.views["image"], context.device))
+            return [found[tap.name].flatten(1).cpu() for tap in folders]
+
+    for found in in_turn(views, once(end, start), context.workers, made, CPU, labels=False):
+        for tap, features in zip(folders, found, strict=True):
+            rows[tap].append(features)
+        done += len(found[0])
         context.report(f"features of {views.images.name}", done, len(views.images), {})
-    for tap, folder in folders.items():
-        features = torch.cat(rows[tap])
-        if not features.isfinite().all():
-            raise UserError(
-                f"the features of {views.images.name} at {tap.name} are not finite; the backbone's weights may hold "
-                "NaN: see its log"
-            )
+    with distributed.together():
+        for tap, folder in folders.items():
+            _keep(torch.cat(rows[tap]), folder / f"{start:08d}.npy", f"{views.images.name} at {tap.name}")
+
+
+def _keep(features: Tensor, path: Path, what: str) -> None:
+    if not features.isfinite().all():
+        raise UserError(f"the features of {what} are not finite; the backbone's weights may hold NaN: see its log")
+    if distributed.rank() == 0:
         content = io.BytesIO()
         np.save(content, features.numpy())
-        write_whole(folder / f"{start:08d}.npy", content.getvalue())
+        write_whole(path, content.getvalue())
 
 
 def _read_parts(folder: Path, starts: range) -> np.ndarray:

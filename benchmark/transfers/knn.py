@@ -24,6 +24,8 @@ QUERIES_AT_ONCE = 256
 
 
 class NearestNeighbours(Transfer):
+    divides = True
+
     def __init__(self, card: ProtocolCard) -> None:
         self.card = card
 

@@ -21,13 +21,15 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.backbones.contract import Backbone
+from benchmark.core import distributed
 from benchmark.core.draws import mix
 from benchmark.core.optimisation import SGD, Epochs, Milestones, Optimizer, Span, Steps
 from benchmark.core.plain import as_plain
 from benchmark.core.streams import Stream
+from benchmark.data.batch import Batch
 from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Classes
-from benchmark.data.loader import TrainOrder, Views
+from benchmark.data.loader import Position, TrainOrder, Views
 from benchmark.data.splits import held_out
 from benchmark.recipe.scales import Scale
 from benchmark.records.metric import PERCENT
@@ -48,7 +50,7 @@ from benchmark.transfers.features import (
     taps_on,
     working_copy,
 )
-from benchmark.transfers.metrics import over_crops, ranked_within
+from benchmark.transfers.metrics import mean_over_crops, over_crops, ranked_within
 from benchmark.transfers.preprocessing import Preprocessing, centre_crop, crop_and_flip, crop_flip_and_colour
 from benchmark.transfers.training import (
     Batches,
@@ -57,9 +59,9 @@ from benchmark.transfers.training import (
     checkpoint_path,
     fit,
     gaussian,
-    streamed,
     summed_cross_entropy,
 )
+from benchmark.transfers.turns import in_turn, views_in_turn
 
 Maps = dict[str, Tensor]  # tap -> (B, C, grid, grid)
 
@@ -97,9 +99,11 @@ class Probe:
 
 
 class Heads(nn.Module):
-    """For each tap a BatchNorm without scale and shift, and one linear classifier per optimizer.
+    """For each tap a BatchNorm without scale and shift, and one linear classifier per optimizer; of all these heads,
+    tap by tap, the ones that this process trains.
 
-    best: (taps, optimizers, N) bool, which of the images that choose were right at the best of the iterates so far.
+    variants: of each tap that has such heads, which optimizers are theirs.
+    best: (heads, N) bool, which of the images that choose were right at the best of the iterates so far.
     """
 
     best: Tensor
@@ -109,20 +113,25 @@ class Heads(nn.Module):
         generator = torch.Generator().manual_seed(mix(seed, Stream.LINEAR_HEADS))
         self.averages = probe.batch_norm == "cells"
         self.norms, self.linears = nn.ModuleDict(), nn.ModuleDict()
-        for tap, x in maps.items():  # (B, C, grid, grid)
-            self.norms[tap] = nn.BatchNorm2d(x.shape[1], affine=False) if probe.batch_norm else nn.Identity()
+        count = len(probe.optimizers)
+        own = distributed.own_part(len(maps) * count)
+        self.variants: dict[str, list[int]] = {}
+        for place, (tap, x) in enumerate(maps.items()):  # (B, C, grid, grid)
             inputs = x.shape[1] if self.averages else x[0].numel()
-            heads = (_linear(inputs, num_classes, probe, generator) for _ in probe.optimizers)
-            self.linears[tap] = nn.ModuleList(heads)
-        self.register_buffer("best", torch.zeros(len(maps), len(probe.optimizers), choosing, dtype=torch.bool))
+            heads = [_linear(inputs, num_classes, probe, generator) for _ in range(count)]
+            if variants := [v for v in range(count) if place * count + v in own]:
+                self.norms[tap] = nn.BatchNorm2d(x.shape[1], affine=False) if probe.batch_norm else nn.Identity()
+                self.linears[tap] = nn.ModuleList(heads[v] for v in variants)
+                self.variants[tap] = variants
+        self.register_buffer("best", torch.zeros(len(own), choosing, dtype=torch.bool))
 
     def forward(self, maps: Maps) -> Tensor:
-        """tap -> (B, C, grid, grid) to (taps, optimizers, B, classes)"""
+        """tap -> (B, C, grid, grid) to (heads, B, classes)"""
         rows = []
-        for tap, x in maps.items():
-            x = self.norms[tap](x)
+        for tap, linears in self.linears.items():
+            x = self.norms[tap](maps[tap])
             x = x.mean(dim=(2, 3)) if self.averages else x.flatten(1)
-            rows.append(torch.stack([linear(x) for linear in cast(nn.ModuleList, self.linears[tap])]))
+            rows += [linear(x) for linear in cast(nn.ModuleList, linears)]
         return torch.stack(rows)
 
     def loss(self, maps: Maps, labels: Tensor) -> Tensor:
@@ -138,6 +147,8 @@ def _linear(inputs: int, outputs: int, probe: Probe, generator: torch.Generator)
 
 class LinearTransfer(Transfer):
     """One dataset, one protocol, and the protocol's values at each scale."""
+
+    divides = True
 
     def __init__(self, card: ProtocolCard, values: dict[Scale, Probe]) -> None:
         self.card, self.values = card, values
@@ -164,12 +175,12 @@ class _Run:
         data = {images.name: images.fingerprint() for images in (train, test)}
         seed, part = self.context.seed, self.probe.held_out
         fitting, choosing = held_out(train, part, seed) if part else (train, test)
-        choice = Views(choosing, self.test_view, seed)
+        choice = self._tested(choosing)
         heads = self._heads(len(train.labelled(Classes).names), len(choosing))
         checkpoint = self._checkpoint(data)
-        self._fit(heads, Views(fitting, self.augment, seed), choice, checkpoint)
-        chosen_by = _better(heads.best, self._right(heads, choice))  # (taps, optimizers, N)
-        final = self._right(heads, Views(test, self.test_view, seed)) if part else chosen_by
+        self._fit(heads, fitting, choice, checkpoint)
+        chosen_by = self._of_all(_better(heads.best, self._right(heads, choice)))  # (taps, optimizers, N)
+        final = self._of_all(self._right(heads, self._tested(test))) if part else chosen_by
         return replace(self._choose(chosen_by, final, choosing.name), data=data)
 
     def _heads(self, num_classes: int, choosing: int) -> Heads:
@@ -177,38 +188,52 @@ class _Run:
         maps = self._maps(torch.zeros(2, 3, side, side, dtype=torch.uint8))
         return Heads(maps, num_classes, self.probe, self.context.seed, choosing).to(self.context.device)
 
-    def _fit(self, heads: Heads, views: Views, choice: Views, checkpoint: Path) -> None:
+    def _tested(self, images: ImageSet) -> Views:
+        return views_in_turn(images, self.test_view, self.context.seed, once(len(images)))
+
+    def _fit(self, heads: Heads, images: ImageSet, choice: Views, checkpoint: Path) -> None:
         probe = self.probe
         groups = [
-            (linear.parameters(), values)
-            for linears in heads.linears.values()
-            for linear, values in zip(cast(nn.ModuleList, linears), probe.optimizers, strict=True)
+            (linear.parameters(), probe.optimizers[variant])
+            for tap, linears in heads.linears.items()
+            for linear, variant in zip(cast(nn.ModuleList, linears), heads.variants[tap], strict=True)
         ]
-        every = probe.track_every and probe.track_every.steps(probe.course.steps_per_epoch(len(views.images)))
+        every = probe.track_every and probe.track_every.steps(probe.course.steps_per_epoch(len(images)))
 
         def track(steps_done: int) -> None:
             if every and steps_done % every == 0:
                 heads.best.copy_(_better(heads.best, self._right(heads, choice)))
 
-        count = probe.views
-        source = streamed(views, self._maps, self.context) if count is None else self._stored(views, count)
+        source = self._stored(images, heads, probe.views) if probe.views else self._streamed(images)
         optimizer = build_optimizer(groups)
-        fit(heads, optimizer, heads.loss, probe.course, views.images, source, checkpoint, self.context, track)
+        fit(heads, optimizer, heads.loss, probe.course, images, source, checkpoint, self.context, track)
 
-    def _stored(self, views: Views, count: int) -> Batches:
+    def _streamed(self, images: ImageSet) -> Batches:
+        """Of views drawn anew at every step."""
+        views = Views(images, self.augment, self.context.seed)
+
+        def source(order: TrainOrder) -> Iterator[tuple[Maps, Tensor]]:
+            for (maps,), labels in self._seen(views, order):
+                yield maps, labels
+
+        return source
+
+    def _stored(self, images: ImageSet, heads: Heads, count: int) -> Batches:
         """The maps of `count` views of every image, in memory: epoch e trains on the views of epoch e % count."""
-        num_images = len(views.images)
+        num_images = len(images)
         positions = [batch for epoch in range(count) for batch in once(num_images, epoch=epoch)]
+        views = views_in_turn(images, self.augment, self.context.seed, positions)
         store: Maps = {}
         row = 0
-        for pixels, _ in at_positions(views, positions, self.context.workers):
-            for tap, x in self._maps(pixels).items():
+        for (maps,), found in self._seen(views, positions):
+            for tap in heads.variants:
+                x = maps[tap]
                 if tap not in store:
                     store[tap] = x.new_empty(count * num_images, *x.shape[1:])
                 store[tap][row : row + len(x)] = x
-            row += len(pixels)
-            self.context.report(f"views of {views.images.name}", row, count * num_images, {})
-        labels = torch.as_tensor(views.images.labelled(Classes).values, device=self.context.device)
+            row += len(found)
+            self.context.report(f"views of {images.name}", row, count * num_images, {})
+        labels = torch.as_tensor(images.labelled(Classes).values, device=self.context.device)
 
         def source(order: TrainOrder) -> Iterator[tuple[Maps, Tensor]]:
             for batch in order:
@@ -221,13 +246,37 @@ class _Run:
         with torch.no_grad():
             return tapped(self.trunk, self.taps, as_input(self.trunk, pixels, self.context.device))
 
+    def _seen(self, views: Views, positions: TrainOrder | list[list[Position]]) -> Iterator[tuple[list[Maps], Tensor]]:
+        """(the maps of each crop, labels) of each batch, computed by one process and known to all."""
+        device, names = self.context.device, [tap.name for tap in self.taps]
+
+        def made(batch: Batch) -> list[Tensor]:
+            assert batch.labels is not None
+            pixels = batch.views["image"]
+            crops = [self._maps(crop) for crop in (pixels.unbind(dim=1) if pixels.ndim == 5 else [pixels])]
+            return [*(maps[name] for maps in crops for name in names), batch.labels.to(device)]
+
+        for found in in_turn(views, positions, self.context.workers, made, device):
+            *tensors, labels = found
+            starts = range(0, len(tensors), len(names))
+            yield [dict(zip(names, tensors[start:], strict=False)) for start in starts], labels
+
     def _right(self, heads: Heads, views: Views) -> Tensor:
-        """Which images every head classifies rightly: (taps, optimizers, N) bool, on the heads' device."""
+        """Which images every head of this process classifies rightly: (heads, N) bool, on the heads' device."""
         heads.eval()
+        parts = []
         with torch.inference_mode():
-            parts = [*rightly_told(lambda x: heads(self._maps(x)), views, self.context)]
+            for crops, labels in self._seen(views, once(len(views.images))):
+                parts.append(ranked_within(mean_over_crops([heads(maps) for maps in crops]), labels, 1))
         heads.train()
-        return torch.cat(parts, dim=2)
+        return torch.cat(parts, dim=1)
+
+    def _of_all(self, right: Tensor) -> Tensor:
+        """Of the heads of all processes: (heads, N) -> (taps, optimizers, N)."""
+        count = len(self.taps) * len(self.probe.optimizers)
+        found = zip(distributed.parts_of_all(count), distributed.tensors_of_all([right], right.device), strict=True)
+        rows = {place: row for part, (own,) in found for place, row in zip(part, own, strict=True)}
+        return torch.stack([rows[place] for place in range(count)]).view(len(self.taps), -1, right.shape[-1])
 
     def _choose(self, chosen_by: Tensor, final: Tensor, chosen_on: str) -> Scores:
         """Of each tap the optimizer, then of all taps the one, that is best by `chosen_by`; scored by `final`. Both are
@@ -251,7 +300,8 @@ class _Run:
         context, probe = self.context, self.probe
         read = (context.scale, context.seed, data, self.augment.name, probe.views)
         trained = (backbone_key(self.trunk), as_plain(probe.course), as_plain(probe.optimizers))
-        return checkpoint_path(self.card, context, *read, *trained)
+        heads = len(self.taps) * len(probe.optimizers)
+        return checkpoint_path(self.card, context, *read, *trained, [*distributed.own_part(heads)])
 
 
 def rightly_told(scored: Callable[[Tensor], Tensor], views: Views, context: Context) -> Iterator[Tensor]:

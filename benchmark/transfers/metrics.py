@@ -63,8 +63,15 @@ def over_crops(scored: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     the mean over the crops of what softmax makes of them."""
     if images.ndim == 4:
         return scored(images)
-    crops = images.unbind(dim=1)  # one after the other: all at once would need the memory for ten batches
-    return torch.stack([scored(crop).softmax(dim=-1) for crop in crops]).mean(dim=0)
+    # one after the other: all at once would need the memory for ten batches
+    return mean_over_crops([scored(crop) for crop in images.unbind(dim=1)])
+
+
+def mean_over_crops(scores: Sequence[Tensor]) -> Tensor:
+    """(..., B, C) scores of each crop -> those of the images: of several, the mean of what softmax makes of them."""
+    if len(scores) == 1:
+        return scores[0]
+    return torch.stack([each.softmax(dim=-1) for each in scores]).mean(dim=0)
 
 
 def area_ap(scores: np.ndarray, positive: np.ndarray) -> float:

@@ -174,6 +174,8 @@ class LabelledFeatures:
 class MLPProbeTransfer(Transfer):
     """One way to come to a number, and its values at each scale."""
 
+    divides = True
+
     def __init__(self, card: ProtocolCard, values: dict[Scale, MLPProbe]) -> None:
         self.card, self.values = card, values
 

@@ -10,18 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
-from benchmark.data.loader import Views
+from benchmark.data.batch import Batch
 from benchmark.records.metric import PERCENT
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
-from benchmark.transfers.features import at_positions, frozen, once
+from benchmark.transfers.features import frozen, once
 from benchmark.transfers.metrics import topk_scores
 from benchmark.transfers.preprocessing import Preprocessing, centre_crop, whole_image
+from benchmark.transfers.turns import CPU, in_turn, views_in_turn
 
 
 class OwnClassifier(Transfer):
+    divides = True
+
     def __init__(self, card: ProtocolCard, view: Callable[[int], Preprocessing] = centre_crop) -> None:
         self.card, self.view = card, view
 
@@ -32,14 +36,20 @@ class OwnClassifier(Transfer):
         if context.trained.classes != test.classes:
             raise UserError(f"{self.card.id}: the method was trained on other classes than those of {test.name}")
         method = context.trained.method.to(context.device)
-        views = Views(test, self.view(method.backbone.input.size), context.seed)
+        positions = once(len(test))
+        views = views_in_turn(test, self.view(method.backbone.input.size), context.seed, positions)
+
+        def made(batch: Batch) -> list[Tensor]:
+            given = method.classify(batch.views["image"].to(context.device))
+            if given.shape != (wanted := (len(batch), len(test.classes))):
+                raise UserError(f"{type(method).__name__}.classify gave {tuple(given.shape)} scores, not {wanted}")
+            assert batch.labels is not None
+            return [given.cpu(), batch.labels]
+
         scores, truth = [], []
         with torch.inference_mode(), frozen(method):
-            for pixels, labels in at_positions(views, once(len(test)), context.workers):
-                given = method.classify(pixels.to(context.device))
-                if given.shape != (wanted := (len(pixels), len(test.classes))):
-                    raise UserError(f"{type(method).__name__}.classify gave {tuple(given.shape)} scores, not {wanted}")
-                scores.append(given.cpu())
+            for given, labels in in_turn(views, positions, context.workers, made, CPU):
+                scores.append(given)
                 truth.append(labels)
                 context.report(f"classes of {test.name}", sum(map(len, truth)), len(test), {})
         data = {images.name: images.fingerprint() for images in sets}

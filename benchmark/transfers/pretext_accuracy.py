@@ -10,21 +10,26 @@ from __future__ import annotations
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
-from benchmark.data.loader import Views, batches
+from benchmark.data.batch import Batch
+from benchmark.data.loader import Views
 from benchmark.engine.feed import sampled
 from benchmark.records.metric import PERCENT
 from benchmark.records.per_image import kept_per_image
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 from benchmark.transfers.features import frozen, once
 from benchmark.transfers.metrics import percentage
+from benchmark.transfers.turns import CPU, in_turn
 
 
 class PretextAccuracy(Transfer):
     """Asks the method to `solve(batch)`: the views of its recipe, as in training, of a batch of test images -> (B,)
     bool, which of their tasks it solves."""
+
+    divides = True
 
     def __init__(self, card: ProtocolCard) -> None:
         self.card = card
@@ -38,14 +43,18 @@ class PretextAccuracy(Transfer):
         solve = getattr(method, asked)
         views_at = partial(sampled, settings, "views", method.backbone.input)
         views = Views(test.without_labels(), None, context.seed, views_at)
+
+        def made(batch: Batch) -> list[Tensor]:
+            found = solve(batch.to(context.device))
+            if found.shape != (len(batch),) or found.dtype != torch.bool:
+                what = f"{found.dtype} {tuple(found.shape)}, not bool ({len(batch)},)"
+                raise UserError(f"{type(method).__name__}.{asked} gave {what}: one answer an image")
+            return [found.cpu()]
+
         solved = []
         with torch.inference_mode(), frozen(method):
-            for batch in batches(views, once(len(test)), context.workers, labels=False):
-                found = solve(batch.to(context.device))
-                if found.shape != (len(batch),) or found.dtype != torch.bool:
-                    what = f"{found.dtype} {tuple(found.shape)}, not bool ({len(batch)},)"
-                    raise UserError(f"{type(method).__name__}.{asked} gave {what}: one answer an image")
-                solved.append(found.cpu())
+            for (found,) in in_turn(views, once(len(test)), context.workers, made, CPU, labels=False):
+                solved.append(found)
                 context.report(f"pretext on {test.name}", sum(map(len, solved)), len(test), {})
         right = torch.cat(solved)
         kept = kept_per_image({"accuracy": right.numpy()})

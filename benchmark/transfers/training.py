@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.norms import few_told
 from benchmark.backbones.weights import load_strictly
+from benchmark.core import distributed
 from benchmark.core.draws import mix
 from benchmark.core.errors import UserError
 from benchmark.core.mixed_precision import autocast
@@ -135,8 +136,9 @@ def fit(
     that is not finite."""
     num_images = len(images)
     total = course.steps_total(num_images)
-    done, written = _restore(checkpoint, model, optimizer), time.monotonic()
-    order = TrainOrder(num_images, course.batch(num_images), context.seed, done, total)
+    kept = _Kept(checkpoint, model, optimizer)
+    done = kept.restored()
+    order = TrainOrder(num_images, course.batch(num_images), context.seed, done, total, divided=False)
     for inputs, labels in source(order):
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * course.factor(done, num_images)
@@ -156,9 +158,7 @@ def fit(
         after_step(done)
         if done % REPORT_STEPS == 0 or done == total:
             context.report(f"training on {images.name}", done, total, {"loss": _finite(loss, done)})
-        if time.monotonic() - written > CHECKPOINT_SECONDS:
-            _save(checkpoint, model, optimizer, done)
-            written = time.monotonic()
+        kept.save_in_time(done)
 
 
 def _finite(loss: Tensor, step: int) -> float:
@@ -166,6 +166,53 @@ def _finite(loss: Tensor, step: int) -> float:
     if not math.isfinite(value):
         raise UserError(f"the transfer's loss is {value} at step {step}: are the backbone's features finite?")
     return value
+
+
+class _Kept:
+    """The state of a training on disk. Of several processes each keeps its own, since they may train different parts of
+    a model. Names tell the step, and the states before the last ones go once all have those: wherever all are killed,
+    there is a step that all have."""
+
+    def __init__(self, path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        self.path, self.model, self.optimizer = path, model, optimizer
+        self.written = time.monotonic()
+
+    def restored(self) -> int:
+        """Steps already done."""
+        if distributed.world_size() == 1:
+            return _restore(self.path, self.model, self.optimizer)
+        steps = [set(each) for each in distributed.of_all(list(self._steps()))]
+        done = max(set.intersection(*steps), default=0)
+        with distributed.together():
+            return _restore(self._at(done), self.model, self.optimizer)
+
+    def save_in_time(self, done: int) -> None:
+        is_due = time.monotonic() - self.written > CHECKPOINT_SECONDS
+        if distributed.world_size() > 1:  # by the first one's clock, and not asked at every step
+            is_due = done % REPORT_STEPS == 0 and distributed.agree(is_due)
+        if is_due:
+            self._save(done)
+            self.written = time.monotonic()
+
+    def _save(self, done: int) -> None:
+        if distributed.world_size() == 1:
+            return _save(self.path, self.model, self.optimizer, done)
+        with distributed.together():
+            _save(self._at(done), self.model, self.optimizer, done)
+        for step, path in self._steps().items():
+            if step != done:
+                path.unlink()
+
+    def _at(self, step: int) -> Path:
+        return self.path.with_name(f"{self._own}{step}.pt")
+
+    @property
+    def _own(self) -> str:
+        return f"{self.path.stem}.process{distributed.rank()}of{distributed.world_size()}.step"
+
+    def _steps(self) -> dict[int, Path]:
+        files = self.path.parent.glob(f"{self._own}*.pt")
+        return {int(path.stem.removeprefix(self._own)): path for path in files}
 
 
 def _save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, done: int) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmark.backbones.contract import Backbone
+from benchmark.core import distributed
 from benchmark.core.errors import UserError
 from benchmark.core.processes import forked_pool
 from benchmark.recipe.scales import Scale
@@ -45,6 +46,8 @@ DESK_COSTS = (0.01, 0.1, 1.0, 10.0)
 class VocSvm(Transfer):
     """20 one-against-rest SVMs on every stage, each class's cost by cross-validation."""
 
+    divides = True
+
     def __init__(self, card: ProtocolCard, costs: dict[Scale, tuple[float, ...]]) -> None:
         self.card, self.costs = card, costs
 
@@ -58,7 +61,7 @@ class VocSvm(Transfer):
         for number, tap in enumerate(taps):
             x, x_test = rotated(*(normalized(each[tap.name]) for each in features))
             fit = partial(svm, x=x, x_test=x_test, costs=values_at(context.scale, self.costs, self.card))
-            results[tap.name] = _of_each(fit, [*classes.values()], context.workers)
+            results[tap.name] = _divided(fit, [*classes.values()], context.workers)
             context.report("SVMs, stages", number + 1, len(taps), {"mAP": _mean_ap(results[tap.name])})
         detail = _detail(results, [*classes], trainval.classes, context.scale)
         stage = detail["selected"]["stage"]
@@ -72,9 +75,18 @@ Fit = Callable[..., "ClassResult"]
 _fit: Fit  # in each of the processes below, with the features that they share
 
 
+def _divided(fit: Fit, classes: list[tuple[np.ndarray, np.ndarray]], workers: int) -> list[ClassResult]:
+    """Of each class, divided over the processes of torchrun: no class needs to know of another."""
+    turn, turns = distributed.rank(), distributed.world_size()
+    with distributed.together():
+        own = _of_each(fit, classes[turn::turns], workers)
+    found = distributed.of_all(own)
+    return [found[number % turns][number // turns] for number in range(len(classes))]
+
+
 def _of_each(fit: Fit, classes: list[tuple[np.ndarray, np.ndarray]], workers: int) -> list[ClassResult]:
     """In processes, not threads, since liblinear's random numbers are one global stream."""
-    if workers <= 1:
+    if workers <= 1 or len(classes) <= 1:
         return [fit(codes=codes, test_codes=test_codes) for codes, test_codes in classes]
     try:
         with forked_pool(min(workers, len(classes)), _take, fit) as pool:

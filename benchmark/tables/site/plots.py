@@ -1,72 +1,120 @@
-"""Plots of a table, as SVG that takes its ink from the page: lines over layers, or bars, scores by the year of their
-method, and reported against measured."""
+"""Plots of a table, as SVG that takes its ink from the page, and narrow enough to be read on a phone: reported beside
+measured, lines over layers or bars, and scores by the year of their method. Error bars: standard deviation over seeds.
+"""
 
 from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import accumulate, groupby
+from dataclasses import dataclass
 from typing import Any
 
-from benchmark.tables.agreement import rank_agreement
 from benchmark.tables.board import Board, Cell
 from benchmark.tables.layout import Column
 from benchmark.tables.ledger import Name
 
 INK, FAINT = "#010203", "#040506"  # stand-ins for the page's colours
+PAPER_INK, PAPER_FAINT = "#1f2328", "#d8dee4"  # without a page
 COLOURS = ("#2a78d6", "#d9602b", "#2e9e6b", "#b4508f", "#c79a1a", "#6b6fd0", "#4aa3b8", "#a3543c", "#7d8a2e", "#8a8f98")
 STYLE: Any = {
-    "font.size": 9,
+    "font.size": 8.5,
     "font.family": "sans-serif",
     "svg.fonttype": "none",
     "svg.hashsalt": "sslbench",
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.titlesize": 8.5,
     **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), INK),
     "grid.color": FAINT,
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.linewidth": 0.6,
     "legend.frameon": False,
+    "errorbar.capsize": 2,
 }
-WIDTH = 6.4  # inches
+WIDTH = 3.6  # inches: on a phone, of 390 px, an inch is 100 px and the words are 12 px high
+LETTER = 0.066  # inches
 YEARS = 3  # two are no course of time
-LABEL = 18  # characters
+NAME = 20  # characters in a line of a name
 Cells = tuple[Cell, ...]
 
 
-def plots(board: Board, methods: Mapping[str, Name]) -> list[tuple[str, str]]:
-    """(caption, SVG) of each plot of a table. methods: those of names.csv, which has their years."""
+@dataclass(frozen=True)
+class Plot:
+    caption: str
+    svg: str
+
+    @property
+    def file(self) -> str:
+        """By itself, without a page whose colours it could take."""
+        style = f'<svg style="color:{PAPER_INK};background:#fff;font-family:sans-serif" '
+        return self.svg.replace("<svg ", style, 1) + "\n"
+
+
+def plots(board: Board, methods: Mapping[str, Name]) -> list[Plot]:
+    """What was measured first. methods: those of names.csv, which has their years."""
     import matplotlib as mpl
 
-    lines = [line for index, line in enumerate(board.lines) if index not in board.differences]
+    lines = _rows(board)
     with mpl.rc_context(STYLE):
         if board.layout.plot == "lines":
-            return [_curves(board, lines, scale) for scale in ("", *sorted({one.scale for one in board.heads} - {""}))]
+            scales = sorted({one.scale for one in board.heads} - {""})
+            return [one for scale in (*scales, "") for one in _curves(board, lines, scale)]
+        measured = dict.fromkeys(head.column for head in board.heads if head.kind == "measured")
+        found = [_beside(board, lines, column) for column in measured]
         score = _first_score(board)
-        scatters = [_scatter(title, pairs) for title, pairs in _measured(board, lines)]
         if score is None:
-            return scatters
-        return [_bars(board.heads[score].title, lines, score), *_by_year(board, lines, score, methods), *scatters]
+            return found
+        return [*found, _bars(board.heads[score].title, lines, score), *_by_year(board, lines, score, methods)]
+
+
+def headline(boards: Mapping[str, Board]) -> tuple[str, Plot] | None:
+    """The column of all tables with the most measured numbers: (key of its table, the plot)."""
+    import matplotlib as mpl
+
+    counts = {
+        (key, column.title): sum(
+            line[at].number is not None
+            for at, head in enumerate(board.heads)
+            if head.kind == "measured" and head.column == column.title
+            for line in _rows(board)
+        )
+        for key, board in boards.items()
+        for column in board.layout.columns
+    }
+    key, column = max(counts, key=lambda one: counts[one], default=("", ""))
+    if not counts.get((key, column)):
+        return None
+    with mpl.rc_context(STYLE):
+        return key, _beside(boards[key], _rows(boards[key]), column)
+
+
+def _rows(board: Board) -> list[Cells]:
+    return [line for index, line in enumerate(board.lines) if index not in board.differences]
 
 
 @contextmanager
-def _figure(into: list[str], left: float, right: float, height: float = 3.6) -> Iterator[Any]:
-    """Axes to draw on; their SVG goes into `into`. left, right: room for words, in characters. Laid out by that and not
-    by matplotlib, which would draw everything twice to measure it."""
+def _figure(into: list[str], left: float, height: float, panels: int = 1, below: float = 0.3) -> Iterator[list[Any]]:
+    """Panels beside each other to draw on; their SVG goes into `into`. left, below: room for words, in inches. Laid out
+    by that and not by matplotlib, which would draw everything twice to measure it."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height))
     FigureCanvasSVG(figure)
-    start, end = (0.075 * left + 0.1) / WIDTH, 1 - (0.075 * right + 0.1) / WIDTH
-    yield figure.add_axes((start, 0.45 / height, end - start, 1 - 0.75 / height))
+    gap, end = 0.14, 0.12
+    wide = (WIDTH - left - end - gap * (panels - 1)) / panels
+    places = ((left + at * (wide + gap)) / WIDTH for at in range(panels))
+    yield [figure.add_axes((x, below / height, wide / WIDTH, 1 - (below + 0.3) / height)) for x in places]
     text = io.StringIO()
     figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = text.getvalue()
-    into.append(svg[svg.index("<svg") :].replace(INK, "currentColor").replace(FAINT, "var(--line)"))
+    into.append(
+        svg[svg.index("<svg") :].replace(INK, "currentColor").replace(FAINT, f"var(--line, {PAPER_FAINT})").rstrip()
+    )
 
 
 def _first_score(board: Board) -> int | None:
@@ -80,92 +128,135 @@ def _column(board: Board, index: int) -> Column:
     return next(column for column in board.layout.columns if column.title == board.heads[index].column)
 
 
-def _curves(board: Board, lines: list[Cells], scale: str) -> tuple[str, str]:
-    """A line a row over the columns: the reported numbers, or those measured at a scale."""
+def _named(name: str) -> str:
+    """In two lines at most."""
+    lines = textwrap.wrap(name, NAME, max_lines=2, placeholder="…", break_on_hyphens=False)
+    return "\n".join(lines)
+
+
+def _name_rows(axes: Any, names: Sequence[str]) -> None:
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)  # the first row on top
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
+
+
+def _room(names: Sequence[str]) -> tuple[float, float]:
+    """(left of the axes, for all rows), in inches."""
+    lines = [line for name in names for line in name.split("\n")]
+    return 0.12 + LETTER * max(map(len, lines)), sum(0.18 + 0.12 * name.count("\n") for name in names) * 1.15
+
+
+def _few_ticks(axes: Any, steps: int = 3) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(steps, steps=[1, 2, 2.5, 5, 10]))
+
+
+def _beside(board: Board, lines: list[Cells], column: str) -> Plot:
+    """Of the rows that were measured, a panel with what is reported and one for each time they were measured: each with
+    its own axis, for only the orders compare. In the reported order, the best on top."""
+    own = [at for at, head in enumerate(board.heads) if head.column == column]
+    measured = [at for at in own if board.heads[at].kind == "measured"]
+    panels = [next(at for at in own if board.heads[at].kind in ("reported", "computed")), *measured]
+    lowest = _column(board, panels[0]).best == "lowest"
+
+    def rank(line: Cells) -> tuple[float, ...]:
+        numbers = [line[at].number for at in panels]
+        return tuple(math.inf if one is None else one if lowest else -one for one in numbers)
+
+    shown = sorted((line for line in lines if any(line[at].number is not None for at in measured)), key=rank)
+    names = [_named(line[0].text) for line in shown]
+    left, height = _room(names)
+    svg: list[str] = []
+    with _figure(svg, left, height + 0.65, len(panels)) as all_axes:
+        for axes, at, colour in zip(all_axes, panels, (INK, *COLOURS), strict=False):
+            found = [(y, line[at]) for y, line in enumerate(shown) if line[at].number is not None]
+            places, cells = [y for y, _ in found], [cell for _, cell in found]
+            numbers, spread = [cell.number for cell in cells], [cell.std or 0 for cell in cells]
+            axes.errorbar(numbers, places, xerr=spread, fmt="o", color=colour, markersize=3, elinewidth=1.2)
+            _name_rows(axes, names if at == panels[0] else [""] * len(names))
+            axes.grid(axis="y", visible=True)  # leads the eye from panel to panel
+            axes.set_title(board.heads[at].title.removeprefix(f"{column}, "))
+            axes.margins(x=0.15)
+            _few_ticks(axes, 2)
+    return Plot(f"{column}: {_what_panels_show(board, measured)}", svg[0])
+
+
+def _what_panels_show(board: Board, measured: Sequence[int]) -> str:
+    taus = {one.title: one.every_row.tau for one in board.agreements if one.every_row.rows > 1}
+    titles = [board.heads[at].title for at in measured]
+    told = [f"{title.rpartition(', ')[2]} {_tau(taus[title])}" for title in titles if title in taus]
+    order = f" Rank agreement (Kendall's τ): {', '.join(told)}." if told else ""
+    seeds = any(cell.std is not None for line in board.lines for at in measured for cell in [line[at]])
+    bars = " with the standard deviation over seeds" if seeds else ", of one seed"
+    return f"what was measured against reported{bars}. Each panel has its own axis: compare orders.{order}"
+
+
+def _tau(tau: float | None) -> str:
+    return "– (all tied)" if tau is None else f"{tau:+.2f}"
+
+
+def _curves(board: Board, lines: list[Cells], scale: str) -> Iterator[Plot]:
+    """A line a row over the columns: the reported numbers, or those measured at a scale. None without a number."""
     kind = "measured" if scale else "reported"
     columns = [at for at, head in enumerate(board.heads) if head.kind == kind and head.scale == scale]
-    svg: list[str] = []
-    with _figure(svg, 6, 2 + max(len(line[0].text) for line in lines)) as axes:
-        for at, line in enumerate(lines):
-            points = [(x, line[index].number) for x, index in enumerate(columns) if line[index].number is not None]
-            if points:
-                style = {"color": COLOURS[at % len(COLOURS)], "linestyle": "-" if at < len(COLOURS) else "--"}
-                axes.plot(*zip(*points, strict=True), marker="o", markersize=3.5, label=line[0].text, **style)
-        axes.set_xticks(range(len(columns)), [board.heads[index].column for index in columns])
-        axes.legend(fontsize=7.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return f"{f'Measured at {scale} scale' if scale else 'Reported'}, by column.", svg[0]
-
-
-def _bars(title: str, lines: list[Cells], score: int) -> tuple[str, str]:
-    shown = [(line[0].text, line[score].number) for line in reversed(lines) if line[score].number is not None]
-    svg: list[str] = []
-    with _figure(svg, 2 + max(len(name) for name, _ in shown), 2, max(1.6, 0.9 + 0.21 * len(shown))) as axes:
-        axes.barh(range(len(shown)), [number for _, number in shown], color=COLOURS[0], height=0.7)
-        axes.set_yticks(range(len(shown)), [name for name, _ in shown])
-        axes.set_ylim(-0.6, len(shown) - 0.4)
-        axes.grid(axis="y", visible=False)
-    return f"{title}.", svg[0]
-
-
-def _of_year(lines: list[Cells], score: int, years: Sequence[str]) -> dict[int, list[tuple[float, str]]]:
-    """Year -> (score, method) in order, of lines with both. years: of each line, or ""."""
-    found = [(year, line[score].number, line[0].text) for year, line in zip(years, lines, strict=True)]
-    dated = sorted((int(year), number, name) for year, number, name in found if year and number is not None)
-    return {year: [one[1:] for one in same] for year, same in groupby(dated, lambda one: one[0])}
-
-
-def _by_year(board: Board, lines: list[Cells], score: int, methods: Mapping[str, Name]) -> Iterator[tuple[str, str]]:
-    """One plot, where there are enough years."""
-    years = [methods[row.method].year if row.method in methods else "" for row in board.layout.rows]
-    of_year = _of_year(lines, score, years)
-    if len(of_year) < YEARS:
+    drawn = [line for line in lines if any(line[at].number is not None for at in columns)]
+    if not drawn:
         return
-    numbers = [number for found in of_year.values() for number, _ in found]
-    best = min if _column(board, score).best == "lowest" else max
-    so_far = list(accumulate((best(number for number, _ in found) for found in of_year.values()), best))
-    gap = ((max(numbers) - min(numbers)) or 1) / 20  # a line of text
-    top = max(numbers)
+    legend = 0.17 * math.ceil(len(drawn) / 2)
     svg: list[str] = []
-    with _figure(svg, 5, 2, 4.2) as axes:
-        axes.step([*of_year, max(of_year) + 1], [*so_far, so_far[-1]], where="post", color=COLOURS[1], linewidth=1)
-        for year, found in of_year.items():
-            axes.plot([year] * len(found), [number for number, _ in found], "o", color=COLOURS[0], markersize=5)
-            height = -math.inf
-            for number, name in found:
-                height = max(number, height + gap)  # names of close numbers stand one above the other
-                text = name if len(name) <= LABEL else f"{name[: LABEL - 1]}…"
-                axes.text(year + 0.06, height + gap / 5, text, fontsize=7, color=INK)  # above the line
-            top = max(top, height)
-        axes.set_xlim(min(of_year) - 0.3, max(of_year) + 1)
-        axes.set_ylim(min(numbers) - gap, top + 1.5 * gap)
-        axes.set_xticks(range(min(of_year), max(of_year) + 1))
-    yield f"{board.heads[score].title}, by the year of the method; the line is the best so far.", svg[0]
+    with _figure(svg, 0.4, 3.0 + legend, below=0.6 + legend) as (axes,):
+        for at, line in enumerate(drawn):
+            found = [(x, line[index]) for x, index in enumerate(columns) if line[index].number is not None]
+            style = {"color": COLOURS[at % len(COLOURS)], "linestyle": "-" if at < len(COLOURS) else "--"}
+            axes.errorbar(
+                [x for x, _ in found],
+                [cell.number for _, cell in found],
+                [cell.std or 0 for _, cell in found],
+                marker="o",
+                markersize=3.5,
+                label=textwrap.shorten(line[0].text, 24, placeholder="…"),
+                **style,
+            )
+        axes.set_xticks(range(len(columns)), [textwrap.fill(board.heads[at].column, 14) for at in columns])
+        below = -0.45 / (3.0 - 0.9)  # the labels of the columns
+        axes.legend(fontsize=7.5, ncols=2, loc="upper center", bbox_to_anchor=(0.45, below), columnspacing=1)
+    told = f"Measured at {scale} scale, with the standard deviation over seeds" if scale else "Reported"
+    yield Plot(f"{told}, by column.", svg[0])
 
 
-Pairs = list[tuple[float, float, str]]  # reported, measured, method
-
-
-def _measured(board: Board, lines: list[Cells]) -> Iterator[tuple[str, Pairs]]:
-    """(title, pairs) of every measured column with two methods or more."""
-    at = {head.column: index for index, head in enumerate(board.heads) if head.kind == "reported"}
-    for index, head in enumerate(board.heads):
-        if head.kind == "measured":
-            cells = [(line[at[head.column]].number, line[index].number, line[0].text) for line in lines]
-            pairs = sorted((a, b, name) for a, b, name in cells if a is not None and b is not None)
-            if len(pairs) > 1:
-                yield head.title, pairs
-
-
-def _scatter(title: str, pairs: Pairs) -> tuple[str, str]:
+def _bars(title: str, lines: list[Cells], score: int) -> Plot:
+    shown = [line for line in lines if line[score].number is not None]
+    names = [_named(line[0].text) for line in shown]
+    left, height = _room(names)
     svg: list[str] = []
-    with _figure(svg, 9, 2) as axes:
-        for at, (reported, measured, name) in enumerate(pairs):
-            axes.plot(reported, measured, "o", color=COLOURS[0], markersize=6)
-            beside = (5, 4 if at % 2 else -11)  # above and below in turn, for neighbours are close
-            axes.annotate(name, (reported, measured), beside, textcoords="offset points", fontsize=8, color=INK)
-        axes.set_xlabel("reported")
-        axes.set_ylabel("measured")
-        axes.margins(0.15)
-    tau = rank_agreement([pair[0] for pair in pairs], [pair[1] for pair in pairs])
-    agreement = "– (all tied)" if tau is None else f"{tau:+.2f}"
-    return f"{title}, against reported: rank agreement (Kendall's τ) {agreement}.", svg[0]
+    with _figure(svg, left, height + 0.65) as (axes,):
+        axes.barh(range(len(shown)), [line[score].number for line in shown], color=COLOURS[0], height=0.7)
+        _name_rows(axes, names)
+        _few_ticks(axes)
+    return Plot(f"{title}.", svg[0])
+
+
+def _by_year(board: Board, lines: list[Cells], score: int, methods: Mapping[str, Name]) -> Iterator[Plot]:
+    """A row a method, by year; one plot, where there are enough years."""
+    years = [methods[row.method].year if row.method in methods else "" for row in board.layout.rows]
+    found = [(year, line[score].number, line[0].text) for year, line in zip(years, lines, strict=True)]
+    lowest = _column(board, score).best == "lowest"
+    dated = [(int(year), number, name) for year, number, name in found if year and number is not None]
+    dated.sort(key=lambda one: (one[0], -one[1] if lowest else one[1], one[2]))
+    if len({year for year, _, _ in dated}) < YEARS:
+        return
+    names = [_named(f"{year} {name}") for year, _, name in dated]
+    left, height = _room(names)
+    best = min if lowest else max
+    numbers = [number for _, number, _ in dated]
+    so_far = [best(numbers[: at + 1]) for at in range(len(numbers))]
+    svg: list[str] = []
+    with _figure(svg, left, height + 0.65) as (axes,):
+        corners = [(number, at + half) for at, number in enumerate(so_far) for half in (-0.5, 0.5)]
+        axes.plot(*zip(*corners, strict=True), color=COLOURS[1], linewidth=1)
+        axes.plot(numbers, range(len(numbers)), "o", color=COLOURS[0], markersize=4.5)
+        _name_rows(axes, names)
+        _few_ticks(axes)
+    yield Plot(f"{board.heads[score].title}, by the year of the method; the line is the best so far.", svg[0])

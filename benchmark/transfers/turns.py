@@ -1,0 +1,69 @@
+"""A frozen network's work divided over processes, so that every image keeps the bits of one process.
+
+What a network makes of an image may depend, in the last bits, on the other images of its batch. So processes take whole
+batches in turn, those that one process would make, and send each other what came of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from benchmark.core import distributed
+from benchmark.data.batch import Batch
+from benchmark.data.image_set import ImageSet
+from benchmark.data.loader import Position, TrainOrder, Views, batches
+from benchmark.transfers.preprocessing import Preprocessing
+
+CPU = torch.device("cpu")
+Positions = TrainOrder | Sequence[list[Position]]
+
+
+def views_in_turn(images: ImageSet, view: Preprocessing, seed: int, positions: Positions) -> Views:
+    """Of which this process decodes only what its turns at these positions need."""
+    wanted = None
+    if not isinstance(positions, TrainOrder):
+        wanted = {index for batch in _own(positions) for _, index in batch}
+    with distributed.together():
+        return Views(images, view, seed, wanted=wanted)
+
+
+def in_turn(
+    views: Views,
+    positions: Positions,
+    workers: int,
+    made: Callable[[Batch], Sequence[Tensor]],
+    device: torch.device,
+    labels: bool = True,
+) -> Iterator[list[Tensor]]:
+    """What `made` gives of each batch, on `device`, in order and on all processes. Each of these calls it for its own
+    turns alone, and it must not communicate. labels: whether batches have them.
+
+    Raises UserError, on all processes, for an image that cannot be read, or what `made` raises."""
+    if isinstance(positions, TrainOrder):
+        positions = replace(positions, divided=False)
+    with closing(batches(views, _Turns(positions), workers, labels)) as loaded:
+        for _ in range(0, len(positions), distributed.world_size()):
+            with distributed.together():
+                batch = next(loaded, None)
+                found = None if batch is None else made(batch)
+            yield from distributed.tensors_of_all(found, device)
+
+
+class _Turns:
+    """As the loader takes them: this process's own."""
+
+    def __init__(self, positions: Positions) -> None:
+        self.positions = positions
+
+    def __iter__(self) -> Iterator[list[Position]]:
+        return _own(self.positions)
+
+
+def _own(positions: Positions) -> Iterator[list[Position]]:
+    return islice(positions, distributed.rank(), None, distributed.world_size())
