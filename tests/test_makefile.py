@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TOOLS = {"playwright", "mypy", "hypothesis", "pytest", "pytest-xdist", "ruff", "import-linter", "hatchling"}
-OPTIONAL = {"detectron2", "cv2", "mlflow", "wandb"}  # what imports them says how to install them
+OPTIONAL = {"detectron2", "cv2", "mlflow", "submitit", "wandb"}  # what imports them says how to install them
 [PHONY] = re.findall(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
 FOR_DEVELOPERS = {"install-dev", "test", "lint", "format"}
 FOR_RUNS = {*PHONY.split(), "reproduce-pirl", "reproduce-pirl-tables"} - FOR_DEVELOPERS - {"help"}

@@ -25,8 +25,8 @@ from benchmark.tables.ledger import LEADERBOARDS, Source, read_ledger, read_name
 from benchmark.tables.pages import boards, leaderboard_files, shown_records
 from benchmark.tables.reported import printed_in
 from benchmark.tables.site import site_files
+from benchmark.tables.site.display import verdict
 from benchmark.tables.site.plots import headline
-from benchmark.tables.site.sheet import verdict
 
 BOARDS = boards(shown_records())
 LEDGER = read_ledger()

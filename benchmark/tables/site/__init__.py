@@ -19,10 +19,10 @@ from benchmark.tables.export import export_files
 from benchmark.tables.footnotes import VERDICT
 from benchmark.tables.layout import TableLayout, read_chapters, read_discrepancies
 from benchmark.tables.ledger import LEADERBOARDS, Name, Source, read_names, read_sources
+from benchmark.tables.site.display import DisplayedTable, displayed, recipe_page, records_of
 from benchmark.tables.site.plots import Plot, headline, plots
 from benchmark.tables.site.protocols import Protocol
 from benchmark.tables.site.provenance import provenances
-from benchmark.tables.site.sheet import Sheet, recipe_page, records_of, sheet
 
 
 def site_files(
@@ -33,20 +33,20 @@ def site_files(
     methods = read_names(leaderboards / "names.csv")["method"]
     sources_of_recipes = recipes_by_file()
     stems = {name: path.stem for path, of_file in sources_of_recipes.items() for name in of_file}
-    sheets = {key: sheet(board, stems, {one.id for one in protocols}) for key, board in boards.items()}
+    displays = {key: displayed(board, stems, {one.id for one in protocols}) for key, board in boards.items()}
     drawn = {key: plots(board, methods) for key, board in boards.items()}
     pages = _Pages()
-    pages.tables(sheets, drawn, leaderboards)
-    pages.index(sheets, boards, leaderboards)
+    pages.tables(displays, drawn, leaderboards)
+    pages.index(displays, boards, leaderboards)
     pages.add(
         "discrepancies.html", boards=boards, discrepancies=read_discrepancies(leaderboards / "discrepancies.toml")
     )
-    pages.add("protocols.html", protocols=protocols, sheets=sheets)
+    pages.add("protocols.html", protocols=protocols, displays=displays)
     pages.add("papers.html", sources=sources)
     records = provenances(record for board in boards.values() for record in records_of(board))
     pages.add("records.html", records=records)
     for page, one in records.items():
-        where = [each for each in sheets.values() if one.first in records_of(each.board)]
+        where = [each for each in displays.values() if one.first in records_of(each.board)]
         recipe = recipe_page(stems[one.first.recipe]) if one.first.recipe in stems else ""
         cards = {each.id for each in protocols}
         pages.add(page, "record.html", one=one, where=where, recipe=recipe, has_card=one.first.transfer in cards)
@@ -89,25 +89,27 @@ class _Pages:
         root = "../" * (len(PurePosixPath(path).parts) - 1)
         self.found[path] = self._templates.get_template(template or path).render(root=root, **values)
 
-    def tables(self, sheets: Mapping[str, Sheet], drawn: Mapping[str, Sequence[Plot]], leaderboards: Path) -> None:
+    def tables(
+        self, displays: Mapping[str, DisplayedTable], drawn: Mapping[str, Sequence[Plot]], leaderboards: Path
+    ) -> None:
         chapters = read_chapters(leaderboards / "tables.toml")
         places = {key: chapter.title for chapter in chapters for key in chapter.tables}
-        for key, one in sheets.items():
+        for key, one in displays.items():
             notes = [note for note in one.board.footnotes if note.text != VERDICT]  # marks have a legend of their own
-            self.add(f"{key}.html", "table.html", sheet=one, plots=drawn[key], chapter=places.get(key, ""), notes=notes)
+            self.add(f"{key}.html", "table.html", table=one, plots=drawn[key], chapter=places.get(key, ""), notes=notes)
 
-    def index(self, sheets: Mapping[str, Sheet], boards: Mapping[str, Board], leaderboards: Path) -> None:
+    def index(self, displays: Mapping[str, DisplayedTable], boards: Mapping[str, Board], leaderboards: Path) -> None:
         records = {record.published_path: record for board in boards.values() for record in records_of(board)}
         scales = Counter(record.scale for record in records.values())
         chapters = read_chapters(leaderboards / "tables.toml")
         self.add(
             "index.html",
-            sheets=sheets,
-            chapters=[(one, any(sheets[key].measured for key in one.tables)) for one in chapters],
+            displays=displays,
+            chapters=[(one, any(displays[key].measured for key in one.tables)) for one in chapters],
             scales={key: dict(_rows_by_scale(board)) for key, board in boards.items()},
             counts=dict(sorted(scales.items())),
             about=next(iter(boards.values())).layout.scales if boards else {},
-            measured=sum(bool(one.measured) for one in sheets.values()),
+            measured=sum(bool(one.measured) for one in displays.values()),
             headline=headline(boards),
         )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.records.record import Record
-from benchmark.tables.site.sheet import record_page
+from benchmark.tables.site.display import record_page
 
 
 @dataclass(frozen=True)

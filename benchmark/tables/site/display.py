@@ -34,20 +34,20 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Line:
+class DisplayedLine:
     cells: tuple[Shown, ...]
     is_measured: bool
 
 
 @dataclass(frozen=True)
-class Sheet:
+class DisplayedTable:
     """What the page of a table shows. totals: lines that are a Δ of two rows. protocols, recipes: what its page links.
     records: how many made its numbers."""
 
     board: Board
     heads: tuple[Head, ...]
-    lines: tuple[Line, ...]
-    totals: tuple[Line, ...]
+    lines: tuple[DisplayedLine, ...]
+    totals: tuple[DisplayedLine, ...]
     protocols: tuple[str, ...]
     recipes: dict[str, str]
     records: int
@@ -58,17 +58,17 @@ class Sheet:
         return sum(line.is_measured for line in self.lines)
 
 
-def sheet(board: Board, files: dict[str, str], protocols: Collection[str]) -> Sheet:
+def displayed(board: Board, files: dict[str, str], protocols: Collection[str]) -> DisplayedTable:
     """files: recipe -> the stem of its file. protocols: those that have a card."""
     heads = tuple(head for head in board.heads if head.kind != "verdict")
     rows = iter(board.layout.rows)
-    found: dict[bool, list[Line]] = {True: [], False: []}
+    found: dict[bool, list[DisplayedLine]] = {True: [], False: []}
     for at, line in enumerate(board.lines):
         is_total = at in board.differences
         found[is_total].append(_line(board, line, None if is_total else next(rows), files))
     shown = [one.verdict for line in found[False] for one in line.cells if one.verdict]
     names = [name for row in board.layout.rows for name in row.all_recipes if name in files]
-    return Sheet(
+    return DisplayedTable(
         board,
         heads,
         tuple(found[False]),
@@ -93,9 +93,9 @@ def record_page(record: Record) -> str:
     return PurePosixPath("records", f"{record.published_path.parent.as_posix()}.html").as_posix()
 
 
-def _line(board: Board, line: Sequence[Cell], row: Row | None, files: dict[str, str]) -> Line:
+def _line(board: Board, line: Sequence[Cell], row: Row | None, files: dict[str, str]) -> DisplayedLine:
     cells = tuple(_cells(board, line, row, files))
-    return Line(cells, any(one.kind == "measured" and one.cell.number is not None for one in cells))
+    return DisplayedLine(cells, any(one.kind == "measured" and one.cell.number is not None for one in cells))
 
 
 def _cells(board: Board, line: Sequence[Cell], row: Row | None, files: dict[str, str]) -> Iterator[Shown]:
