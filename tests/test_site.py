@@ -10,6 +10,7 @@ import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -293,17 +294,28 @@ def test_dark_and_light_differ_and_a_phone_does_not_scroll_sideways(page: Any):
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, key
 
 
-def test_words_in_plots_can_be_read_on_a_phone(page: Any):
+WORDS_IN_PLOTS = """svgs => svgs.map(svg => {
+    const scale = svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
+    return [...svg.querySelectorAll("text")].map(text => {
+        const {left, top, right, bottom} = text.getBoundingClientRect();
+        return [text.textContent, parseFloat(getComputedStyle(text).fontSize) * scale, left, top, right, bottom];
+    });
+})"""
+
+
+@pytest.mark.parametrize("key", ["index", *BOARDS])
+def test_words_in_plots_can_be_read_on_a_phone(key: str, page: Any):
     page.set_viewport_size({"width": 390, "height": 844})
-    for key in ("index", "pirl_linear", "rotnet_imagenet"):
-        page.goto(f"file://{page.root}/{key}.html")
-        heights = page.eval_on_selector_all(
-            "figure svg text",
-            "texts => texts.map(text => parseFloat(getComputedStyle(text).fontSize)"
-            " * text.ownerSVGElement.getBoundingClientRect().width / text.ownerSVGElement.viewBox.baseVal.width)",
-        )
-        assert min(heights) >= 10, key  # pixels
-    assert page.faults == []
+    page.goto(f"file://{page.root}/{key}.html")
+    for words in page.eval_on_selector_all("figure svg", WORDS_IN_PLOTS):
+        assert min(pixels for _, pixels, *_ in words) >= 10
+        over = [(one[0], other[0]) for one, other in combinations(words, 2) if overlap(one[2:], other[2:]) > 2]
+        assert over == []
+
+
+def overlap(one: list[float], other: list[float]) -> float:
+    """Of two boxes (left, top, right, bottom): the shorter side of what they share, in pixels."""
+    return min(min(one[2], other[2]) - max(one[0], other[0]), min(one[3], other[3]) - max(one[1], other[1]))
 
 
 def test_pages_import_nothing_that_only_runs_need():

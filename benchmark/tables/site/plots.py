@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from benchmark.tables.board import Board, Cell
@@ -37,6 +38,7 @@ STYLE: Any = {
 }
 WIDTH = 3.6  # inches: on a phone, of 390 px, an inch is 100 px and the words are 12 px high
 LETTER = 0.066  # inches
+CURVES = WIDTH - 0.4 - 0.12  # inches that a plot of curves has for its columns
 YEARS = 3  # two are no course of time
 NAME = 20  # characters in a line of a name
 Cells = tuple[Cell, ...]
@@ -105,7 +107,7 @@ def _figure(into: list[str], left: float, height: float, panels: int = 1, below:
 
     figure = Figure(figsize=(WIDTH, height))
     FigureCanvasSVG(figure)
-    gap, end = 0.14, 0.12
+    gap, end = 0.28, 0.12
     wide = (WIDTH - left - end - gap * (panels - 1)) / panels
     places = ((left + at * (wide + gap)) / WIDTH for at in range(panels))
     yield [figure.add_axes((x, below / height, wide / WIDTH, 1 - (below + 0.3) / height)) for x in places]
@@ -144,12 +146,15 @@ def _name_rows(axes: Any, names: Sequence[str]) -> None:
 def _room(names: Sequence[str]) -> tuple[float, float]:
     """(left of the axes, for all rows), in inches."""
     lines = [line for name in names for line in name.split("\n")]
-    return 0.12 + LETTER * max(map(len, lines)), sum(0.18 + 0.12 * name.count("\n") for name in names) * 1.15
+    rows = [0.2 + 0.14 * name.count("\n") for name in names]
+    apart = max(((one + other) / 2 for one, other in pairwise(rows)), default=rows[0])  # all rows alike
+    return 0.12 + LETTER * max(map(len, lines)), apart * len(rows)
 
 
 def _few_ticks(axes: Any, steps: int = 3) -> None:
     from matplotlib.ticker import MaxNLocator
 
+    steps = 1 if axes.get_position().width * WIDTH < 0.8 else steps
     axes.xaxis.set_major_locator(MaxNLocator(steps, steps=[1, 2, 2.5, 5, 10]))
 
 
@@ -204,9 +209,13 @@ def _curves(board: Board, lines: list[Cells], scale: str) -> Iterator[Plot]:
     drawn = [line for line in lines if any(line[at].number is not None for at in columns)]
     if not drawn:
         return
-    legend = 0.17 * math.ceil(len(drawn) / 2)
+    names, of_all = _without_what_all_begin_with([board.heads[at].column for at in columns])
+    names = [textwrap.fill(name, 14) for name in names]
+    longest = LETTER * max(len(text) for name in names for text in name.split("\n"))
+    is_upright = longest > 0.9 * CURVES / len(columns)
+    legend, labels = 0.17 * math.ceil(len(drawn) / 2), 0.15 + (longest if is_upright else 0.3)
     svg: list[str] = []
-    with _figure(svg, 0.4, 3.0 + legend, below=0.6 + legend) as (axes,):
+    with _figure(svg, 0.4, 2.4 + labels + legend, below=0.15 + labels + legend) as (axes,):
         for at, line in enumerate(drawn):
             found = [(x, line[index]) for x, index in enumerate(columns) if line[index].number is not None]
             style = {"color": COLOURS[at % len(COLOURS)], "linestyle": "-" if at < len(COLOURS) else "--"}
@@ -219,11 +228,22 @@ def _curves(board: Board, lines: list[Cells], scale: str) -> Iterator[Plot]:
                 label=textwrap.shorten(line[0].text, 24, placeholder="…"),
                 **style,
             )
-        axes.set_xticks(range(len(columns)), [textwrap.fill(board.heads[at].column, 14) for at in columns])
-        below = -0.45 / (3.0 - 0.9)  # the labels of the columns
-        axes.legend(fontsize=7.5, ncols=2, loc="upper center", bbox_to_anchor=(0.45, below), columnspacing=1)
+        axes.set_xticks(range(len(columns)), names, rotation=90 if is_upright else 0)
+        axes.set_xlabel(of_all, labelpad=1)
+        axes.legend(
+            fontsize=7.5, ncols=2, loc="upper center", bbox_to_anchor=(0.45, -labels / (2.4 - 0.45)), columnspacing=1
+        )
     told = f"Measured at {scale} scale, with the standard deviation over seeds" if scale else "Reported"
     yield Plot(f"{told}, by column.", svg[0])
+
+
+def _without_what_all_begin_with(names: Sequence[str]) -> tuple[list[str], str]:
+    """("K = 64", "K = 256") -> (["64", "256"], "K"), so that many columns have room."""
+    parts = [name.split(" = ", 1) for name in names]
+    quantities = {part[0] if len(part) == 2 else "" for part in parts}
+    if len(quantities) != 1 or quantities == {""}:
+        return list(names), ""
+    return [part[1] for part in parts], quantities.pop()
 
 
 def _bars(title: str, lines: list[Cells], score: int) -> Plot:
