@@ -360,7 +360,8 @@ def transfer(
 ) -> int:
     """Score a pretrained backbone, or an imported one, under one or more protocols.
 
-    torchrun -m benchmark transfer ... shares the work on a frozen backbone between processes; scores stay the same.
+    torchrun -m benchmark transfer ... shares the work between processes. On a frozen backbone scores stay the same.
+    What trains the network comes out a little differently, and the record says on how many processes.
     With --images, protocols on ImageNet run on your own classes; tables list such scores by themselves.
     """
     from benchmark.core import distributed
@@ -378,8 +379,6 @@ def transfer(
         raise UserError(f"name a TRANSFER to score {recipe} under; `sslbench list` shows all {len(known)}")
     chosen = [get_transfer(name, known) for name in transfers]
     machine = _machine(device, workers)
-    for one in chosen:
-        one.check_processes()
     keep_lists_in(runs)
     own = _own_images(images, data, runs)
     chosen = [one.on_own_images(own.label) for one in chosen] if own else chosen

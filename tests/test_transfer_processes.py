@@ -1,23 +1,37 @@
-"""Transfers on a frozen backbone, shared between processes: the record of one process, byte for byte."""
+"""Transfers shared between processes: on a frozen backbone the record of one process, byte for byte; where they train a
+network together, the same network on all, and what one process trains but for what it draws."""
 
 from __future__ import annotations
 
 import io
+import json
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import numpy as np
 import pytest
+import torch
 from small_runs import in_processes
-from test_transfer_resume import copied, flags, folder, pretrained, recipe_of, world  # noqa: F401
+from test_transfer_resume import KINDS, copied, flags, folder, pretrained, recipe_of, world  # noqa: F401
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from benchmark import cli
+from benchmark.backbones.norms import BatchNorm1d, BatchNorm2d
 from benchmark.core import distributed
 from benchmark.core.errors import UserError
-from benchmark.transfers import features, find_transfers
+from benchmark.core.optimisation import SGD, Cosine, Steps
+from benchmark.data.image_set import ImageSet
+from benchmark.data.loader import TrainOrder
+from benchmark.transfers import features, find_transfers, training
+from benchmark.transfers.training import Course, build_optimizer, fit_together
 
 TRANSFERS = {name: transfer for name, transfer in find_transfers().items() if not transfer.card.asks}
-DIVIDED = [name for name, transfer in TRANSFERS.items() if transfer.divides]
+DIVIDED = [name for name, transfer in TRANSFERS.items() if not transfer.depends_on_processes]
+TOGETHER = [name for name in KINDS.values() if name not in DIVIDED]
 FROZEN = [name for name, transfer in TRANSFERS.items() if transfer.card.frozen.startswith("everything")]
 
 
@@ -55,14 +69,90 @@ def test_all_that_read_a_frozen_backbone_divide():
     assert set(DIVIDED) == set(FROZEN)
 
 
-@pytest.mark.parametrize("name", TRANSFERS)
-def test_a_transfer_that_takes_one_process_says_so(name: str, monkeypatch: pytest.MonkeyPatch):
-    TRANSFERS[name].check_processes()
-    monkeypatch.setattr(distributed, "world_size", lambda: 2)
-    if name in DIVIDED:
-        return TRANSFERS[name].check_processes()
-    with pytest.raises(UserError, match=f"^{name} runs in one process: start it without torchrun$"):
-        TRANSFERS[name].check_processes()
+@pytest.mark.parametrize("name", TOGETHER)
+def test_two_processes_train_one_network(name: str, world: Path, pretrained: Path, tmp_path: Path):  # noqa: F811
+    runs = copied(name, pretrained, tmp_path)
+    outcomes = in_processes(2, trained, name, world, runs)
+    assert [outcome.error for outcome in outcomes] == [None] * 2
+    first, second = (outcome.value for outcome in outcomes)
+    record = json.loads((runs / folder(name) / f"{name}.json").read_text())
+    assert record["detail"]["processes"] == 2
+    for key, x in first.items():
+        assert np.array_equal(x, second[key]), key
+
+
+def trained(name: str, world: Path, runs: Path) -> dict[str, np.ndarray]:  # noqa: F811
+    """The state after the last step of the last training."""
+    training.CHECKPOINT_SECONDS, training.REPORT_STEPS, features.EVALUATION_BATCH = -1.0, 1, 7
+    last: dict[str, np.ndarray] = {}
+    write = training.write_state
+
+    def noting(path: Path, content: dict[str, Any]) -> None:
+        write(path, content)
+        last.update({key: each.double().numpy() for key, each in content["model"].items()})
+
+    training.write_state = noting
+    with redirect_stderr(io.StringIO()) as said, redirect_stdout(io.StringIO()):
+        status = cli.run(["transfer", recipe_of(name), name, *flags(world, runs, workers=0)])
+    assert (status, said.getvalue()) == (0, "")
+    return last
+
+
+class Ten:
+    """As much of an ImageSet as a training asks for."""
+
+    name = "ten"
+
+    def __len__(self) -> int:
+        return 10
+
+
+def ended(folder: Path) -> dict[str, np.ndarray]:
+    """A network with BatchNorm after 5 steps on two of ten images each, in float64."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    model = model.append(nn.Linear(16, 5)).append(averaged := BatchNorm1d(5)).double()
+    averaged.momentum = None
+    x = [torch.randn(3, 8, 8, dtype=torch.float64) for _ in range(10)]
+    labels = torch.arange(10) % 5
+
+    def source(order: TrainOrder) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in order:
+            index = [i for _, i in batch]
+            yield torch.stack([x[i] for i in index]), labels[index]
+
+    context: Any = SimpleNamespace(seed=3, device=torch.device("cpu"), scale="smoke", report=lambda *_: None)
+    optimizer = build_optimizer([(model.parameters(), SGD(lr=0.5, momentum=0.9))])
+    course, images = Course(Steps(5), 2, Cosine()), cast(ImageSet, Ten())
+    fit_together(
+        model,
+        optimizer,
+        lambda x, y: cross_entropy(model(x), y),
+        course,
+        images,
+        source,
+        folder / "state.pt",
+        context,
+        clip=1.0,
+    )
+    return {name: each.numpy() for name, each in model.state_dict().items()}
+
+
+def test_two_processes_train_what_one_trains(tmp_path: Path):
+    """Where nothing is drawn: gradients, their norm and BatchNorm's statistics are the whole batch's."""
+    [alone], pair = (in_processes(count, ended, tmp_path) for count in (1, 2))
+    assert [outcome.error for outcome in (alone, *pair)] == [None] * 3
+    for name, x in alone.value.items():
+        for each in pair:
+            np.testing.assert_allclose(each.value[name], x, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def test_a_batch_that_processes_cannot_divide_is_refused(tmp_path: Path):
+    for outcome in in_processes(3, ended, tmp_path):
+        assert outcome.error is not None
+        assert "batches of 2 of ten cannot be divided over 3 processes; start a number of them that divides it" in (
+            outcome.error
+        )
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8])

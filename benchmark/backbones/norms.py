@@ -61,17 +61,21 @@ class _Over(nn.modules.batchnorm._BatchNorm):
         axes = [0, *range(2, x.ndim)]
         shape = (1, -1, *[1] * (x.ndim - 2))
         wide = x.to(torch.promote_types(x.dtype, torch.float32))  # sums in bf16 would lose what they add
-        mean = distributed.mean_with_gradient(wide.mean(axes))  # processes have equally many images
-        variance = distributed.mean_with_gradient((wide - mean.view(shape)).square().mean(axes))
+        # processes have equally many images, but detectors' may be of other sizes
+        own = wide.new_tensor([x.numel() / x.shape[1]])
+        sums = distributed.mean_with_gradient(torch.cat([wide.sum(axes), own]))
+        mean, of_each = sums[:-1] / sums[-1], sums[-1].detach()
+        variance = distributed.mean_with_gradient((wide - mean.view(shape)).square().sum(axes)) / of_each
         with torch.no_grad():
-            count = x.numel() / x.shape[1] * distributed.world_size()
+            count = of_each * distributed.world_size()
             assert self.running_mean is not None
             assert self.running_var is not None
             assert self.num_batches_tracked is not None
-            rate = self.momentum or 0.0
+            self.num_batches_tracked += 1
+            # without a momentum they are plain averages over the batches so far
+            rate = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
             self.running_mean.lerp_(mean, rate)
             self.running_var.lerp_(variance * count / (count - 1), rate)
-            self.num_batches_tracked += 1
         y = (wide - mean.view(shape)) / (variance.view(shape) + self.eps).sqrt()
         if self.affine:
             y = y * self.weight.view(shape) + self.bias.view(shape)
@@ -108,6 +112,13 @@ def without_groups(module: nn.Module) -> None:
     for layer in module.modules():
         if isinstance(layer, _Over) and isinstance(layer.over, int):
             layer.over = "process"
+
+
+def over_all_processes(module: nn.Module) -> None:
+    """BatchNorm layers over a process's own images are from now on over those of all processes, as on one."""
+    for layer in module.modules():
+        if isinstance(layer, _Over) and layer.over == "process":
+            layer.over = "all"
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from benchmark.core.errors import UserError
 
@@ -249,6 +250,7 @@ class GradientAverager:
 
         loss.backward()        # meanwhile, gradients leave in buckets, the last layers' first
         averager.finish()
+    averager.stop()            # no other backward pass through these parameters is shared
 
     The means are those of DistributedDataParallel, bit for bit on two processes. (It divides before it sums, which is
     the same where the division is exact; and on more processes the order of the sums is the library's.) A parameter
@@ -258,13 +260,15 @@ class GradientAverager:
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self.buckets: list[_Bucket] = []
         self.sent = 0
+        self.hooks: list[RemovableHandle] = []
         if world_size() == 1:
             return
         for part in _parts(list(reversed(parameters))):
             bucket = _Bucket(part)
             self.buckets.append(bucket)
             for parameter in part:
-                parameter.register_post_accumulate_grad_hook(partial(self._arrived, bucket))
+                hook = parameter.register_post_accumulate_grad_hook(partial(self._arrived, bucket))
+                self.hooks.append(hook)
 
     def _arrived(self, bucket: _Bucket, parameter: nn.Parameter) -> None:
         bucket.missing -= 1
@@ -280,6 +284,10 @@ class GradientAverager:
         for bucket in self.buckets:
             bucket.receive()
         self.sent = 0
+
+    def stop(self) -> None:
+        for hook in self.hooks:
+            hook.remove()
 
 
 class _Bucket:

@@ -49,16 +49,15 @@ def score(
     folder of recipes besides the benchmark's, for a transfer that asks for the trained method. incomplete: data that is
     not complete may be scored at paper and photos scale; the record says so.
 
-    Several processes of torchrun share the work of a transfer that divides; the first one writes.
+    Several processes of torchrun share the work; the first one writes.
 
-    Raises UserError for a run that the protocol cannot score, more processes than it takes, a folder in use, a full
+    Raises UserError for a run that the protocol cannot score, a folder in use, a full
     disk, a backbone that does not load strictly, data that is missing or not sound (benchmark.runs.sound_data), or a
     metric that is not on the card or not finite. What was done until then is kept, and the next call goes on there.
     """
     started = time.monotonic()
     forget_peak()
     card = transfer.card
-    transfer.check_processes()
     if why := refusal(transfer, run):
         raise UserError(f"{run.backbone}: {why}; `sslbench list` shows what each transfer takes")
     title = f"{run.name} seed {run.seed}  {card.id}"
@@ -92,6 +91,8 @@ def score(
             raise UserError(f"{card.id}: gave {sorted(scores.metrics)}, its card promises {sorted(card.metrics)}")
         detail = {**scores.detail, "data_read": scores.data}
         detail |= {"engine": now.engine} if now.engine else {}
+        if distributed.world_size() > 1 and transfer.depends_on_processes:
+            detail["processes"] = distributed.world_size()
         detail |= {"kept_by": makers} if len(makers) > 1 else {}
         assert isinstance(now.data, dict)
         record = Record(

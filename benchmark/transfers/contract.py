@@ -15,7 +15,6 @@ from typing import Any, Self, TypeVar
 import torch
 
 from benchmark.backbones.contract import Backbone
-from benchmark.core import distributed
 from benchmark.core.errors import UserError
 from benchmark.core.plain import misfits
 from benchmark.data.datasets import DATASETS, open_dataset
@@ -180,13 +179,14 @@ class Transfer:
 
     engines: implementations of the protocol that agree with each other, the default first; empty if there is only one.
              The record's detail names the one that ran.
-    divides: whether several processes of torchrun may share its work, which must not change a bit of the scores on a
-             CPU: `run` then runs on all of them, and gives the same on all (benchmark.transfers.turns).
+    depends_on_processes: whether several processes of torchrun, which share its work, come to other scores than one.
+             What only reads a frozen backbone gives the bits of one on a CPU (benchmark.transfers.turns); what trains a
+             network together does not (benchmark.transfers.training). `run` runs on all, and gives the same on all.
     """
 
     card: ProtocolCard
     engines: tuple[str, ...] = ()
-    divides: bool = False
+    depends_on_processes: bool = True
 
     def chosen_engine(self, asked: str | None) -> str | None:
         """The engine that was asked for, or the default one. Raises UserError if the transfer has no such engine."""
@@ -196,11 +196,6 @@ class Transfer:
             there = f"it has {', '.join(self.engines)}" if self.engines else "it has no engines to choose from"
             raise UserError(f"{self.card.id} has no engine {asked!r}; {there}")
         return asked
-
-    def check_processes(self) -> None:
-        """Raises UserError where torchrun started several processes and the transfer takes one."""
-        if distributed.world_size() > 1 and not self.divides:
-            raise UserError(f"{self.card.id} runs in one process: start it without torchrun")
 
     def on_own_images(self, label: str) -> Self:
         """The same protocol on the user's own images, which are called so. Raises UserError as its card does."""

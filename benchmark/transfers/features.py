@@ -7,7 +7,7 @@ import copy
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -233,6 +233,24 @@ def at_positions(
     for batch in batches(views, positions, workers, labels=True):
         assert batch.labels is not None
         yield batch.views["image"], batch.labels
+
+
+def scores_of(scored: Callable[[Tensor], Tensor], views: Views, context: Context) -> tuple[Tensor, Tensor]:
+    """What `scored` makes of uint8 images, and their labels, of the whole set: (N, ...) each, on the CPU. Processes
+    take batches in turn, and all have all."""
+    found, done = [], 0
+
+    def made(batch: Batch) -> list[Tensor]:
+        assert batch.labels is not None
+        with torch.inference_mode():
+            return [scored(batch.views["image"]).cpu(), batch.labels]
+
+    for scores, labels in in_turn(views, once(len(views.images)), context.workers, made, CPU):
+        found.append((scores, labels))
+        done += len(labels)
+        context.report(f"classes of {views.images.name}", done, len(views.images), {})
+    scores, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return scores, labels
 
 
 def extract(

@@ -24,7 +24,7 @@ QUERIES_AT_ONCE = 256
 
 
 class NearestNeighbours(Transfer):
-    divides = True
+    depends_on_processes = False
 
     def __init__(self, card: ProtocolCard) -> None:
         self.card = card

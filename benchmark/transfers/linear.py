@@ -148,7 +148,7 @@ def _linear(inputs: int, outputs: int, probe: Probe, generator: torch.Generator)
 class LinearTransfer(Transfer):
     """One dataset, one protocol, and the protocol's values at each scale."""
 
-    divides = True
+    depends_on_processes = False
 
     def __init__(self, card: ProtocolCard, values: dict[Scale, Probe]) -> None:
         self.card, self.values = card, values

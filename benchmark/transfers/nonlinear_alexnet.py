@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from benchmark.backbones.alexnet import KERNELS, UNITS, AlexNetwork
 from benchmark.backbones.contract import Backbone
+from benchmark.backbones.norms import BatchNorm1d, BatchNorm2d
 from benchmark.core.draws import mix
 from benchmark.core.errors import UserError
 from benchmark.core.optimisation import SGD, Adam, Epochs, Milestones, Optimizer, Steps
@@ -52,7 +53,7 @@ from benchmark.transfers.training import (
     Course,
     build_optimizer,
     checkpoint_path,
-    fit,
+    fit_together,
     streamed,
     summed_cross_entropy,
 )
@@ -146,11 +147,11 @@ def _caffes(name: str, inputs: int, outputs: int, std: float, bias: float) -> nn
 def like_rotnet(trunk: AlexNetwork, layer: str, numbers: int, num_classes: int) -> Above:
     """RotNet's own layers with BatchNorm, whatever the network's are. layer: conv4 or conv5."""
     channels, units = trunk.stages[HEADLINE].channels, trunk.architecture.scaled(UNITS)
-    block = [nn.Conv2d(trunk.stages[layer].channels, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU(True)]
+    block = [nn.Conv2d(trunk.stages[layer].channels, channels, 3, padding=1), BatchNorm2d(channels), nn.ReLU(True)]
     last = nn.Linear(units, num_classes)
     classifier = nn.Sequential(
-        *(nn.Linear(numbers, units, bias=False), nn.BatchNorm1d(units), nn.ReLU(inplace=True)),
-        *(nn.Linear(units, units, bias=False), nn.BatchNorm1d(units), nn.ReLU(inplace=True)),
+        *(nn.Linear(numbers, units, bias=False), BatchNorm1d(units), nn.ReLU(inplace=True)),
+        *(nn.Linear(units, units, bias=False), BatchNorm1d(units), nn.ReLU(inplace=True)),
         last,
     )
     above = Above(nn.Sequential(*(block if layer != HEADLINE else [])), classifier)
@@ -202,7 +203,7 @@ class RetrainedTransfer(Transfer):
         facts = (context.scale, context.seed, data, backbone_key(trunk), as_plain(course), as_plain(values))
         checkpoint = checkpoint_path(self.card, context, *facts)
         optimizer = build_optimizer([(networks.parameters(), values)])
-        fit(networks, optimizer, networks.loss, course, images, source, checkpoint, context)
+        fit_together(networks, optimizer, networks.loss, course, images, source, checkpoint, context)
 
 
 def _maps(trunk: AlexNetwork, pixels: Tensor, context: Context) -> Maps:

@@ -174,7 +174,7 @@ class LabelledFeatures:
 class MLPProbeTransfer(Transfer):
     """One way to come to a number, and its values at each scale."""
 
-    divides = True
+    depends_on_processes = False
 
     def __init__(self, card: ProtocolCard, values: dict[Scale, MLPProbe]) -> None:
         self.card, self.values = card, values

@@ -24,7 +24,7 @@ from benchmark.transfers.turns import CPU, in_turn, views_in_turn
 
 
 class OwnClassifier(Transfer):
-    divides = True
+    depends_on_processes = False
 
     def __init__(self, card: ProtocolCard, view: Callable[[int], Preprocessing] = centre_crop) -> None:
         self.card, self.view = card, view

@@ -29,7 +29,7 @@ class PretextAccuracy(Transfer):
     """Asks the method to `solve(batch)`: the views of its recipe, as in training, of a batch of test images -> (B,)
     bool, which of their tasks it solves."""
 
-    divides = True
+    depends_on_processes = False
 
     def __init__(self, card: ProtocolCard) -> None:
         self.card = card

@@ -28,10 +28,10 @@ from benchmark.data.splits import percent_of
 from benchmark.recipe.scales import Scale
 from benchmark.records.metric import PERCENT
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer, values_at
-from benchmark.transfers.features import as_input, at_positions, backbone_key, frozen, once, working_copy
+from benchmark.transfers.features import as_input, backbone_key, frozen, scores_of, working_copy
 from benchmark.transfers.metrics import topk_scores
 from benchmark.transfers.preprocessing import centre_crop, crop_and_flip
-from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit, gaussian, streamed
+from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit_together, gaussian, streamed
 
 DESK_BATCH, PHOTOS_BATCH = 20, 32
 OPTIMIZER = SGD(lr=0.01, momentum=0.9, weight_decay=0.0, nesterov=True)  # rate Wu; the rest VISSL
@@ -83,17 +83,15 @@ class SemiSupervised(Transfer):
             return F.cross_entropy(model(images), labels)
 
         optimizer = build_optimizer([(model.parameters(), OPTIMIZER)])
-        fit(model.train(), optimizer, loss_of, course, labelled, source, checkpoint, context)
+        fit_together(model.train(), optimizer, loss_of, course, labelled, source, checkpoint, context)
         metrics, kept = self._tested(model.eval(), Views(test, centre_crop(side), context.seed), context)
         return Scores(metrics, {"labelled": labelled.name, "labelled_images": len(labelled), **kept}, data)
 
     def _tested(self, model: Classifier, views: Views, context: Context) -> tuple[dict[str, float], dict[str, Any]]:
-        scores, truth = [], []
-        with torch.inference_mode():
-            for pixels, labels in at_positions(views, once(len(views.images)), context.workers):
-                scores.append(model(as_input(model.backbone, pixels, context.device)).cpu())
-                truth.append(labels)
-        return topk_scores(torch.cat(scores), torch.cat(truth), ks=(5, 1))
+        scores, truth = scores_of(
+            lambda pixels: model(as_input(model.backbone, pixels, context.device)), views, context
+        )
+        return topk_scores(scores, truth, ks=(5, 1))
 
 
 def _pirl(percent: int, reported: str, photos_epochs: float, desk_epochs: float) -> SemiSupervised:

@@ -29,11 +29,11 @@ from benchmark.data.splits import percent_of
 from benchmark.recipe.scales import Scale
 from benchmark.records.metric import PERCENT
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer, values_at
-from benchmark.transfers.features import as_input, at_positions, backbone_key, frozen, once, working_copy
+from benchmark.transfers.features import as_input, backbone_key, frozen, scores_of, working_copy
 from benchmark.transfers.linear_cpc import V2_PART
 from benchmark.transfers.metrics import topk_scores
 from benchmark.transfers.preprocessing import square_and_centre, square_place_and_flip
-from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit, gaussian, streamed
+from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit_together, gaussian, streamed
 
 NORM = ResNetV2(norm="layer").norm_layer
 
@@ -121,7 +121,7 @@ class DataEfficient(Transfer):
     ) -> None:
         views = Views(labelled, _augmented(model.backbone.input.size), context.seed)
         parts: list[nn.Module] = [model] if model.trains_backbone else [model.stack, model.head]
-        fit(
+        fit_together(
             model.train(),
             build_optimizer([([p for part in parts for p in part.parameters()], phase.optimizer)]),
             lambda images, labels: F.cross_entropy(model(images), labels),
@@ -139,13 +139,8 @@ _central = partial(square_and_centre, part=V2_PART)
 
 def _told(model: GridClassifier, test: ImageSet, context: Context) -> tuple[Tensor, Tensor]:
     """(scores (N, classes), the true classes (N,))"""
-    scores, truth = [], []
-    with torch.inference_mode():
-        views = Views(test, _central(model.backbone.input.size), context.seed)
-        for pixels, labels in at_positions(views, once(len(test)), context.workers):
-            scores.append(model(as_input(model.backbone, pixels, context.device)).cpu())
-            truth.append(labels)
-    return torch.cat(scores), torch.cat(truth)
+    views = Views(test, _central(model.backbone.input.size), context.seed)
+    return scores_of(lambda pixels: model(as_input(model.backbone, pixels, context.device)), views, context)
 
 
 REPORTED = {1: "78.3", 10: "91.2", 100: "96.5"}  # top-5, fine-tuned

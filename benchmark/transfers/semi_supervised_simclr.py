@@ -14,7 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -28,10 +27,10 @@ from benchmark.data.splits import percent_of
 from benchmark.recipe.scales import Scale
 from benchmark.records.metric import PERCENT
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer, values_at
-from benchmark.transfers.features import as_input, at_positions, backbone_key, frozen, once, working_copy
+from benchmark.transfers.features import as_input, backbone_key, frozen, scores_of, working_copy
 from benchmark.transfers.metrics import topk_scores
 from benchmark.transfers.preprocessing import centre_crop, crop_and_flip
-from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit, streamed
+from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit_together, streamed
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class SemiSupervisedSimCLR(Transfer):
         trunk, classes = working_copy(backbone, context.device), len(train.labelled(Classes).names)
         model = FineTuned(trunk, classes, values.from_last).to(context.device)
         facts = (context.scale, context.seed, backbone_key(backbone), data, as_plain(values))
-        fit(
+        fit_together(
             model.train(),
             build_optimizer([(trunk.parameters(), values.network), (model.classifier.parameters(), values.classifier)]),
             lambda images, truth: F.cross_entropy(model(images), truth),
@@ -96,12 +95,8 @@ class SemiSupervisedSimCLR(Transfer):
 
 
 def _told(model: FineTuned, views: Views, context: Context) -> tuple[dict[str, float], dict[str, Any]]:
-    scores, truth = [], []
-    with torch.inference_mode():
-        for pixels, labels in at_positions(views, once(len(views.images)), context.workers):
-            scores.append(model(as_input(model.backbone, pixels, context.device)).cpu())
-            truth.append(labels)
-    return topk_scores(torch.cat(scores), torch.cat(truth), ks=(1, 5))
+    scores, truth = scores_of(lambda pixels: model(as_input(model.backbone, pixels, context.device)), views, context)
+    return topk_scores(scores, truth, ks=(1, 5))
 
 
 def _scales(paper: SimCLRTuning, percent: int) -> dict[Scale, SimCLRTuning]:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmark.backbones.contract import Backbone
-from benchmark.backbones.norms import few_told
+from benchmark.backbones.norms import few_told, over_all_processes
 from benchmark.backbones.weights import load_strictly
 from benchmark.core import distributed
 from benchmark.core.draws import mix
@@ -129,36 +129,113 @@ def fit(
     checkpoint: Path,
     context: Context,
     after_step: Callable[[int], None] = lambda steps_done: None,
+) -> None:
+    """Train `model`, whose parameters and buffers are the whole state, on what `source` makes of `images`. Of several
+    processes each trains a model of its own, and sees every image. Raises UserError for too few images for BatchNorm,
+    or a loss that is not finite."""
+    kept, training = _Kept(checkpoint, model, optimizer), _Training(optimizer, loss_of, course, images, context)
+    for step, inputs, truth in training.steps(source, kept.restored(), divided=False):
+        loss = training.backward(step, inputs, truth)
+        optimizer.step()
+        after_step(step + 1)
+        training.report(step + 1, loss)
+        kept.save_in_time(step + 1)
+
+
+def fit_together(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss_of: Callable[[Any, Any], Tensor],
+    course: Course,
+    images: ImageSet,
+    source: Batches,
+    checkpoint: Path,
+    context: Context,
     clip: float | None = None,
 ) -> None:
-    """Train `model`, whose parameters and buffers are the whole state, on what `source` makes of `images`. clip: the
-    most that the norm of all gradients together may be. Raises UserError for too few images for BatchNorm, or a loss
-    that is not finite."""
-    num_images = len(images)
-    total = course.steps_total(num_images)
-    kept = _Kept(checkpoint, model, optimizer)
-    done = kept.restored()
-    order = TrainOrder(num_images, course.batch(num_images), context.seed, done, total, divided=False)
-    for inputs, labels in source(order):
-        for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * course.factor(done, num_images)
-        # by position, or what goes on after a kill would draw other numbers, as dropout does
-        torch.manual_seed(mix(context.seed, Stream.TRANSFER_STEP, done))
-        with (
-            autocast(context.device.type, course.precision),
-            few_told(f"{images.name} has {num_images} to train on: add images"),
-        ):
-            loss = loss_of(inputs, labels)
-        optimizer.zero_grad()
-        loss.backward()
+    """`fit` one model on all processes: each takes its share of every batch, the gradients are means, and BatchNorm is
+    over the whole batch. Several processes train what one does, but for rounding, for what a loss draws (dropout,
+    regions), and where it is a mean over what not every image has as much of (regions, marked pixels).
+
+    clip: the most that the norm of all gradients together may be. Raises UserError, too, for a batch that the processes
+    cannot divide."""
+    _require_shares(course.batch(len(images)), images)
+    over_all_processes(model)
+    kept, training = _Kept(checkpoint, model, optimizer), _Training(optimizer, loss_of, course, images, context)
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    averager = distributed.GradientAverager(trained)
+    for step, inputs, truth in training.steps(source, kept.restored(), divided=True):
+        loss = training.backward(step, inputs, truth)
+        _fill_gradients(trained)
+        averager.finish()
         if clip is not None:
             nn.utils.clip_grad_norm_(model.parameters(), clip)
         optimizer.step()
-        done += 1
-        after_step(done)
+        training.report(step + 1, distributed.mean_over_processes(loss.detach()))
+        kept.save_in_time(step + 1)
+    averager.stop()
+    distributed.average(distributed.running_statistics(model))
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What the steps of one training have in common."""
+
+    optimizer: torch.optim.Optimizer
+    loss_of: Callable[[Any, Any], Tensor]
+    course: Course
+    images: ImageSet
+    context: Context
+
+    def steps(self, source: Batches, done: int, divided: bool) -> Iterator[tuple[int, Any, Any]]:
+        """(step, inputs, truth) of those still to be done, each with random numbers of its own: what goes on after a
+        kill would else draw others, as dropout does."""
+        count, seed = len(self.images), self.context.seed
+        total = self.course.steps_total(count)
+        order = TrainOrder(count, self.course.batch(count), seed, done, total, divided=divided)
+        for step, (inputs, truth) in enumerate(source(order), start=done):
+            own = mix(seed, Stream.TRANSFER_STEP, step)
+            torch.manual_seed(of_this_process(own) if divided else own)
+            yield step, inputs, truth
+
+    def backward(self, step: int, inputs: Any, truth: Any) -> Tensor:
+        """The loss, whose gradients the parameters then hold; the optimizer has the step's rates."""
+        count = len(self.images)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * self.course.factor(step, count)
+        with (
+            autocast(self.context.device.type, self.course.precision),
+            few_told(f"{self.images.name} has {count} to train on: add images"),
+        ):
+            loss = self.loss_of(inputs, truth)
+        self.optimizer.zero_grad()
+        loss.backward()
+        return loss
+
+    def report(self, done: int, loss: Tensor) -> None:
+        total = self.course.steps_total(len(self.images))
         if done % REPORT_STEPS == 0 or done == total:
-            context.report(f"training on {images.name}", done, total, {"loss": _finite(loss, done)})
-        kept.save_in_time(done)
+            self.context.report(f"training on {self.images.name}", done, total, {"loss": _finite(loss, done)})
+
+
+def of_this_process(seed: int) -> int:
+    """The first process draws what one alone would, and each other one something else."""
+    return mix(seed, distributed.rank()) if distributed.rank() else seed
+
+
+def _require_shares(batch: int, images: ImageSet) -> None:
+    if batch % (processes := distributed.world_size()):
+        raise UserError(
+            f"batches of {batch} of {images.name} cannot be divided over {processes} processes; start a number of them "
+            "that divides it"
+        )
+
+
+def _fill_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """A process's share may have nothing for a part of the model, such as objects, while another's has some."""
+    if distributed.world_size() > 1:
+        for parameter in parameters:
+            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 
 def _finite(loss: Tensor, step: int) -> float:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, zip_longest
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import Position, TrainOrder, Views, batches
 from benchmark.transfers.preprocessing import Preprocessing
 
+Piece = TypeVar("Piece")
+_NONE: Any = object()  # where the last round has none for a process
 CPU = torch.device("cpu")
 Positions = TrainOrder | Sequence[list[Position]]
 
@@ -53,6 +56,17 @@ def in_turn(
                 batch = next(loaded, None)
                 found = None if batch is None else made(batch)
             yield from distributed.tensors_of_all(found, device)
+
+
+def own_turns(pieces: Sequence[Piece]) -> Sequence[Piece]:
+    """Of pieces of work, those that this process does."""
+    return pieces[distributed.rank() :: distributed.world_size()]
+
+
+def turns_of_all(own: Sequence[Piece]) -> list[Piece]:
+    """What each process made of its own_turns, plain values: that of all, in order, on all."""
+    rounds = zip_longest(*distributed.of_all(own), fillvalue=_NONE)
+    return [piece for each in rounds for piece in each if piece is not _NONE]
 
 
 class _Turns:

@@ -29,11 +29,19 @@ from benchmark.recipe.scales import Scale
 from benchmark.records.metric import PERCENT
 from benchmark.records.per_image import kept_per_image
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer, values_at
-from benchmark.transfers.features import as_input, at_positions, backbone_key, frozen, once
+from benchmark.transfers.features import as_input, backbone_key, frozen, scores_of
 from benchmark.transfers.metrics import step_ap
 from benchmark.transfers.preprocessing import drawn_ten_times, scale_place_and_flip
 from benchmark.transfers.presence import IGNORED, PRESENT, mean_ap_influences, scorable
-from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit, freeze, gaussian, streamed
+from benchmark.transfers.training import (
+    Course,
+    build_optimizer,
+    checkpoint_path,
+    fit_together,
+    freeze,
+    gaussian,
+    streamed,
+)
 from benchmark.transfers.whole_alexnet import begun_anew, whole_alexnet
 
 BEHIND = 1e-5  # so much is taken from the scores of positives, that no tie is decided in their favour [VOCC]
@@ -115,7 +123,7 @@ class VocFineTuning(Transfer):
         context: Context,
     ) -> None:
         views = Views(images, scale_place_and_flip(model.network.input.size), context.seed)
-        fit(
+        fit_together(
             model,
             build_optimizer([([one for one in model.parameters() if one.requires_grad], values.optimizer)]),
             lambda pixels, codes: presence_loss(model(pixels), codes),
@@ -131,13 +139,8 @@ class VocFineTuning(Transfer):
 def _scores(model: PresenceClassifier, images: ImageSet, context: Context) -> np.ndarray:
     """(N, classes) float64: of every image the sum over its crops."""
     views = Views(images, drawn_ten_times(scale_place_and_flip(model.network.input.size)), context.seed)
-    parts, done = [], 0
-    with torch.inference_mode():
-        for pixels, _ in at_positions(views, once(len(images)), context.workers):
-            parts.append(summed_over_crops(model, pixels, context.device).cpu())
-            done += len(pixels)
-            context.report(f"classes of {images.name}", done, len(images), {})
-    return torch.cat(parts).double().numpy()
+    scores, _ = scores_of(lambda pixels: summed_over_crops(model, pixels, context.device), views, context)
+    return scores.double().numpy()
 
 
 def summed_over_crops(model: PresenceClassifier, crops: Tensor, device: torch.device) -> Tensor:

@@ -46,7 +46,7 @@ DESK_COSTS = (0.01, 0.1, 1.0, 10.0)
 class VocSvm(Transfer):
     """20 one-against-rest SVMs on every stage, each class's cost by cross-validation."""
 
-    divides = True
+    depends_on_processes = False
 
     def __init__(self, card: ProtocolCard, costs: dict[Scale, tuple[float, ...]]) -> None:
         self.card, self.costs = card, costs

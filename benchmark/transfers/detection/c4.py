@@ -18,6 +18,7 @@ from torchvision.ops import clip_boxes_to_image
 from torchvision.transforms.v2 import functional as vision
 
 from benchmark.backbones.contract import Backbone
+from benchmark.core import distributed
 from benchmark.core.optimisation import Optimizer
 from benchmark.core.plain import as_plain
 from benchmark.data.annotation import Annotated, Annotation, joined
@@ -31,7 +32,8 @@ from benchmark.transfers.detection.faster_rcnn import FasterRcnn
 from benchmark.transfers.detection.masks import compressed, decompressed, pasted
 from benchmark.transfers.detection.settings import Detections, Detector, DetectorSettings, Found, RegionSettings, Target
 from benchmark.transfers.features import backbone_key, frozen, working_copy
-from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit
+from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit_together, of_this_process
+from benchmark.transfers.turns import own_turns, turns_of_all
 
 ENGINES: dict[str, Callable[[Backbone, int, DetectorSettings, int], Detector]] = {
     "torchvision": FasterRcnn,
@@ -201,7 +203,7 @@ def _train(detector: Detector, values: DetectionValues, train: Annotated, checkp
         return torch.stack(list(detector.losses(images, targets).values())).sum()
 
     optimizer = build_optimizer(_groups(detector, values))
-    fit(detector, optimizer, loss_of, values.course, train.images, source, checkpoint, context)
+    fit_together(detector, optimizer, loss_of, values.course, train.images, source, checkpoint, context)
     if values.precise_steps:
         _measure_statistics(detector, values, loss_of, source, len(train), context)
     detector.eval()
@@ -211,7 +213,10 @@ def _source(samples: TrainSamples, context: Context) -> Callable:
     def source(order: TrainOrder) -> Iterator[tuple[tuple[list[Tensor], int], list[Target]]]:
         for step, batch in enumerate(in_order(samples, order, context.workers), start=order.first_step):
             images, targets = zip(*batch, strict=True)
-            yield (list(images), step_seed(context.seed, step)), [_moved(one, context.device) for one in targets]
+            yield (
+                (list(images), of_this_process(step_seed(context.seed, step))),
+                [_moved(one, context.device) for one in targets],
+            )
 
     return source
 
@@ -249,19 +254,21 @@ def _measure_statistics(
     with torch.no_grad():
         for inputs, targets in source(TrainOrder(num_images, batch, context.seed, done, done + values.precise_steps)):
             loss_of(inputs, targets)
+    distributed.average(distributed.running_statistics(detector))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 
 
 def _detect(detector: Detector, values: DetectionValues, test: Annotated, context: Context) -> list[Detections]:
     samples = TestSamples(test, values, context.seed)
+    places = own_turns(one_by_one(len(test)))
     found = []
-    with torch.inference_mode():
-        for ((pixels, proposals, size),) in in_order(samples, one_by_one(len(test)), context.workers):
+    with distributed.together(), torch.inference_mode():
+        for ((pixels, proposals, size),) in in_order(samples, places, context.workers):
             (one,) = detector.detect([pixels], [boxes.to(context.device) for boxes in proposals])
             found.append(_in_original(one, (pixels.shape[2], pixels.shape[1]), size))
-            context.report(f"objects in {test.images.name}", len(found), len(test), {})
-    return found
+            context.report(f"objects in {test.images.name}", len(found), len(places), {})
+    return turns_of_all(found)
 
 
 def _in_original(found: Found, seen: tuple[int, int], size: tuple[int, int]) -> Detections:

@@ -17,6 +17,7 @@ from torchvision.models.detection._utils import BalancedPositiveNegativeSampler,
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image, nms, roi_align
 
 from benchmark.backbones.contract import Backbone
+from benchmark.backbones.norms import BatchNorm2d
 from benchmark.core.draws import mix
 from benchmark.core.streams import Stream
 from benchmark.transfers.detection.masks import within_boxes
@@ -43,7 +44,7 @@ class FasterRcnn(Detector):
         self.rpn_hidden = gaussian(nn.Conv2d(channels, channels, 3, padding=1), 0.01, generator)
         self.rpn_objectness = gaussian(nn.Conv2d(channels, anchors, 1), 0.01, generator)
         self.rpn_boxes = gaussian(nn.Conv2d(channels, 4 * anchors, 1), 0.01, generator)
-        self.extra_norm = nn.BatchNorm2d(outputs) if settings.extra_norm else nn.Identity()
+        self.extra_norm = BatchNorm2d(outputs) if settings.extra_norm else nn.Identity()
         self.classes = gaussian(nn.Linear(outputs, num_classes + 1), 0.01, generator)  # the last is background
         self.boxes = gaussian(nn.Linear(outputs, 4 * num_classes), 0.001, generator)
         if settings.mask_channels:

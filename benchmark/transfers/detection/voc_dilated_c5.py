@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.dilation import dilate_last_stage
+from benchmark.backbones.norms import BatchNorm2d
 from benchmark.core.draws import mix
 from benchmark.core.streams import Stream
 from benchmark.data.annotation import Annotated
@@ -39,7 +40,7 @@ class DilatedC5(FasterRcnn):
         channels, outputs = self.widths(backbone)
         self.reduction = nn.Sequential(
             nn.Conv2d(backbone.stages[self.map].channels, channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
+            BatchNorm2d(channels),
             nn.ReLU(inplace=True),
         )
         self.layers = nn.Sequential(

@@ -21,6 +21,7 @@ from torchvision.transforms.v2 import functional as vision
 
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.dilation import dilate_last_stage
+from benchmark.backbones.norms import BatchNorm2d
 from benchmark.core.draws import mix
 from benchmark.core.optimisation import SGD, Adam, Cosine, Milestones, Optimizer, Steps, Warmup
 from benchmark.core.plain import as_plain
@@ -44,7 +45,7 @@ from benchmark.transfers.segmentation.scoring import (
     mask_of,
     mean_iou_scores,
 )
-from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit, freeze, gaussian
+from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit_together, freeze, gaussian
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Fcn(nn.Module):
 def _block(inputs: int, outputs: int, dilation: int, generator: torch.Generator) -> tuple[nn.Module, ...]:
     convolution = nn.Conv2d(inputs, outputs, 3, padding=dilation, dilation=dilation, bias=False)
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu", generator=generator)
-    return convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    return convolution, BatchNorm2d(outputs), nn.ReLU(inplace=True)
 
 
 def pixel_loss(logits: Tensor, masks: Tensor) -> Tensor:
@@ -188,7 +189,7 @@ def _train(model: Fcn, values: SegmentationValues, train: Masked, checkpoint: Pa
     new = (*model.convolutions.parameters(), *model.classifier.parameters())
     trained = [parameter for parameter in model.train().backbone.parameters() if parameter.requires_grad]
     optimizer = build_optimizer([(trained, values.optimizer), (new, heads)])
-    fit(
+    fit_together(
         model,
         optimizer,
         lambda images, masks: pixel_loss(model(images, masks.shape[1:]), masks),

@@ -37,7 +37,7 @@ from benchmark.transfers.segmentation.scoring import (
     fingerprints,
     mean_iou_scores,
 )
-from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit
+from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit_together
 from benchmark.transfers.whole_alexnet import begun_anew, whole_alexnet
 
 FIRST = 13  # pixels from the image's corner to the centre of what the first score sees; FCN: conv1 padded by 100
@@ -177,7 +177,7 @@ def _train(model: Fcn32s, values: Fcn32sValues, train: Masked, checkpoint: Path,
         return torch.stack(each).mean()
 
     optimizer = build_optimizer([(model.parameters(), values.optimizer)])
-    fit(model, optimizer, loss, values.course, train.images, source, checkpoint, context)
+    fit_together(model, optimizer, loss, values.course, train.images, source, checkpoint, context)
 
 
 def _loss_of_one(model: Fcn32s, images: Tensor, masks: Tensor, context: Context) -> Tensor:

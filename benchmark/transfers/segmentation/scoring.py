@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
+from benchmark.core import distributed
 from benchmark.data.loader import Samples, in_order, one_by_one
 from benchmark.data.masks import Masked
 from benchmark.data.voc import CLASSES
@@ -19,6 +20,7 @@ from benchmark.transfers import pictures
 from benchmark.transfers.contract import Context, Scores
 from benchmark.transfers.influence import influences
 from benchmark.transfers.segmentation.mean_iou import confusion, iou_per_class, most_likely
+from benchmark.transfers.turns import own_turns, turns_of_all
 
 NAMES = ("background", *CLASSES)
 
@@ -75,13 +77,13 @@ def mean_iou_scores(scored: Scored, times: int, train: Masked, test: Masked, con
 
 def _counted(scored: Scored, whole: Whole, test: Masked, context: Context) -> tuple[np.ndarray, bytes]:
     """`confusion` of every test image at its own size, (N, C, C + 1); and a sheet of some of them."""
-    counts = np.zeros((len(test), len(NAMES), len(NAMES) + 1), dtype=np.int64)
-    places, tiles = pictures.shown(len(test)), []
-    with torch.inference_mode():
-        for index, ((pixels, mask),) in enumerate(in_order(whole, one_by_one(len(test)), context.workers)):
+    places = own_turns(one_by_one(len(test)))
+    shown, counts, tiles = pictures.shown(len(test)), [], []
+    with distributed.together(), torch.inference_mode():
+        loaded = in_order(whole, places, context.workers)
+        for [(_, index)], ((pixels, mask),) in zip(places, loaded, strict=True):
             found = most_likely(scored(pixels[None], mask.shape)[0]).cpu().numpy()
-            counts[index] = confusion(mask.numpy(), found, len(NAMES))
-            if index in places:
-                tiles.append(pictures.with_masks(test.images.open(index), mask.numpy(), found))
-            context.report(f"masks of {test.images.name}", index + 1, len(test), {})
-    return counts, pictures.sheet(tiles)
+            counts.append(confusion(mask.numpy(), found, len(NAMES)))
+            tiles.append(pictures.with_masks(test.images.open(index), mask.numpy(), found) if index in shown else None)
+            context.report(f"masks of {test.images.name}", len(counts), len(places), {})
+    return np.stack(turns_of_all(counts)), pictures.sheet([tile for tile in turns_of_all(tiles) if tile])
