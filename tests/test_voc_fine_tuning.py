@@ -34,7 +34,7 @@ from benchmark.transfers.contract import Context
 from benchmark.transfers.features import as_input
 from benchmark.transfers.metrics import area_ap, step_ap
 from benchmark.transfers.preprocessing import drawn_ten_times, scale_place_and_flip
-from benchmark.transfers.training import Course, build_optimizer, fit
+from benchmark.transfers.training import Course, build_optimizer, fit_together
 from benchmark.transfers.voc_fine_tuning import (
     PresenceClassifier,
     VocFineTuning,
@@ -195,7 +195,7 @@ def test_the_norm_of_all_gradients_together_is_clipped(clip: float | None, world
         yield x, torch.empty(0)
 
     images = open_dataset(world, "voc2007", "trainval")
-    fit(
+    fit_together(
         model,
         torch.optim.SGD([{"params": model.parameters(), "lr": 1.0, "initial_lr": 1.0}]),
         lambda inputs, _: model(inputs).sum(),
