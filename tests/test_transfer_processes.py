@@ -107,8 +107,9 @@ class Ten:
         return 10
 
 
-def ended(folder: Path) -> dict[str, np.ndarray]:
-    """A network with BatchNorm after 5 steps on two of ten images each, in float64."""
+def ended(folder: Path, last: int = 5) -> dict[str, np.ndarray]:
+    """A network with BatchNorm after 5 steps on two of ten images each, in float64; none where it stops
+    after the `last` one."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 3), BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
     model = model.append(nn.Linear(16, 5)).append(averaged := BatchNorm1d(5)).double()
@@ -117,7 +118,9 @@ def ended(folder: Path) -> dict[str, np.ndarray]:
     labels = torch.arange(10) % 5
 
     def source(order: TrainOrder) -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in order:
+        for step, batch in enumerate(order, start=order.first_step):
+            if step == last:
+                raise UserError("stopped")
             index = [i for _, i in batch]
             yield torch.stack([x[i] for i in index]), labels[index]
 
@@ -145,6 +148,27 @@ def test_two_processes_train_what_one_trains(tmp_path: Path):
     for name, x in alone.value.items():
         for each in pair:
             np.testing.assert_allclose(each.value[name], x, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def stopped_and_ended(folder: Path) -> dict[str, np.ndarray]:
+    training.CHECKPOINT_SECONDS, training.REPORT_STEPS = -1.0, 1
+    with pytest.raises(UserError, match="stopped"):
+        ended(folder, last=3)
+    taken_up = []
+    restored = training._Kept.restored
+    training._Kept.restored = lambda self: taken_up.append(restored(self)) or taken_up[-1]  # type: ignore[method-assign]
+    found = ended(folder)
+    assert taken_up == [3]
+    return found
+
+
+def test_two_processes_that_were_stopped_end_with_the_same_bits(tmp_path: Path):
+    whole = in_processes(2, ended, tmp_path / "whole")
+    stopped = in_processes(2, stopped_and_ended, tmp_path / "stopped")
+    assert [outcome.error for outcome in (*whole, *stopped)] == [None] * 4
+    for name, x in whole[0].value.items():
+        for each in (*whole, *stopped):
+            assert np.array_equal(each.value[name], x), name
 
 
 def test_a_batch_that_processes_cannot_divide_is_refused(tmp_path: Path):
