@@ -2,8 +2,8 @@
 
 Starts munged, slurmctld and slurmd on loopback, in a folder of its own, and ends them afterwards. One job of two tasks
 is sent SIGTERM, then SIGUSR2 as before its limit; another is preempted by a job that matters more. Prints what happens,
-and exits with 1 unless both end with the same bits as a job that nobody disturbed. Needs root, and Debian's packages
-slurm-wlm and munge. `python tests/slurm_loopback.py STEPS` takes other than 300 steps.
+and exits with 1 unless both end with the same bits as a job that nobody disturbed. Then `reproduce` has its rows as jobs.
+Needs root, and Debian's packages slurm-wlm and munge. `python tests/slurm_loopback.py STEPS` takes other than 300 steps.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from benchmark import cli
+from benchmark.toyland import build_world
 
 RECIPE, STEPS, IMAGES = "rotation", int(sys.argv[1]) if len(sys.argv) > 1 else 300, 64
 LIMIT_SECONDS = 1200
@@ -141,6 +142,24 @@ def pretrain(runs: Path) -> tuple[str, Path]:
     return job[1], runs / "smoke" / name / "seed0"
 
 
+def reproduce(runs: Path) -> int:
+    """The grid of rows as jobs of two tasks: 1 unless all end well, and the same command then finds everything done."""
+    command = ["reproduce", RECIPE, "random_init", "--scale", "smoke", "--device", "cpu", "--workers", "1"]
+    command += ["--runs", str(runs), "--data", str(build_world(runs.parent / "world", "smoke", progress=False))]
+    tell(f"sslbench {' '.join(command)} --launcher slurm --slurm ntasks-per-node=2")
+    with redirect_stdout(io.StringIO()) as told:
+        status = cli.run([*command, "--launcher", "slurm", "--slurm", "ntasks-per-node=2"])
+    print(told.getvalue(), end="")
+    jobs = re.findall(r"^job (\d+)", told.getvalue(), re.MULTILINE)
+    for job in jobs:
+        wait_for_end(job)
+    with redirect_stdout(io.StringIO()) as told:
+        again = cli.run(command)
+    tell(told.getvalue().strip())
+    done = "Nothing has changed" in told.getvalue() and all(fact(job, "JobState") == "COMPLETED" for job in jobs)
+    return int(bool(status or again or not jobs or not done))
+
+
 def draw_images(folder: Path) -> None:
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -197,7 +216,8 @@ def main() -> int:
         draw_images(Path(temporary, "images"))
         job, whole = pretrain(Path(temporary, "undisturbed"))
         wait_for_end(job)
-        return max(compare(how, whole, Path(temporary, how.__name__)) for how in (send_signals, preempt))
+        faults = [compare(how, whole, Path(temporary, how.__name__)) for how in (send_signals, preempt)]
+        return max(*faults, reproduce(Path(temporary, "grid")))
 
 
 def compare(disturb: Callable[[str, Path], None], whole: Path, runs: Path) -> int:
