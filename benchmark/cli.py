@@ -248,16 +248,11 @@ def pretrain(
     """
     given = dict(locals())
     from benchmark.core import distributed
-    from benchmark.engine import train
     from benchmark.engine.trackers import require_trackers
-    from benchmark.engine.watch import Watch
     from benchmark.runs.current import is_pretrained
     from benchmark.runs.naming import backbones_before, require_init, require_untaken
-    from benchmark.runs.own_images import called, recipe_on
-    from benchmark.runs.probe import TrainingImagesProbe
-    from benchmark.runs.published_losses import published_losses
-    from benchmark.runs.run import Run, pretraining_images, pretraining_timed
-    from benchmark.runs.sound_data import checked_pools
+    from benchmark.runs.pretraining import pretrain_run
+    from benchmark.runs.run import Run
 
     _in_range("--seed", seed, 0, MOST_SEED)
     name, chosen = _chosen(recipe, settings, recipes_dir, scale)
@@ -270,9 +265,7 @@ def pretrain(
     machine = _machine(device, workers)
     keep_lists_in(runs)
     own = _own_images(images, data, runs)
-    if own:
-        name, chosen = called(name, "images", own.label), recipe_on(chosen, own)
-    name = called(name, "init", init) if init else name
+    name, chosen = _called_after(name, chosen, own, init)
     run = Run(name, scale, seed, own.path if own else _data_root(scale, data), runs, init or "")
     _tell_of_git()
     resolved = run.resolved(chosen)
@@ -283,12 +276,7 @@ def pretrain(
         if distributed.rank() == 0 and not own:
             _draw_world(scale, data, [chosen])
     if not is_pretrained(run, resolved):
-        of_data = checked_pools(resolved, run, incomplete)
-        sets = pretraining_images(resolved, run.data_root)
-        probe = TrainingImagesProbe(sets, seed, machine) if every else None
-        watch = Watch(probe, every, tuple(dict.fromkeys(log_to)), runs, published_losses(run, resolved))
-        with pretraining_timed(run):
-            train.pretrain(resolved, name, sets, run.folder, machine, after, of_data, run.initial, watch)
+        pretrain_run(run, resolved, machine, after, incomplete, every, log_to)
     if distributed.rank() == 0:
         print(f"backbone: {run.backbone}")
         if own or init:
@@ -721,6 +709,15 @@ def _chosen(name: str, settings: Sequence[str], folder: Path | None, scale: Scal
 
     changes = given_once(settings)
     return renamed(name, changes), override(recipe_called(name, folder), changes, scale)
+
+
+def _called_after(name: str, recipe: Recipe, own: OwnImages | None, init: str | None) -> tuple[str, Recipe]:
+    """(what the run is called, the recipe on these images)."""
+    from benchmark.runs.own_images import called, recipe_on
+
+    if own:
+        name, recipe = called(name, "images", own.label), recipe_on(recipe, own)
+    return (called(name, "init", init) if init else name), recipe
 
 
 def _probing(text: str | None) -> Span | None:
