@@ -23,12 +23,13 @@ from benchmark.backbones.resnet import ResNet
 from benchmark.backbones.weights import load_backbone, read_facts, save_backbone
 from benchmark.core.bounds import of_images
 from benchmark.core.errors import UserError
+from benchmark.core.own_images import OWN_IMAGES
 from benchmark.data.datasets import open_dataset
 from benchmark.engine.method_file import classes_of
 from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.contract import Recipe, recipe_hash, value_at
 from benchmark.recipe.inputs import Grey, InputSpec
-from benchmark.recipe.scales import OWN_IMAGES, SCALES, at_scale
+from benchmark.recipe.scales import SCALES, at_scale
 from benchmark.records.publish import publish_run
 from benchmark.records.record import Record, read_record
 from benchmark.runs import current

@@ -16,11 +16,12 @@ from typing import Any
 from benchmark.core.bounds import of_images
 from benchmark.core.errors import UserError
 from benchmark.core.files import write_whole
+from benchmark.core.own_images import OWN_IMAGES
 from benchmark.data.datasets import DATASETS, open_dataset
 from benchmark.data.image_set import ImageSet
 from benchmark.recipe.contract import Change, Recipe
 from benchmark.recipe.pools import Pool
-from benchmark.recipe.scales import OWN_IMAGES, pool_key
+from benchmark.recipe.scales import pool_key
 
 WHY = "--images"
 LEAST_CLUSTERS = 2
