@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NewType, cast, get_args, get_type_hints
 
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
@@ -48,8 +48,9 @@ ScaleFlag = Annotated[
 DataFlag = Annotated[
     Path | None, arg(help="Folder that holds the datasets. Without it, desk and smoke draw their own in data/<scale>.")
 ]
+FileOrFolder = NewType("FileOrFolder", Path)  # all other paths of flags are folders
 ImagesFlag = Annotated[
-    Path | None,
+    FileOrFolder | None,
     arg(
         help="Your own images in the datasets' place: a folder (with classes: DIR/train/CLASS and DIR/val/CLASS, or "
         "DIR/CLASS), a list of files, a .zip, or .tar shards."
@@ -95,7 +96,6 @@ SlurmFlag = Annotated[
         "default a day.",
     ),
 ]
-TAKE_FILES = {"--images", "--to"}
 RecipeName = Annotated[Positional[str], arg(metavar="RECIPE", help="A recipe's name; `sslbench list` shows them.")]
 
 MORE_THAN_0 = math.ulp(0.0)
@@ -580,7 +580,9 @@ def export(
 def features(
     recipe: Annotated[Positional[str], arg(metavar="NAME", help="Of a run or an imported backbone.")],
     images: ImagesFlag = None,
-    to: Annotated[Path | None, arg(metavar="FILE", help="Ends in .npz or .parquet; pictures go beside it.")] = None,
+    to: Annotated[
+        FileOrFolder | None, arg(metavar="FILE", help="Ends in .npz or .parquet; pictures go beside it.")
+    ] = None,
     scale: ScaleFlag = "desk",
     seed: SeedFlag = 0,
     runs: RunsFlag = RUNS,
@@ -830,7 +832,7 @@ def _flag_name(parameter: str, hint: Any) -> str:
 def _paths(words: Sequence[str], hints: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
     """(flag, path) of each flag that takes a folder."""
     for flag, _, value in (word.partition("=") for word in words):
-        if value and flag not in TAKE_FILES and Path in (hints.get(flag), *get_args(hints.get(flag))):
+        if value and Path in (hints.get(flag), *get_args(hints.get(flag))):
             yield flag, Path(value)
 
 
