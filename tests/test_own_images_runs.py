@@ -21,7 +21,7 @@ from test_own_images import tree, zipped
 from benchmark import cli
 from benchmark.backbones.resnet import ResNet
 from benchmark.backbones.weights import load_backbone, read_facts, save_backbone
-from benchmark.core.bounds import of_images
+from benchmark.core.bounds import of_images, queues
 from benchmark.core.errors import UserError
 from benchmark.core.own_images import OWN_IMAGES
 from benchmark.data.datasets import open_dataset
@@ -34,7 +34,7 @@ from benchmark.records.publish import publish_run
 from benchmark.records.record import Record, read_record
 from benchmark.runs import current
 from benchmark.runs.feature_pictures import embedding, nearest_images
-from benchmark.runs.own_images import OwnImages, called, images_called_in, own_images, recipe_on
+from benchmark.runs.own_images import OwnImages, called, images_called_in, own_images, recipe_on, require_enough
 from benchmark.runs.run import Run
 from benchmark.runs.sound_data import checked_data
 from benchmark.transfers import find_transfers
@@ -345,6 +345,16 @@ def test_clusters_are_as_large_as_in_the_paper(many: OwnImages):
         paper = value_at(RECIPES[name], f"method.{key}")
         wanted = [max(2, round(one / 10_000)) for one in (paper if isinstance(paper, tuple) else (paper,))]
         assert list(value if isinstance(value, tuple) else (value,)) == wanted
+
+
+@pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if queues(type(recipe.method))])
+def test_a_queue_is_no_longer_than_the_images(name: str, many: OwnImages):
+    recipe = at_scale(recipe_on(RECIPES[name], many), "photos")
+    if recipe.method.K > 128:
+        with pytest.raises(UserError, match=r"has only 128: .* Set --recipe\.method\.K to less than that, such as 64"):
+            require_enough(recipe, {"main": many.opened()})
+    for length in (64, 128):
+        require_enough(replace(recipe, method=replace(recipe.method, K=length)), {"main": many.opened()})
 
 
 def test_every_protocol_takes_own_images_or_says_why_not():

@@ -9,6 +9,7 @@ from benchmark.core.optimisation import Span
 from benchmark.engine.train import Machine, pretrain
 from benchmark.engine.watch import Watch
 from benchmark.recipe.contract import Recipe
+from benchmark.runs.own_images import require_enough
 from benchmark.runs.probe import TrainingImagesProbe
 from benchmark.runs.published_losses import published_losses
 from benchmark.runs.run import Run, pretraining_images, pretraining_timed
@@ -29,6 +30,7 @@ def pretrain_run(
     services that get its figures. Raises UserError for data that will not do, and whatever the engine's does."""
     of_data = checked_pools(recipe, run, incomplete)
     images = pretraining_images(recipe, run.data_root)
+    require_enough(recipe, images)
     probe = TrainingImagesProbe(images, run.seed, machine) if probe_every else None
     watch = Watch(probe, probe_every, tuple(dict.fromkeys(log_to)), run.runs, published_losses(run, recipe))
     with pretraining_timed(run):
