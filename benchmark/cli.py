@@ -279,8 +279,11 @@ def pretrain(
         pretrain_run(run, resolved, machine, after, incomplete, every, log_to)
     if distributed.rank() == 0:
         print(f"backbone: {run.backbone}")
-        if own or init:
-            print(f"`sslbench transfer {' '.join(_scored_by(run, images))}` scores it")
+        where = "".join(f" {word}" for word in _flags_to_find(run, images))
+        if own.are_labelled if own else init:
+            print(f"`sslbench transfer '{run.name}' TRANSFER{where}` scores it")
+        if own:
+            print(f"`sslbench features '{run.name}'{where}` shows what it makes of them")
     distributed.stop()
     return 0
 
@@ -783,9 +786,8 @@ def _data_root(scale: Scale, data: Path | None) -> Path:
     return data or Path("data", scale)
 
 
-def _scored_by(run: Run, images: Path | None) -> Iterator[str]:
-    """What `transfer` must be given to find this run, and the images that it is on."""
-    yield from (f"'{run.name}'", "TRANSFER")
+def _flags_to_find(run: Run, images: Path | None) -> Iterator[str]:
+    """What `transfer` and `features` must be given besides its name to find this run, and the images that it is on."""
     yield from () if run.scale == "desk" else ("--scale", run.scale)
     yield from ("--seed", f"{run.seed}") if run.seed else ()
     yield from ("--images", shlex.quote(str(images))) if images else ()

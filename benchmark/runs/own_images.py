@@ -34,6 +34,10 @@ class OwnImages:
     path: Path
     label: str
 
+    @property
+    def are_labelled(self) -> bool:
+        return open_dataset(self.path, OWN_IMAGES, "train", lambda _: None).labels is not None
+
     def opened(self, split: str = "train") -> ImageSet:
         return open_dataset(self.path, OWN_IMAGES, split)
 

@@ -131,7 +131,7 @@ def _labelled(root: Path, below: str, files: list[str]) -> Classes | None:
 
 
 def _no_classes(path: Path) -> BadData:
-    return bad(path, NO_CLASSES, TREE)
+    return bad(path, NO_CLASSES, f"{TREE} `sslbench features` shows nearest neighbours without classes.")
 
 
 def _instead(skipped: Skipped) -> str:
