@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NewType, cast, get_args, get_type_hints
 
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
@@ -48,8 +48,9 @@ ScaleFlag = Annotated[
 DataFlag = Annotated[
     Path | None, arg(help="Folder that holds the datasets. Without it, desk and smoke draw their own in data/<scale>.")
 ]
+FileOrFolder = NewType("FileOrFolder", Path)  # all other paths of flags are folders
 ImagesFlag = Annotated[
-    Path | None,
+    FileOrFolder | None,
     arg(
         help="Your own images in the datasets' place: a folder (with classes: DIR/train/CLASS and DIR/val/CLASS, or "
         "DIR/CLASS), a list of files, a .zip, or .tar shards."
@@ -95,7 +96,6 @@ SlurmFlag = Annotated[
         "default a day.",
     ),
 ]
-TAKE_FILES = {"--images", "--to"}
 RecipeName = Annotated[Positional[str], arg(metavar="RECIPE", help="A recipe's name; `sslbench list` shows them.")]
 
 MORE_THAN_0 = math.ulp(0.0)
@@ -248,16 +248,11 @@ def pretrain(
     """
     given = dict(locals())
     from benchmark.core import distributed
-    from benchmark.engine import train
     from benchmark.engine.trackers import require_trackers
-    from benchmark.engine.watch import Watch
     from benchmark.runs.current import is_pretrained
     from benchmark.runs.naming import backbones_before, require_init, require_untaken
-    from benchmark.runs.own_images import called, recipe_on
-    from benchmark.runs.probe import TrainingImagesProbe
-    from benchmark.runs.published_losses import published_losses
-    from benchmark.runs.run import Run, pretraining_images, pretraining_timed
-    from benchmark.runs.sound_data import checked_pools
+    from benchmark.runs.pretraining import pretrain_run
+    from benchmark.runs.run import Run
 
     _in_range("--seed", seed, 0, MOST_SEED)
     name, chosen = _chosen(recipe, settings, recipes_dir, scale)
@@ -270,9 +265,7 @@ def pretrain(
     machine = _machine(device, workers)
     keep_lists_in(runs)
     own = _own_images(images, data, runs)
-    if own:
-        name, chosen = called(name, "images", own.label), recipe_on(chosen, own)
-    name = called(name, "init", init) if init else name
+    name, chosen = _called_after(name, chosen, own, init)
     run = Run(name, scale, seed, own.path if own else _data_root(scale, data), runs, init or "")
     _tell_of_git()
     resolved = run.resolved(chosen)
@@ -283,16 +276,14 @@ def pretrain(
         if distributed.rank() == 0 and not own:
             _draw_world(scale, data, [chosen])
     if not is_pretrained(run, resolved):
-        of_data = checked_pools(resolved, run, incomplete)
-        sets = pretraining_images(resolved, run.data_root)
-        probe = TrainingImagesProbe(sets, seed, machine) if every else None
-        watch = Watch(probe, every, tuple(dict.fromkeys(log_to)), runs, published_losses(run, resolved))
-        with pretraining_timed(run):
-            train.pretrain(resolved, name, sets, run.folder, machine, after, of_data, run.initial, watch)
+        pretrain_run(run, resolved, machine, after, incomplete, every, log_to)
     if distributed.rank() == 0:
         print(f"backbone: {run.backbone}")
-        if own or init:
-            print(f"`sslbench transfer {' '.join(_scored_by(run, images))}` scores it")
+        where = "".join(f" {word}" for word in _flags_to_find(run, images))
+        if own.are_labelled if own else init:
+            print(f"`sslbench transfer '{run.name}' TRANSFER{where}` scores it")
+        if own:
+            print(f"`sslbench features '{run.name}'{where}` shows what it makes of them")
     distributed.stop()
     return 0
 
@@ -591,7 +582,9 @@ def export(
 def features(
     recipe: Annotated[Positional[str], arg(metavar="NAME", help="Of a run or an imported backbone.")],
     images: ImagesFlag = None,
-    to: Annotated[Path | None, arg(metavar="FILE", help="Ends in .npz or .parquet; pictures go beside it.")] = None,
+    to: Annotated[
+        FileOrFolder | None, arg(metavar="FILE", help="Ends in .npz or .parquet; pictures go beside it.")
+    ] = None,
     scale: ScaleFlag = "desk",
     seed: SeedFlag = 0,
     runs: RunsFlag = RUNS,
@@ -722,6 +715,15 @@ def _chosen(name: str, settings: Sequence[str], folder: Path | None, scale: Scal
     return renamed(name, changes), override(recipe_called(name, folder), changes, scale)
 
 
+def _called_after(name: str, recipe: Recipe, own: OwnImages | None, init: str | None) -> tuple[str, Recipe]:
+    """(what the run is called, the recipe on these images)."""
+    from benchmark.runs.own_images import called, recipe_on
+
+    if own:
+        name, recipe = called(name, "images", own.label), recipe_on(recipe, own)
+    return (called(name, "init", init) if init else name), recipe
+
+
 def _probing(text: str | None) -> Span | None:
     """What --probe-every says. Raises UserError for what is no length, or none at all."""
     try:
@@ -783,9 +785,8 @@ def _data_root(scale: Scale, data: Path | None) -> Path:
     return data or Path("data", scale)
 
 
-def _scored_by(run: Run, images: Path | None) -> Iterator[str]:
-    """What `transfer` must be given to find this run, and the images that it is on."""
-    yield from (f"'{run.name}'", "TRANSFER")
+def _flags_to_find(run: Run, images: Path | None) -> Iterator[str]:
+    """What `transfer` and `features` must be given besides its name to find this run, and the images that it is on."""
     yield from () if run.scale == "desk" else ("--scale", run.scale)
     yield from ("--seed", f"{run.seed}") if run.seed else ()
     yield from ("--images", shlex.quote(str(images))) if images else ()
@@ -832,7 +833,7 @@ def _flag_name(parameter: str, hint: Any) -> str:
 def _paths(words: Sequence[str], hints: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
     """(flag, path) of each flag that takes a folder."""
     for flag, _, value in (word.partition("=") for word in words):
-        if value and flag not in TAKE_FILES and Path in (hints.get(flag), *get_args(hints.get(flag))):
+        if value and Path in (hints.get(flag), *get_args(hints.get(flag))):
             yield flag, Path(value)
 
 

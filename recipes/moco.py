@@ -39,7 +39,7 @@ from benchmark.blocks.momentum import follow, momentum_copy
 from benchmark.blocks.nce import info_nce
 from benchmark.blocks.queue import KeyQueue
 from benchmark.blocks.shuffle import encoded_in_other_order
-from benchmark.core.bounds import Area, Count, Jitter, Positive, Probability
+from benchmark.core.bounds import Area, Count, Jitter, Positive, Probability, Queue
 from benchmark.data.batch import Batch
 from benchmark.method import Method
 from benchmark.recipe import (
@@ -89,7 +89,7 @@ class Pretext(ChunkSettings):
 
 @dataclass(frozen=True)
 class MoCo(Pretext):
-    K: Count = 65_536  # keys in the queue
+    K: Queue = 65_536  # keys in the queue
     m: Probability = 0.999
 
     def build(self, backbone: Backbone, given: Given) -> Method:

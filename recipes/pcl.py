@@ -41,7 +41,7 @@ from torch.nn.functional import cross_entropy, normalize
 from benchmark.backbones.contract import Backbone
 from benchmark.blocks.clustering import Work, best_kmeans, kmeans_work, rows_of_all
 from benchmark.core import distributed
-from benchmark.core.bounds import Clusters, ClustersOfEach, Count, CountOrNone, Jitter, Positive
+from benchmark.core.bounds import Clusters, ClustersOfEach, Count, CountOrNone, Jitter, Positive, Queue
 from benchmark.core.draws import mix, permutation
 from benchmark.core.streams import Stream
 from benchmark.data.batch import Batch
@@ -57,7 +57,7 @@ LEAST_PHI = 1e-6  # a cluster of copies of one image has no width, and is divide
 @dataclass(frozen=True)
 class PCL(MoCo):
     tau: Positive = 0.2
-    K: Count = 16_384
+    K: Queue = 16_384
     r: Clusters = 16_384  # prototypes drawn besides the batch's
     k_m: ClustersOfEach = (25_000, 50_000, 100_000)  # clusters of each of the M clusterings
     alpha: Positive = 10.0

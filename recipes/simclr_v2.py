@@ -41,7 +41,7 @@ from benchmark.backbones.with_head import NetworkWithHead, WithProjection
 from benchmark.blocks.chunks import features_in_chunks
 from benchmark.blocks.momentum import follow, momentum_copy
 from benchmark.blocks.queue import KeyQueue
-from benchmark.core.bounds import Count, Probability
+from benchmark.core.bounds import Probability, Queue
 from benchmark.data.batch import Batch
 from benchmark.method import Method
 from benchmark.recipe import LARS, Change, Epochs, Given, Part, Warmup, WarmupCosine, without
@@ -61,7 +61,7 @@ class SimCLRv2(SimCLR):
 
 @dataclass(frozen=True)
 class SimCLRv2Memory(SimCLRv2):
-    K: Count = 65_536  # what the memory holds
+    K: Queue = 65_536  # what the memory holds
     m: Probability = 0.999
 
     def build(self, backbone: Backbone, given: Given) -> Method:

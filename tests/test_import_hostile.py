@@ -19,6 +19,7 @@ import random
 import re
 import signal
 import socket
+import subprocess
 import sys
 import types
 import uuid
@@ -461,6 +462,63 @@ def test_a_table_of_what_is_needed_again_is_not_made_on_the_pickles_word(tmp_pat
     path = zip_of(tmp_path / "table.pth", b"\x80\x02}r\xff\xff\x0f\x00.")
     with pytest.raises(UserError, match=r"table\.pth: damaged.*it keeps more values than it has"):
         contents_of(path)
+
+
+def tuples_in_tuples(depth: int) -> tuple[Any, ...]:
+    """To hash it takes 2^depth steps."""
+    found: tuple[Any, ...] = ("end",)
+    for _ in range(depth):
+        found = (found, found)
+    return found
+
+
+ALL_REFUSED = """
+import sys
+from pathlib import Path
+from benchmark.core.errors import UserError
+from benchmark.exchange.contents import read_contents
+for path in Path(sys.argv[1]).glob("*.pth"):
+    try:
+        read_contents(path)
+    except UserError as error:
+        print(error)
+"""
+
+
+def keyed(protocol: int, before: bytes, after: bytes) -> bytes:
+    """A pickle with a tuple that takes for ever to hash where `before` and `after` meet."""
+    return b"\x80" + bytes([protocol]) + before + pickle.dumps(tuples_in_tuples(60), 2)[2:-1] + after + b"."
+
+
+PAIRS = pickle.dumps(OrderedDict, 2)[2:-1]
+HASHED = {
+    "one item": keyed(2, b"}", b"K\x01s"),
+    "items": keyed(2, b"}(", b"K\x01u"),
+    "a dictionary of protocol 0": keyed(2, b"(", b"K\x01d"),
+    "a set": keyed(4, b"\x8f(", b"\x90"),
+    "a frozen set": keyed(4, b"(", b"\x91"),
+    "items of Python 2": keyed(2, PAIRS + b"](", b"K\x01\x86e\x85R"),
+    "a chain": b"\x80\x02}(K\x01" + b"\x85" * 1_000_000 + b"K\x01u.",  # its hash would end the process
+}
+
+
+def test_keys_that_take_for_ever_to_look_up(tmp_path: Path):
+    """In another process, which the limit ends: nothing else can stop a hash."""
+    for where, content in HASHED.items():
+        zip_of(tmp_path / f"{where}.pth", content)
+    ended = subprocess.run([sys.executable, "-c", ALL_REFUSED, tmp_path], capture_output=True, text=True, timeout=120)
+    assert ended.stderr == ""
+    told = ended.stdout.splitlines()
+    assert len(told) == len(HASHED)
+    for line in told:
+        assert re.search(r"\.pth: damaged, .*a key of a dictionary is a tuple of more than 64 parts", line)
+
+
+def test_keys_of_a_few_parts_are_read(tmp_path: Path):
+    whole = {"w": torch.ones(2), "betas": {(0.9, (0.999, None)): 1}}
+    found = contents_of(saved(whole, tmp_path / "a.pth"))
+    assert torch.equal(found["w"], whole["w"])
+    assert found["betas"] == {"#0": 1}
 
 
 def test_numbers_of_another_machine(tmp_path: Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import tarfile
 import warnings
@@ -19,13 +20,14 @@ from PIL import Image
 
 from benchmark import cli
 from benchmark.core.errors import UserError
+from benchmark.core.own_images import OWN_IMAGES
 from benchmark.data.datasets import DATASETS, LAYOUTS, open_dataset
 from benchmark.data.findings import BadData
 from benchmark.data.image_set import ImageSet
 from benchmark.data.images import UnreadableImage, file_size
 from benchmark.data.labels import Classes
+from benchmark.data.pairs import copies
 from benchmark.data.tars import tar_index
-from benchmark.recipe.scales import OWN_IMAGES
 
 NAMES = ("b.jpg", "a/1.jpg", "a/2.jpg", "a/deep/er/3.jpg")
 
@@ -408,3 +410,77 @@ def test_the_doctor_leaves_what_is_listed_of_others(form: str, tmp_path: Path, c
     assert "other/x.jpg\tcut off\nother/y.jpg\t\n" in listed_now
     assert "a/1.jpg\t" in listed_now
     assert len(opened(source)) == len(NAMES) - 1
+
+
+TWO = ("train/x/1.jpg", "train/y/1.jpg", "val/x/2.jpg", "val/y/2.jpg")
+MISTAKES: dict[str, tuple[tuple[str, ...], int, str]] = {
+    "a class that is only scored": (
+        (*TWO, "val/z/1.jpg"),
+        1,
+        r"own_images/train has 2 classes and own_images/val 3, .* only own_images/val has z\. .*\n.*spelled alike",
+    ),
+    "a class that is spelled in two ways": (
+        ("train/Cat/1.jpg", "train/dog/1.jpg", "val/cat/2.jpg", "val/dog/2.jpg"),
+        1,
+        "only own_images/train has Cat; only own_images/val has cat",
+    ),
+    "a part of one class": ((*TWO[:2], TWO[2]), 1, r"val: has no classes to be scored on\n.*with two classes or more"),
+    "a part without classes": (
+        ("train/1.jpg", *TWO[2:]),
+        1,
+        "own_images/train has no classes and .*/val has 2",
+    ),
+    "an empty part": ((*TWO[:2], "val/readme.txt"), 1, "val: contains no images"),
+    "parts of other names": (("train/x/1.jpg", "test/x/1.jpg"), 1, r"holds test, train, which are parts of a set"),
+    "a class of one image": (("x/1.jpg", "x/2.jpg", "y/1.jpg"), 0, "y: too few images to train on some"),
+    "no classes": (("1.jpg", "2.jpg"), 0, "no classes, so nothing can be scored on them; `pretrain` and `features`"),
+}
+
+
+def doctored(folder: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[int, str]:
+    status = cli.run(["doctor", "--images", str(folder), *flags])
+    return status, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_the_doctor_tells_what_is_wrong_with_classes(mistake: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    names, wanted, told = MISTAKES[mistake]
+    status, text = doctored(tree(tmp_path / "photos", *names), capsys)
+    assert status == wanted
+    assert re.search(told, text), text
+
+
+@pytest.mark.parametrize("names", [TWO, ("x/1.jpg", "x/2.jpg", "y/1.jpg", "y/2.jpg")])
+def test_the_doctor_finds_sound_classes_sound(
+    names: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    status, text = doctored(tree(tmp_path / "photos", *names), capsys)
+    assert status == 0
+    assert "0 errors, 0 warnings" in text
+    for part in ("train", "val"):
+        assert re.search(rf"own_images/{part} .*2 images, 2 classes", text)
+
+
+@pytest.mark.parametrize("flags", [(), ("--deep",)])
+def test_the_doctor_finds_what_is_trained_and_scored_on(
+    flags: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    folder = tree(tmp_path / "photos", *TWO)
+    shutil.copy(folder / TWO[0], folder / "val/x/other.jpg")
+    status, text = doctored(folder, capsys, *flags)
+    assert status == 0
+    assert "1 of 3 images have the same bytes as one of own_images/train: val/x/other.jpg = train/x/1.jpg" in text
+    (folder / "val/x/other.jpg").unlink()
+    (folder / "val/x/1.jpg").symlink_to(folder / TWO[0])
+    status, text = doctored(folder, capsys, *flags)
+    assert status == 1
+    assert "1 of the 3 images of own_images/val are in own_images/train too, which is trained on: val/x/1.jpg" in text
+
+
+def test_only_files_of_one_length_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = tree(tmp_path / "photos", *TWO)
+    handmade.text(folder / TWO[2], "x" * file_size(folder, TWO[0]))  # as long, and another
+    read: list[str] = []
+    monkeypatch.setattr("benchmark.data.pairs.read_bytes", lambda root, file: read.append(file) or b"")
+    assert copies(opened(folder, "val"), opened(folder)) == []
+    assert sorted(read) == sorted([TWO[0], TWO[2]])

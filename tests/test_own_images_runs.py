@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import shlex
 import shutil
 from dataclasses import replace
@@ -21,19 +23,21 @@ from test_own_images import tree, zipped
 from benchmark import cli
 from benchmark.backbones.resnet import ResNet
 from benchmark.backbones.weights import load_backbone, read_facts, save_backbone
-from benchmark.core.bounds import of_images
+from benchmark.core.bounds import of_images, queues
 from benchmark.core.errors import UserError
+from benchmark.core.own_images import OWN_IMAGES
 from benchmark.data.datasets import open_dataset
 from benchmark.engine.method_file import classes_of
 from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.contract import Recipe, recipe_hash, value_at
 from benchmark.recipe.inputs import Grey, InputSpec
-from benchmark.recipe.scales import OWN_IMAGES, SCALES, at_scale
+from benchmark.recipe.scales import SCALES, at_scale
 from benchmark.records.publish import publish_run
 from benchmark.records.record import Record, read_record
-from benchmark.runs import current
-from benchmark.runs.feature_pictures import embedding, nearest_images
-from benchmark.runs.own_images import OwnImages, called, images_called_in, own_images, recipe_on
+from benchmark.runs import current, feature_pictures
+from benchmark.runs.feature_pictures import embedding, map_picture, nearest_images, neighbours_picture
+from benchmark.runs.image_features import ImageFeatures
+from benchmark.runs.own_images import OwnImages, called, images_called_in, own_images, recipe_on, require_enough
 from benchmark.runs.run import Run
 from benchmark.runs.sound_data import checked_data
 from benchmark.transfers import find_transfers
@@ -346,6 +350,16 @@ def test_clusters_are_as_large_as_in_the_paper(many: OwnImages):
         assert list(value if isinstance(value, tuple) else (value,)) == wanted
 
 
+@pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if queues(type(recipe.method))])
+def test_a_queue_is_no_longer_than_the_images(name: str, many: OwnImages):
+    recipe = at_scale(recipe_on(RECIPES[name], many), "photos")
+    if recipe.method.K > 128:
+        with pytest.raises(UserError, match=r"has only 128: .* Set --recipe\.method\.K to less than that, such as 64"):
+            require_enough(recipe, {"main": many.opened()})
+    for length in (64, 128):
+        require_enough(replace(recipe, method=replace(recipe.method, K=length)), {"main": many.opened()})
+
+
 def test_every_protocol_takes_own_images_or_says_why_not():
     taken = set()
     for name, transfer in find_transfers().items():
@@ -367,9 +381,18 @@ def test_what_scores_a_run_is_printed_whole(home: Path, capsys: pytest.CaptureFi
     (home / "photos").rename(home / "my photos")
     flags = ["--images", "my photos", "--seed", "3", "--runs", "here"]
     assert cli.run(["pretrain", "random_init", *ON, *flags]) == 0
-    command = capsys.readouterr().out.partition("`sslbench ")[2].partition("`")[0]
-    assert cli.run([KNN if word == "TRANSFER" else word for word in shlex.split(command)]) == 0
+    for command in re.findall(r"`sslbench (.+?)`", capsys.readouterr().out):
+        assert cli.run([KNN if word == "TRANSFER" else word for word in shlex.split(command)]) == 0
     assert Path(f"here/smoke/random_init@images=my-photos/seed3/{KNN}@images=my-photos.json").is_file()
+    assert Path("features/random_init@images=my-photos.npz").is_file()
+
+
+def test_what_has_no_classes_is_not_scored(home: Path, capsys: pytest.CaptureFixture[str]):
+    tree(home / "plain", *(f"{number}.jpg" for number in range(48)))
+    assert cli.run(["pretrain", "random_init", *ON, "--images", "plain"]) == 0
+    assert re.findall(r"`sslbench (\w+) ", capsys.readouterr().out) == ["features"]
+    assert cli.run(["transfer", "random_init@images=plain", KNN, *ON, "--images", "plain"]) == 2
+    assert "`sslbench features` shows nearest neighbours without classes" in capsys.readouterr().err
 
 
 def test_init_gives_the_run_these_weights(home: Path):
@@ -444,6 +467,31 @@ def test_features_are_the_backbones_output(home: Path, capsys: pytest.CaptureFix
     assert np.array_equal(np.stack(table["features"].to_list()), found["features"])
     assert json.loads(pq.read_schema("out/g.parquet").metadata[b"sslbench"])["backbone"] == "mine"
     assert Path("out/f.map.png").read_bytes() == Path("out/g.map.png").read_bytes()
+
+
+def pictured(folder: Path, *names: str) -> ImageFeatures:
+    """Of red images whose features are drawn at random."""
+    for name in names:
+        handmade.image(folder / name, (250, 0, 0))
+    images = open_dataset(folder, OWN_IMAGES, "all")
+    values = np.random.default_rng(0).normal(size=(len(images), 8)).astype(np.float32)
+    return ImageFeatures(images, values, {"backbone": "mine"})
+
+
+def test_what_no_folder_tells_apart_is_shown_by_pictures_and_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    told: list[str] = []
+    monkeypatch.setattr(feature_pictures, "_short", lambda name, most: told.append(name) or name)
+    for folder, names, tells in (
+        ("plain", [f"{i}.jpg" for i in range(8)], [f"{i}.jpg" for i in range(8)]),
+        ("sorted", [f"{c}/{i}.jpg" for c in "ab" for i in range(4)], ["a", "b"]),
+    ):
+        features = pictured(tmp_path / folder, *names)
+        told.clear()
+        neighbours_picture(features)
+        assert sorted({*told}) == tells
+        pixels = np.array(Image.open(io.BytesIO(map_picture(features, 0))).convert("RGB")).astype(int)
+        is_red = ((pixels - (250, 0, 0)) ** 2).sum(axis=2) < 1000
+        assert (is_red.sum() > 1000) == (folder == "plain")
 
 
 def test_nearest_images_by_hand():

@@ -38,10 +38,16 @@ class OfImages:
     """The number is meant for as many images as the paper has, and of other data is the same share."""
 
 
+@dataclass(frozen=True)
+class Kept:
+    """The number is of the last images, of which something is kept: with more than there are, some twice."""
+
+
 Count = Annotated[int, Bounds(1)]
 Counts = Annotated[tuple[int, ...], Bounds(1)]
 Clusters = Annotated[int, Bounds(1), OfImages()]
 ClustersOfEach = Annotated[tuple[int, ...], Bounds(1), OfImages()]
+Queue = Annotated[int, Bounds(1), Kept()]
 CountOrNone = Annotated[int, Bounds(0)]
 Positive = Annotated[float, Bounds(0, above=True)]
 NotNegative = Annotated[float, Bounds(0)]
@@ -63,8 +69,17 @@ def check_bounds(instance: Any) -> None:
 
 def of_images(kind: type) -> list[str]:
     """The fields of a dataclass whose numbers go with the number of images."""
+    return _marked(kind, OfImages())
+
+
+def queues(kind: type) -> list[str]:
+    """The fields of a dataclass whose numbers should be no more than there are images."""
+    return _marked(kind, Kept())
+
+
+def _marked(kind: type, mark: object) -> list[str]:
     hints = typing.get_type_hints(kind, include_extras=True)
-    return [name for name, hint in hints.items() if OfImages() in getattr(hint, "__metadata__", ())]
+    return [name for name, hint in hints.items() if mark in getattr(hint, "__metadata__", ())]
 
 
 def _bounds_of(hint: Any) -> list[Bounds]:

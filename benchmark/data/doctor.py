@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from benchmark.core.errors import UserError
+from benchmark.core.own_images import OWN_IMAGES
 from benchmark.core.processes import process_pool
 from benchmark.data.datasets import DATASETS, LAYOUTS, Layout, read_split
 from benchmark.data.findings import BadData, Finding, denied, from_error, printable, some
@@ -29,6 +30,7 @@ from benchmark.data.image_set import ImageSet
 from benchmark.data.images import UnreadableImage, decode_rgb, file_size, is_in_archive, read_bytes
 from benchmark.data.lookalikes import advice, lookalike
 from benchmark.data.names import Names, find
+from benchmark.data.own_classes import own_classes
 from benchmark.data.pairs import check_apart, check_classes, check_folders
 from benchmark.data.unreadable import listed_besides, read_unreadable, unknown_names, write_unreadable
 
@@ -60,14 +62,13 @@ def examine(data_root: Path, deep: bool, progress: bool) -> list[Finding]:
 
 def examine_own(source: Path, deep: bool, progress: bool) -> list[Finding]:
     """The same of a user's own images, which may be of any number. UserError where they cannot be read at all."""
-    images = read_split(LAYOUTS["own_images"], source, "all")
-    read_split(LAYOUTS["own_images"], source, "train")  # which looks at the classes, too
+    images = read_split(LAYOUTS[OWN_IMAGES], source, "all")
     count = Finding("note", images.name, str(images.root), f"{len(images):,} images")
     # an archive or a list lies beside others, which share its list of unreadable images
     others = {} if source.is_dir() else listed_besides(images.root, frozenset(images.files))
     with _bars(progress) as bars:
         found = _decode_all([images], bars, others) if deep else _empty_files([images], bars)
-    return [count, *_skipped(images), *found, *(_unknown([images]) if source.is_dir() else ())]
+    return [count, *_skipped(images), *own_classes(source), *found, *(_unknown([images]) if source.is_dir() else ())]
 
 
 def _misplaced(layout: Layout, data_root: Path) -> list[Finding]:

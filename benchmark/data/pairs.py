@@ -4,15 +4,19 @@ one class. Every run checks it before it scores, and the doctor says it of each 
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from benchmark.core.own_images import OWN_IMAGES
 from benchmark.data.findings import bad, some
 from benchmark.data.image_set import ImageSet
+from benchmark.data.images import UnreadableImage, file_size, is_in_archive, read_bytes
 from benchmark.data.labels import Classes
 
 LISTS = "Take all lists of a dataset from one release; a subset must have the same classes in every split"
+SAME_FOLDERS = "Give both parts the same class folders, spelled alike"
 
 
 def check_classes(train: ImageSet, test: ImageSet) -> None:
@@ -30,7 +34,8 @@ def check_classes(train: ImageSet, test: ImageSet) -> None:
         what = [f"class {place} is {train.classes[place]} in the first and {test.classes[place]} in the second"]
     counts = f"{train.name} has {len(train.classes):,} classes and {test.name} {len(test.classes):,}"
     differ = f"which are not the same in the same order: {'; '.join(what)}. Every score would be wrong"
-    raise bad(train.root, f"{counts}, {differ}", LISTS)
+    is_own = train.name.startswith(f"{OWN_IMAGES}/")
+    raise bad(train.root, f"{counts}, {differ}", SAME_FOLDERS if is_own else LISTS)
 
 
 def check_folders(train: ImageSet, test: ImageSet) -> None:
@@ -62,9 +67,39 @@ def check_apart(train: ImageSet, test: ImageSet) -> None:
 
 def shared_images(first: ImageSet, second: ImageSet) -> list[str]:
     """Files of `first` that are files of `second` too, under whatever name: links to files and folders are followed.
-    Copies are not found. Only the names of `second` are held in memory."""
+    Copies are not found, but by `copies`. Only the names of `second` are held in memory."""
     held = set(_real_names(second))
     return [name for name, real in zip(first.files, _real_names(first), strict=True) if real in held]
+
+
+def copies(first: ImageSet, second: ImageSet) -> list[tuple[str, str]]:
+    """(file of `first`, file of `second`) of equal bytes, one pair for a file of `first`. Read is only what is as long
+    as a file of the other set. What is empty or cannot be read equals nothing, nor does what is in an archive equal a
+    file outside of one."""
+    lengths = _lengths(first) & _lengths(second)
+    known = {content: file for file, content in _contents(second, lengths)}
+    return [(file, known[content]) for file, content in _contents(first, lengths) if content in known]
+
+
+def _lengths(images: ImageSet) -> set[int]:
+    return {_length(images, file) for file in images.files}
+
+
+def _length(images: ImageSet, file: str) -> int:
+    """Of a member of an archive 0: how long it is stands in the archive."""
+    return 0 if is_in_archive(images.root, file) else file_size(images.root, file)
+
+
+def _contents(images: ImageSet, lengths: set[int]) -> Iterator[tuple[str, bytes]]:
+    """(file, hash of its bytes) of those of these lengths."""
+    for file in images.files:
+        if _length(images, file) in lengths:
+            try:
+                content = read_bytes(images.root, file)
+            except UnreadableImage:
+                continue
+            if content:
+                yield file, hashlib.blake2b(content, digest_size=16).digest()
 
 
 def _real_names(images: ImageSet) -> Iterator[str]:

@@ -68,8 +68,9 @@ class LossMeans(nn.Module):
         rows = [part_of(step, self.total), *([PARTS] if step >= self.first_of_last else [])]
         for sums, name in zip(self.sums, self.names, strict=True):
             if name in figures:
+                sum_and_count = torch.stack([figures[name], torch.ones_like(figures[name])])
                 for row in rows:
-                    sums[row] += torch.stack([figures[name], torch.ones_like(figures[name])])
+                    sums[row] += sum_and_count
 
     def last(self) -> dict[str, float]:
         """name -> mean over the last steps, for every loss that was noted; JSON-ready."""

@@ -18,7 +18,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -98,33 +98,64 @@ def pretrain(
     """
     found = dict.fromkeys(recipe.pools, images) if isinstance(images, ImageSet) else images
     pools = {key: seen_images(pool, found[key]) for key, pool in recipe.pools.items()}
-    _check_given(recipe, after or {})
-    identity = run_identity(recipe, name, pools, after or {}, init)
-    made_by = provenance(machine.device, recipe)
+    after = after or {}
+    _check_given(recipe, after)
+    identity = run_identity(recipe, name, pools, after, init)
+    work = _Work(recipe, pools, run, machine, identity, provenance(machine.device, recipe), after, init, watch)
     path = run / "backbone.safetensors"
     told = few_told(few_of_batch(recipe))
     with distributed.lost_process_told(), lost_loader_told(), told, locked(run), Notice() as notice:
-        distributed.require_same("code of the benchmark", made_by["versions"]["sslbench code"])
+        distributed.require_same("code of the benchmark", work.made_by["versions"]["sslbench code"])
         with distributed.together():
             is_done = _is_done(path, identity)
-        trained = (
-            None
-            if is_done
-            else _trained(recipe, pools, run, machine, identity, made_by, after or {}, init, watch, notice)
-        )
+        trained = None if is_done else _trained(work, notice)
         with distributed.together():
             if distributed.rank() == 0:
                 if trained:
-                    method, ended, given, makers = trained
-                    halves = {"stretches": makers} if len(makers) > 1 else {}
-                    came_to: dict[str, Any] = {**ended, "made_by": made_by | halves}
-                    came_to["depends_on_processes"] = method.depends_on_processes() if ended["losses"] else []
-                    came_to |= {**_recipes_before(after or {}), **_started_from(init), **(of_data or {})}
-                    classes = _classes(pools, after or {})
-                    kept = _keep(run / "method.safetensors", method, recipe, given, classes)
-                    save_backbone(path, method.export(), identity | came_to | kept)
+                    _write(path, work, trained, of_data or {})
                 clear_checkpoints(run)
     return path
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What `pretrain` is to do. pools: as the method may see them. identity: what the run is. made_by: by what code, on
+    what machine."""
+
+    recipe: Recipe
+    pools: Mapping[str, ImageSet]
+    run: Path
+    machine: Machine
+    identity: dict[str, Any]
+    made_by: dict[str, Any]
+    after: Mapping[str, Path]
+    init: Path | None
+    watch: Watch
+
+    @property
+    def title(self) -> str:
+        return f"{self.identity['recipe']} seed {self.recipe.seed}"
+
+
+class _Trained(NamedTuple):
+    """The recipe's method after its last step, what it was built from, what its losses were, what made its steps."""
+
+    method: Method
+    given: Given
+    losses: dict[str, Any]
+    makers: list[Maker]
+
+
+def _write(path: Path, work: _Work, trained: _Trained, of_data: Mapping[str, Any]) -> None:
+    """The method file, where the method offers something to transfers, and then the backbone file."""
+    method = trained.method
+    halves = {"stretches": trained.makers} if len(trained.makers) > 1 else {}
+    came_to: dict[str, Any] = {**trained.losses, "made_by": work.made_by | halves}
+    came_to["depends_on_processes"] = method.depends_on_processes() if trained.losses["losses"] else []
+    came_to |= {**_recipes_before(work.after), **_started_from(work.init), **of_data}
+    classes = _classes(work.pools, work.after)
+    kept = _keep(work.run / "method.safetensors", method, work.recipe, trained.given, classes)
+    save_backbone(path, method.export(), work.identity | came_to | kept)
 
 
 def _check_given(recipe: Recipe, after: Mapping[str, Path]) -> None:
@@ -225,106 +256,116 @@ def _is_done(path: Path, identity: dict[str, Any]) -> bool:
     return True
 
 
-def _trained(
-    recipe: Recipe,
-    pools: Mapping[str, ImageSet],
-    run: Path,
-    machine: Machine,
-    identity: dict[str, Any],
-    made_by: dict[str, Any],
-    after: Mapping[str, Path],
-    init: Path | None,
-    watch: Watch,
-    notice: Notice,
-) -> tuple[Method, dict[str, Any], Given, list[Maker]]:
-    """(the recipe's method after its last step, what its losses were, what it was built from, what made its steps)."""
-    given = given_of(pools, {name: load_backbone(path)[0] for name, path in after.items()})
-    method = build_method(recipe, given, init).to(machine.device).to(memory_format=torch.channels_last)
+def _trained(work: _Work, notice: Notice) -> _Trained:
+    recipe, device = work.recipe, work.machine.device
+    given = given_of(work.pools, {name: load_backbone(path)[0] for name, path in work.after.items()})
+    method = build_method(recipe, given, work.init).to(device).to(memory_format=torch.channels_last)
     total = train_steps(recipe, given.num_images)
+    feed = partial(Feed, recipe, work.pools, work.machine.workers, total)
     if total == 0:
         if type(method).prepare is not Method.prepare:
-            with closing(Feed(recipe, pools, machine.workers, total)) as feed:
-                _begun(method.prepare, recipe, 0, feed.embed_all(method, machine.device, 0))
-        return method, {"losses": {}}, given, []
+            with closing(feed()) as opened:
+                _begun(method.prepare, recipe, 0, opened.embed_all(method, device, 0))
+        return _Trained(method, given, {"losses": {}}, [])
     check_order(method, recipe)
     forget_peak()
-    players = build_players(method, recipe)
-    feed = Feed(recipe, pools, machine.workers, total)
-    losses = LossMeans(players, total, feed.steps_per_epoch).to(machine.device)
-    with distributed.together():
-        first, before = load_checkpoint(run, identity, method, players, losses)
-    makers = continued(before, {"first_step": first, **made_by})
-    if first and len(makers) > len(before) and distributed.rank() == 0:
-        print(f"{run}: goes on at step {first} after a change, which the record will say: {change_told(makers)}")
-    title = f"{identity['recipe']} seed {recipe.seed}"
-    trackers: list[Tracker] = []
-    with distributed.together():
-        if distributed.rank() == 0:
-            trackers = open_trackers(watch.trackers, watch.tracked_in, run, title, identity, resumes=first > 0)
-    watch.tell_losses(title)
-    finite = FiniteCheck(run, machine.device)
-    notice.keep_back()
-    has_passes = type(method).on_epoch_start is not Method.on_epoch_start
-    pace = Pace(recipe.batch_size)
-    look, save = Timer(min(LOG_SECONDS, machine.checkpoint_seconds)), Timer(machine.checkpoint_seconds)
-    with closing(feed), RunProgress(run, title, total, first, trackers) as report:
-        for step, batch in pace.timed(_steps(recipe, method, feed, machine, finite, first, total, notice)):
-            set_rates(players, recipe, step, total, feed.steps_per_epoch)
-            torch.manual_seed(mix(recipe.seed, Stream.IN_STEP, step, distributed.rank()))
-            figures = train_step(method, batch, players, recipe.precision)
-            finite.note(step, figures)
-            losses.note(step, figures)
-            report.stepped(step + 1)
-            probes = watch.is_due(step + 1, total, feed.steps_per_epoch)
-            # its signals act at once there, so that a limit does not pass meanwhile: save what comes before
-            before_pass = has_passes and (step + 1) % feed.steps_per_epoch == 0
-            if look.due(now=bool(notice.waiting)) or probes or before_pass or step in (first, total - 1):
-                finite.check(step, method)
-                shown = {name: float(value) for name, value in figures.items()}
-                rates = {f"lr/{name}": player.optimizer.param_groups[0]["lr"] for name, player in players.items()}
-                own = {"epoch": batch.epoch, "peak_memory_gb": round(peak_gb(), 3), **rates}
-                shown |= method.scalars() | pace.since_last()
-                if probes:
-                    probed = watch.probed(method, machine.device)
-                    report.tell(f"{title}  probe after step {step + 1}  {in_a_line(probed)}")
-                    own |= {f"probe/{name}": value for name, value in probed.items()}
-                    pace.since_last()  # the steps did not take that time
-                report.write(step, shown, own, watch.normal(step, total))
-                is_told = notice.came_to_any()
-                if step + 1 < total and (is_told or before_pass or save.due()):
-                    save_checkpoint(run, step + 1, identity, method, players, losses, makers)
-                    notice.let_through()
-    if first == 0:
-        check_all_stepped(players, method)
-    watch.tell_losses(title, losses.last())
+    with closing(feed()) as opened:
+        training = _Training(work, method, opened, total, notice)
+        training.run()
+    losses = training.losses.last()
+    work.watch.tell_losses(work.title, losses)
     if distributed.rank() == 0:
-        print(f"{title}  pretraining: {peak_in_words()}", flush=True)
-    return method, {"losses": losses.last(), "loss_course": losses.course()}, given, makers
+        print(f"{work.title}  pretraining: {peak_in_words()}", flush=True)
+    return _Trained(method, given, {"losses": losses, "loss_course": training.losses.course()}, training.makers)
 
 
-def _steps(
-    recipe: Recipe,
-    method: Method,
-    feed: Feed,
-    machine: Machine,
-    finite: FiniteCheck,
-    first: int,
-    total: int,
-    notice: Notice,
-) -> Iterator[tuple[int, Batch]]:
-    """(step, its batch on the device), with what a method does before the run and before each epoch."""
-    step = first
-    while step < total:
-        epoch, step_of_epoch = divmod(step, feed.steps_per_epoch)
-        if step_of_epoch == 0:
-            finite.check(step, method)
-            embed_all = feed.embed_all(method, machine.device, epoch)
-            for begin in ([method.prepare] if step == 0 else []) + [partial(method.on_epoch_start, epoch)]:
-                with notice.at_once():
-                    _begun(begin, recipe, epoch, embed_all)
-        for batch in feed.epoch(step, method):
-            yield step, batch.to(machine.device).at(step_seed(recipe.seed, step), epoch, step / total)
-            step += 1
+class _Training:
+    """The steps of a run, from where its checkpoint left off."""
+
+    def __init__(self, work: _Work, method: Method, feed: Feed, total: int, notice: Notice) -> None:
+        self.work, self.method, self.feed, self.total, self.notice = work, method, feed, total, notice
+        machine = work.machine
+        self.players = build_players(method, work.recipe)
+        self.losses = LossMeans(self.players, total, feed.steps_per_epoch).to(machine.device)
+        with distributed.together():
+            self.first, before = load_checkpoint(work.run, work.identity, method, self.players, self.losses)
+        self.makers = continued(before, {"first_step": self.first, **work.made_by})
+        if self.first and len(self.makers) > len(before) and distributed.rank() == 0:
+            change = f"after a change, which the record will say: {change_told(self.makers)}"
+            print(f"{work.run}: goes on at step {self.first} {change}")
+        self.finite = FiniteCheck(work.run, machine.device)
+        self.pace = Pace(work.recipe.batch_size)
+        self.look = Timer(min(LOG_SECONDS, machine.checkpoint_seconds))
+        self.save = Timer(machine.checkpoint_seconds)
+
+    def run(self) -> None:
+        trackers = self._trackers()
+        self.work.watch.tell_losses(self.work.title)
+        self.notice.keep_back()
+        with RunProgress(self.work.run, self.work.title, self.total, self.first, trackers) as report:
+            for step, batch in self.pace.timed(self._batches()):
+                self._do(step, batch, report)
+        if self.first == 0:
+            check_all_stepped(self.players, self.method)
+
+    def _trackers(self) -> list[Tracker]:
+        work, trackers = self.work, list[Tracker]()
+        with distributed.together():
+            if distributed.rank() == 0:
+                wanted, folder, resumes = work.watch.trackers, work.watch.tracked_in, self.first > 0
+                trackers = open_trackers(wanted, folder, work.run, work.title, work.identity, resumes)
+        return trackers
+
+    def _batches(self) -> Iterator[tuple[int, Batch]]:
+        """(step, its batch on the device), with what a method does before the run and before each epoch."""
+        recipe, method, device = self.work.recipe, self.method, self.work.machine.device
+        step = self.first
+        while step < self.total:
+            epoch, step_of_epoch = divmod(step, self.feed.steps_per_epoch)
+            if step_of_epoch == 0:
+                self.finite.check(step, method)
+                embed_all = self.feed.embed_all(method, device, epoch)
+                for begin in ([method.prepare] if step == 0 else []) + [partial(method.on_epoch_start, epoch)]:
+                    with self.notice.at_once():
+                        _begun(begin, recipe, epoch, embed_all)
+            for batch in self.feed.epoch(step, method):
+                yield step, batch.to(device).at(step_seed(recipe.seed, step), epoch, step / self.total)
+                step += 1
+
+    def _do(self, step: int, batch: Batch, report: RunProgress) -> None:
+        """One step, and what is due after it."""
+        recipe, steps_per_epoch, done = self.work.recipe, self.feed.steps_per_epoch, step + 1
+        set_rates(self.players, recipe, step, self.total, steps_per_epoch)
+        torch.manual_seed(mix(recipe.seed, Stream.IN_STEP, step, distributed.rank()))
+        figures = train_step(self.method, batch, self.players, recipe.precision)
+        self.finite.note(step, figures)
+        self.losses.note(step, figures)
+        report.stepped(done)
+        probes = self.work.watch.is_due(done, self.total, steps_per_epoch)
+        # its signals act at once there, so that a limit does not pass meanwhile: save what comes before
+        has_pass = type(self.method).on_epoch_start is not Method.on_epoch_start
+        before_pass = has_pass and done % steps_per_epoch == 0
+        is_an_end = step in (self.first, self.total - 1)
+        if self.look.due(now=bool(self.notice.waiting)) or probes or before_pass or is_an_end:
+            self._report(step, batch.epoch, figures, probes, report)
+            is_told = self.notice.came_to_any()
+            if done < self.total and (is_told or before_pass or self.save.due()):
+                work, method = self.work, self.method
+                save_checkpoint(work.run, done, work.identity, method, self.players, self.losses, self.makers)
+                self.notice.let_through()
+
+    def _report(self, step: int, epoch: int, figures: dict[str, Tensor], probes: bool, report: RunProgress) -> None:
+        self.finite.check(step, self.method)
+        rates = {f"lr/{name}": player.optimizer.param_groups[0]["lr"] for name, player in self.players.items()}
+        shown = {name: float(value) for name, value in figures.items()} | self.method.scalars()
+        shown |= self.pace.since_last()
+        logged = {"epoch": epoch, "peak_memory_gb": round(peak_gb(), 3), **rates}
+        if probes:
+            probed = self.work.watch.probed(self.method, self.work.machine.device)
+            report.tell(f"{self.work.title}  probe after step {step + 1}  {in_a_line(probed)}")
+            logged |= {f"probe/{name}": value for name, value in probed.items()}
+            self.pace.since_last()  # the steps did not take that time
+        report.write(step, shown, logged, self.work.watch.normal(step, self.total))
 
 
 def _begun(begin: Callable[[EmbedAll], None], recipe: Recipe, epoch: int, embed_all: EmbedAll) -> None:

@@ -8,6 +8,7 @@ pickles are read by benchmark.exchange.unpickling alone.
 from __future__ import annotations
 
 import hashlib
+import io
 import pickletools
 import struct
 import zipfile
@@ -105,9 +106,8 @@ def _from_zip(file: BinaryIO, path: Path, size: int) -> Any:
         def numbers(storage: Storage) -> Tensor:
             return _flat(archive.read(f"{root}data/{storage.key}"), storage)
 
-        with archive.open(pickled) as stream:
-            unpickler = _unpickler(stream, path, size)  # type: ignore[arg-type]
-            return PlainContents(numbers, path).of(unpickler.load())
+        unpickler = _unpickler(io.BytesIO(archive.read(pickled)), path, size)
+        return PlainContents(numbers, path).of(unpickler.load())
 
 
 def _check_stored(archive: zipfile.ZipFile, size: int) -> None:

@@ -12,11 +12,13 @@ import pickle
 from _compat_pickle import IMPORT_MAPPING as PYTHON_2  # its names of modules, which torch still writes
 from _compat_pickle import NAME_MAPPING as PYTHON_2_NAMES  # (module, name) there -> here: xrange is range
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import torch
 
+from benchmark.exchange.keys import require_short
 from benchmark.exchange.spelling import spelled_out
 from benchmark.exchange.stand_ins import CallableStandIn, StandIn, Storage, StoredTensor, inert_class
 
@@ -40,9 +42,34 @@ DTYPES = {
 }
 
 
-class InertUnpickler(pickle.Unpickler):
-    """most: bytes that all storages together may have; raises ValueError for a pickle that names more.
+INSTRUCTIONS = pickle._Unpickler.dispatch
+HASHES = {  # instruction -> where on the stack lie the keys that it looks up
+    pickle.SETITEM: slice(-2, -1),
+    pickle.SETITEMS: slice(None, None, 2),
+    pickle.DICT: slice(None, None, 2),
+    pickle.ADDITEMS: slice(None),
+    pickle.FROZENSET: slice(None),
+}
+
+
+def _looking_at(keys: slice, instruction: Callable[[Any], None]) -> Callable[[Any], None]:
+    def looked_at(unpickler: Any) -> None:
+        require_short(unpickler.stack[keys])
+        instruction(unpickler)
+
+    return looked_at
+
+
+class InertUnpickler(pickle._Unpickler):
+    """The one that is written in Python, since no other lets its keys be looked at before they are hashed.
+
+    most: bytes that all storages together may have; raises ValueError for a pickle that names more.
     storages: key -> storage, of all that it names."""
+
+    dispatch: ClassVar = {
+        **INSTRUCTIONS,
+        **{code[0]: _looking_at(keys, INSTRUCTIONS[code[0]]) for code, keys in HASHES.items()},
+    }
 
     def __init__(self, file: BinaryIO, path: Path, most: int) -> None:
         super().__init__(file, encoding="latin1")  # as wide as a byte, so that old pickles' text never fails
@@ -89,10 +116,11 @@ def _blank(kind: Any, *_: Any) -> Any:
     return StandIn.__new__(kind) if isinstance(kind, CallableStandIn) else {}  # type: ignore[arg-type]
 
 
-def _ordered(*given: list[Any]) -> OrderedDict[Any, Any]:
+def _ordered(*given: list[tuple[Any, Any]]) -> OrderedDict[Any, Any]:
     """Python 2 gives the items as a list of its own. It is emptied: one list given often would multiply."""
     found: OrderedDict[Any, Any] = OrderedDict()
     for items in given:
+        require_short(key for key, _ in items)
         found.update(items)
         items.clear()
     return found

@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 
 from benchmark.core.errors import UserError
 from benchmark.core.optimisation import Adam, Epochs, Span, Steps
+from benchmark.core.own_images import OWN_IMAGES
 from benchmark.core.plain import all_misfits, on_one_line
 from benchmark.recipe.contract import Change, Recipe, recipe_hash, value_at, with_change
 from benchmark.recipe.pools import Pool
@@ -31,9 +32,6 @@ STAND_INS: Mapping[Scale, Mapping[str, str]] = {
     "desk": {"tiny_imagenet": "imagenet"},
     "smoke": {"tiny_imagenet": "imagenet"},
 }
-
-# The user's own, which stand in for any dataset at every scale (--images)
-OWN_IMAGES = "own_images"
 
 # What every desk recipe changes. What is a recipe's own it adds behind, and what comes later counts.
 DESK_SIZE = Change("input.size", 64, "the image size of every desk recipe")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchmark.core.errors import UserError
 from benchmark.core.files import write_whole
+from benchmark.core.own_images import OWN_IMAGES
 from benchmark.records.folders import CLOCK, PRETRAINING, record_files
 from benchmark.records.record import Record, read_record
 
@@ -26,7 +27,7 @@ def publish_run(run: Path, measured: Path, allow_dirty: bool = False) -> list[Pa
             f"{run}: {', '.join(parts)} came from data that was not complete (--incomplete), and published numbers are "
             "of whole datasets; delete these records and run again on all of the data"
         )
-    if own := [record.transfer for record in records if "own_images" in _datasets(record)]:
+    if own := [record.transfer for record in records if OWN_IMAGES in _datasets(record)]:
         raise UserError(
             f"{run}: {', '.join(own)} came from your own images, which nobody else has, so nobody could repeat it; "
             "publish runs on the benchmark's datasets"

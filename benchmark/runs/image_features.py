@@ -47,6 +47,11 @@ class ImageFeatures:
         return [printable(file) for file in self.images.files]
 
     @property
+    def are_sorted(self) -> bool:
+        """Whether there are several folders, which may stand for classes."""
+        return len({*self.folders}) > 1
+
+    @property
     def folders(self) -> list[str]:
         """The folder of each file, in train/ or val/ without that."""
         return [_folder(file) for file in self.files]

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmark.core.bounds import of_images
+from benchmark.core.bounds import of_images, queues
 from benchmark.core.errors import UserError
 from benchmark.core.files import write_whole
+from benchmark.core.own_images import OWN_IMAGES
 from benchmark.data.datasets import DATASETS, open_dataset
 from benchmark.data.image_set import ImageSet
 from benchmark.recipe.contract import Change, Recipe
 from benchmark.recipe.pools import Pool
-from benchmark.recipe.scales import OWN_IMAGES, pool_key
+from benchmark.recipe.scales import pool_key
 
 WHY = "--images"
 LEAST_CLUSTERS = 2
@@ -32,6 +33,10 @@ class OwnImages:
 
     path: Path
     label: str
+
+    @property
+    def are_labelled(self) -> bool:
+        return open_dataset(self.path, OWN_IMAGES, "train", lambda _: None).labels is not None
 
     def opened(self, split: str = "train") -> ImageSet:
         return open_dataset(self.path, OWN_IMAGES, split)
@@ -103,6 +108,21 @@ def _changes(recipe: Recipe, own: OwnImages) -> Iterator[Change]:
     for name in counted:
         value = _share(getattr(recipe.method, name), part)
         yield Change(f"method.{name}", value, "as many images each as in the paper")
+
+
+def require_enough(recipe: Recipe, images: Mapping[str, ImageSet]) -> None:
+    """Raises UserError for a queue of more images than the user has: most of it would be the same ones again, and an
+    image among the negatives of itself. recipe: as it runs. images: of each pool."""
+    name, found = next(iter(images.items()))
+    if recipe.pools[name].dataset != OWN_IMAGES:
+        return
+    for key in queues(type(recipe.method)):
+        if (length := getattr(recipe.method, key)) > len(found):
+            raise UserError(
+                f"{recipe.title} has a queue of the last {length:,} images ({key}), and {found.name} has only "
+                f"{len(found):,}: each would be among the negatives of itself. Set --recipe.method.{key} to less than "
+                f"that, such as {max(len(found) // 2, 1)}"
+            )
 
 
 def _check_replaceable(recipe: Recipe, pool: Pool) -> None:

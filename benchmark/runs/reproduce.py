@@ -14,20 +14,18 @@ from pathlib import Path
 
 from benchmark.core.errors import UserError
 from benchmark.core.files import write_whole
-from benchmark.engine.train import Machine, pretrain
-from benchmark.engine.watch import Watch
+from benchmark.engine.train import Machine
 from benchmark.recipe.catalogue import get_recipe
 from benchmark.recipe.contract import Recipe
 from benchmark.recipe.scales import Scale, hashes_at
 from benchmark.records.folders import PRETRAINING, published_seconds, read_runs
 from benchmark.runs.current import current_check, is_pretrained, is_scored
 from benchmark.runs.naming import backbones_before, recipe_called, require_untaken
-from benchmark.runs.published_losses import published_losses
+from benchmark.runs.pretraining import pretrain_run
 from benchmark.runs.request import Request, all_tables_in
-from benchmark.runs.run import Run, pretraining_images, pretraining_timed
+from benchmark.runs.run import Run
 from benchmark.runs.scoring import clear_workspace, refusal, score
 from benchmark.runs.side_by_side import side_by_side
-from benchmark.runs.sound_data import checked_pools
 from benchmark.runs.time_left import Step, TimeLeft, foreseen
 from benchmark.tables.ledger import LEADERBOARDS
 from benchmark.tables.markdown import markdown
@@ -224,12 +222,7 @@ def runs_needed(runs: Sequence[Run], recipes_dir: Path | None = None) -> dict[Ru
 
 def _pretrain(run: Run, recipe: Recipe, machine: Machine, recipes_dir: Path | None, incomplete: bool) -> None:
     require_untaken(run)
-    after = backbones_before(run, recipe, recipes_dir)
-    of_data = checked_pools(recipe, run, incomplete)
-    images = pretraining_images(recipe, run.data_root)
-    watch = Watch(published=published_losses(run, recipe))
-    with pretraining_timed(run):
-        pretrain(recipe, run.name, images, run.folder, machine, after, of_data, watch=watch)
+    pretrain_run(run, recipe, machine, backbones_before(run, recipe, recipes_dir), incomplete)
 
 
 def fulfil(

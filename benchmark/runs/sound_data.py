@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmark.core.errors import UserError
+from benchmark.core.own_images import OWN_IMAGES
 from benchmark.data.completeness import shortfall
 from benchmark.data.datasets import open_dataset
 from benchmark.data.findings import some
@@ -16,7 +17,7 @@ from benchmark.data.labels import Classes
 from benchmark.data.pairs import check_apart, check_classes, check_folders
 from benchmark.data.splits import percent_of
 from benchmark.recipe.contract import Recipe, Settings
-from benchmark.recipe.scales import DRAWN, OWN_IMAGES
+from benchmark.recipe.scales import DRAWN
 from benchmark.runs.own_images import images_called_in, place_of
 from benchmark.runs.run import Run
 from benchmark.transfers.contract import Transfer

@@ -16,11 +16,12 @@ import torch
 
 from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
+from benchmark.core.own_images import OWN_IMAGES
 from benchmark.core.plain import misfits
 from benchmark.data.datasets import DATASETS, open_dataset
 from benchmark.data.image_set import ImageSet
 from benchmark.engine.method_file import TrainedMethod
-from benchmark.recipe.scales import OWN_IMAGES, Scale, stand_in
+from benchmark.recipe.scales import Scale, stand_in
 from benchmark.records.metric import Metric
 
 Values = TypeVar("Values")

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.core.own_images import OWN_IMAGES
 from benchmark.data.entries import one_name, read_lines
 from benchmark.data.findings import BadData, Finding, bad, some
 from benchmark.data.folders import HIDDEN, NO_IMAGES, Skipped, contents, is_hidden
@@ -30,7 +31,7 @@ from benchmark.data.tars import check_member, tar_index
 from benchmark.data.unreadable import UNREADABLE
 from benchmark.data.walk import walk
 
-NAME = "own_images"
+NAME = OWN_IMAGES
 HOME = ""
 SPLITS = {"train": (0, 0), "val": (0, 0), "all": (0, 0)}
 LABELS = None
@@ -39,6 +40,8 @@ ALSO_CALLED: tuple[str, ...] = ()
 SCORED = 0.2  # of each class, on average, where there is no val/
 ARCHIVES = (".zip", ".tar")
 COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+PARTS = frozenset({"train", "training", "trainval", "val", "valid", "validation", "test", "testing"})
+NO_CLASSES = "has no classes to be scored on"
 TREE = "A labelled set is DIR/train/CLASS/IMAGE and DIR/val/CLASS/IMAGE, or DIR/CLASS/IMAGE, with two classes or more."
 ANYTHING = "Give --images a folder of images, a list of them, a .zip or a .tar."
 
@@ -57,6 +60,10 @@ def _read(data_root: Path, split: str) -> ImageSet:
     if data_root.is_dir() and all((data_root / part).is_dir() for part in ("train", "val")):
         return _part(data_root, split, files, skipped)
     labelled = _labelled(root, "", files) if data_root.is_dir() else None
+    if labelled and {name.lower() for name in labelled.names} <= PARTS:
+        if split == "val":
+            raise bad(data_root, f"holds {some([*labelled.names])}, which are parts of a set and no classes", TREE)
+        labelled = None
     if labelled and len(labelled.names) == len(files):  # nothing could be held out
         labelled = None
     if labelled is None and split == "val":
@@ -124,7 +131,7 @@ def _labelled(root: Path, below: str, files: list[str]) -> Classes | None:
 
 
 def _no_classes(path: Path) -> BadData:
-    return bad(path, "has no classes to be scored on", TREE)
+    return bad(path, NO_CLASSES, f"{TREE} `sslbench features` shows nearest neighbours without classes.")
 
 
 def _instead(skipped: Skipped) -> str:
