@@ -2,8 +2,9 @@
 
 Starts munged, slurmctld and slurmd on loopback, in a folder of its own, and ends them afterwards. One job of two tasks
 is sent SIGTERM, then SIGUSR2 as before its limit; another is preempted by a job that matters more. Prints what happens,
-and exits with 1 unless both end with the same bits as a job that nobody disturbed. Then `reproduce` has its rows as jobs.
-Needs root, and Debian's packages slurm-wlm and munge. `python tests/slurm_loopback.py STEPS` takes other than 300 steps.
+and exits with 1 unless both end with the same bits as a job that nobody disturbed, and `reproduce` with its rows as
+jobs ends with all that it promises. Needs root, and Debian's packages slurm-wlm and munge. `python
+tests/slurm_loopback.py STEPS` takes other than 300 steps.
 """
 
 from __future__ import annotations
