@@ -157,7 +157,8 @@ def reproduce(runs: Path) -> int:
     with redirect_stdout(io.StringIO()) as told:
         again = cli.run(command)
     tell(told.getvalue().strip())
-    done = "Nothing has changed" in told.getvalue() and all(fact(job, "JobState") == "COMPLETED" for job in jobs)
+    steps = re.findall(r"^\[.*\] .*?: (current|left out)?", told.getvalue(), re.MULTILINE)
+    done = steps and all(steps) and all(fact(job, "JobState") == "COMPLETED" for job in jobs)
     return int(bool(status or again or not jobs or not done))
 
 
