@@ -29,6 +29,7 @@ from benchmark.data.handover import Parcel, lost_loader_told, packed, refused
 from benchmark.data.image_set import ImageSet
 
 KEPT_DECODED_BYTES = 512 << 20  # sets that fit are decoded once; JPEG decoding is half of a small image's data path
+OUTLIVES_SECONDS = 10  # how long a loader goes on after SIGTERM
 TRIED = 16  # images that tell whether most would fit
 Position = tuple[int, int]  # (epoch, image index)
 Sample = tuple[dict[str, Tensor], int, Any]  # (views, image index, its row of the labels, or -1)
@@ -232,8 +233,10 @@ def _begin(worker: int) -> None:
 
 def _outlived_once(number: int, frame: FrameType | None) -> None:
     """Slurm may send what announces the end to every process of a job, and until the parent has written a checkpoint it
-    needs its batches. Who wants this process to end sends it twice, or ends the parent."""
+    needs its batches. Then this process ends: a parent that itself ends sends it once too, and waits."""
     signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+    signal.alarm(OUTLIVES_SECONDS)
 
 
 def _decode_all(images: ImageSet, wanted: Sequence[int]) -> dict[int, Image.Image]:
