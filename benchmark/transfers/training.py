@@ -133,12 +133,12 @@ def fit(
     """Train `model`, whose parameters and buffers are the whole state, on what `source` makes of `images`. Of several
     processes each trains a model of its own, and sees every image. Raises UserError for too few images for BatchNorm,
     or a loss that is not finite."""
-    kept, training = _Kept(checkpoint, model, optimizer), _Training(optimizer, loss_of, course, images, context)
-    for step, inputs, truth in training.steps(source, kept.restored(), divided=False):
-        loss = training.backward(step, inputs, truth)
+    kept, steps = _Kept(checkpoint, model, optimizer), _Steps(optimizer, loss_of, course, images, context)
+    for step, inputs, truth in steps.still_to_do(source, kept.restored(), divided=False):
+        loss = steps.backward(step, inputs, truth)
         optimizer.step()
         after_step(step + 1)
-        training.report(step + 1, loss)
+        steps.report(step + 1, loss)
         kept.save_in_time(step + 1)
 
 
@@ -161,24 +161,24 @@ def fit_together(
     cannot divide."""
     _require_shares(course.batch(len(images)), images)
     over_all_processes(model)
-    kept, training = _Kept(checkpoint, model, optimizer), _Training(optimizer, loss_of, course, images, context)
+    kept, steps = _Kept(checkpoint, model, optimizer), _Steps(optimizer, loss_of, course, images, context)
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     averager = distributed.GradientAverager(trained)
-    for step, inputs, truth in training.steps(source, kept.restored(), divided=True):
-        loss = training.backward(step, inputs, truth)
+    for step, inputs, truth in steps.still_to_do(source, kept.restored(), divided=True):
+        loss = steps.backward(step, inputs, truth)
         _fill_gradients(trained)
         averager.finish()
         if clip is not None:
             nn.utils.clip_grad_norm_(model.parameters(), clip)
         optimizer.step()
-        training.report(step + 1, distributed.mean_over_processes(loss.detach()))
+        steps.report(step + 1, distributed.mean_over_processes(loss.detach()))
         kept.save_in_time(step + 1)
     averager.stop()
     distributed.average(distributed.running_statistics(model))
 
 
 @dataclass(frozen=True)
-class _Training:
+class _Steps:
     """What the steps of one training have in common."""
 
     optimizer: torch.optim.Optimizer
@@ -187,7 +187,7 @@ class _Training:
     images: ImageSet
     context: Context
 
-    def steps(self, source: Batches, done: int, divided: bool) -> Iterator[tuple[int, Any, Any]]:
+    def still_to_do(self, source: Batches, done: int, divided: bool) -> Iterator[tuple[int, Any, Any]]:
         """(step, inputs, truth) of those still to be done, each with random numbers of its own: what goes on after a
         kill would else draw others, as dropout does."""
         count, seed = len(self.images), self.context.seed
