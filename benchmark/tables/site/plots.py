@@ -155,7 +155,7 @@ def _few_ticks(axes: Any, steps: int = 3) -> None:
     from matplotlib.ticker import MaxNLocator
 
     steps = 1 if axes.get_position().width * WIDTH < 0.8 else steps
-    axes.xaxis.set_major_locator(MaxNLocator(steps, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(steps, steps=[1, 2, 2.5, 5, 10], min_n_ticks=min(steps, 2)))
 
 
 def _beside(board: Board, lines: list[Cells], column: str) -> Plot:
