@@ -250,7 +250,7 @@ class GradientAverager:
 
         loss.backward()        # meanwhile, gradients leave in buckets, the last layers' first
         averager.finish()
-    averager.stop()            # no other backward pass through these parameters is shared
+        averager.stop()        # no other backward pass through these parameters is shared
 
     The means are those of DistributedDataParallel, bit for bit on two processes. (It divides before it sums, which is
     the same where the division is exact; and on more processes the order of the sums is the library's.) A parameter

@@ -51,9 +51,9 @@ def score(
 
     Several processes of torchrun share the work; the first one writes.
 
-    Raises UserError for a run that the protocol cannot score, a folder in use, a full
-    disk, a backbone that does not load strictly, data that is missing or not sound (benchmark.runs.sound_data), or a
-    metric that is not on the card or not finite. What was done until then is kept, and the next call goes on there.
+    Raises UserError for a run that the protocol cannot score, a folder in use, a full disk, a backbone that does not
+    load strictly, data that is missing or not sound (benchmark.runs.sound_data), or a metric that is not on the card or
+    not finite. What was done until then is kept, and the next call goes on there.
     """
     started = time.monotonic()
     forget_peak()

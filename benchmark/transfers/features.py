@@ -235,20 +235,23 @@ def at_positions(
         yield batch.views["image"], batch.labels
 
 
-def scores_of(scored: Callable[[Tensor], Tensor], views: Views, context: Context) -> tuple[Tensor, Tensor]:
-    """What `scored` makes of uint8 images, and their labels, of the whole set: (N, ...) each, on the CPU. Processes
-    take batches in turn, and all have all."""
-    found, done = [], 0
+def scores_of(
+    scored: Callable[[Tensor], Tensor], images: ImageSet, view: Preprocessing, context: Context
+) -> tuple[Tensor, Tensor]:
+    """What `scored` makes of uint8 views, and the labels, of the whole set: (N, ...) each, on the CPU. Processes take
+    batches in turn, and all have all."""
+    positions, found, done = once(len(images)), [], 0
+    views = views_in_turn(images, view, context.seed, positions)
 
     def made(batch: Batch) -> list[Tensor]:
         assert batch.labels is not None
         with torch.inference_mode():
             return [scored(batch.views["image"]).cpu(), batch.labels]
 
-    for scores, labels in in_turn(views, once(len(views.images)), context.workers, made, CPU):
+    for scores, labels in in_turn(views, positions, context.workers, made, CPU):
         found.append((scores, labels))
         done += len(labels)
-        context.report(f"classes of {views.images.name}", done, len(views.images), {})
+        context.report(f"classes of {images.name}", done, len(images), {})
     scores, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
     return scores, labels
 

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
-from benchmark.data.batch import Batch
 from benchmark.records.metric import PERCENT
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
-from benchmark.transfers.features import frozen, once
+from benchmark.transfers.features import frozen, scores_of
 from benchmark.transfers.metrics import topk_scores
 from benchmark.transfers.preprocessing import Preprocessing, centre_crop, whole_image
-from benchmark.transfers.turns import CPU, in_turn, views_in_turn
 
 
 class OwnClassifier(Transfer):
@@ -36,24 +33,17 @@ class OwnClassifier(Transfer):
         if context.trained.classes != test.classes:
             raise UserError(f"{self.card.id}: the method was trained on other classes than those of {test.name}")
         method = context.trained.method.to(context.device)
-        positions = once(len(test))
-        views = views_in_turn(test, self.view(method.backbone.input.size), context.seed, positions)
 
-        def made(batch: Batch) -> list[Tensor]:
-            given = method.classify(batch.views["image"].to(context.device))
-            if given.shape != (wanted := (len(batch), len(test.classes))):
+        def scored(pixels: Tensor) -> Tensor:
+            given = method.classify(pixels.to(context.device))
+            if given.shape != (wanted := (len(pixels), len(test.classes))):
                 raise UserError(f"{type(method).__name__}.classify gave {tuple(given.shape)} scores, not {wanted}")
-            assert batch.labels is not None
-            return [given.cpu(), batch.labels]
+            return given
 
-        scores, truth = [], []
-        with torch.inference_mode(), frozen(method):
-            for given, labels in in_turn(views, positions, context.workers, made, CPU):
-                scores.append(given)
-                truth.append(labels)
-                context.report(f"classes of {test.name}", sum(map(len, truth)), len(test), {})
+        with frozen(method):
+            scores, truth = scores_of(scored, test, self.view(method.backbone.input.size), context)
         data = {images.name: images.fingerprint() for images in sets}
-        return Scores(*topk_scores(torch.cat(scores), torch.cat(truth)), data)
+        return Scores(*topk_scores(scores, truth), data)
 
 
 own_classifier_imagenet = OwnClassifier(

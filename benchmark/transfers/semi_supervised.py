@@ -22,6 +22,7 @@ from benchmark.core.draws import mix
 from benchmark.core.optimisation import SGD, Epochs, Milestones
 from benchmark.core.plain import as_plain
 from benchmark.core.streams import Stream
+from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Classes
 from benchmark.data.loader import Views
 from benchmark.data.splits import percent_of
@@ -84,14 +85,14 @@ class SemiSupervised(Transfer):
 
         optimizer = build_optimizer([(model.parameters(), OPTIMIZER)])
         fit_together(model.train(), optimizer, loss_of, course, labelled, source, checkpoint, context)
-        metrics, kept = self._tested(model.eval(), Views(test, centre_crop(side), context.seed), context)
+        metrics, kept = self._tested(model.eval(), test, context)
         return Scores(metrics, {"labelled": labelled.name, "labelled_images": len(labelled), **kept}, data)
 
-    def _tested(self, model: Classifier, views: Views, context: Context) -> tuple[dict[str, float], dict[str, Any]]:
-        scores, truth = scores_of(
-            lambda pixels: model(as_input(model.backbone, pixels, context.device)), views, context
-        )
-        return topk_scores(scores, truth, ks=(5, 1))
+    def _tested(self, model: Classifier, test: ImageSet, context: Context) -> tuple[dict[str, float], dict[str, Any]]:
+        def scored(pixels: Tensor) -> Tensor:
+            return model(as_input(model.backbone, pixels, context.device))
+
+        return topk_scores(*scores_of(scored, test, centre_crop(model.backbone.input.size), context), ks=(5, 1))
 
 
 def _pirl(percent: int, reported: str, photos_epochs: float, desk_epochs: float) -> SemiSupervised:

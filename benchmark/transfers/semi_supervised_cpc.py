@@ -139,8 +139,8 @@ _central = partial(square_and_centre, part=V2_PART)
 
 def _told(model: GridClassifier, test: ImageSet, context: Context) -> tuple[Tensor, Tensor]:
     """(scores (N, classes), the true classes (N,))"""
-    views = Views(test, _central(model.backbone.input.size), context.seed)
-    return scores_of(lambda pixels: model(as_input(model.backbone, pixels, context.device)), views, context)
+    view = _central(model.backbone.input.size)
+    return scores_of(lambda pixels: model(as_input(model.backbone, pixels, context.device)), test, view, context)
 
 
 REPORTED = {1: "78.3", 10: "91.2", 100: "96.5"}  # top-5, fine-tuned

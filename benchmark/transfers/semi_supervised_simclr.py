@@ -21,6 +21,7 @@ from benchmark.backbones.contract import Backbone
 from benchmark.backbones.with_head import at_last_stage, width_at_last_stage
 from benchmark.core.optimisation import LARS, SGD, Cosine, Epochs, Optimizer, Steps
 from benchmark.core.plain import as_plain
+from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Classes
 from benchmark.data.loader import Views
 from benchmark.data.splits import percent_of
@@ -90,13 +91,15 @@ class SemiSupervisedSimCLR(Transfer):
             checkpoint_path(self.card, context, *facts),
             context,
         )
-        metrics, kept = _told(model.eval(), Views(test, centre_crop(side), context.seed), context)
+        metrics, kept = _told(model.eval(), test, context)
         return Scores(metrics, {"labelled": labelled.name, "labelled_images": len(labelled), **kept}, data)
 
 
-def _told(model: FineTuned, views: Views, context: Context) -> tuple[dict[str, float], dict[str, Any]]:
-    scores, truth = scores_of(lambda pixels: model(as_input(model.backbone, pixels, context.device)), views, context)
-    return topk_scores(scores, truth, ks=(1, 5))
+def _told(model: FineTuned, test: ImageSet, context: Context) -> tuple[dict[str, float], dict[str, Any]]:
+    def scored(pixels: Tensor) -> Tensor:
+        return model(as_input(model.backbone, pixels, context.device))
+
+    return topk_scores(*scores_of(scored, test, centre_crop(model.backbone.input.size), context), ks=(1, 5))
 
 
 def _scales(paper: SimCLRTuning, percent: int) -> dict[Scale, SimCLRTuning]:

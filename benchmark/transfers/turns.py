@@ -1,4 +1,4 @@
-"""A frozen network's work divided over processes, so that every image keeps the bits of one process.
+"""Work on images divided over processes, so that every image keeps the bits of one process.
 
 What a network makes of an image may depend, in the last bits, on the other images of its batch. So processes take whole
 batches in turn, those that one process would make, and send each other what came of them.
@@ -6,7 +6,7 @@ batches in turn, those that one process would make, and send each other what cam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice, zip_longest
@@ -31,7 +31,7 @@ def views_in_turn(images: ImageSet, view: Preprocessing, seed: int, positions: P
     """Of which this process decodes only what its turns at these positions need."""
     wanted = None
     if not isinstance(positions, TrainOrder):
-        wanted = {index for batch in _own(positions) for _, index in batch}
+        wanted = {index for batch in own_turns(positions) for _, index in batch}
     with distributed.together():
         return Views(images, view, seed, wanted=wanted)
 
@@ -58,9 +58,9 @@ def in_turn(
             yield from distributed.tensors_of_all(found, device)
 
 
-def own_turns(pieces: Sequence[Piece]) -> Sequence[Piece]:
+def own_turns(pieces: Iterable[Piece]) -> Iterator[Piece]:
     """Of pieces of work, those that this process does."""
-    return pieces[distributed.rank() :: distributed.world_size()]
+    return islice(pieces, distributed.rank(), None, distributed.world_size())
 
 
 def turns_of_all(own: Sequence[Piece]) -> list[Piece]:
@@ -76,8 +76,4 @@ class _Turns:
         self.positions = positions
 
     def __iter__(self) -> Iterator[list[Position]]:
-        return _own(self.positions)
-
-
-def _own(positions: Positions) -> Iterator[list[Position]]:
-    return islice(positions, distributed.rank(), None, distributed.world_size())
+        return own_turns(self.positions)

@@ -138,8 +138,8 @@ class VocFineTuning(Transfer):
 
 def _scores(model: PresenceClassifier, images: ImageSet, context: Context) -> np.ndarray:
     """(N, classes) float64: of every image the sum over its crops."""
-    views = Views(images, drawn_ten_times(scale_place_and_flip(model.network.input.size)), context.seed)
-    scores, _ = scores_of(lambda pixels: summed_over_crops(model, pixels, context.device), views, context)
+    view = drawn_ten_times(scale_place_and_flip(model.network.input.size))
+    scores, _ = scores_of(lambda pixels: summed_over_crops(model, pixels, context.device), images, view, context)
     return scores.double().numpy()
 
 

@@ -32,6 +32,7 @@ from benchmark.transfers.features import GOYAL_TAPS, extract, taps_on
 from benchmark.transfers.metrics import area_ap
 from benchmark.transfers.preprocessing import squash
 from benchmark.transfers.presence import IGNORED, PRESENT, mean_ap_influences, scorable
+from benchmark.transfers.turns import own_turns, turns_of_all
 
 if TYPE_CHECKING:
     from sklearn.svm import LinearSVC
@@ -77,11 +78,9 @@ _fit: Fit  # in each of the processes below, with the features that they share
 
 def _divided(fit: Fit, classes: list[tuple[np.ndarray, np.ndarray]], workers: int) -> list[ClassResult]:
     """Of each class, divided over the processes of torchrun: no class needs to know of another."""
-    turn, turns = distributed.rank(), distributed.world_size()
     with distributed.together():
-        own = _of_each(fit, classes[turn::turns], workers)
-    found = distributed.of_all(own)
-    return [found[number % turns][number // turns] for number in range(len(classes))]
+        own = _of_each(fit, [*own_turns(classes)], workers)
+    return turns_of_all(own)
 
 
 def _of_each(fit: Fit, classes: list[tuple[np.ndarray, np.ndarray]], workers: int) -> list[ClassResult]:

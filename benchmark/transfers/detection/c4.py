@@ -261,7 +261,7 @@ def _measure_statistics(
 
 def _detect(detector: Detector, values: DetectionValues, test: Annotated, context: Context) -> list[Detections]:
     samples = TestSamples(test, values, context.seed)
-    places = own_turns(one_by_one(len(test)))
+    places = [*own_turns(one_by_one(len(test)))]
     found = []
     with distributed.together(), torch.inference_mode():
         for ((pixels, proposals, size),) in in_order(samples, places, context.workers):

@@ -77,7 +77,7 @@ def mean_iou_scores(scored: Scored, times: int, train: Masked, test: Masked, con
 
 def _counted(scored: Scored, whole: Whole, test: Masked, context: Context) -> tuple[np.ndarray, bytes]:
     """`confusion` of every test image at its own size, (N, C, C + 1); and a sheet of some of them."""
-    places = own_turns(one_by_one(len(test)))
+    places = [*own_turns(one_by_one(len(test)))]
     shown, counts, tiles = pictures.shown(len(test)), [], []
     with distributed.together(), torch.inference_mode():
         loaded = in_order(whole, places, context.workers)
