@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NewType, cast, get_ar
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
+from benchmark.core.allocator import keep_freed_memory
 from benchmark.core.errors import UserError
 from benchmark.core.files import require_folder
 from benchmark.core.flags import gathered
@@ -876,6 +877,7 @@ def _refuse_torchrun(arguments: Sequence[str]) -> None:
 def main() -> None:
     """Entry point of the command."""
     keep_writable()
+    keep_freed_memory()
     signal.signal(signal.SIGTERM, raise_terminated)
     try:
         status: object = run(sys.argv[1:])

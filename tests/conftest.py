@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from benchmark.core.allocator import keep_freed_memory
+
 if TYPE_CHECKING:
     from small_runs import Processes
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+keep_freed_memory()
 settings.register_profile("untimed", deadline=None)  # how long an example takes says what else the machine does
 settings.load_profile("untimed")
 

@@ -6,11 +6,14 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from benchmark.core.allocator import give_back_freed_memory
+
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def forget_peak() -> None:
     """Count from now on: one process runs a whole row. Only Linux can; elsewhere the peak is that of the process."""
+    give_back_freed_memory()
     with suppress(OSError):
         CLEAR.write_text("5", encoding="ascii")
 
