@@ -2,12 +2,13 @@
 
     python tests/compare_transfer_processes.py linear_imagenet_pirl voc07_svm_goyal
 
-prints the medians of both and their ratio, for the whole command with its start. A machine that does other work besides
-can compare the CPU seconds that a process took.
+prints the medians of both and their ratio: of the scoring, as its record tells, and of the whole command with its
+start, which two processes cannot share. A machine that does other work besides can compare the CPU seconds of a process.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import subprocess
@@ -18,16 +19,19 @@ from pathlib import Path
 from statistics import median
 
 ROUNDS, SCALE, RECIPE = 3, "desk", "random_init"
+TOLD = ("scoring, s", "the whole command, s", "CPU s a process")
 ONE, TWO = ["-m", "benchmark"], ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "benchmark"]
 
 
-def taken(start: list[str], transfer: str, runs: Path) -> tuple[float, float, bytes]:
-    """(seconds, CPU seconds of all processes, the record)."""
+def taken(start: list[str], processes: int, transfer: str, runs: Path) -> tuple[list[float], bytes]:
+    """(what TOLD names, the record)."""
     folder = runs / SCALE / RECIPE / "seed0"
     began, used = time.monotonic(), cpu_seconds()
     sslbench(start, "transfer", RECIPE, transfer, "--workers", "0", runs=runs)
-    found = time.monotonic() - began, cpu_seconds() - used, (folder / f"{transfer}.json").read_bytes()
-    (folder / f"{transfer}.json").unlink()
+    whole, cpu = time.monotonic() - began, cpu_seconds() - used
+    record, times = folder / f"{transfer}.json", folder / f"{transfer}.time.json"
+    found = [json.loads(times.read_text())["seconds"], whole, cpu / processes], record.read_bytes()
+    record.unlink()
     for path in sorted((folder / "workspace").rglob("*.npy")):
         path.unlink()
     return found
@@ -49,12 +53,12 @@ def main(transfers: list[str]) -> None:
         runs = Path(folder)
         sslbench(ONE, "pretrain", RECIPE, runs=runs)
         for transfer in transfers:
-            pairs = [(taken(ONE, transfer, runs), taken(TWO, transfer, runs)) for _ in range(ROUNDS)]
-            one, two = (median(pair[side][0] for pair in pairs) for side in (0, 1))
-            of_one, of_two = (median(pair[side][1] / (side + 1) for pair in pairs) for side in (0, 1))
-            same = "the same" if len({each[2] for pair in pairs for each in pair}) == 1 else "ANOTHER"
-            print(f"{transfer}: {one:.1f} s by one process, {two:.1f} s by two, {two / one:.2f} of it, {same} record")
-            print(f"  CPU seconds a process: {of_one:.1f} and {of_two:.1f}, {of_two / of_one:.2f} of it", flush=True)
+            pairs = [(taken(ONE, 1, transfer, runs), taken(TWO, 2, transfer, runs)) for _ in range(ROUNDS)]
+            same = "the same" if len({record for pair in pairs for _, record in pair}) == 1 else "ANOTHER"
+            print(f"{transfer}: by two processes {same} record")
+            for place, name in enumerate(TOLD):
+                one, two = (median(pair[side][0][place] for pair in pairs) for side in (0, 1))
+                print(f"  {name}: {one:.1f} by one, {two:.1f} by two, {two / one:.2f} of it", flush=True)
 
 
 if __name__ == "__main__":
