@@ -3,7 +3,7 @@
     python tests/compare_transfer_processes.py linear_imagenet_pirl voc07_svm_goyal
 
 prints the medians of both and their ratio: of the scoring, as its record tells, and of the whole command with its
-start, which two processes cannot share. A machine that does other work besides can compare the CPU seconds of a process.
+start, which two processes cannot share. On a busy machine compare the CPU seconds.
 """
 
 from __future__ import annotations
