@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from benchmark import cli
 from benchmark.core import distributed, processes
 from benchmark.core.errors import UserError
 from benchmark.engine import train
+from benchmark.runs import launchers
 from benchmark.runs.launchers import Job, Slurm, slurm
 
 STEPS_DONE = 3
@@ -52,7 +54,7 @@ def _sent_sigterm(told: list[int], recipe: Any, images: Any, folder: Path) -> No
 
 
 def _at_step(number: int, kills: list[signal.Signals]) -> Any:
-    """The engine's step, in the middle of which the signals come to this process and its loaders."""
+    """The engine's step, in the middle of which the signals come from elsewhere to this process and its loaders."""
     import multiprocessing
 
     step, done = train.train_step, 0
@@ -62,8 +64,8 @@ def _at_step(number: int, kills: list[signal.Signals]) -> Any:
         done += 1
         if done == number:
             for kind in kills:
-                for one in [*multiprocessing.active_children(), multiprocessing.current_process()]:
-                    os.kill(one.pid or 0, kind)
+                all_of_it = [*multiprocessing.active_children(), multiprocessing.current_process()]
+                subprocess.run(["kill", f"-{kind.value}", *(str(one.pid) for one in all_of_it)], check=True)
         return step(*arguments)
 
     return counted
@@ -135,6 +137,13 @@ def _train(images: Any, folder: Path) -> None:
     distributed.stop()
 
 
+def test_a_job_keeps_freed_memory_as_the_command_does(monkeypatch: pytest.MonkeyPatch):
+    done: list[str] = []
+    monkeypatch.setattr(launchers, "keep_freed_memory", lambda: done.append("kept"))
+    Job(lambda: done.append("worked")).run_alone()
+    assert done == ["kept", "worked"]
+
+
 def test_a_job_that_failed_ends_as_the_command_would(capsys: pytest.CaptureFixture[str]):
     def refused() -> int:
         raise UserError("there is no data")
@@ -178,4 +187,7 @@ def test_loaders_are_as_many_as_slurm_gives_a_task(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
     assert processes.default_loaders(beside_gpu=True) == 11
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "10")
+    assert processes.default_loaders(beside_gpu=True) == 9
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "80")  # one task, which is torchrun
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     assert processes.default_loaders(beside_gpu=True) == 9

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -27,6 +28,7 @@ from test_side_by_side import is_alive, until
 from tiny_methods import FEATURES
 
 from benchmark.core import distributed, processes
+from benchmark.core.errors import UserError
 from benchmark.core.processes import end_with_parent
 from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import Samples, Views, batches, in_order
@@ -140,6 +142,27 @@ def _kind_of_loader(images: ImageSet) -> list[str]:
 class Kinds(Samples):
     def sample(self, image: Any, index: int) -> str:
         return type(multiprocessing.current_process()).__name__
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no process learns who sent a signal")
+def test_a_loader_heeds_its_parent_s_sigterm_alone(images: ImageSet):
+    """Slurm sends one to all processes of a job that it preempts, which then needs batches for as long as it may stay.
+    A parent that ends sends its loaders one, and waits for them."""
+    loaded = in_order(Kinds(images, 0), [BATCH] * 9, 1)
+    next(loaded)
+    [loader] = multiprocessing.active_children()
+    for _ in range(2):
+        subprocess.run(["kill", "-TERM", str(loader.pid)], check=True)
+        time.sleep(0.2)
+    assert len(list(loaded)) == 8
+    loaded = in_order(Kinds(images, 0), [BATCH] * 9, 1)
+    next(loaded)
+    [loader] = multiprocessing.active_children()
+    loader.terminate()
+    loader.join(timeout=5)
+    assert loader.exitcode == 0
+    with pytest.raises(UserError, match="a loader process ended unexpectedly"):
+        list(loaded)
 
 
 def test_every_process_is_started_where_it_is_told_to_end():

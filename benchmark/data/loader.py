@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import signal
 import statistics
+import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,6 @@ from benchmark.data.handover import Parcel, lost_loader_told, packed, refused
 from benchmark.data.image_set import ImageSet
 
 KEPT_DECODED_BYTES = 512 << 20  # sets that fit are decoded once; JPEG decoding is half of a small image's data path
-OUTLIVES_SECONDS = 10  # how long a loader goes on after SIGTERM
 TRIED = 16  # images that tell whether most would fit
 Position = tuple[int, int]  # (epoch, image index)
 Sample = tuple[dict[str, Tensor], int, Any]  # (views, image index, its row of the labels, or -1)
@@ -225,18 +224,26 @@ class _Collate:
 def _begin(worker: int) -> None:
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
-    signal.signal(signal.SIGTERM, _outlived_once)
+    _heed_the_parent_alone()
     if not torch.cuda.is_available():
         # where training needs the same cores, a loader that takes one keeps all threads of a step waiting for the last
         os.nice(19)
 
 
-def _outlived_once(number: int, frame: FrameType | None) -> None:
-    """Slurm may send what announces the end to every process of a job, and until the parent has written a checkpoint it
-    needs its batches. Then this process ends: a parent that itself ends sends it once too, and waits."""
-    signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
-    signal.alarm(OUTLIVES_SECONDS)
+def _heed_the_parent_alone() -> None:
+    """Slurm sends SIGTERM to every process of a job that it preempts, and a parent that goes on until Slurm ends it
+    needs its batches all that time. A parent that itself ends sends one too, and waits for this process to end."""
+    if not hasattr(signal, "sigwaitinfo"):  # only this tells who sent it
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_when_the_parent_says_so, daemon=True).start()
+
+
+def _end_when_the_parent_says_so() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def _decode_all(images: ImageSet, wanted: Sequence[int]) -> dict[int, Image.Image]:
