@@ -9,14 +9,17 @@ from contextlib import suppress
 
 # glibc's malloc.h: from what size a block is a mapping of its own, how much may lie free, by how much the heap grows
 MMAP_THRESHOLD, TRIM_THRESHOLD, TOP_PAD = -3, -1, -2
-AS_LARGE_AS_IT_TAKES, A_STEP = 2**31 - 1, 2**26
+AS_LARGE_AS_IT_TAKES, AS_LARGE_AS_OLDER_ONES_TAKE, A_STEP = 2**31 - 1, 2**25, 2**26
 
 
 def keep_freed_memory() -> None:
-    """For this process and those it forks. Where the C library is another one, everything stays as it is."""
+    """For this process and those it forks; those that start afresh call it again. Where the C library is another one,
+    everything stays as it is."""
     with suppress(OSError, AttributeError, TypeError):
         c_library = ctypes.CDLL(None)
-        c_library.mallopt(MMAP_THRESHOLD, AS_LARGE_AS_IT_TAKES)
+        # one that was refused would stay at 128 kB: with the options below glibc no longer raises it by itself
+        if not c_library.mallopt(MMAP_THRESHOLD, AS_LARGE_AS_IT_TAKES):
+            c_library.mallopt(MMAP_THRESHOLD, AS_LARGE_AS_OLDER_ONES_TAKE)
         c_library.mallopt(TRIM_THRESHOLD, AS_LARGE_AS_IT_TAKES)
         c_library.mallopt(TOP_PAD, A_STEP)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmark.core.allocator import keep_freed_memory
 from benchmark.core.errors import UserError
 
 MOST_TIMEOUTS = 1000  # a run of weeks in jobs of a day
@@ -74,6 +75,7 @@ class Job:
 
     def run_alone(self) -> None:
         """What it does once it knows of the others."""
+        keep_freed_memory()
         try:
             status = self.work()
         except UserError as error:
