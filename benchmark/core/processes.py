@@ -29,9 +29,12 @@ def default_loaders(beside_gpu: bool) -> int:
     of them keeps up with it, and 2 on few."""
     from joblib import cpu_count  # knows affinity and a container's limit; takes a moment to import
 
-    of_task = os.environ.get("SLURM_CPUS_PER_TASK")
-    shared = cpu_count() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    cores = max(min(int(of_task), cpu_count()) if of_task else shared, 1)
+    beside, of_task = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), os.environ.get("SLURM_CPUS_PER_TASK")
+    if of_task:  # a task is one of the processes, or the torchrun that started them
+        shared = min(int(of_task), cpu_count()) // (beside if "TORCHELASTIC_RUN_ID" in os.environ else 1)
+    else:
+        shared = cpu_count() // beside
+    cores = max(shared, 1)
     return min(max(cores - 1, 1), MOST_LOADERS) if beside_gpu else min(max(cores // 4, 2), cores)
 
 
