@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from benchmark import cli
-from benchmark.backbones.norms import BatchNorm1d, BatchNorm2d
+from benchmark.backbones.norms import BatchNorm1d, BatchNorm2d, over_all_processes
 from benchmark.core import distributed
 from benchmark.core.errors import UserError
 from benchmark.core.optimisation import SGD, Cosine, Steps
@@ -177,6 +177,20 @@ def test_a_batch_that_processes_cannot_divide_is_refused(tmp_path: Path):
         assert "batches of 2 of ten cannot be divided over 3 processes; start a number of them that divides it" in (
             outcome.error
         )
+
+
+def test_a_network_with_batchnorm_of_another_kind_is_refused_on_several_processes():
+    """As detectron2's: each process would normalise its share of the batch by itself, and the protocol does not."""
+    [alone], pair = (in_processes(count, over_all) for count in (1, 2))
+    assert alone.error is None
+    for outcome in pair:
+        assert outcome.error_type == "UserError"
+        assert "start it without torchrun" in outcome.error
+
+
+def over_all() -> None:
+    over_all_processes(nn.BatchNorm2d(3).eval())  # a frozen one is over nothing
+    over_all_processes(nn.Sequential(BatchNorm2d(3), nn.BatchNorm2d(3)))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8])

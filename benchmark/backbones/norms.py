@@ -115,10 +115,17 @@ def without_groups(module: nn.Module) -> None:
 
 
 def over_all_processes(module: nn.Module) -> None:
-    """BatchNorm layers over a process's own images are from now on over those of all processes, as on one."""
+    """BatchNorm layers over a process's own images are from now on over those of all processes, as on one. Raises
+    UserError where there are several and a layer that trains cannot do so."""
     for layer in module.modules():
-        if isinstance(layer, _Over) and layer.over == "process":
-            layer.over = "all"
+        if isinstance(layer, _Over):
+            layer.over = "all" if layer.over == "process" else layer.over
+        elif isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training and distributed.world_size() > 1:
+            raise UserError(
+                f"this network has a {type(layer).__name__} of {type(layer).__module__}, which would normalise each "
+                "process's images by themselves; start it without torchrun, or build it with those of "
+                "benchmark.backbones.norms (detectors: --engine torchvision)"
+            )
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

@@ -111,7 +111,7 @@ def _built(backbone: Backbone, num_classes: int, settings: DetectorSettings) -> 
     model.BACKBONE.FREEZE_AT = settings.frozen_stages
     resnet.DEPTH = 50
     resnet.STRIDE_IN_1X1 = False
-    # all images of a step are in one process, where BatchNorm and SyncBN are the same
+    # in one process BatchNorm and SyncBN are the same; what trains on several refuses a BatchNorm that is not ours
     resnet.NORM = "FrozenBN" if settings.norm == "frozen" else "BN"
     resnet.STEM_OUT_CHANNELS, resnet.RES2_OUT_CHANNELS, resnet.WIDTH_PER_GROUP = stem, 4 * stem, stem
     model.ANCHOR_GENERATOR.SIZES = [list(settings.anchor_sides)]
