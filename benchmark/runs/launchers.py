@@ -103,6 +103,8 @@ def _option(text: str) -> tuple[str, Any]:
     key = key.replace("-", "_")
     if not equals or not re.fullmatch(r"[a-z_]+", key) or not value:
         raise UserError(f"--slurm takes sbatch's long options as KEY=VALUE, e.g. partition=gpu, not {text!r}")
+    if key == "ntasks":  # a job of one task would have them too
+        raise UserError("--slurm ntasks is not taken: give nodes and ntasks-per-node, as in nodes=2 ntasks-per-node=8")
     if key not in WHOLE:
         return key, value
     if not value.isdigit() or not int(value):
