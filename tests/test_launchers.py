@@ -155,7 +155,9 @@ def test_a_job_that_failed_ends_as_the_command_would(capsys: pytest.CaptureFixtu
     assert "sslbench: there is no data" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["partition", "=gpu", "time=1-00:00:00", "nodes=0", "Partition=gpu", "partition=", "ntasks=2"])
+@pytest.mark.parametrize(
+    "text", ["partition", "=gpu", "time=1-00:00:00", "nodes=0", "Partition=gpu", "partition=", "ntasks=2"]
+)
 def test_what_is_no_option_of_sbatch_is_refused(text: str):
     with pytest.raises(UserError, match="--slurm"):
         slurm([text], Path("runs"))

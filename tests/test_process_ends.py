@@ -165,6 +165,17 @@ def test_a_loader_heeds_its_parent_s_sigterm_alone(images: ImageSet):
         list(loaded)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no process learns who sent a signal")
+def test_so_does_a_process_of_a_forked_pool():
+    with processes.forked_pool(1, os.getpid) as pool:
+        worker = pool.submit(os.getpid).result()
+        subprocess.run(["kill", "-TERM", str(worker)], check=True)
+        time.sleep(0.2)
+        assert pool.submit(os.getpid).result() == worker
+        os.kill(worker, signal.SIGTERM)
+        assert until(lambda: is_alive(worker), lambda alive: not alive) is False
+
+
 def test_every_process_is_started_where_it_is_told_to_end():
     """Another way to start one needs `end_with_parent` too."""
     starts = {"Process", "ProcessPoolExecutor", "Parallel", "DataLoader", "Popen", "fork", "spawn"}

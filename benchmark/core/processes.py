@@ -99,7 +99,7 @@ def _begin_fresh(later: bytes) -> None:
 
 def _begin(begin: Callable[..., object], arguments: tuple[Any, ...]) -> None:
     end_with_parent()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the parent's handler
+    heed_parent_alone()
     begin(*arguments)
 
 
@@ -119,6 +119,23 @@ def end_with_parent() -> None:
         threading.Thread(target=_watch, args=(parent.pid,), daemon=True).start()
     if os.getppid() != parent.pid:  # it ended before anybody watched
         os._exit(1)
+
+
+def heed_parent_alone() -> None:
+    """From now on SIGTERM ends this process only if the one that started it sends it, as it does when it ends itself.
+    Slurm sends it to every process of a job that it preempts, and a parent that goes on until Slurm ends it needs this
+    one all that time."""
+    if not hasattr(signal, "sigwaitinfo"):  # only this tells who sent it
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_when_the_parent_says_so, daemon=True).start()
+
+
+def _end_when_the_parent_says_so() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def _watch(parent: int) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import statistics
-import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from benchmark.core import distributed
 from benchmark.core.draws import mix, permutation
 from benchmark.core.errors import UserError
-from benchmark.core.processes import end_with_parent, forking
+from benchmark.core.processes import end_with_parent, forking, heed_parent_alone
 from benchmark.core.streams import Stream
 from benchmark.data.batch import Batch
 from benchmark.data.handover import Parcel, lost_loader_told, packed, refused
@@ -224,26 +223,10 @@ class _Collate:
 def _begin(worker: int) -> None:
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
-    _heed_the_parent_alone()
+    heed_parent_alone()
     if not torch.cuda.is_available():
         # where training needs the same cores, a loader that takes one keeps all threads of a step waiting for the last
         os.nice(19)
-
-
-def _heed_the_parent_alone() -> None:
-    """Slurm sends SIGTERM to every process of a job that it preempts, and a parent that goes on until Slurm ends it
-    needs its batches all that time. A parent that itself ends sends one too, and waits for this process to end."""
-    if not hasattr(signal, "sigwaitinfo"):  # only this tells who sent it
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        return
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_end_when_the_parent_says_so, daemon=True).start()
-
-
-def _end_when_the_parent_says_so() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
-    os._exit(0)
 
 
 def _decode_all(images: ImageSet, wanted: Sequence[int]) -> dict[int, Image.Image]:
