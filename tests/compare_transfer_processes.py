@@ -1,6 +1,6 @@
 """How much sooner two processes score a backbone than one, each on one thread and without loaders, in turn (A B A B):
 
-    python tests/compare_transfer_processes.py linear_imagenet_pirl voc07_svm_goyal
+    python tests/compare_transfer_processes.py linear_imagenet_pirl voc07_svm_goyal --scale desk
 
 prints the medians of both and their ratio: of the scoring, as its record tells, and of the whole command with its
 start, which two processes cannot share. On a busy machine compare the CPU seconds.
@@ -8,6 +8,7 @@ start, which two processes cannot share. On a busy machine compare the CPU secon
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import resource
@@ -18,29 +19,35 @@ import time
 from pathlib import Path
 from statistics import median
 
-ROUNDS, SCALE, RECIPE = 3, "desk", "random_init"
+RECIPE = "random_init"
 TOLD = ("scoring, s", "the whole command, s", "CPU s a process")
 ONE, TWO = ["-m", "benchmark"], ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "benchmark"]
 
 
-def taken(start: list[str], processes: int, transfer: str, runs: Path) -> tuple[list[float], bytes]:
-    """(what TOLD names, the record)."""
-    folder = runs / SCALE / RECIPE / "seed0"
-    began, used = time.monotonic(), cpu_seconds()
-    sslbench(start, "transfer", RECIPE, transfer, "--workers", "0", runs=runs)
-    whole, cpu = time.monotonic() - began, cpu_seconds() - used
-    record, times = folder / f"{transfer}.json", folder / f"{transfer}.time.json"
-    found = [json.loads(times.read_text())["seconds"], whole, cpu / processes], record.read_bytes()
-    record.unlink()
-    for path in sorted((folder / "workspace").rglob("*.npy")):
-        path.unlink()
-    return found
+class Compared:
+    """One transfer by one process and by two, in runs of their own; `where` is what every command takes besides."""
 
+    def __init__(self, scale: str, where: list[str], runs: Path) -> None:
+        self.folder = runs / scale / RECIPE / "seed0"
+        self.where = [*where, "--scale", scale, "--runs", str(runs), "--device", "cpu"]
+        self.sslbench(ONE, "pretrain", RECIPE)
 
-def sslbench(start: list[str], *words: str, runs: Path) -> None:
-    where = ["--scale", SCALE, "--runs", str(runs), "--device", "cpu"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, *start, *words, *where], check=True, stdout=subprocess.DEVNULL, env=environment)
+    def sslbench(self, start: list[str], *words: str) -> None:
+        command = [sys.executable, *start, *words, *self.where]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
+
+    def taken(self, start: list[str], processes: int, transfer: str) -> tuple[list[float], bytes]:
+        """(what TOLD names, the record)."""
+        began, used = time.monotonic(), cpu_seconds()
+        self.sslbench(start, "transfer", RECIPE, transfer, "--workers", "0")
+        whole, cpu = time.monotonic() - began, cpu_seconds() - used
+        record, times = self.folder / f"{transfer}.json", self.folder / f"{transfer}.time.json"
+        found = [json.loads(times.read_text())["seconds"], whole, cpu / processes], record.read_bytes()
+        record.unlink()
+        for path in sorted((self.folder / "workspace").rglob("*.npy")):
+            path.unlink()
+        return found
 
 
 def cpu_seconds() -> float:
@@ -48,12 +55,16 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def main(transfers: list[str]) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("transfers", nargs="+")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--scale", default="desk")
+    said, where = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as folder:
-        runs = Path(folder)
-        sslbench(ONE, "pretrain", RECIPE, runs=runs)
-        for transfer in transfers:
-            pairs = [(taken(ONE, 1, transfer, runs), taken(TWO, 2, transfer, runs)) for _ in range(ROUNDS)]
+        compared = Compared(said.scale, where, Path(folder))
+        for transfer in said.transfers:
+            pairs = [(compared.taken(ONE, 1, transfer), compared.taken(TWO, 2, transfer)) for _ in range(said.rounds)]
             same = "the same" if len({record for pair in pairs for _, record in pair}) == 1 else "ANOTHER"
             print(f"{transfer}: by two processes {same} record")
             for place, name in enumerate(TOLD):
@@ -62,4 +73,4 @@ def main(transfers: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["linear_imagenet_pirl", "knn_imagenet_wu", "voc07_svm_goyal"])
+    main()
