@@ -159,7 +159,9 @@ def reproduce(runs: Path) -> int:
     tell(told.getvalue().strip())
     steps = re.findall(r"^\[.*\] .*?: (current|left out)?", told.getvalue(), re.MULTILINE)
     done = steps and all(steps) and all(fact(job, "JobState") == "COMPLETED" for job in jobs)
-    return int(bool(status or again or not jobs or not done))
+    fault = bool(status or again or not jobs or not done)
+    tell(f"{len(jobs)} jobs, {'NOT all as promised' if fault else 'all done, and nothing is left to do'}")
+    return int(fault)
 
 
 def draw_images(folder: Path) -> None:

@@ -41,7 +41,6 @@ from benchmark.transfers.features import (
     Tap,
     TwoCells,
     as_input,
-    at_positions,
     backbone_key,
     frozen,
     once,
@@ -50,7 +49,7 @@ from benchmark.transfers.features import (
     taps_on,
     working_copy,
 )
-from benchmark.transfers.metrics import mean_over_crops, over_crops, ranked_within
+from benchmark.transfers.metrics import mean_over_crops, ranked_within
 from benchmark.transfers.preprocessing import Preprocessing, centre_crop, crop_and_flip, crop_flip_and_colour
 from benchmark.transfers.training import (
     Batches,
@@ -302,13 +301,6 @@ class _Run:
         trained = (backbone_key(self.trunk), as_plain(probe.course), as_plain(probe.optimizers))
         heads = len(self.taps) * len(probe.optimizers)
         return checkpoint_path(self.card, context, *read, *trained, [*distributed.own_part(heads)])
-
-
-def rightly_told(scored: Callable[[Tensor], Tensor], views: Views, context: Context) -> Iterator[Tensor]:
-    """(..., B) bool of every batch: which images get their own class from the scores (..., B, classes). Those of
-    several crops are averaged."""
-    for pixels, labels in at_positions(views, once(len(views.images)), context.workers):
-        yield ranked_within(over_crops(scored, pixels), labels.to(context.device), 1)
 
 
 def _percent(right: Tensor) -> Tensor:

@@ -38,10 +38,11 @@ from benchmark.transfers.features import (
     as_input,
     backbone_key,
     frozen,
+    scores_of,
     working_copy,
 )
-from benchmark.transfers.linear import Maps, probe_course, rightly_told
-from benchmark.transfers.metrics import percentage
+from benchmark.transfers.linear import Maps, probe_course
+from benchmark.transfers.metrics import over_crops, percentage, ranked_within
 from benchmark.transfers.preprocessing import (
     Preprocessing,
     centre_crop,
@@ -180,9 +181,7 @@ class RetrainedTransfer(Transfer):
         networks = networks.to(context.device).to(memory_format=torch.channels_last)
         with frozen(trunk):
             self._train(networks.train(), trunk, retraining, train, data, context)
-            right = _right(
-                networks.eval(), trunk, Views(test, retraining.test_view(trunk.input.size), context.seed), context
-            )
+            right = _right(networks.eval(), trunk, test, retraining.test_view(trunk.input.size), context)
         per_stage = {layer: percentage(each) for layer, each in right.items()}
         kept = kept_per_image({name: each.cpu().numpy() for name, each in {"top1": right[HEADLINE], **right}.items()})
         return Scores({"top1": per_stage[HEADLINE]}, {"per_stage": per_stage, **kept}, data)
@@ -211,15 +210,16 @@ def _maps(trunk: AlexNetwork, pixels: Tensor, context: Context) -> Maps:
         return trunk.forward_stages(as_input(trunk, pixels, context.device), HEADLINE)
 
 
-def _right(networks: Networks, trunk: AlexNetwork, views: Views, context: Context) -> dict[str, Tensor]:
+def _right(
+    networks: Networks, trunk: AlexNetwork, images: ImageSet, view: Preprocessing, context: Context
+) -> dict[str, Tensor]:
     """layer -> (N,) bool"""
-    parts, done = [], 0
-    with torch.inference_mode():
-        for part in rightly_told(lambda crop: networks(_maps(trunk, crop, context)), views, context):
-            parts.append(part)
-            done += part.shape[1]
-            context.report(f"classes of {views.images.name}", done, len(views.images), {})
-    return dict(zip(networks.above, torch.cat(parts, dim=1), strict=True))
+
+    def scored(pixels: Tensor) -> Tensor:
+        return over_crops(lambda crop: networks(_maps(trunk, crop, context)), pixels).transpose(0, 1)
+
+    scores, labels = scores_of(scored, images, view, context)  # (N, layers, classes), (N,)
+    return dict(zip(networks.above, ranked_within(scores.transpose(0, 1), labels, 1), strict=True))
 
 
 def _at_scales(paper: Retraining, *drops: float, gamma: float) -> dict[Scale, Retraining]:
