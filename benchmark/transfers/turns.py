@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from itertools import islice, zip_longest
+from itertools import chain, islice, repeat, zip_longest
 from typing import Any, TypeVar
 
 import torch
@@ -24,6 +24,7 @@ from benchmark.transfers.preprocessing import Preprocessing
 Piece = TypeVar("Piece")
 _NONE: Any = object()  # where the last round has none for a process
 CPU = torch.device("cpu")
+TURNS_BETWEEN = 8  # of a process, before all send each other what came of them
 Positions = TrainOrder | Sequence[list[Position]]
 
 
@@ -50,12 +51,14 @@ def in_turn(
     Raises UserError, on all processes, for an image that cannot be read, or what `made` raises."""
     if isinstance(positions, TrainOrder):
         positions = replace(positions, divided=False)
+    # processes that waited for each other at every batch would all be as slow as the slowest is at each
+    turns = 1 if distributed.world_size() == 1 else TURNS_BETWEEN
     with closing(batches(views, _Turns(positions), workers, labels)) as loaded:
-        for _ in range(0, len(positions), distributed.world_size()):
+        for _ in range(0, len(positions), turns * distributed.world_size()):
             with distributed.together():
-                batch = next(loaded, None)
-                found = None if batch is None else made(batch)
-            yield from distributed.tensors_of_all(found, device)
+                found = [made(batch) for batch in islice(loaded, turns)]
+            for own in chain(found, repeat(None, turns - len(found))):
+                yield from distributed.tensors_of_all(own, device)
 
 
 def own_turns(pieces: Iterable[Piece]) -> Iterator[Piece]:
