@@ -7,6 +7,7 @@ import signal
 import subprocess
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -193,3 +194,11 @@ def test_loaders_are_as_many_as_slurm_gives_a_task(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "80")  # one task, which is torchrun
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     assert processes.default_loaders(beside_gpu=True) == 9
+
+
+def test_a_job_that_is_refused_names_those_that_were_submitted_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", str(tmp_path))  # so there is no sbatch
+    before = slurm([], tmp_path)
+    before.submitted.extend([SimpleNamespace(job_id=7), SimpleNamespace(job_id=8)])
+    with pytest.raises(UserError, match=r"for tables: .*`scancel 7 8` takes them back"):
+        before.submit("tables", int)

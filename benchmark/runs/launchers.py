@@ -46,7 +46,10 @@ class Slurm:
             executor.update_parameters(**_as_submitit_calls_them(options | {"job_name": name}, self.cluster))
             job = executor.submit(Job(work))
         except (RuntimeError, ValueError, OSError) as error:
-            raise UserError(f"--launcher {self.cluster}: no job could be submitted: {str(error).strip()}") from error
+            before = " ".join(str(job.job_id) for job in self.submitted)
+            left = f"; these jobs were, `scancel {before}` takes them back" if before else ""
+            why = f"no job could be submitted for {name}: {str(error).strip()}"
+            raise UserError(f"--launcher {self.cluster}: {why}{left}") from error
         self.submitted.append(job)
         return str(job.job_id)
 
