@@ -1,9 +1,10 @@
 """How much sooner two processes score a backbone than one, each on one thread and without loaders, in turn (A B A B):
 
-    python tests/compare_transfer_processes.py linear_imagenet_pirl voc07_svm_goyal --scale desk
+    python tests/compare_transfer_processes.py linear_imagenet_pirl voc07_svm_goyal --scale desk --rounds 3
 
 prints the medians of both and their ratio: of the scoring, as its record tells, and of the whole command with its
 start, which two processes cannot share. On a busy machine compare the CPU seconds.
+Other flags, such as --data=DIR, go to every command.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def main() -> None:
     parser.add_argument("transfers", nargs="+")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scale", default="desk")
-    said, where = parser.parse_known_args()
+    said, where = parser.parse_known_intermixed_args()
     with tempfile.TemporaryDirectory() as folder:
         compared = Compared(said.scale, where, Path(folder))
         for transfer in said.transfers:

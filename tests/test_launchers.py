@@ -200,5 +200,5 @@ def test_a_job_that_is_refused_names_those_that_were_submitted_before(tmp_path: 
     monkeypatch.setenv("PATH", str(tmp_path))  # so there is no sbatch
     before = slurm([], tmp_path)
     before.submitted.extend([SimpleNamespace(job_id=7), SimpleNamespace(job_id=8)])
-    with pytest.raises(UserError, match=r"for tables: .*`scancel 7 8` takes them back"):
+    with pytest.raises(UserError, match=r"for tables: .*`scancel 7 8` cancels them"):
         before.submit("tables", int)

@@ -47,7 +47,7 @@ class Slurm:
             job = executor.submit(Job(work))
         except (RuntimeError, ValueError, OSError) as error:
             before = " ".join(str(job.job_id) for job in self.submitted)
-            left = f"; these jobs were, `scancel {before}` takes them back" if before else ""
+            left = f"; the jobs before it were submitted: `scancel {before}` cancels them" if before else ""
             why = f"no job could be submitted for {name}: {str(error).strip()}"
             raise UserError(f"--launcher {self.cluster}: {why}{left}") from error
         self.submitted.append(job)

@@ -272,18 +272,15 @@ def extract(
     todo = {start: absent for start, absent in distributed.decided(missing).items() if absent}
     if todo:
         trunk = working_copy(backbone, context.device)
+        views = Views(images.without_labels(), preprocessing, context.seed, wanted=())  # of images that are seen once
         with frozen(trunk):
             for start, absent in todo.items():
-                positions = once(min(start + PART, len(images)), start)
-                views = views_in_turn(images.without_labels(), preprocessing, context.seed, positions)
-                _extract_part(trunk, views, positions, {tap: folder[tap] for tap in absent}, context)
+                _extract_part(trunk, views, start, {tap: folder[tap] for tap in absent}, context)
     return {tap.name: _read_parts(folder[tap], starts) for tap in taps}
 
 
-def _extract_part(
-    trunk: Backbone, views: Views, positions: list[list[Position]], folders: dict[Tap, Path], context: Context
-) -> None:
-    start = done = positions[0][0][1]
+def _extract_part(trunk: Backbone, views: Views, start: int, folders: dict[Tap, Path], context: Context) -> None:
+    end, done = min(start + PART, len(views.images)), start
     rows: dict[Tap, list[Tensor]] = {tap: [] for tap in folders}
 
     def made(batch: Batch) -> list[Tensor]:
@@ -291,7 +288,7 @@ def _extract_part(
             found = tapped(trunk, tuple(folders), as_input(trunk, batch.views["image"], context.device))
             return [found[tap.name].flatten(1).cpu() for tap in folders]
 
-    for found in in_turn(views, positions, context.workers, made, CPU, labels=False):
+    for found in in_turn(views, once(end, start), context.workers, made, CPU, labels=False):
         for tap, features in zip(folders, found, strict=True):
             rows[tap].append(features)
         done += len(found[0])

@@ -6,10 +6,11 @@ batches in turn, those that one process would make, and send each other what cam
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from itertools import chain, islice, repeat, zip_longest
+from itertools import islice, zip_longest
 from typing import Any, TypeVar
 
 import torch
@@ -46,7 +47,8 @@ def in_turn(
     labels: bool = True,
 ) -> Iterator[list[Tensor]]:
     """What `made` gives of each batch, on `device`, in order and on all processes. Each of these calls it for its own
-    turns alone, and it must not communicate. labels: whether batches have them.
+    turns alone, and it must not communicate. Of several processes each holds up to TURNS_BETWEEN results. labels:
+    whether batches have them.
 
     Raises UserError, on all processes, for an image that cannot be read, or what `made` raises."""
     if isinstance(positions, TrainOrder):
@@ -56,9 +58,9 @@ def in_turn(
     with closing(batches(views, _Turns(positions), workers, labels)) as loaded:
         for _ in range(0, len(positions), turns * distributed.world_size()):
             with distributed.together():
-                found = [made(batch) for batch in islice(loaded, turns)]
-            for own in chain(found, repeat(None, turns - len(found))):
-                yield from distributed.tensors_of_all(own, device)
+                found = deque(made(batch) for batch in islice(loaded, turns))
+            for _ in range(turns):  # each is let go of once it is sent
+                yield from distributed.tensors_of_all(found.popleft() if found else None, device)
 
 
 def own_turns(pieces: Iterable[Piece]) -> Iterator[Piece]:
