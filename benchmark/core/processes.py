@@ -16,6 +16,7 @@ from multiprocessing.context import BaseContext
 from types import FrameType
 from typing import Any
 
+from benchmark.core.allocator import keep_freed_memory
 from benchmark.core.errors import UserError, remedy
 
 MOST_LOADERS = 32  # for one GPU; each keeps batches ready in shared memory
@@ -29,12 +30,12 @@ def default_loaders(beside_gpu: bool) -> int:
     of them keeps up with it, and 2 on few."""
     from joblib import cpu_count  # knows affinity and a container's limit; takes a moment to import
 
-    beside, of_task = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), os.environ.get("SLURM_CPUS_PER_TASK")
-    if of_task:  # a task is one of the processes, or the torchrun that started them
-        shared = min(int(of_task), cpu_count()) // (beside if "TORCHELASTIC_RUN_ID" in os.environ else 1)
-    else:
-        shared = cpu_count() // beside
-    cores = max(shared, 1)
+    cores, of_task = cpu_count(), os.environ.get("SLURM_CPUS_PER_TASK")
+    if of_task:
+        cores = min(int(of_task), cores)
+    if not of_task or "TORCHELASTIC_RUN_ID" in os.environ:  # else a task is one process, and no torchrun of several
+        cores //= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    cores = max(cores, 1)
     return min(max(cores - 1, 1), MOST_LOADERS) if beside_gpu else min(max(cores // 4, 2), cores)
 
 
@@ -93,6 +94,7 @@ def _not_started(error: OSError) -> UserError:
 
 def _begin_fresh(later: bytes) -> None:
     end_with_parent()
+    keep_freed_memory()
     begin, arguments = pickle.loads(later)
     begin(*arguments)
 

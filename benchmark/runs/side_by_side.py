@@ -14,7 +14,6 @@ from typing import TypeVar
 import torch
 from threadpoolctl import threadpool_limits
 
-from benchmark.core.allocator import keep_freed_memory
 from benchmark.core.errors import UserError
 from benchmark.core.processes import process_pool
 from benchmark.core.standard_streams import keep_writable
@@ -74,7 +73,6 @@ def _sorted(items: Sequence[Item], needs: Mapping[Item, Collection[Item]]) -> To
 
 def _begin(threads: int) -> None:
     keep_writable()
-    keep_freed_memory()
     torch.set_num_threads(threads)
     threadpool_limits(threads)  # numpy's
     progress.share_terminal()
