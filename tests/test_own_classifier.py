@@ -17,7 +17,7 @@ from handmade import image
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from small_runs import drawn_images, in_processes, on_cpu
+from small_runs import drawn_images, in_processes, on_cpu, record_in_small_batches
 from torch import Tensor, nn
 
 from benchmark import cli
@@ -43,7 +43,7 @@ from benchmark.runs.reproduce import RowWork
 from benchmark.runs.run import Run, pretraining_images
 from benchmark.runs.scoring import score
 from benchmark.tables.layout import read_layouts, recipes_of
-from benchmark.transfers import features, find_transfers
+from benchmark.transfers import find_transfers
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 
 OWN = find_transfers()["own_classifier_imagenet"]
@@ -147,14 +147,9 @@ def test_it_is_the_accuracy_of_the_methods_last_layer(world: Path, supervised: R
 
 
 def test_two_processes_write_the_record_of_one(supervised: Run):
-    alone, pair = (in_processes(count, _record_in_small_batches, supervised) for count in (1, 2))
+    alone, pair = (in_processes(count, record_in_small_batches, OWN, supervised) for count in (1, 2))
     assert [outcome.error for outcome in (*alone, *pair)] == [None] * 3
     assert [outcome.value for outcome in pair] == [alone[0].value] * 2
-
-
-def _record_in_small_batches(run: Run) -> bytes:
-    features.EVALUATION_BATCH = 7
-    return score(OWN, run, on_cpu()).to_bytes()
 
 
 def test_s4l_is_scored_by_its_own_classifier(world: Path, tmp_path: Path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from handmade import image
-from small_runs import in_processes, on_cpu
+from small_runs import in_processes, on_cpu, record_in_small_batches
 from torch import Tensor
 
 from benchmark.core.draws import mix
@@ -22,7 +22,7 @@ from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.contract import with_change
 from benchmark.runs.run import Run, pretraining_images
 from benchmark.runs.scoring import score
-from benchmark.transfers import features, find_transfers
+from benchmark.transfers import find_transfers
 from recipes.jigsaw_alexnet import JigsawPuzzle, NineColumns
 
 TRANSFER = find_transfers()["pretext_accuracy_imagenet"]
@@ -63,14 +63,9 @@ def test_puzzles_are_counted_as_the_method_solves_them_one_by_one(puzzles: Run):
 
 
 def test_two_processes_write_the_record_of_one(puzzles: Run):
-    alone, pair = (in_processes(count, _record_in_small_batches, puzzles) for count in (1, 2))
+    alone, pair = (in_processes(count, record_in_small_batches, TRANSFER, puzzles, True) for count in (1, 2))
     assert [outcome.error for outcome in (*alone, *pair)] == [None] * 3
     assert [outcome.value for outcome in pair] == [alone[0].value] * 2
-
-
-def _record_in_small_batches(run: Run) -> bytes:
-    features.EVALUATION_BATCH = 7
-    return score(TRANSFER, run, on_cpu(), incomplete=True).to_bytes()
 
 
 def test_the_number_of_loaders_changes_nothing(puzzles: Run):
