@@ -29,7 +29,7 @@ from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import Position, TrainOrder, Views, batches
 from benchmark.transfers.contract import Context
 from benchmark.transfers.preprocessing import Preprocessing
-from benchmark.transfers.turns import CPU, in_turn, views_in_turn
+from benchmark.transfers.turns import CPU, in_turn
 
 EVALUATION_BATCH = 128
 PART = 8192  # images whose features are held in memory, and written as one file
@@ -240,20 +240,27 @@ def scores_of(
 ) -> tuple[Tensor, Tensor]:
     """What `scored` makes of uint8 views, and the labels, of the whole set: (N, ...) each, on the CPU. Processes take
     batches in turn, and all have all."""
-    positions, found, done = once(len(images)), [], 0
-    views = views_in_turn(images, view, context.seed, positions)
+    found, done = [], 0
+    views = Views(images, view, context.seed, wanted=())  # of images that are seen once
 
     def made(batch: Batch) -> list[Tensor]:
         assert batch.labels is not None
         with torch.inference_mode():
             return [scored(batch.views["image"]).cpu(), batch.labels]
 
-    for scores, labels in in_turn(views, positions, context.workers, made, CPU):
+    for scores, labels in in_turn(views, once(len(images)), context.workers, made, CPU):
         found.append((scores, labels))
         done += len(labels)
         context.report(f"classes of {images.name}", done, len(images), {})
     scores, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
     return scores, labels
+
+
+def classifier_scores(
+    model: nn.Module, backbone: Backbone, images: ImageSet, view: Preprocessing, context: Context
+) -> tuple[Tensor, Tensor]:
+    """`scores_of` a model that takes what its backbone does, (B, channels, H, W): (N, classes) and (N,)."""
+    return scores_of(lambda pixels: model(as_input(backbone, pixels, context.device)), images, view, context)
 
 
 def extract(

@@ -11,8 +11,6 @@ different numbers: the list is part of the record's data.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,14 +20,13 @@ from benchmark.core.draws import mix
 from benchmark.core.optimisation import SGD, Epochs, Milestones
 from benchmark.core.plain import as_plain
 from benchmark.core.streams import Stream
-from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Classes
 from benchmark.data.loader import Views
 from benchmark.data.splits import percent_of
 from benchmark.recipe.scales import Scale
 from benchmark.records.metric import PERCENT
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer, values_at
-from benchmark.transfers.features import as_input, backbone_key, frozen, scores_of, working_copy
+from benchmark.transfers.features import as_input, backbone_key, classifier_scores, frozen, working_copy
 from benchmark.transfers.metrics import topk_scores
 from benchmark.transfers.preprocessing import centre_crop, crop_and_flip
 from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit_together, gaussian, streamed
@@ -85,14 +82,9 @@ class SemiSupervised(Transfer):
 
         optimizer = build_optimizer([(model.parameters(), OPTIMIZER)])
         fit_together(model.train(), optimizer, loss_of, course, labelled, source, checkpoint, context)
-        metrics, kept = self._tested(model.eval(), test, context)
+        told = classifier_scores(model.eval(), model.backbone, test, centre_crop(side), context)
+        metrics, kept = topk_scores(*told, ks=(5, 1))
         return Scores(metrics, {"labelled": labelled.name, "labelled_images": len(labelled), **kept}, data)
-
-    def _tested(self, model: Classifier, test: ImageSet, context: Context) -> tuple[dict[str, float], dict[str, Any]]:
-        def scored(pixels: Tensor) -> Tensor:
-            return model(as_input(model.backbone, pixels, context.device))
-
-        return topk_scores(*scores_of(scored, test, centre_crop(model.backbone.input.size), context), ks=(5, 1))
 
 
 def _pirl(percent: int, reported: str, photos_epochs: float, desk_epochs: float) -> SemiSupervised:

@@ -29,7 +29,7 @@ from benchmark.data.splits import percent_of
 from benchmark.recipe.scales import Scale
 from benchmark.records.metric import PERCENT
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer, values_at
-from benchmark.transfers.features import as_input, backbone_key, frozen, scores_of, working_copy
+from benchmark.transfers.features import as_input, backbone_key, classifier_scores, frozen, working_copy
 from benchmark.transfers.linear_cpc import V2_PART
 from benchmark.transfers.metrics import topk_scores
 from benchmark.transfers.preprocessing import square_and_centre, square_place_and_flip
@@ -104,8 +104,8 @@ class DataEfficient(Transfer):
         for name, phase in {"fixed_": values.fixed, "": values.together}.items():
             model.trains_backbone = not name
             self._train(model, phase, labelled, (*facts, name), context)
-            scores, truth = _told(model.eval(), test, context)
-            found, right = topk_scores(scores, truth, ks=(5, 1))
+            told = classifier_scores(model.eval(), trunk, test, _central(trunk.input.size), context)
+            found, right = topk_scores(*told, ks=(5, 1))
             metrics |= {f"{name}{key}": value for key, value in found.items()}
             kept = right
         headline = {key: metrics[key] for key in self.card.metrics}
@@ -135,12 +135,6 @@ class DataEfficient(Transfer):
 
 _augmented = partial(square_place_and_flip, part=V2_PART)
 _central = partial(square_and_centre, part=V2_PART)
-
-
-def _told(model: GridClassifier, test: ImageSet, context: Context) -> tuple[Tensor, Tensor]:
-    """(scores (N, classes), the true classes (N,))"""
-    view = _central(model.backbone.input.size)
-    return scores_of(lambda pixels: model(as_input(model.backbone, pixels, context.device)), test, view, context)
 
 
 REPORTED = {1: "78.3", 10: "91.2", 100: "96.5"}  # top-5, fine-tuned

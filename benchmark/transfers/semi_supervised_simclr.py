@@ -12,7 +12,6 @@ Subsets are those of the lists beside the images, as in benchmark/transfers/semi
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,14 +20,13 @@ from benchmark.backbones.contract import Backbone
 from benchmark.backbones.with_head import at_last_stage, width_at_last_stage
 from benchmark.core.optimisation import LARS, SGD, Cosine, Epochs, Optimizer, Steps
 from benchmark.core.plain import as_plain
-from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Classes
 from benchmark.data.loader import Views
 from benchmark.data.splits import percent_of
 from benchmark.recipe.scales import Scale
 from benchmark.records.metric import PERCENT
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer, values_at
-from benchmark.transfers.features import as_input, backbone_key, frozen, scores_of, working_copy
+from benchmark.transfers.features import as_input, backbone_key, classifier_scores, frozen, working_copy
 from benchmark.transfers.metrics import topk_scores
 from benchmark.transfers.preprocessing import centre_crop, crop_and_flip
 from benchmark.transfers.training import Course, build_optimizer, checkpoint_path, fit_together, streamed
@@ -91,15 +89,9 @@ class SemiSupervisedSimCLR(Transfer):
             checkpoint_path(self.card, context, *facts),
             context,
         )
-        metrics, kept = _told(model.eval(), test, context)
+        told = classifier_scores(model.eval(), trunk, test, centre_crop(side), context)
+        metrics, kept = topk_scores(*told, ks=(1, 5))
         return Scores(metrics, {"labelled": labelled.name, "labelled_images": len(labelled), **kept}, data)
-
-
-def _told(model: FineTuned, test: ImageSet, context: Context) -> tuple[dict[str, float], dict[str, Any]]:
-    def scored(pixels: Tensor) -> Tensor:
-        return model(as_input(model.backbone, pixels, context.device))
-
-    return topk_scores(*scores_of(scored, test, centre_crop(model.backbone.input.size), context), ks=(1, 5))
 
 
 def _scales(paper: SimCLRTuning, percent: int) -> dict[Scale, SimCLRTuning]:
