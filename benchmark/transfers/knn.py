@@ -6,6 +6,8 @@ section 3.4, as in zhirongw/lemniscate.pytorch, test.py [LEM]. A ResNet-50 reach
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,6 +19,7 @@ from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer
 from benchmark.transfers.features import extract, output_tap
 from benchmark.transfers.metrics import topk_scores
 from benchmark.transfers.preprocessing import centre_crop
+from benchmark.transfers.turns import own_turns, tensors_of_all_turns
 
 K = 200  # section 4
 TAU = 0.07  # section 4
@@ -36,7 +39,7 @@ class NearestNeighbours(Transfer):
             torch.from_numpy(extract(backbone, images, view, (tap,), context)[tap.name]) for images in (train, test)
         )
         labels = torch.as_tensor(train.labelled(Classes).values, device=context.device)
-        scores = vote(queries.to(context.device), database.to(context.device), labels, len(train.classes))
+        scores = vote_in_turn(queries.to(context.device), database.to(context.device), labels, len(train.classes))
         truth = torch.as_tensor(test.labelled(Classes).values, device=context.device)
         data = {images.name: images.fingerprint() for images in (train, test)}
         return Scores(*topk_scores(scores, truth), data)
@@ -46,19 +49,30 @@ def vote(queries: Tensor, database: Tensor, labels: Tensor, num_classes: int) ->
     """queries (M, D), database (N, D), labels (N,) -> (M, classes): of each query's K nearest by cosine, every
     one votes for its class with exp(cosine / TAU). Images that are as near as the K-th share the places that are left
     to them, wherever they stand in the database: else it would be the first classes' that vote for equal features."""
+    return torch.cat(list(_votes(queries.split(QUERIES_AT_ONCE), database, labels, num_classes)))
+
+
+def vote_in_turn(queries: Tensor, database: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """`vote`, for which processes take queries in turn; all have all votes."""
+    parts = queries.split(QUERIES_AT_ONCE)
+    own = ([votes] for votes in _votes(own_turns(parts), database, labels, num_classes))
+    return torch.cat([votes for (votes,) in tensors_of_all_turns(own, len(parts), queries.device)])
+
+
+def _votes(parts: Iterable[Tensor], database: Tensor, labels: Tensor, num_classes: int) -> Iterator[Tensor]:
     database = F.normalize(database)
-    scores = torch.zeros(len(queries), num_classes, device=queries.device)
-    for rows, part in zip(scores.split(QUERIES_AT_ONCE), F.normalize(queries).split(QUERIES_AT_ONCE), strict=True):
-        every = part @ database.T  # (B, N)
+    for part in parts:
+        every = F.normalize(part) @ database.T  # (B, N)
         cosine, nearest = every.topk(min(K, len(database)))  # (B, K)
-        rows.scatter_add_(1, labels[nearest], (cosine / TAU).exp())
+        votes = every.new_zeros(len(part), num_classes)
+        votes.scatter_add_(1, labels[nearest], (cosine / TAU).exp())
         last = cosine[:, -1:]
         places, equal = (cosine == last).sum(dim=1), (every == last).sum(dim=1)
         for query in (equal > places).nonzero()[:, 0].tolist():
             share = (every[query] == last[query]) * (places[query] / equal[query])
             weights = ((every[query] > last[query]) + share) * (every[query] / TAU).exp()
-            rows[query].zero_().scatter_add_(0, labels, weights)
-    return scores
+            votes[query].zero_().scatter_add_(0, labels, weights)
+        yield votes
 
 
 knn_imagenet_wu = NearestNeighbours(

@@ -53,14 +53,19 @@ def in_turn(
     Raises UserError, on all processes, for an image that cannot be read, or what `made` raises."""
     if isinstance(positions, TrainOrder):
         positions = replace(positions, divided=False)
-    # processes that waited for each other at every batch would all be as slow as the slowest is at each
-    turns = 1 if distributed.world_size() == 1 else TURNS_BETWEEN
     with closing(batches(views, _Turns(positions), workers, labels)) as loaded:
-        for _ in range(0, len(positions), turns * distributed.world_size()):
-            with distributed.together():
-                found = deque(made(batch) for batch in islice(loaded, turns))
-            for _ in range(turns):  # each is let go of once it is sent
-                yield from distributed.tensors_of_all(found.popleft() if found else None, device)
+        yield from tensors_of_all_turns(map(made, loaded), len(positions), device)
+
+
+def tensors_of_all_turns(own: Iterator[Sequence[Tensor]], count: int, device: torch.device) -> Iterator[list[Tensor]]:
+    """What each process makes of its own_turns, of `count` pieces: that of all, on `device`, in order and on all."""
+    # processes that waited for each other at every piece would all be as slow as the slowest is at each
+    turns = 1 if distributed.world_size() == 1 else TURNS_BETWEEN
+    for _ in range(0, count, turns * distributed.world_size()):
+        with distributed.together():
+            found = deque(islice(own, turns))
+        for _ in range(turns):  # each is let go of once it is sent
+            yield from distributed.tensors_of_all(found.popleft() if found else None, device)
 
 
 def own_turns(pieces: Iterable[Piece]) -> Iterator[Piece]:
