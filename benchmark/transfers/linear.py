@@ -237,7 +237,7 @@ class _Run:
         def source(order: TrainOrder) -> Iterator[tuple[Maps, Tensor]]:
             for batch in order:
                 rows = torch.tensor([epoch % count * num_images + i for epoch, i in batch], device=labels.device)
-                yield {tap: maps[rows] for tap, maps in store.items()}, labels[rows % num_images]
+                yield {tap: maps.index_select(0, rows) for tap, maps in store.items()}, labels[rows % num_images]
 
         return source
 
