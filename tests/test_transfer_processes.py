@@ -26,7 +26,7 @@ from benchmark.core.errors import UserError
 from benchmark.core.optimisation import SGD, Cosine, Steps
 from benchmark.data.image_set import ImageSet
 from benchmark.data.loader import TrainOrder
-from benchmark.transfers import features, find_transfers, training, turns
+from benchmark.transfers import features, find_transfers, knn, training, turns
 from benchmark.transfers.training import Course, build_optimizer, fit_together
 
 TRANSFERS = {name: transfer for name, transfer in find_transfers().items() if not transfer.card.asks}
@@ -37,7 +37,7 @@ FROZEN = [name for name, transfer in TRANSFERS.items() if transfer.card.frozen.s
 
 def transfer(name: str, world: Path, runs: Path) -> tuple[int, str]:  # noqa: F811
     """(status, stderr) of `sslbench transfer`, in batches so small that both processes have some."""
-    features.EVALUATION_BATCH, features.PART, turns.TURNS_BETWEEN = 7, 20, 2
+    features.EVALUATION_BATCH, features.PART, turns.TURNS_BETWEEN, knn.QUERIES_AT_ONCE = 7, 20, 2, 7
     with redirect_stderr(io.StringIO()) as said, redirect_stdout(io.StringIO()):
         status = cli.run(["transfer", recipe_of(name), name, *flags(world, runs, workers=0)])
     return status, said.getvalue()
