@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,6 +52,19 @@ def test_two_processes_write_the_record_of_one(name: str, world: Path, pretraine
         assert [outcome.value for outcome in outcomes] == [(0, "")] * count, outcomes
         records.append((runs / folder(name) / f"{name}.json").read_bytes())
     assert records[0] == records[1]
+
+
+def of_neighbours(vote: Callable[..., Tensor]) -> np.ndarray:
+    knn.QUERIES_AT_ONCE = 3
+    rng = torch.Generator().manual_seed(0)
+    queries, database = (torch.randn(count, 4, generator=rng) for count in (20, 50))
+    return vote(queries, database, torch.arange(50) % 7, 7).numpy()
+
+
+def test_all_processes_have_the_votes_of_one():
+    (alone,) = in_processes(1, of_neighbours, knn.vote)
+    for outcome in in_processes(2, of_neighbours, knn.vote_in_turn):
+        assert np.array_equal(outcome.value, alone.value)
 
 
 def test_a_second_start_does_nothing(world: Path, pretrained: Path, tmp_path: Path):  # noqa: F811
