@@ -25,7 +25,7 @@ from benchmark.transfers.preprocessing import Preprocessing
 Piece = TypeVar("Piece")
 _NONE: Any = object()  # where the last round has none for a process
 CPU = torch.device("cpu")
-TURNS_BETWEEN = 8  # of a process, before all send each other what came of them
+TURNS_BETWEEN = 16  # of a process, before all send each other what came of them
 Positions = TrainOrder | Sequence[list[Position]]
 
 
