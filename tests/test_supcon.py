@@ -17,6 +17,7 @@ from benchmark.engine.train import build_method
 from benchmark.recipe import LARS, InputSpec
 from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.pools import Given
+from benchmark.views.crops import flipped_crop
 from recipes.simclr import nt_xent
 from recipes.supcon import SupCon, sup_con
 
@@ -131,3 +132,13 @@ def test_views_are_crops_changed_by_two_of_autoaugments_operations():
     white = Image.new("RGB", (16, 16), (255, 255, 255))
     corners = torch.stack([whole.view(white, spec)[:, 0, 0] for _ in range(100)])
     assert 0 < (corners == 128).all(1).float().mean() < 0.5  # grey where a shear or turn shows no image
+
+
+def test_without_autoaugment_views_are_crops_and_their_mirror_images():
+    plain, spec = SupCon(autoaugment=False), InputSpec(16)
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8))
+    for seed in range(10):
+        torch.manual_seed(seed)
+        view = plain.view(picture, spec)
+        torch.manual_seed(seed)
+        assert torch.equal(view, flipped_crop(picture, 16, plain.crop_area))
