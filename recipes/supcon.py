@@ -55,7 +55,7 @@ from benchmark.recipe import (
     Warmup,
     WarmupCosine,
 )
-from benchmark.views.crops import cropped, flipped
+from benchmark.views.crops import cropped, flipped, flipped_crop
 from recipes.simclr import ContrastiveViews, TwoViews, similarities
 
 Where = Literal["out", "in"]
@@ -68,8 +68,9 @@ class SupCon(TwoViews):
     head_norm: bool = False  # an affine-free BatchNorm after the head
 
     def view(self, image: Image, spec: InputSpec) -> Tensor:
-        crop = flipped(cropped(image, spec.size, self.crop_area))
-        return v2.functional.pil_to_tensor(_policy()(crop) if self.autoaugment else crop)
+        if not self.autoaugment:
+            return flipped_crop(image, spec.size, self.crop_area)
+        return v2.functional.pil_to_tensor(_policy()(flipped(cropped(image, spec.size, self.crop_area))))
 
     def build(self, backbone: Backbone, given: Given) -> Method:
         given.classes()  # or it says what is wrong with the labels

@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 from benchmark.blocks.memory_bank import BankSettings, MemoryBank, dense_is_cheaper
 from benchmark.blocks.nce import info_nce, nce, nce_constant_partition
 from benchmark.blocks.permutations import permutation_set
-from benchmark.core.draws import mix, uniform_integers
+from benchmark.core.draws import mix, seed_torch, uniform_integers
 from benchmark.core.errors import UserError
 
 
@@ -178,6 +178,14 @@ def test_negatives_are_uniform_and_never_the_image_itself():
         counts = torch.bincount(drawn[image], minlength=11)[torch.arange(11) != image].double()
         chi_square = ((counts - 2000) ** 2 / 2000).sum().item()  # 9 degrees of freedom: 33.7 has p = 1e-4
         assert chi_square < 33.7, image
+
+
+def test_a_step_draws_what_it_draws_after_manual_seed():
+    drawn = []
+    for seeded in (torch.manual_seed, seed_torch):
+        seeded(7)
+        drawn.append(torch.rand(3))
+    assert torch.equal(*drawn)
 
 
 def test_positional_numbers_depend_on_seed_and_key_alone():

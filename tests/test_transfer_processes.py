@@ -55,10 +55,12 @@ def test_two_processes_write_the_record_of_one(name: str, world: Path, pretraine
 
 
 def of_neighbours(vote: Callable[..., Tensor]) -> np.ndarray:
-    knn.QUERIES_AT_ONCE = 3
+    """In several rounds; a third of what votes is equal, and so are some of the queries."""
+    knn.QUERIES_AT_ONCE, turns.TURNS_BETWEEN = 3, 2
     rng = torch.Generator().manual_seed(0)
-    queries, database = (torch.randn(count, 4, generator=rng) for count in (20, 50))
-    return vote(queries, database, torch.arange(50) % 7, 7).numpy()
+    queries, database = (torch.randn(count, 4, generator=rng) for count in (20, 3 * knn.K))
+    queries[::5] = database[: knn.K + 9] = torch.ones(4)
+    return vote(queries, database, torch.arange(3 * knn.K) % 7, 7).numpy()
 
 
 def test_all_processes_have_the_votes_of_one():
@@ -206,13 +208,15 @@ def over_all() -> None:
     over_all_processes(nn.Sequential(BatchNorm2d(3), nn.BatchNorm2d(3)))
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("count", [1, 2, 4, 5, 6, 9])
 def test_pieces_of_work_are_divided_without_a_gap(count: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(distributed, "world_size", lambda: 3)
+    monkeypatch.setattr(distributed, "world_size", lambda: 4)
     parts = distributed.parts_of_all(count)
+    sizes = [len(part) for part in parts]
+    assert sizes == sorted(sizes, reverse=True)
     assert {place for part in parts for place in part} == set(range(count))
-    assert all(1 <= len(part) <= -(-count // 3) for part in parts)
-    assert count < 3 or sum(map(len, parts)) == count
+    assert all(1 <= len(part) <= -(-count // 4) for part in parts)
+    assert count < 4 or sum(map(len, parts)) == count
 
 
 def test_features_that_one_process_cannot_read_end_all(world: Path, pretrained: Path, tmp_path: Path):  # noqa: F811

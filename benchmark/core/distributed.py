@@ -118,9 +118,9 @@ def own_part(count: int) -> range:
 
 
 def parts_of_all(count: int) -> list[range]:
-    """The own_part of each process, in rank order. Where it does not divide evenly the first ones have one more: of a
-    network's stages, those with fewer channels come first."""
-    starts = [-(-place * count // world_size()) for place in range(world_size() + 1)]
+    """The own_part of each process, in rank order; the first ones have one more where it does not divide evenly."""
+    least, more = divmod(count, world_size())
+    starts = [place * least + min(place, more) for place in range(world_size() + 1)]
     return [range(first, end) or range(count)[-1:] for first, end in pairwise(starts)]
 
 

@@ -21,9 +21,9 @@ def mix(*parts: int) -> int:
     return state >> 1
 
 
-def seed_step(seed: int) -> None:
-    """What the libraries draw in a step on this process's device. torch.manual_seed would do, but where CUDA has not
-    begun it takes half a millisecond for notes on its caller, as much as a small step."""
+def seed_torch(seed: int) -> None:
+    """torch.manual_seed on the CPU and on CUDA, for every step. It also takes notes on its caller for each kind of
+    accelerator that has not begun: half a millisecond, as much as a small step."""
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)

@@ -50,7 +50,7 @@ class Samples(Dataset):
     def __getitem__(self, position: Position) -> Any | UserError:
         epoch, index = position
         try:
-            # the CPU generator alone: torch.manual_seed also queues a seed for every accelerator, at 20 times the cost
+            # the CPU generator alone, and not torch.manual_seed, for the reason that seed_torch gives
             torch.default_generator.manual_seed(mix(self.seed, Stream.VIEWS, epoch, index))
             return self.at(index)
         except UserError as error:

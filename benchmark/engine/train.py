@@ -26,7 +26,7 @@ from torch import Tensor
 from benchmark.backbones.norms import few_told
 from benchmark.backbones.weights import load_backbone, read_facts, save_backbone, start_from
 from benchmark.core import distributed
-from benchmark.core.draws import mix, seed_step
+from benchmark.core.draws import mix, seed_torch
 from benchmark.core.errors import UserError
 from benchmark.core.files import file_hash
 from benchmark.core.memory import forget_peak, peak_gb, peak_in_words
@@ -336,7 +336,7 @@ class _Training:
         """One step, and what is due after it."""
         recipe, steps_per_epoch, done = self.work.recipe, self.feed.steps_per_epoch, step + 1
         set_rates(self.players, recipe, step, self.total, steps_per_epoch)
-        seed_step(mix(recipe.seed, Stream.IN_STEP, step, distributed.rank()))
+        seed_torch(mix(recipe.seed, Stream.IN_STEP, step, distributed.rank()))
         figures = train_step(self.method, batch, self.players, recipe.precision)
         self.finite.note(step, figures)
         self.losses.note(step, figures)

@@ -220,12 +220,11 @@ class _Run:
     def _stored(self, images: ImageSet, heads: Heads, count: int) -> Batches:
         """The maps of `count` views of every image, in memory: epoch e trains on the views of epoch e % count."""
         num_images = len(images)
-        # in every epoch the first process begins, so each decodes its own images alone
-        views = views_in_turn(images, self.augment, self.context.seed, once(num_images))
-        in_epochs = (seen for epoch in range(count) for seen in self._seen(views, once(num_images, epoch=epoch)))
+        positions = [batch for epoch in range(count) for batch in once(num_images, epoch=epoch)]
+        views = views_in_turn(images, self.augment, self.context.seed, positions)
         store: Maps = {}
         row = 0
-        for (maps,), found in in_epochs:
+        for (maps,), found in self._seen(views, positions):
             for tap in heads.variants:
                 x = maps[tap]
                 if tap not in store:

@@ -18,7 +18,7 @@ from benchmark.backbones.contract import Backbone
 from benchmark.backbones.norms import few_told, over_all_processes
 from benchmark.backbones.weights import load_strictly
 from benchmark.core import distributed
-from benchmark.core.draws import mix, seed_step
+from benchmark.core.draws import mix, seed_torch
 from benchmark.core.errors import UserError
 from benchmark.core.mixed_precision import autocast
 from benchmark.core.optimisation import Optimizer, ParameterKind, Precision, Schedule, Span
@@ -195,7 +195,7 @@ class _Steps:
         order = TrainOrder(count, self.course.batch(count), seed, done, total, divided=divided)
         for step, (inputs, truth) in enumerate(source(order), start=done):
             own = mix(seed, Stream.TRANSFER_STEP, step)
-            seed_step(of_this_process(own) if divided else own)
+            seed_torch(of_this_process(own) if divided else own)
             yield step, inputs, truth
 
     def backward(self, step: int, inputs: Any, truth: Any) -> Tensor:

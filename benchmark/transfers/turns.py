@@ -25,7 +25,7 @@ from benchmark.transfers.preprocessing import Preprocessing
 Piece = TypeVar("Piece")
 _NONE: Any = object()  # where the last round has none for a process
 CPU = torch.device("cpu")
-TURNS_BETWEEN = 16  # of a process, before all send each other what came of them
+TURNS_BETWEEN = 8  # of a process, before all send each other what came of them
 Positions = TrainOrder | Sequence[list[Position]]
 
 
@@ -60,11 +60,12 @@ def in_turn(
 def tensors_of_all_turns(own: Iterator[Sequence[Tensor]], count: int, device: torch.device) -> Iterator[list[Tensor]]:
     """What each process makes of its own_turns, of `count` pieces: that of all, on `device`, in order and on all."""
     # processes that waited for each other at every piece would all be as slow as the slowest is at each
-    turns = 1 if distributed.world_size() == 1 else TURNS_BETWEEN
-    for _ in range(0, count, turns * distributed.world_size()):
+    processes = distributed.world_size()
+    turns = 1 if processes == 1 else TURNS_BETWEEN
+    for first in range(0, count, turns * processes):
         with distributed.together():
             found = deque(islice(own, turns))
-        for _ in range(turns):  # each is let go of once it is sent
+        for _ in range(first, min(first + turns * processes, count), processes):  # each is let go of once it is sent
             yield from distributed.tensors_of_all(found.popleft() if found else None, device)
 
 
