@@ -136,6 +136,8 @@ supcon = Recipe(
         Change(
             "method.head_norm", True, "the backbone's features are all positive, so without it all cosines are near 1"
         ),
-        Change("method.autoaugment", False, "with it, half as much is learned of drawn pictures in 40 epochs", drawn=True),
+        Change(
+            "method.autoaugment", False, "with it, half as much is learned of drawn pictures in 40 epochs", drawn=True
+        ),
     ),
 )
