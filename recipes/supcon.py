@@ -70,7 +70,7 @@ class SupCon(TwoViews):
     def view(self, image: Image, spec: InputSpec) -> Tensor:
         if not self.autoaugment:
             return flipped_crop(image, spec.size, self.crop_area)
-        return v2.functional.pil_to_tensor(_policy()(flipped(cropped(image, spec.size, self.crop_area))))
+        return v2.functional.pil_to_tensor(_autoaugment()(flipped(cropped(image, spec.size, self.crop_area))))
 
     def build(self, backbone: Backbone, given: Given) -> Method:
         given.classes()  # or it says what is wrong with the labels
@@ -82,7 +82,7 @@ class SupCon(TwoViews):
 
 
 @cache
-def _policy() -> v2.AutoAugment:
+def _autoaugment() -> v2.AutoAugment:
     return v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET, fill=128)  # grey where a shear or turn shows no image
 
 

@@ -22,8 +22,8 @@ def mix(*parts: int) -> int:
 
 
 def seed_torch(seed: int) -> None:
-    """torch.manual_seed on the CPU and on CUDA, for every step. It also takes notes on its caller for each kind of
-    accelerator that has not begun: half a millisecond, as much as a small step."""
+    """torch.manual_seed on the CPU and on CUDA, for what is seeded at every step. The original also takes notes on its
+    caller for each kind of accelerator that has not begun: half a millisecond, as much as a small step."""
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmark.core import distributed
-from benchmark.core.draws import mix
+from benchmark.core.draws import mix, seed_torch
 from benchmark.core.errors import UserError
 from benchmark.core.mixed_precision import autocast
 from benchmark.core.streams import Stream
@@ -110,7 +110,7 @@ class Feed:
                 # what is drawn between and after these batches does not depend on them
                 with torch.random.fork_rng([device] if device.type == "cuda" else []):
                     batch = next(loaded).to(device)
-                    torch.manual_seed(mix(recipe.seed, Stream.EMBED, epoch, number, distributed.rank()))
+                    seed_torch(mix(recipe.seed, Stream.EMBED, epoch, number, distributed.rank()))
                     features = embedded(embed, batch)
                 last = count - start
                 yield distributed.gather(batch.index)[:last], distributed.gather(features)[:last]

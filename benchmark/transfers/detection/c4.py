@@ -19,6 +19,7 @@ from torchvision.transforms.v2 import functional as vision
 
 from benchmark.backbones.contract import Backbone
 from benchmark.core import distributed
+from benchmark.core.draws import seed_torch
 from benchmark.core.optimisation import Optimizer
 from benchmark.core.plain import as_plain
 from benchmark.data.annotation import Annotated, Annotation, joined
@@ -199,7 +200,7 @@ def _train(detector: Detector, values: DetectionValues, train: Annotated, checkp
 
     def loss_of(inputs: tuple[list[Tensor], int], targets: list[Target]) -> Tensor:
         images, seed = inputs
-        torch.manual_seed(seed)  # which anchors and regions are sampled follows from the step
+        seed_torch(seed)  # which anchors and regions are sampled follows from the step
         return torch.stack(list(detector.losses(images, targets).values())).sum()
 
     optimizer = build_optimizer(_groups(detector, values))
