@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -52,6 +53,34 @@ def test_two_processes_write_the_record_of_one(name: str, world: Path, pretraine
         assert [outcome.value for outcome in outcomes] == [(0, "")] * count, outcomes
         records.append((runs / folder(name) / f"{name}.json").read_bytes())
     assert records[0] == records[1]
+
+
+def tensors(process: int, turn: int) -> list[Tensor]:
+    """Of each type and layout that transfers send, and one that has gaps in memory."""
+    x = torch.arange(120.0).view(2, 3, 4, 5) / (7 + process) + turn
+    flags = x.flatten()[: 5 + turn] > 3
+    kinds = [x, x.bfloat16(), x.double(), x.long()[0, 0, 0], flags, torch.empty(0, 3)]
+    return [*kinds, x.contiguous(memory_format=torch.channels_last), x.transpose(1, 2), x[:, :, ::2]]
+
+
+def of_every_turn(counts: list[int]) -> list[list[tuple[np.ndarray, tuple[int, ...]]]]:
+    rank = distributed.rank()
+    own = deque(tensors(rank, turn) for turn in range(counts[rank]))
+    found = [*distributed.tensors_of_all(own, torch.device("cpu"))]
+    assert not own
+    return [[(x.double().numpy(), x.stride()) for x in each] for each in found]
+
+
+@pytest.mark.parametrize("counts", [[3, 3], [3, 2], [0, 2]])
+def test_tensors_reach_all_processes_with_their_bits_and_layout(counts: list[int]):
+    rounds = [(process, turn) for turn in range(3) for process in (0, 1) if turn < counts[process]]
+    for outcome in in_processes(2, of_every_turn, counts):
+        assert len(outcome.value) == len(rounds)
+        for found, (process, turn) in zip(outcome.value, rounds, strict=True):
+            for (values, stride), x in zip(found, tensors(process, turn), strict=True):
+                assert np.array_equal(values, x.double().numpy())
+                has_gaps = x.shape[2:] == (2, 5)
+                assert stride == (x.contiguous() if has_gaps else x).stride()
 
 
 def of_neighbours(vote: Callable[..., Tensor]) -> np.ndarray:

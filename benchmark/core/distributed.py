@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import pairwise
-from typing import Any, TypeVar
+from itertools import pairwise, zip_longest
+from math import prod
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -19,6 +21,7 @@ from benchmark.core.errors import UserError
 # Gradients are sent in pieces of this size while the backward pass goes on; it is DistributedDataParallel's default. On
 # two gloo processes a single piece made a whole ResNet-50's step take twice as long; 4 and 12 MB do as well as 25.
 BUCKET_BYTES = 25 << 20
+ALIGNED = 16  # bytes, the size of the largest type
 Value = TypeVar("Value")
 
 
@@ -124,27 +127,50 @@ def parts_of_all(count: int) -> list[range]:
     return [range(first, end) or range(count)[-1:] for first, end in pairwise(starts)]
 
 
-def tensors_of_all(own: Sequence[Tensor] | None, device: torch.device) -> Iterator[list[Tensor]]:
-    """The tensors of each process in rank order, with their bits and their layout in memory, on `device` of all; those
-    of a process that gives None are left out. One process after the other, so that nobody has to hold them all."""
+def tensors_of_all(own: deque[Sequence[Tensor]], device: torch.device) -> Iterator[list[Tensor]]:
+    """The first tensors that each process has, in rank order, then the second of each, and so on, with their bits and
+    their layout in memory, on `device` of all. `own` empties meanwhile, so that nobody has to hold them all."""
     if world_size() == 1:
-        if own is not None:
-            yield [*own]
+        while own:
+            yield [*own.popleft()]
         return
-    dense = None if own is None else [x if _is_dense(x) else x.contiguous() for x in own]
-    layouts = of_all(None if dense is None else [(x.shape, x.stride(), x.dtype) for x in dense])
-    for source, layout in enumerate(layouts):
-        if layout is None:
-            continue
-        found = (
-            dense
-            if source == rank()
-            else [torch.empty_strided(shape, stride, dtype=dtype, device=device) for shape, stride, dtype in layout]
-        )
-        assert found is not None
-        for x in found:
-            dist.broadcast(_in_memory_order(x), src=source)
-        yield found
+    of_processes = of_all([[_Layout.of(x) for x in tensors] for tensors in own])
+    for layouts in zip_longest(*of_processes):
+        mine = own.popleft() if own else []
+        for source, layout in enumerate(layouts):
+            if layout is not None:
+                yield _broadcast(mine, layout, source, device)
+
+
+class _Layout(NamedTuple):
+    """How a tensor lies in memory, without gaps."""
+
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, x: Tensor) -> _Layout:
+        return cls(tuple(x.shape), (x if _is_dense(x) else x.contiguous()).stride(), x.dtype)
+
+    def size(self) -> int:
+        """In bytes, up to where any type may begin."""
+        return -(-prod(self.shape) * self.dtype.itemsize // ALIGNED) * ALIGNED
+
+
+def _broadcast(own: Sequence[Tensor], layouts: Sequence[_Layout], source: int, device: torch.device) -> list[Tensor]:
+    """The source's own tensors on all, in one message: each message waits until every process has got there."""
+    sizes = [layout.size() for layout in layouts]
+    message = torch.empty(sum(sizes), dtype=torch.uint8, device=device)
+    found = [
+        part.view(layout.dtype).as_strided(layout.shape, layout.stride)
+        for part, layout in zip(message.split(sizes), layouts, strict=True)
+    ]
+    if source == rank():
+        for place, x in zip(found, own, strict=True):
+            place.copy_(x)
+    dist.broadcast(message, src=source)
+    return found
 
 
 def _is_dense(x: Tensor) -> bool:

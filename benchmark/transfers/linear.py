@@ -12,6 +12,7 @@ A supervised ResNet-50 reaches 75.9 on ImageNet, 51.5 on Places205 and 45.4 on i
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -273,7 +274,8 @@ class _Run:
     def _of_all(self, right: Tensor) -> Tensor:
         """Of the heads of all processes: (heads, N) -> (taps, optimizers, N)."""
         count = len(self.taps) * len(self.probe.optimizers)
-        found = zip(distributed.parts_of_all(count), distributed.tensors_of_all([right], right.device), strict=True)
+        parts = distributed.tensors_of_all(deque([[right]]), right.device)
+        found = zip(distributed.parts_of_all(count), parts, strict=True)
         rows = {place: row for part, (own,) in found for place, row in zip(part, own, strict=True)}
         return torch.stack([rows[place] for place in range(count)]).view(len(self.taps), -1, right.shape[-1])
 

@@ -62,11 +62,10 @@ def tensors_of_all_turns(own: Iterator[Sequence[Tensor]], count: int, device: to
     # processes that waited for each other at every piece would all be as slow as the slowest is at each
     processes = distributed.world_size()
     turns = 1 if processes == 1 else TURNS_BETWEEN
-    for first in range(0, count, turns * processes):
+    for _ in range(0, count, turns * processes):
         with distributed.together():
             found = deque(islice(own, turns))
-        for _ in range(first, min(first + turns * processes, count), processes):  # each is let go of once it is sent
-            yield from distributed.tensors_of_all(found.popleft() if found else None, device)
+        yield from distributed.tensors_of_all(found, device)
 
 
 def own_turns(pieces: Iterable[Piece]) -> Iterator[Piece]:
