@@ -33,12 +33,24 @@ def start(device: str) -> torch.device:
     if on_gpu and (number := device.partition(":")[2]) and int(number) >= torch.cuda.device_count():
         raise UserError(f"device {device!r}: torch sees {torch.cuda.device_count()} GPUs here, numbered from 0")
     if device == "cuda":
-        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+        device = f"cuda:{_own_gpu(int(os.environ.get('LOCAL_RANK', 0)), torch.cuda.device_count())}"
         torch.cuda.set_device(device)
     if "RANK" in os.environ and not dist.is_initialized():
         # gloo carries what lies on the CPU, such as the processes' decisions, without a wait for the GPU
         dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
     return torch.device(device)
+
+
+def _own_gpu(process: int, seen: int) -> int:
+    """Of a machine's processes each has one, and sees those of all, or its own alone, as with Slurm's gpus-per-task."""
+    if seen == 1:
+        return 0
+    if process >= seen:
+        raise UserError(
+            f"process {process} of this machine, counted from 0, finds no GPU of its own: torch sees {seen} here; "
+            "start as many processes as there are GPUs"
+        )
+    return process
 
 
 def stop() -> None:

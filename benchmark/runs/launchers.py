@@ -20,7 +20,7 @@ from benchmark.core.errors import UserError
 
 MOST_TIMEOUTS = 1000  # a run of weeks in jobs of a day
 DEFAULT_MINUTES = 1440
-WHOLE = {"time", "nodes", "ntasks_per_node", "cpus_per_task", "gpus_per_node", "signal_delay_s"}
+WHOLE = {"time", "nodes", "ntasks_per_node", "cpus_per_task", "gpus_per_node", "gpus_per_task", "signal_delay_s"}
 OWN_MEANING = WHOLE | {"job_name", "dependency"}
 
 
