@@ -170,7 +170,9 @@ def test_options_may_be_spelt_as_sbatch_spells_them(tmp_path: Path):
     assert made.options == {"time": 1440, "ntasks_per_node": 4, "nodes": 2, "partition": "gpu"}
 
 
-@pytest.mark.parametrize(("process", "seen", "own"), [(0, 8, "cuda:0"), (5, 8, "cuda:5"), (5, 1, "cuda:0"), (5, 4, None)])
+@pytest.mark.parametrize(
+    ("process", "seen", "own"), [(0, 8, "cuda:0"), (5, 8, "cuda:5"), (5, 1, "cuda:0"), (5, 4, None)]
+)
 def test_each_process_of_a_machine_has_a_gpu(process: int, seen: int, own: str | None, monkeypatch: pytest.MonkeyPatch):
     """Also where it sees no other's, as with --slurm gpus-per-task=1."""
     taken: list[str] = []
@@ -179,7 +181,7 @@ def test_each_process_of_a_machine_has_a_gpu(process: int, seen: int, own: str |
     monkeypatch.setattr(torch.cuda, "device_count", lambda: seen)
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
     if own is None:
-        with pytest.raises(UserError, match="process 5 of this machine.*torch sees 4 here"):
+        with pytest.raises(UserError, match=r"process 5 of this machine.*torch sees 4 here"):
             distributed.start("cuda")
     else:
         assert str(distributed.start("cuda")) == own
