@@ -119,7 +119,8 @@ def over_all_processes(module: nn.Module) -> None:
     UserError where there are several and a layer that trains cannot do so."""
     for layer in module.modules():
         if isinstance(layer, _Over):
-            layer.over = "all" if layer.over == "process" else layer.over
+            if layer.over == "process":
+                layer.over = "all"
         elif isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training and distributed.world_size() > 1:
             raise UserError(
                 f"this network has a {type(layer).__name__} of {type(layer).__module__}, which would normalise each "
