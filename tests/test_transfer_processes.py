@@ -63,12 +63,12 @@ def tensors(process: int, turn: int) -> list[Tensor]:
     return [*kinds, x.contiguous(memory_format=torch.channels_last), x.transpose(1, 2), x[:, :, ::2]]
 
 
-def of_every_turn(counts: list[int]) -> list[list[tuple[np.ndarray, tuple[int, ...]]]]:
+def of_every_turn(counts: list[int]) -> list[list[tuple[np.ndarray, torch.dtype, tuple[int, ...]]]]:
     rank = distributed.rank()
     own = deque(tensors(rank, turn) for turn in range(counts[rank]))
     found = [*distributed.tensors_of_all(own, torch.device("cpu"))]
     assert not own
-    return [[(x.double().numpy(), x.stride()) for x in each] for each in found]
+    return [[(x.double().numpy(), x.dtype, x.stride()) for x in each] for each in found]
 
 
 @pytest.mark.parametrize("counts", [[3, 3], [3, 2], [0, 2]])
@@ -77,8 +77,9 @@ def test_tensors_reach_all_processes_with_their_bits_and_layout(counts: list[int
     for outcome in in_processes(2, of_every_turn, counts):
         assert len(outcome.value) == len(rounds)
         for found, (process, turn) in zip(outcome.value, rounds, strict=True):
-            for (values, stride), x in zip(found, tensors(process, turn), strict=True):
+            for (values, dtype, stride), x in zip(found, tensors(process, turn), strict=True):
                 assert np.array_equal(values, x.double().numpy())
+                assert dtype == x.dtype
                 has_gaps = x.shape[2:] == (2, 5)
                 assert stride == (x.contiguous() if has_gaps else x).stride()
 

@@ -21,7 +21,8 @@ from benchmark.core.errors import UserError
 # Gradients are sent in pieces of this size while the backward pass goes on; it is DistributedDataParallel's default. On
 # two gloo processes a single piece made a whole ResNet-50's step take twice as long; 4 and 12 MB do as well as 25.
 BUCKET_BYTES = 25 << 20
-ALIGNED = 16  # bytes, the size of the largest type
+# Bytes. A GPU's kernels are chosen by where a tensor begins too, and torch's own tensors begin at multiples of this.
+ALIGNED = 512
 Value = TypeVar("Value")
 
 
@@ -38,6 +39,8 @@ def start(device: str) -> torch.device:
     if "RANK" in os.environ and not dist.is_initialized():
         # gloo carries what lies on the CPU, such as the processes' decisions, without a wait for the GPU
         dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+        if on_gpu:
+            _require_own_gpu(str(torch.cuda.get_device_properties(device).uuid))
     return torch.device(device)
 
 
@@ -48,9 +51,15 @@ def _own_gpu(process: int, seen: int) -> int:
     if process >= seen:
         raise UserError(
             f"process {process} of this machine, counted from 0, finds no GPU of its own: torch sees {seen} here; "
-            "start as many processes as there are GPUs"
+            "start as many processes as there are GPUs, and where Slurm shows each process its own, let it be one"
         )
     return process
+
+
+def _require_own_gpu(name: str) -> None:
+    names = of_all(name)
+    if len(set(names)) < len(names):  # nccl would fail too, at the first exchange, and not say why
+        raise UserError("several processes of this run have the same GPU: start as many on a machine as it has GPUs")
 
 
 def stop() -> None:
@@ -141,7 +150,8 @@ def parts_of_all(count: int) -> list[range]:
 
 def tensors_of_all(own: deque[Sequence[Tensor]], device: torch.device) -> Iterator[list[Tensor]]:
     """The first tensors that each process has, in rank order, then the second of each, and so on, with their bits and
-    their layout in memory, on `device` of all. `own` empties meanwhile, so that nobody has to hold them all."""
+    their layout in memory, on `device` of all. `own` empties meanwhile, so that nobody has to hold them all. What one
+    process sends at once lies in one piece of memory: who keeps one of these tensors keeps all of them."""
     if world_size() == 1:
         while own:
             yield [*own.popleft()]
@@ -163,7 +173,8 @@ class _Layout(NamedTuple):
 
     @classmethod
     def of(cls, x: Tensor) -> _Layout:
-        return cls(tuple(x.shape), (x if _is_dense(x) else x.contiguous()).stride(), x.dtype)
+        contiguous = torch.empty(x.shape, device="meta")
+        return cls(tuple(x.shape), (x if _is_dense(x) else contiguous).stride(), x.dtype)
 
     def size(self) -> int:
         """In bytes, up to where any type may begin."""

@@ -118,7 +118,8 @@ def _option(text: str) -> tuple[str, Any]:
 
 def _of_one_task(options: Mapping[str, Any]) -> dict[str, Any]:
     """With one GPU where there were any."""
-    return {**options, "nodes": 1, "ntasks_per_node": 1} | ({"gpus_per_node": 1} if "gpus_per_node" in options else {})
+    gpus = {key: 1 for key in ("gpus_per_node", "gpus_per_task") if key in options}
+    return {**options, "nodes": 1, "ntasks_per_node": 1, **gpus}
 
 
 def _as_submitit_calls_them(options: Mapping[str, Any], cluster: str) -> dict[str, Any]:
