@@ -158,8 +158,8 @@ moco = Recipe(
     ),
 )
 
-# Figure 3, at those K that all three mechanisms can have. At desk scale they keep them, and there 64 is one more, which is
-# that of MoCo itself.
+# Figure 3, at those K that all three mechanisms can have. At desk scale they keep them, and 64 is one more there: it is
+# that of `moco` itself.
 moco_k64 = replace(
     moco,
     title="MoCo, K = 64",
