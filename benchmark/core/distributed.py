@@ -173,11 +173,11 @@ class _Layout(NamedTuple):
 
     @classmethod
     def of(cls, x: Tensor) -> _Layout:
-        contiguous = torch.empty(x.shape, device="meta")
-        return cls(tuple(x.shape), (x if _is_dense(x) else contiguous).stride(), x.dtype)
+        dense = x if _is_dense(x) else torch.empty(x.shape, device="meta")
+        return cls(tuple(x.shape), dense.stride(), x.dtype)
 
     def size(self) -> int:
-        """In bytes, up to where any type may begin."""
+        """In bytes, up to where the next tensor begins."""
         return -(-prod(self.shape) * self.dtype.itemsize // ALIGNED) * ALIGNED
 
 
