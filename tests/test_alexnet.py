@@ -269,7 +269,7 @@ def test_the_recipes_rates_at_every_milestone():
     steps = (0, 66_719, 66_720, 133_439, 133_440, 200_159)
     rates = [optimizer.lr * schedule.factor(step, total, 6672) for step in steps]
     assert rates == pytest.approx([1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4])
-    assert optimizer.arguments() == {"lr": 0.01, "momentum": 0.9, "nesterov": True}
+    assert optimizer.arguments() == {"lr": 0.01, "momentum": 0.9, "nesterov": True, "fused": True}
     assert (optimizer.weight_decay, optimizer.decays) == (5e-4, "all")
 
 

@@ -65,9 +65,9 @@ def test_a_checkpoint_that_is_no_dictionary_is_named(tmp_path: Path):
 @pytest.mark.parametrize(
     ("values", "kind", "own"),
     [
-        (SGD(0.1, momentum=0.8, nesterov=True), torch.optim.SGD, {"momentum": 0.8, "nesterov": True}),
-        (Adam(0.1, betas=(0.8, 0.9)), torch.optim.Adam, {"betas": (0.8, 0.9)}),
-        (Adam(0.1, betas=(0.8, 0.9), decoupled=True), torch.optim.AdamW, {"betas": (0.8, 0.9)}),
+        (SGD(0.1, momentum=0.8, nesterov=True), torch.optim.SGD, {"momentum": 0.8, "nesterov": True, "fused": True}),
+        (Adam(0.1, betas=(0.8, 0.9)), torch.optim.Adam, {"betas": (0.8, 0.9), "fused": True}),
+        (Adam(0.1, betas=(0.8, 0.9), decoupled=True), torch.optim.AdamW, {"betas": (0.8, 0.9), "fused": True}),
     ],
 )
 def test_each_group_has_its_own_values(values: Optimizer, kind: type, own: dict[str, Any]):

@@ -102,7 +102,8 @@ class Optimizer:
         raise NotImplementedError(f"{type(self).__name__}.torch_class")
 
     def arguments(self) -> dict[str, Any]:
-        """What the torch class takes besides parameters and weight decay."""
+        """What the torch class takes besides parameters and weight decay. Where it can go through a parameter's numbers
+        once (fused), it does: on a CPU, a step of linear classifiers otherwise takes longer than their gradients."""
         raise NotImplementedError(f"{type(self).__name__}.arguments")
 
     @property
@@ -128,7 +129,7 @@ class SGD(Optimizer):
         return torch.optim.SGD
 
     def arguments(self) -> dict[str, Any]:
-        return {"lr": self.lr, "momentum": self.momentum, "nesterov": self.nesterov}
+        return {"lr": self.lr, "momentum": self.momentum, "nesterov": self.nesterov, "fused": True}
 
     @property
     def slots(self) -> int:
@@ -155,7 +156,7 @@ class Adam(Optimizer):
         return torch.optim.AdamW if self.decoupled else torch.optim.Adam
 
     def arguments(self) -> dict[str, Any]:
-        return {"lr": self.lr, "betas": self.betas, "eps": self.eps}
+        return {"lr": self.lr, "betas": self.betas, "eps": self.eps, "fused": True}
 
     @property
     def slots(self) -> int:

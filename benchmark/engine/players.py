@@ -93,11 +93,7 @@ def optimizer_for(
         if own:
             # LARS adapts what decays, even when the decay is 0
             groups.append({"params": own, "lr": rate, "initial_lr": rate, "weight_decay": decay, "decays": decays})
-    make, arguments = values.torch_class(), values.arguments()
-    if make in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW):
-        # a small network's step on a CPU otherwise spends a tenth of its time between a hundred small tensors
-        arguments["fused"] = True
-    return make(groups, **arguments)
+    return values.torch_class()(groups, **values.arguments())
 
 
 def set_rates(players: Mapping[str, Player], recipe: Recipe, step: int, total: int, steps_per_epoch: int) -> None:
