@@ -34,7 +34,8 @@ def start(device: str) -> torch.device:
     if on_gpu and (number := device.partition(":")[2]) and int(number) >= torch.cuda.device_count():
         raise UserError(f"device {device!r}: torch sees {torch.cuda.device_count()} GPUs here, numbered from 0")
     if device == "cuda":
-        device = f"cuda:{_own_gpu(int(os.environ.get('LOCAL_RANK', 0)), torch.cuda.device_count())}"
+        # a machine's processes see the GPUs of all, or, as with Slurm's gpus-per-task, their own alone
+        device = f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
         torch.cuda.set_device(device)
     if "RANK" in os.environ and not dist.is_initialized():
         # gloo carries what lies on the CPU, such as the processes' decisions, without a wait for the GPU
@@ -44,22 +45,11 @@ def start(device: str) -> torch.device:
     return torch.device(device)
 
 
-def _own_gpu(process: int, seen: int) -> int:
-    """Of a machine's processes each has one, and sees those of all, or its own alone, as with Slurm's gpus-per-task."""
-    if seen == 1:
-        return 0
-    if process >= seen:
-        raise UserError(
-            f"process {process} of this machine, counted from 0, finds no GPU of its own: torch sees {seen} here; "
-            "start as many processes as there are GPUs, and where Slurm shows each process its own, let it be one"
-        )
-    return process
-
-
 def _require_own_gpu(name: str) -> None:
     names = of_all(name)
     if len(set(names)) < len(names):  # nccl would fail too, at the first exchange, and not say why
-        raise UserError("several processes of this run have the same GPU: start as many on a machine as it has GPUs")
+        told = f"{len(names)} processes of this run share {len(set(names))} GPUs"
+        raise UserError(f"{told}: start as many on a machine as it has GPUs")
 
 
 def stop() -> None:
