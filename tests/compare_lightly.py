@@ -111,6 +111,7 @@ def our_step(method: Method, recipe: Recipe, pixels: Tensor, names: tuple[str, s
 def their_step(model: nn.Module, pixels: Tensor, trial: Trial) -> Action:
     views = [InputSpec(trial.size).prepare(view).contiguous(memory_format=torch.channels_last) for view in pixels]
     trained = [p for p in model.parameters() if p.requires_grad]
+    # fused, as ours is, so that only what the libraries do themselves is compared
     optimizer = torch.optim.SGD(trained, **VALUES.arguments(), weight_decay=VALUES.weight_decay)
 
     def step() -> None:

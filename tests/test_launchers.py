@@ -186,7 +186,7 @@ def test_each_process_of_a_machine_has_a_gpu(process: int, seen: int, own: int, 
 @pytest.mark.parametrize(("names", "shared"), [(["GPU-1", "GPU-2"], False), (["GPU-1", "GPU-1"], True)])
 def test_processes_that_share_a_gpu_are_refused(pair: Processes, names: list[str], shared: bool):
     outcomes = pair.run(_own_gpu, names)
-    assert ["2 processes of this run share 1 GPUs" in str(outcome.error) for outcome in outcomes] == [shared] * 2
+    assert ["2 processes and fewer GPUs (1)" in str(outcome.error) for outcome in outcomes] == [shared] * 2
 
 
 def _own_gpu(names: list[str]) -> None:

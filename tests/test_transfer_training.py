@@ -17,7 +17,7 @@ from benchmark.transfers.contract import Context
 from benchmark.transfers.detection.faster_rcnn import FasterRcnn
 from benchmark.transfers.detection.settings import FROZEN
 from benchmark.transfers.segmentation.fcn import pixel_loss
-from benchmark.transfers.training import Course, build_optimizer, fit
+from benchmark.transfers.training import Course, build_optimizer, fit, fit_together
 
 
 @pytest.mark.parametrize(
@@ -103,3 +103,25 @@ def test_what_a_loss_draws_is_the_same_after_a_kill(tmp_path: Path, monkeypatch:
         trained(tmp_path / "killed", 3)
     assert torch.equal(trained(tmp_path / "killed", None), whole)
     assert whole.std() > 0  # something was dropped
+
+
+def test_a_part_may_have_nothing_to_learn_at_first(tmp_path: Path):
+    """As a head for objects, of batches that have none."""
+    images = ImageSet("some", tmp_path, ["a.png", "b.png"])
+    context = Context(tmp_path, "smoke", 0, tmp_path, torch.device("cpu"), 0, lambda *_: None)
+    model = nn.ModuleList([nn.Linear(2, 1, bias=False), nn.Linear(2, 1, bias=False)])
+    steps = 0
+
+    def loss_of(x: Tensor, _: Tensor) -> Tensor:
+        nonlocal steps
+        steps += 1
+        return torch.stack([part(x).sum() for part in model[:steps]]).sum()  # type: ignore[union-attr]
+
+    def source(order: TrainOrder):
+        return ((torch.ones(1, 2), None) for _ in range(3))
+
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    optimizer = build_optimizer([(model.parameters(), SGD(lr=1.0, momentum=0.5))])
+    fit_together(model, optimizer, loss_of, Course(Steps(3), 2, Constant()), images, source, tmp_path / "s", context)
+    moved = [(old - new).mean().item() for old, new in zip(before, model.parameters(), strict=True)]
+    assert moved == pytest.approx([1 + 1.5 + 1.75, 1 + 1.5])

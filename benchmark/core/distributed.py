@@ -48,8 +48,8 @@ def start(device: str) -> torch.device:
 def _require_own_gpu(name: str) -> None:
     names = of_all(name)
     if len(set(names)) < len(names):  # nccl would fail too, at the first exchange, and not say why
-        told = f"{len(names)} processes of this run share {len(set(names))} GPUs"
-        raise UserError(f"{told}: start as many on a machine as it has GPUs")
+        told = f"this run has {len(names)} processes and fewer GPUs ({len(set(names))})"
+        raise UserError(f"{told}: give --device cuda, and start as many processes on a machine as it has GPUs")
 
 
 def stop() -> None:

@@ -102,8 +102,8 @@ class Optimizer:
         raise NotImplementedError(f"{type(self).__name__}.torch_class")
 
     def arguments(self) -> dict[str, Any]:
-        """What the torch class takes besides parameters and weight decay. Where it can go through a parameter's numbers
-        once (fused), it does: on a CPU, a step of linear classifiers otherwise takes longer than their gradients."""
+        """What the torch class takes besides parameters and weight decay. fused, where torch has it, is one pass over a
+        parameter's numbers: without it, a step of linear classifiers on a CPU takes longer than their gradients."""
         raise NotImplementedError(f"{type(self).__name__}.arguments")
 
     @property

@@ -232,10 +232,10 @@ def _require_shares(batch: int, images: ImageSet) -> None:
 
 
 def _fill_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """A process's share may have nothing for a part of the model, such as objects, while another's has some."""
-    if distributed.world_size() > 1:
-        for parameter in parameters:
-            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+    """A batch, or a process's share of it, may have nothing for a part of the model, such as objects. Torch's fused SGD
+    cannot begin the momenta of some parameters later than those of others."""
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 
 def _finite(loss: Tensor, step: int) -> float:
