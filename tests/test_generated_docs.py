@@ -58,8 +58,9 @@ def test_a_recipe_is_measured_where_a_table_shows_a_published_record_of_it():
             tables = {
                 key
                 for key, board in BOARDS.items()
-                if any(one.recipe == recipe for one in board.layout.rows)
-                and any(column.transfer in scored for column in board.layout.columns)
+                for one in board.layout.rows
+                if one.recipe == recipe
+                and any(one.transfers.get(column.title, column.transfer) in scored for column in board.layout.columns)
             }
             found |= {scale: tables} if tables else {}
         assert {scale: set(re.findall(r"\[(\w+)\]", part)) for scale, part in shown.items()} == found, recipe

@@ -300,9 +300,11 @@ def of_column(one: Board, column: Column, scale: str) -> list[tuple[str, float, 
     lines = [line for place, line in enumerate(one.lines) if place not in one.differences]
     found = []
     for row, line in zip(one.layout.rows, lines, strict=True):
-        folder = LEADERBOARDS / "measured" / scale / row.recipe / column.transfer
+        own = row.transfers.get(column.title)  # such as a classifier of the row's own, which has no stages
+        folder = LEADERBOARDS / "measured" / scale / row.recipe / (own or column.transfer)
         files = sorted(path for path in folder.glob("seed*.json") if ".time" not in path.name) if row.recipe else []
-        by_seed = {record.seed: value_of(record, column) for record in map(read_record, files)}
+        at_stage = dataclasses.replace(column, stage="") if own else column
+        by_seed = {record.seed: value_of(record, at_stage) for record in map(read_record, files)}
         if by_seed and line[at].number is not None:
             framing = "supervised" if row.recipe.startswith("supervised") else "frames"
             found.append(("competes" if row.competes else framing, line[at].number, by_seed))
