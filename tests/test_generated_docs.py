@@ -59,8 +59,7 @@ def test_a_recipe_is_measured_where_a_table_shows_a_published_record_of_it():
                 key
                 for key, board in BOARDS.items()
                 for one in board.layout.rows
-                if one.recipe == recipe
-                and any(one.transfers.get(column.title, column.transfer) in scored for column in board.layout.columns)
+                if one.recipe == recipe and any(one.scored_by(column)[0] in scored for column in board.layout.columns)
             }
             found |= {scale: tables} if tables else {}
         assert {scale: set(re.findall(r"\[(\w+)\]", part)) for scale, part in shown.items()} == found, recipe

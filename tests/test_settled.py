@@ -300,19 +300,18 @@ def of_column(one: Board, column: Column, scale: str) -> list[tuple[str, float, 
     lines = [line for place, line in enumerate(one.lines) if place not in one.differences]
     found = []
     for row, line in zip(one.layout.rows, lines, strict=True):
-        own = row.transfers.get(column.title)  # such as a classifier of the row's own, which has no stages
-        folder = LEADERBOARDS / "measured" / scale / row.recipe / (own or column.transfer)
+        transfer, stage = row.scored_by(column)
+        folder = LEADERBOARDS / "measured" / scale / row.recipe / transfer
         files = sorted(path for path in folder.glob("seed*.json") if ".time" not in path.name) if row.recipe else []
-        at_stage = dataclasses.replace(column, stage="") if own else column
-        by_seed = {record.seed: value_of(record, at_stage) for record in map(read_record, files)}
+        by_seed = {record.seed: value_of(record, stage, column.metric) for record in map(read_record, files)}
         if by_seed and line[at].number is not None:
             framing = "supervised" if row.recipe.startswith("supervised") else "frames"
             found.append(("competes" if row.competes else framing, line[at].number, by_seed))
     return found
 
 
-def value_of(record: Record, column: Column) -> float:
-    return record.detail["per_stage"][column.stage] if column.stage else record.metrics[column.metric]
+def value_of(record: Record, stage: str, metric: str) -> float:
+    return record.detail["per_stage"][stage] if stage else record.metrics[metric]
 
 
 def counted(rows: list[tuple[str, float, dict[int, float]]]) -> tuple[int, int, int]:
