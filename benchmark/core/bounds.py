@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
 from benchmark.core.errors import UserError
+from benchmark.core.plain import hints_of
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ Sigmas = Annotated[tuple[float, float], Bounds(0, above=True, rising=True)]  # o
 
 def check_bounds(instance: Any) -> None:
     """Raises UserError for a field outside of what its hint names. One of another type is told elsewhere."""
-    hints = typing.get_type_hints(type(instance), include_extras=True)
+    hints = hints_of(type(instance), extras=True)
     for field in fields(instance):
         value = getattr(instance, field.name)
         for bounds in _bounds_of(hints[field.name]):
@@ -78,7 +79,7 @@ def queues(kind: type) -> list[str]:
 
 
 def _marked(kind: type, mark: object) -> list[str]:
-    hints = typing.get_type_hints(kind, include_extras=True)
+    hints = hints_of(kind, extras=True)
     return [name for name, hint in hints.items() if mark in getattr(hint, "__metadata__", ())]
 
 

@@ -46,9 +46,19 @@ def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
     return get_origin(hint), get_args(hint)
 
 
+def hints_of(kind: type, extras: bool = False) -> dict[str, Any]:
+    """`typing.get_type_hints` of a class, found once: do not change what you get. extras: with what Annotated adds."""
+    return _hints(kind, extras)
+
+
+@functools.cache  # a plan asks for those of a class a hundred times
+def _hints(kind: Any, extras: bool) -> dict[str, Any]:
+    return typing.get_type_hints(kind, include_extras=extras)
+
+
 def misfits(instance: Any) -> Iterator[str]:
     """Each field of a dataclass whose value is of another type than its hint, told in words."""
-    hints = typing.get_type_hints(type(instance))
+    hints = hints_of(type(instance))
     if undeclared := _undeclared(type(instance)):
         yield f"{undeclared[0]} is not a field of {type(instance).__name__}: decorate it with @dataclass(frozen=True)"
     for field in fields(instance):

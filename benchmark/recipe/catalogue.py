@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import importlib.util
 import sys
@@ -78,12 +79,17 @@ def _imported(path: Path, own: bool) -> ModuleType:
         raise UserError(f"{path}: this recipe cannot be imported ({type(error).__name__}: {error})") from error
 
 
-def assigned_names(path: Path) -> list[str]:
+def assigned_names(path: Path) -> tuple[str, ...]:
     """Names that the file itself gives to values: a recipe imported from another file is not its own."""
+    return _assigned(path.read_bytes())
+
+
+@functools.cache  # parsing all recipes takes a tenth of a second
+def _assigned(source: bytes) -> tuple[str, ...]:
     names: dict[str, None] = {}
-    for node in ast.parse(path.read_bytes()).body:
+    for node in ast.parse(source).body:
         targets = (
             node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
         )
         names.update(dict.fromkeys(target.id for target in targets if isinstance(target, ast.Name)))
-    return [name for name in names if not name.startswith("_")]
+    return tuple(name for name in names if not name.startswith("_"))

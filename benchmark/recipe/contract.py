@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Protocol
@@ -17,7 +16,7 @@ from typing import Any, Protocol
 from benchmark.core.bounds import check_bounds
 from benchmark.core.errors import UserError
 from benchmark.core.optimisation import Optimizer, Precision, Schedule, Span
-from benchmark.core.plain import as_plain, at_least, fits, in_words
+from benchmark.core.plain import as_plain, at_least, fits, hints_of, in_words
 from benchmark.recipe.inputs import InputSpec
 from benchmark.recipe.pools import Given, Order, Pool, Shuffled
 
@@ -153,7 +152,7 @@ def with_change(recipe: Any, key: str, value: Any) -> Any:
         raise UserError(f"{type(recipe).__name__} has no setting {head!r}; it has: {known}")
     old = getattr(recipe, head)
     new = with_change(old, rest, value) if rest else value
-    hint = typing.get_type_hints(type(recipe))[head]
+    hint = hints_of(type(recipe))[head]
     if not fits(new, hint):
         raise UserError(f"setting {key!r} is {old!r}; {new!r} has the wrong type; expected {in_words(hint)}")
     return dataclasses.replace(recipe, **{head: new})  # type: ignore[type-var]

@@ -12,6 +12,7 @@ from typing import Any, get_args, get_origin
 
 from benchmark.core.errors import UserError, nearest
 from benchmark.core.optimisation import Epochs, Steps
+from benchmark.core.plain import hints_of
 from benchmark.recipe.contract import Change, Recipe
 from benchmark.recipe.scales import Scale, at_scale
 
@@ -88,7 +89,7 @@ def _keys(value: Any, prefix: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]
     if isinstance(value, Mapping):
         inner = [(name, one, Any) for name, one in value.items()]
     elif is_dataclass(value) and not isinstance(value, type):
-        hints = typing.get_type_hints(type(value))
+        hints = hints_of(type(value))
         kept = [f.name for f in fields(value) if f.metadata.get("resolved", True)]
         inner = [(name, getattr(value, name), hints[name]) for name in kept]
     else:
