@@ -63,11 +63,15 @@ class _Over(nn.modules.batchnorm._BatchNorm):
         wide = x.to(torch.promote_types(x.dtype, torch.float32))  # sums in bf16 would lose what they add
         # processes have equally many images, but detectors' may be of other sizes
         own = wide.new_tensor([x.numel() / x.shape[1]])
-        sums = distributed.mean_with_gradient(torch.cat([wide.sum(axes), own]))
-        mean, of_each = sums[:-1] / sums[-1], sums[-1].detach()
-        variance = distributed.mean_with_gradient((wide - mean.view(shape)).square().sum(axes)) / of_each
+        variances, means = torch.var_mean(wide, axes, correction=0)
+        # in one exchange, as each takes longer than what it carries
+        everyones = distributed.gather(torch.cat([means, variances, own])[None], gradient=True)  # (processes, 2 C + 1)
+        means, variances, counts = everyones.split([x.shape[1], x.shape[1], 1], dim=1)
+        count = counts.detach().sum()
+        share = counts.detach() / count
+        mean = (share * means).sum(0)
+        variance = (share * (variances + (means - mean).square())).sum(0)
         with torch.no_grad():
-            count = of_each * distributed.world_size()
             assert self.running_mean is not None
             assert self.running_var is not None
             assert self.num_batches_tracked is not None
