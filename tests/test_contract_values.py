@@ -330,6 +330,26 @@ def stepped(values: Optimizer, rates: tuple[float, ...] = (1.0, 0.5, 2.0), scale
     return seen
 
 
+@pytest.mark.parametrize("values", [SGD(lr=0.1, weight_decay=0.5), SGD(lr=0.1, nesterov=True), Adam(lr=0.1)], ids=str)
+def test_a_parameter_whose_first_gradient_comes_late_steps_from_then_on(values: Optimizer):
+    """As by torch's unfused optimizers, which take any."""
+    models = layers(), layers()
+    arguments = {**values.arguments(), "fused": False}
+    plain = {"SGD": torch.optim.SGD, "Adam": torch.optim.Adam}[type(values).__name__]
+    optimizers = (
+        optimizer_for(values, [*models[0].parameters()], kinds_of(models[0])),
+        plain(models[1].parameters(), weight_decay=values.weight_decay, **arguments),
+    )
+    for step in range(4):
+        for (name, one), other in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
+            late = name == "1.bias"  # the norm's scale, which is in the same group, is not
+            one.grad = other.grad = None if late and step < 2 else torch.randn_like(one)
+        for optimizer in optimizers:
+            optimizer.step()
+    for found, expected in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
+
+
 def test_lars_is_its_formula():
     """You et al., arXiv:1708.03888, with the rate inside the momentum; what does not decay is not adapted."""
     values, rates = LARS(lr=0.3, momentum=0.9, trust=0.02, weight_decay=0.1, decays="weights"), (1.0, 0.5, 2.0)

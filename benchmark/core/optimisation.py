@@ -124,9 +124,9 @@ class SGD(Optimizer):
             raise UserError("SGD: nesterov needs a momentum")
 
     def torch_class(self) -> Callable[..., torch.optim.Optimizer]:
-        import torch
+        from benchmark.core import sgd
 
-        return torch.optim.SGD
+        return sgd.SGD
 
     def arguments(self) -> dict[str, Any]:
         return {"lr": self.lr, "momentum": self.momentum, "nesterov": self.nesterov, "fused": True}

@@ -232,8 +232,8 @@ def _require_shares(batch: int, images: ImageSet) -> None:
 
 
 def _fill_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """A batch, or a process's share of it, may have nothing for a part of the model, such as objects. Torch's fused SGD
-    cannot begin the momenta of some parameters later than those of others."""
+    """A batch, or a process's share of it, may have nothing for a part of the model, such as objects. Several processes
+    send zeros for it, and one is to train as they do."""
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
