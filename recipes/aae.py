@@ -58,9 +58,11 @@ class AdversarialAutoencoder(Method):
         x = self.backbone.input.prepare(batch.views["image"])
         y = self.backbone(x.contiguous(memory_format=torch.channels_last))  # (B, 64)
         decoded = self.decoder(y)
+        # NOTE: a mean over pixels and colours; a sum would make the adversary count twelve thousand times less
         error = (x - decoded.float()).square().mean()
         self.error = error.detach()
         yield "main", error + self.gamma * self.prior.encoder_loss(y)
+        # NOTE: a normal prior, as Makhzani et al.'s; the paper does not say whether it is DIM's uniform one
         yield "discriminator", self.prior.loss(normal(batch.seed, batch.index, y.shape[1]), y)
 
     def players(self) -> dict[str, list[nn.Parameter]]:
@@ -71,6 +73,7 @@ class AdversarialAutoencoder(Method):
         return {"squared_error": float(self.error)}
 
 
+# NOTE: batch, rates and length are DIM's; the paper gives none for this row
 aae = replace(
     dim_local,
     title="Adversarial autoencoder",

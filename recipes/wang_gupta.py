@@ -19,7 +19,6 @@ patches' labels, and serve to tell videos apart and for nothing else.
 Departures:
 - From all pixels one mean colour is subtracted, that of the authors' mean image.
 - Patches are resized by Pillow, which averages over the pixels that it leaves out. The released code only interpolates.
-- Patches are seen whole. The released training net crops 224 of their 227 pixels; the released network takes 227.
 - An epoch is of patches, so each track comes twice in one.
 """
 
