@@ -137,14 +137,32 @@ def test_chunks_that_groups_do_not_fill_are_told():
         encoded_in_chunks(network, network, torch.zeros(24, 3, 16, 16), 12)
 
 
+OF_CHUNKS, OF_PROCESSES = (f"BatchNorm: statistics of {whose}" for whose in ("chunks", "each process's own images"))
+
+
+def told(name: str, chunk: int | None, backbone: Architecture) -> list[str]:
+    return build_method(small(name, chunk, backbone), Given(16)).depends_on_processes()
+
+
 def test_batchnorm_over_all_in_chunks_says_that_it_depends_on_processes():
     """Two of them give a chunk twice as many views."""
+    assert told("simclr", 8, Tiny(over="all")) == [OF_CHUNKS]
+    assert (
+        told("simclr", None, Tiny(over="all")) == told("simclr", 8, Tiny(over=8)) == told("simclr", 8, Grouped()) == []
+    )
 
-    def told(chunk: int | None, backbone: Architecture) -> list[str]:
-        return build_method(small("simclr", chunk, backbone), Given(16)).depends_on_processes()
 
-    assert told(8, Tiny(over="all")) == ["BatchNorm: statistics of chunks"]
-    assert told(None, Tiny(over="all")) == told(8, Tiny(over=8)) == told(8, Grouped()) == []
+def test_batchnorm_over_a_process_in_chunks_says_that_its_statistics_are_theirs():
+    """Theirs that have a bank, in the paper's form."""
+    halves = replace(RECIPES["cmc"].backbone, over=8)  # type: ignore[type-var]
+    for name, of_process, of_groups in (
+        ("npid", Tiny(), Tiny(over=8)),
+        ("pirl", RECIPES["pirl"].backbone, Grouped()),
+        ("cmc", RECIPES["cmc"].backbone, halves),
+    ):
+        assert told(name, 8, of_process) == [OF_PROCESSES, OF_CHUNKS]
+        assert told(name, None, of_process) == [OF_PROCESSES]
+        assert OF_CHUNKS not in told(name, 8, of_groups)
 
 
 class Dropping(nn.Module):
