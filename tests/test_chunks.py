@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -143,32 +144,50 @@ def drawn_batch(recipe: Recipe) -> Batch:
 
 
 def stepped(recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
-    """What a step leaves: gradients, and the whole state, with its banks and queues."""
+    """What the first step of the batch's epoch leaves: gradients, and the whole state, with its banks and queues."""
+
+    def embed_all(embed: Callable[[Batch], Tensor], still: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+        method.eval()
+        with torch.no_grad():
+            yield batch.index, embed(replace(batch, views={"image": batch.views["x_q"]}))
+        method.train()
+
     with numbers_of(torch.float64):
         method = build_method(recipe, Given(16, 4))
+        method.on_epoch_start(batch.epoch, embed_all)
         figures = train_step(method, batch, build_players(method, recipe), "fp32")
         gradients = {f"gradient of {name}": p.grad for name, p in method.named_parameters() if p.grad is not None}
         return figures | gradients | method.state_dict()
 
 
-def both_steps(recipe: Recipe) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """At once and in chunks."""
-    batch = drawn_batch(recipe)
+def step_of_both(recipe: Recipe, epoch: int = 0) -> dict[str, Tensor]:
+    """At once and in chunks, which are the same."""
+    batch = drawn_batch(recipe).at(seed=0, epoch=epoch, done=0.0)
     whole, chunked = (
         stepped(replace(recipe, method=replace(recipe.method, chunk=chunk)), batch)  # type: ignore[type-var]
         for chunk in (None, 8)
     )
     assert whole.keys() == chunked.keys()
     assert any(name.startswith("gradient of backbone") for name in whole)
-    return whole, chunked
+    for key, value in whole.items():
+        assert float((chunked[key] - value).abs().max()) <= 1e-9 * max(1, float(value.abs().max())), key
+    return whole
 
 
 @pytest.mark.parametrize("name", IN_CHUNKS)
 def test_a_step_in_chunks_is_the_batchs(name: str):
     """Of every method that has chunks, by groups that lie within them: its queue, its bank and its constants too."""
-    whole, chunked = both_steps(small(name, None, in_groups(name, 8)))
-    for key, value in whole.items():
-        assert float((chunked[key] - value).abs().max()) <= 1e-9 * max(1, float(value.abs().max())), key
+    step_of_both(small(name, None, in_groups(name, 8)))
+
+
+@pytest.mark.parametrize("name", ["pcl", "pcl_v2"])
+def test_a_step_in_chunks_has_the_same_prototypes(name: str):
+    """PCL's after its warm-up, which the step above lies in: clusters of keys that are encoded in chunks, too."""
+    recipe = small(name, None, in_groups(name, 8))
+    recipe = replace(recipe, method=replace(recipe.method, k_m=(3, 5), r=1))  # type: ignore[type-var]
+    warm, step = (step_of_both(recipe, epoch) for epoch in (0, 1))
+    assert [len(step[f"clusterings.{m}.s"].unique()) for m in (0, 1)] == [3, 5]
+    assert step["loss/main"] > warm["loss/main"] + 0.1, "no ProtoNCE"
 
 
 def test_chunks_that_groups_do_not_fill_are_told():
