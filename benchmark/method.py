@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark.backbones.contract import Backbone
 from benchmark.blocks.clustering import Work
@@ -101,13 +102,13 @@ class Method(nn.Module):
         """What makes a run on several processes another than on one; if nothing does, they differ by the order of sums
         alone."""
         layers = list(self.modules())
-        norms = [one for one in layers if isinstance(one, nn.modules.batchnorm._BatchNorm)]
-        in_chunks = self.backbone.modules() if self.chunk else []
+        norms = [one for one in layers if isinstance(one, _BatchNorm)]
+        in_chunks = [one for one in self.backbone.modules() if isinstance(one, _BatchNorm)] if self.chunk else []
         found = {
             self.local: bool(self.local),
             "BatchNorm: statistics of each process's own images": any(map(_is_by_process, norms)),
-            # chunks are of each process's images, so that two processes have twice as many in one
-            "BatchNorm: statistics of chunks": any(getattr(one, "over", "") == "all" for one in in_chunks),
+            # chunks are of each process's images, so that over all of them, two processes have twice as many in one
+            "BatchNorm: statistics of chunks": not all(map(_is_of_groups, in_chunks)),
             "dropout: each process draws for itself": any(
                 isinstance(one, nn.modules.dropout._DropoutNd) and one.p for one in layers
             ),
@@ -123,3 +124,7 @@ class Method(nn.Module):
 
 def _is_by_process(norm: nn.Module) -> bool:
     return getattr(norm, "over", "process") == "process"
+
+
+def _is_of_groups(norm: nn.Module) -> bool:
+    return isinstance(getattr(norm, "over", None), int)

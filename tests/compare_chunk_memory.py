@@ -25,6 +25,7 @@ from benchmark.backbones.resnet import ResNet
 from benchmark.data.batch import Batch
 from benchmark.engine.train import build_method
 from benchmark.recipe.catalogue import find_recipes
+from benchmark.recipe.contract import Architecture
 from benchmark.recipe.pools import Given
 
 
@@ -73,15 +74,19 @@ class Counting(TorchDispatchMode):
 
 def peak_bytes(trial: Trial, images: int, chunk: int | None) -> int:
     """Weights and images included."""
-    recipe = find_recipes()["simclr"]
     backbone = ResNet(norm=trial.norm, width=trial.width, over="all")
+    return peak_bytes_of(backbone, images, chunk, trial.size, trial.device)
+
+
+def peak_bytes_of(backbone: Architecture, images: int, chunk: int | None, size: int, device: str = "cpu") -> int:
+    recipe = find_recipes()["simclr"]
     recipe = replace(recipe, backbone=backbone, method=replace(recipe.method, chunk=chunk))  # type: ignore[type-var]
-    with _counted(trial.device) as found:
+    with _counted(device) as found:
         method = build_method(recipe, Given(images))
-        if trial.device != "cpu":  # tensors without numbers cannot be moved
-            method.to(trial.device).to(memory_format=torch.channels_last)
-        pixels = torch.zeros(2, images, 3, trial.size, trial.size, dtype=torch.uint8, device=trial.device)
-        batch = Batch({"x_i": pixels[0], "x_j": pixels[1]}, torch.arange(images, device=trial.device), seed=0)
+        if device != "cpu":  # tensors without numbers cannot be moved
+            method.to(device).to(memory_format=torch.channels_last)
+        pixels = torch.zeros(2, images, 3, size, size, dtype=torch.uint8, device=device)
+        batch = Batch({"x_i": pixels[0], "x_j": pixels[1]}, torch.arange(images, device=device), seed=0)
         method.loss(batch).backward()
     return found[0]
 

@@ -50,8 +50,8 @@ class Compared:
     difference: float
     moved: float
 
-    def faults(self) -> list[str]:
-        """What is wrong with a recipe of which this came out."""
+    def faults(self, most: float = 1e-9) -> list[str]:
+        """What is wrong with a recipe of which this came out. most: the largest difference that rounding makes."""
         first, second = (each.states for each in self.two)
         has_other_losses = self.two[0].losses != pytest.approx(self.one.losses, rel=1e-4)
         must_agree = not self.one.local
@@ -60,7 +60,7 @@ class Compared:
             "a step changed nothing": len(set(first)) < len(first),
             "training moved nothing": self.moved < 1e-4,
             "there are no losses": not self.one.losses,
-            f"two processes and one differ by {self.difference:.1e}": must_agree and self.difference > 1e-9,
+            f"two processes and one differ by {self.difference:.1e}": must_agree and self.difference > most,
             f"two processes lose {self.two[0].losses}, one {self.one.losses}": must_agree and has_other_losses,
         }
         return [what for what, is_so in found.items() if is_so]

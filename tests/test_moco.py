@@ -10,23 +10,27 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from shares import numbers_of
 from small_runs import RECIPES, Processes, drawn_images, on_cpu, run
 from tiny_methods import Tiny
 from torch import Tensor
+from torchvision.transforms import v2
 
 from benchmark.backbones.contract import Backbone, Stage
 from benchmark.backbones.norms import without_groups
+from benchmark.backbones.resnet import ResNet
 from benchmark.blocks.queue import KeyQueue
 from benchmark.core import distributed
 from benchmark.core.errors import UserError
-from benchmark.core.optimisation import SGD, Steps
+from benchmark.core.optimisation import SGD, Cosine, Epochs, Milestones, Steps
 from benchmark.data.batch import Batch
 from benchmark.data.image_set import ImageSet
 from benchmark.engine import train
 from benchmark.engine.players import build_players
 from benchmark.engine.train import build_method, train_step
 from benchmark.method import Method
+from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.contract import Architecture, Recipe
 from benchmark.recipe.inputs import InputSpec
 from benchmark.recipe.pools import Given
@@ -337,3 +341,67 @@ def losses_and_queue(
         patch.setattr(train, "train_step", noted)
         run(recipe, images, folder, on_cpu(checkpoint_seconds=60))
     return losses, methods[-1].get_buffer("queue.keys").numpy().copy()
+
+
+# --- the papers' values -----------------------------------------------------------------------------------------------
+
+PAPER = find_recipes()
+
+
+def test_both_have_the_papers_values():
+    moco, moco_v2 = PAPER["moco"], PAPER["moco_v2"]
+    for recipe, tau in ((moco, 0.07), (moco_v2, 0.2)):
+        settings: Any = recipe.method
+        assert (settings.tau, settings.K, settings.m, settings.dim) == (tau, 65_536, 0.999, 128)
+        assert (settings.crop_area, settings.grey, settings.chunk) == ((0.2, 1.0), 0.2, None)
+        assert (recipe.batch_size, recipe.length, recipe.backbone) == (256, Epochs(200), ResNet(over=32))
+        assert recipe.optimizers == {"main": SGD(lr=0.03, momentum=0.9, weight_decay=1e-4)}
+    assert moco.schedule == Milestones(at=(Epochs(120), Epochs(160)), gamma=0.1)
+    assert isinstance(moco_v2.schedule, Cosine)
+    assert PAPER["moco_v2_800ep"].length == Epochs(800)
+    assert moco.method.jitter == (0.4, 0.4, 0.4, 0.4)
+    assert (moco_v2.method.jitter, moco_v2.method.jittered) == ((0.4, 0.4, 0.4, 0.1), 0.8)
+    assert (moco_v2.method.blurred, moco_v2.method.blur) == (0.5, (0.1, 2.0))
+    heads = [[tuple(p.shape) for p in one.method.head(2048).parameters() if p.ndim == 2] for one in (moco, moco_v2)]
+    assert heads == [[(128, 2048)], [(2048, 2048), (128, 2048)]]
+
+
+DRAWS, COLOUR = 600, (200, 100, 50)
+
+
+def drawn(settings: Any) -> Tensor:
+    """(600, 3): the first pixel of each view of an image of one colour."""
+    torch.manual_seed(0)
+    image = Image.new("RGB", (40, 40), COLOUR)
+    found = [settings.views(image, InputSpec(32)) for _ in range(DRAWS // 2)]
+    return torch.stack([view[:, 0, 0] for views in found for view in views.values()])
+
+
+def assert_as_often(count: int, p: float) -> None:
+    """Within four standard deviations of a binomial."""
+    assert abs(count - DRAWS * p) <= 4 * (DRAWS * p * (1 - p)) ** 0.5, count / DRAWS
+
+
+@pytest.mark.parametrize(("name", "jittered", "blurred"), [("moco", 1.0, 0.0), ("moco_v2", 0.8, 0.5)])
+def test_views_change_as_often_as_the_paper_says(
+    name: str, jittered: float, blurred: float, monkeypatch: pytest.MonkeyPatch
+):
+    blurs = []
+
+    class Noted(v2.GaussianBlur):
+        def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+            found = super().make_params(flat_inputs)
+            blurs.append((self.kernel_size[0], found["sigma"][0]))
+            return found
+
+    monkeypatch.setattr(v2, "GaussianBlur", Noted)
+    settings: Any = PAPER[name].method
+    assert_as_often(int((drawn(replace(settings, grey=0.0)) != torch.tensor(COLOUR)).any(dim=1).sum()), jittered)
+    assert_as_often(len(blurs), blurred)
+    grey = drawn(replace(settings, jitter=(0.0, 0.0, 0.0, 0.0)))
+    assert_as_often(int((grey[:, 0] == grey[:, 2]).sum()), 0.2)
+    if blurred:
+        sigmas = [sigma for _, sigma in blurs]
+        assert 0.1 <= min(sigmas) < 0.15 < 1.95 < max(sigmas) <= 2.0
+        replace(settings, blurred=1.0).view(Image.new("RGB", (40, 40)), 224)
+        assert blurs[-1][0] == 23, "a tenth of 224, odd"

@@ -6,7 +6,8 @@ its gradient comes back, each chunk is encoded again, with the random numbers th
 This costs one more forward pass.
 
 The gradient is that of the whole batch where a row's code depends on no other row, as with GroupNorm, or on none beyond
-its chunk, as with BatchNorm over groups that lie within chunks. BatchNorm over more takes a chunk's statistics instead.
+its chunk, as with BatchNorm over groups that lie within chunks. BatchNorm over more, all images or a process's own,
+takes a chunk's statistics instead; plan and record say so (benchmark.method.Method.depends_on_processes).
 """
 
 from __future__ import annotations
