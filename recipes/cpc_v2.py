@@ -37,6 +37,7 @@ from torchvision.transforms import v2
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.patch_grid import cut
 from benchmark.backbones.resnet_v2 import ResNetV2
+from benchmark.blocks.chunks import ChunkSettings
 from benchmark.blocks.patch_rows import RowContext, row_info_nce
 from benchmark.core.bounds import Count, CountOrNone, Jitter, NotNegative, Positive, Probability
 from benchmark.data.batch import Batch
@@ -52,7 +53,6 @@ from benchmark.recipe import (
     InputSpec,
     Pool,
     Recipe,
-    Settings,
 )
 from benchmark.views.crops import placed_in_square
 from benchmark.views.photometric import FlipEach, GreyEach, JitterEach, apply_all
@@ -63,7 +63,7 @@ STRENGTHS = 31  # of an operation
 
 
 @dataclass(frozen=True)
-class CPCv2(Settings):
+class CPCv2(ChunkSettings):
     whole: Count = 300
     patch: Count = 80
     stride: Count = 36
@@ -136,7 +136,8 @@ def one_colour(stack: Tensor) -> Tensor:
 
 class FourDirections(PatchMethod):
     def __init__(self, settings: CPCv2, backbone: Backbone) -> None:
-        super().__init__(backbone, settings.patch, settings.stride, (settings.k_first, settings.k_last))
+        k = settings.k_first, settings.k_last
+        super().__init__(backbone, settings.patch, settings.stride, k, settings.chunk)
         parts = (Direction(settings, backbone.out_channels, self.ks) for _ in range(DIRECTIONS))
         self.directions = nn.ModuleList(parts)
 
