@@ -14,6 +14,9 @@ and each is shifted by itself, or a line that goes on, or the coloured edges of 
 
 What transfers is the encoder, patch by patch, averaged over the grid.
 
+With `chunk`, each process encodes so many patches at a time. The gradient stays the same, for no patch has a part in
+another's vector.
+
 Departures:
 - The context network is that of the authors' next paper, which prints one. This one says "PixelCNN-style".
 - The loss is the mean over predictions and over k.
@@ -35,6 +38,7 @@ from torchvision.transforms import v2
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.patch_grid import cut, patches_along, seen_in_patches
 from benchmark.backbones.resnet_v2 import ResNetV2
+from benchmark.blocks.chunks import ChunkSettings, features_in_chunks
 from benchmark.blocks.patch_rows import RowContext, row_info_nce, rows_below
 from benchmark.core.bounds import Count, CountOrNone
 from benchmark.core.errors import UserError
@@ -51,13 +55,12 @@ from benchmark.recipe import (
     InputSpec,
     Pool,
     Recipe,
-    Settings,
 )
 from benchmark.views.crops import flipped, placed_in_square
 
 
 @dataclass(frozen=True)
-class CPC(Settings):
+class CPC(ChunkSettings):
     whole: Count = 300  # side of the square that a crop is taken from, in pixels
     patch: Count = 64  # side, in pixels
     stride: Count = 32  # from one patch to the next
@@ -93,15 +96,15 @@ class PatchMethod(Method):
 
     accuracy: Tensor
 
-    def __init__(self, backbone: Backbone, patch: int, stride: int, k: tuple[int, int]) -> None:
+    def __init__(self, backbone: Backbone, patch: int, stride: int, k: tuple[int, int], chunk: int | None) -> None:
         super().__init__()
-        self.backbone, self.patch, self.stride = backbone, patch, stride  # g_enc
+        self.backbone, self.patch, self.stride, self.chunk = backbone, patch, stride, chunk  # g_enc
         self.rows = patches_along(backbone.input.size, patch, stride)
         self.ks = rows_below(*k, self.rows)
 
     def encoded(self, batch: Batch) -> Tensor:
-        x = self.backbone.input.prepare(batch.views["patches"].flatten(0, 1))  # (49 B, 1, 64, 64)
-        z = self.backbone(x.contiguous(memory_format=torch.channels_last))  # (49 B, 1024)
+        patches = batch.views["patches"].flatten(0, 1)  # (49 B, 3, 64, 64)
+        z = features_in_chunks(self.backbone, patches, self.chunk)  # (49 B, 1024)
         return z.unflatten(0, (-1, self.rows, self.rows)).permute(0, 3, 1, 2)  # (B, 1024, 7, 7)
 
     def scalars(self) -> dict[str, float]:
@@ -113,7 +116,8 @@ class PatchMethod(Method):
 
 class RowPrediction(PatchMethod):
     def __init__(self, settings: CPC, backbone: Backbone) -> None:
-        super().__init__(backbone, settings.patch, settings.stride, (settings.k_first, settings.k_last))
+        k = settings.k_first, settings.k_last
+        super().__init__(backbone, settings.patch, settings.stride, k, settings.chunk)
         dim = backbone.out_channels
         self.context = RowContext(dim, settings.hidden, settings.layers)  # g_ar
         self.W = nn.ModuleList(nn.Conv2d(dim, dim, 1, bias=False) for _ in self.ks)

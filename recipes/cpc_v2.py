@@ -9,11 +9,12 @@ What changes against CPC (recipes/cpc.py):
 - A ResNet-161, whose third stage is twice as deep and four times as wide, sees larger patches: 6 x 6, of 80 pixels.
 - It has layer normalisation. BatchNorm would let a patch know of the others.
 - Rows are predicted downwards and upwards, columns to the right and to the left, each by layers of its own.
-- Predictions and their targets are projected to 64 numbers, and predictions scaled by 0.1. Only the third row is
-  predicted, the nearest that shares no pixel.
+- Predictions and their targets are projected to 64 numbers, and predictions scaled by 0.1.
 - Each patch is changed by itself: distorted, recoloured, made grey, reduced to one colour, mirrored.
 
 Departures:
+- Only the third row is predicted, the nearest that shares no pixel, as in SeonghoBaek/CPC. Lightning-bolts predicts all
+  from the second on. Which of them the paper predicts was not checked.
 - Of AutoAugment's 16 operations 13 are drawn: not inverting, cutting out or pairing two patches. One more does nothing.
 - The change of the colour histogram, with probability 0.2, is left out: what it does could not be found.
 - Brightness is multiplied by a factor. Szegedy et al. add to it.
@@ -37,6 +38,7 @@ from torchvision.transforms import v2
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.patch_grid import cut
 from benchmark.backbones.resnet_v2 import ResNetV2
+from benchmark.blocks.chunks import ChunkSettings
 from benchmark.blocks.patch_rows import RowContext, row_info_nce
 from benchmark.core.bounds import Count, CountOrNone, Jitter, NotNegative, Positive, Probability
 from benchmark.data.batch import Batch
@@ -52,7 +54,6 @@ from benchmark.recipe import (
     InputSpec,
     Pool,
     Recipe,
-    Settings,
 )
 from benchmark.views.crops import placed_in_square
 from benchmark.views.photometric import FlipEach, GreyEach, JitterEach, apply_all
@@ -63,7 +64,7 @@ STRENGTHS = 31  # of an operation
 
 
 @dataclass(frozen=True)
-class CPCv2(Settings):
+class CPCv2(ChunkSettings):
     whole: Count = 300
     patch: Count = 80
     stride: Count = 36
@@ -136,7 +137,8 @@ def one_colour(stack: Tensor) -> Tensor:
 
 class FourDirections(PatchMethod):
     def __init__(self, settings: CPCv2, backbone: Backbone) -> None:
-        super().__init__(backbone, settings.patch, settings.stride, (settings.k_first, settings.k_last))
+        k = settings.k_first, settings.k_last
+        super().__init__(backbone, settings.patch, settings.stride, k, settings.chunk)
         parts = (Direction(settings, backbone.out_channels, self.ks) for _ in range(DIRECTIONS))
         self.directions = nn.ModuleList(parts)
 
@@ -174,7 +176,8 @@ cpc_v2 = Recipe(
     data=Pool("imagenet"),
     length=Epochs(500),  # NOTE: 500 epochs, as notes on the paper have it; not checked
     batch_size=512,
-    # NOTE: Adam has the values of notes on the paper; not checked
+    # NOTE: the rate and the betas are also lightning-bolts', whose weights decay by 1e-5 and whose eps is 1e-7. No
+    # decay, eps 1e-8 and the clipping are those of notes on the paper alone; not checked
     optimizers={"main": Adam(lr=4e-4, betas=(0.8, 0.999), eps=1e-8, clip=0.01)},
     schedule=Constant(),
     reported="71.5 % ImageNet top-1 linear (CPC v2, Table 1)",

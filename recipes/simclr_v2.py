@@ -37,7 +37,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.selective_resnet import SelectiveResNet
-from benchmark.backbones.with_head import NetworkWithHead, WithProjection
+from benchmark.backbones.with_head import NetworkWithHead, WithProjection, projection_head
 from benchmark.blocks.chunks import features_in_chunks
 from benchmark.blocks.momentum import follow, momentum_copy
 from benchmark.blocks.queue import KeyQueue
@@ -45,7 +45,7 @@ from benchmark.core.bounds import Probability, Queue
 from benchmark.data.batch import Batch
 from benchmark.method import Method
 from benchmark.recipe import LARS, Change, Epochs, Given, Part, Warmup, WarmupCosine, without
-from recipes.simclr import ContrastiveViews, SimCLR, projection_head, simclr, similarities
+from recipes.simclr import ContrastiveViews, SimCLR, simclr, similarities
 
 KEPT = 3  # modules of g: its first layer
 

@@ -30,7 +30,7 @@ from benchmark.backbones.weights import load_backbone, save_backbone
 from benchmark.core.errors import UserError
 from benchmark.data.batch import Batch
 from benchmark.data.datasets import open_dataset
-from benchmark.engine.train import Machine
+from benchmark.engine.train import Machine, build_method
 from benchmark.recipe import BGR, Given, InputSpec, Sobel
 from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.contract import Architecture
@@ -480,12 +480,14 @@ def test_reproduce_sends_no_row_to_a_protocol_that_refuses_it(
 
 @pytest.mark.parametrize("layout", read_layouts(), ids=lambda layout: layout.key)
 def test_a_tables_columns_take_its_rows(layout):
-    architecture = {name: type(recipe.backbone).__name__ for name, recipe in RECIPES.items()}
     rows = {row.recipe for row in layout.rows if row.recipe}
     transfers = {column.transfer for column in layout.columns if column.transfer}
     for transfer in transfers:
         card = TRANSFERS[transfer].card
-        assert {card.refusal(architecture[recipe], card.asks) for recipe in (*rows, *layout.references)} == {""}
+        for name in (*rows, *layout.references):
+            if card.refusal(type(RECIPES[name].backbone).__name__, card.asks):  # a run may leave more than its backbone
+                left = build_method(at_scale(RECIPES[name], "smoke"), Given(8, 4)).export()
+                assert card.refusal(type(left.architecture).__name__, card.asks) == ""
 
 
 def test_the_whole_way_at_smoke_scale_leaves_the_numbers_in_the_table(world: Path, tmp_path: Path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import colorsys
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tiny_methods import Tiny
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from benchmark.backbones.weights import load_backbone, save_backbone
 from benchmark.core import distributed
 from benchmark.core.errors import UserError
 from benchmark.data.batch import Batch
@@ -27,9 +28,11 @@ from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.contract import Recipe
 from benchmark.recipe.inputs import InputSpec
 from benchmark.recipe.pools import Given
+from benchmark.recipe.scales import Scale, at_scale
 from recipes.simclr import SimCLR, nt_xent
 
-PAPER = find_recipes()["simclr"]
+RESOLVED = find_recipes()
+PAPER = RESOLVED["simclr"]
 TAU, IMAGES, INPUTS, DIM = 0.1, 6, 5, 4
 
 
@@ -254,3 +257,45 @@ def test_grey_and_blur_come_as_often_as_the_paper_says(monkeypatch: pytest.Monke
     assert sigma.max() < 2.1
     unchanged = [(view[0, 5].unique().numel() == 2) for view in sharp]
     assert 0.4 < np.mean(unchanged) < 0.6
+
+
+# --- what the tables of sections 3 and 4 change
+
+
+def test_the_whole_head_stays_where_it_is_asked_for(tmp_path: Path):
+    method = build_method(RECIPES["simclr_100ep"], Given(4))
+    pixels = torch.randint(0, 256, (2, 4, 3, 32, 32), dtype=torch.uint8)
+    method.loss(Batch({"x_i": pixels[0], "x_j": pixels[1]}, torch.arange(4), seed=0))  # moves BatchNorm's statistics
+    x = torch.randn(3, 3, 32, 32)
+    left = method.eval().export().eval()
+    h = method.backbone(x)
+    torch.testing.assert_close(left(x), h)  # what frozen protocols look at
+    torch.testing.assert_close(left.forward_stages(x)["z"], method.g(h))  # type: ignore[operator]
+    assert [*left.stages][-2:] == ["res5", "z"]
+    save_backbone(tmp_path / "left.safetensors", left, {})
+    again, _ = load_backbone(tmp_path / "left.safetensors")
+    assert torch.equal(again.forward_stages(x)["z"], left.forward_stages(x)["z"])
+
+
+@pytest.mark.parametrize("scale", ["desk", "photos"])
+def test_rows_of_a_table_differ_in_what_they_say_alone(scale: Scale):
+    """And below paper scale, in which all have one length, the first is SimCLR with its head kept."""
+    whole, kept, without = (
+        at_scale(RESOLVED[name], scale) for name in ("simclr", "simclr_100ep", "simclr_100ep_no_jitter")
+    )
+    own = {"title", "method", "reported"}
+    for one in (kept, without):
+        assert {f.name for f in fields(one) if getattr(one, f.name) != getattr(whole, f.name)} == own
+    settings = vars(whole.method)
+    assert vars(kept.method) == settings
+    assert vars(without.method) == settings | {"jittered": 0.0}
+
+
+def test_without_jitter_a_colour_stays_what_it_is():
+    recipe = RECIPES["simclr_100ep_no_jitter"]
+    settings = replace(recipe.method, grey=0.0)  # type: ignore[call-arg]
+    torch.manual_seed(0)
+    image = Image.new("RGB", (40, 40), (200, 30, 90))
+    for _ in range(8):
+        view = settings.views(image, InputSpec(32))["x_i"]
+        assert torch.equal(view, torch.tensor([200, 30, 90], dtype=torch.uint8)[:, None, None].expand(3, 32, 32))

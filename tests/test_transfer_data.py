@@ -8,19 +8,15 @@ import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from annotated import change_mask, change_mat, move_box
+from test_transfer_protocols import small_for
 
-from benchmark.backbones.alex64 import Alex64
-from benchmark.backbones.alexnet import ROTNET
-from benchmark.backbones.resnet import ResNet
 from benchmark.core.files import file_hash
 from benchmark.gate import staleness
-from benchmark.recipe.inputs import InputSpec
 from benchmark.records.currency import Now, reasons
 from benchmark.records.record import Record
 from benchmark.runs import current
@@ -62,10 +58,7 @@ def forget() -> None:
 
 def opened_by(transfer: Transfer, world: Path, workspace: Path) -> list[Path]:
     """Every file below `world` that scoring a backbone opens."""
-    torch.manual_seed(0)
-    networks = {"AlexNet": ROTNET, "Alex64": Alex64()}
-    network = next((networks[one] for one in transfer.card.takes if one in networks), ResNet())
-    backbone = replace(network, width=0.0625).build(InputSpec(32)).eval()
+    backbone = small_for(transfer.card.id)
     global _opened
     _opened = opened = []
     transfer.run(backbone, Context(world, "smoke", 0, workspace, torch.device("cpu"), 0, lambda *_: None))

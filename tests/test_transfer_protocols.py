@@ -28,6 +28,7 @@ from benchmark.backbones.alexnet import ROTNET
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
 from benchmark.backbones.weights import save_backbone
+from benchmark.backbones.with_head import WithHead
 from benchmark.core.errors import UserError
 from benchmark.core.optimisation import Milestones, Steps
 from benchmark.data.datasets import open_dataset
@@ -35,6 +36,7 @@ from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Classes, Presence
 from benchmark.data.splits import percent_of
 from benchmark.engine.train import Machine
+from benchmark.recipe.contract import Architecture
 from benchmark.recipe.inputs import InputSpec
 from benchmark.records.per_image import KEY
 from benchmark.records.soundness import faults
@@ -65,8 +67,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def small(architecture: str = "ResNet") -> Backbone:
     torch.manual_seed(0)
-    network = {"ResNet": ResNet(), "AlexNet": ROTNET, "Alex64": Alex64()}[architecture]
-    return replace(network, width=0.0625).build(InputSpec(32)).eval()
+    network: Architecture = replace({"AlexNet": ROTNET, "Alex64": Alex64()}.get(architecture, ResNet()), width=0.0625)
+    if architecture == "WithHead":
+        network = WithHead(network, dim=8, layers=2)
+    return network.build(InputSpec(32)).eval()
 
 
 def small_for(name: str) -> Backbone:

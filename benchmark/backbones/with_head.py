@@ -1,8 +1,9 @@
-"""A network and what was trained on top of it: the first layer of a projection head, or a classifier.
+"""A network and what was trained on top of it: a projection head or its first layer, or a classifier.
 
-SimCLR v2 (Chen et al., NeurIPS 2020, arXiv:2006.10029) is fine-tuned from inside its head, and a fine-tuned network
-teaches others what its classifier says. Each adds one stage, a vector, behind those of its encoder. The output, which
-frozen protocols look at, stays the encoder's.
+SimCLR (Chen et al., ICML 2020, arXiv:2002.05709) asks what its head leaves out of what the network knows. SimCLR v2
+(NeurIPS 2020, arXiv:2006.10029) is fine-tuned from inside its head, and a fine-tuned network teaches others what its
+classifier says. Each adds one stage, a vector, behind those of its encoder. The output, which frozen protocols look at,
+stays the encoder's.
 """
 
 from __future__ import annotations
@@ -36,6 +37,30 @@ class WithProjection(Architecture):
         encoder: Backbone = self.encoder.build(spec)
         width = width_at_last_stage(encoder)
         return NetworkWithHead(self, encoder, "projection", projection_layer(width, self.over), width)
+
+
+@dataclass(frozen=True)
+class WithHead(Architecture):
+    """Stage "z": a whole `projection_head`.
+
+    dim: numbers that it ends with. layers: linear ones.
+    """
+
+    encoder: Architecture
+    dim: int
+    layers: int
+
+    def __post_init__(self) -> None:
+        at_least(self, dim=1, layers=1)
+
+    @property
+    def title(self) -> str:
+        return f"{self.encoder.title} and its head"
+
+    def build(self, spec: InputSpec) -> Backbone:
+        encoder: Backbone = self.encoder.build(spec)
+        head = projection_head(width_at_last_stage(encoder), self.dim, self.layers)
+        return NetworkWithHead(self, encoder, "z", head, self.dim)
 
 
 @dataclass(frozen=True)
@@ -82,6 +107,14 @@ class NetworkWithHead(Backbone):
 
 def projection_layer(width: int, over: Over = "all") -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, width, bias=False), BatchNorm1d(width, over=over), nn.ReLU(inplace=True))
+
+
+def projection_head(channels: int, dim: int, layers: int) -> nn.Sequential:
+    """(B, channels) -> (B, dim), by `layers` linear layers with BatchNorm over the images of all processes."""
+    hidden = [part for _ in range(layers - 1) for part in projection_layer(channels)]
+    g = nn.Sequential(*hidden, nn.Linear(channels, dim, bias=False), BatchNorm1d(dim, over="all"))
+    g[-1].bias.requires_grad_(False)  # the last layer has none, as SimCLR released it: it stays 0
+    return g
 
 
 def at_last_stage(network: Backbone, x: Tensor) -> Tensor:

@@ -1,7 +1,10 @@
-"""A linear classifier on a frozen backbone's output, as SimCLR's paper trains it.
+"""A linear classifier on a frozen backbone's output, as SimCLR's paper trains it; and one more behind its head.
 
 Chen, Kornblith, Norouzi & Hinton, ICML 2020 (arXiv:2002.05709), appendix B.6, and what the paper leaves open as in
 google-research/simclr [SIM].
+
+    linear_imagenet_simclr       h, the network's averaged last stage
+    linear_imagenet_simclr_head  h, and z = g(h), what the head makes of it and the loss compares
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from benchmark.core.optimisation import SGD, Cosine, Epochs
 from benchmark.recipe.scales import Scale
 from benchmark.records.metric import PERCENT
 from benchmark.transfers.contract import ProtocolCard
+from benchmark.transfers.features import Mean, Tap
 from benchmark.transfers.linear import (
     CHOSEN_ON_HELD_OUT,
     FIFTH_CHOOSES,
@@ -41,6 +45,15 @@ def _scales(paper: Probe) -> dict[Scale, Probe]:
     return {scale: replace(one, course=replace(one.course, schedule=Cosine())) for scale, one in scales.items()}
 
 
+PAPER = Probe(
+    taps=None,
+    batch_norm=False,
+    augment=crop_and_flip,
+    optimizers=(SGD(lr=1.6, momentum=0.9, nesterov=True),),  # 0.1 x batch / 256
+    course=Course(Epochs(90), 4096, Cosine()),  # SIM
+    start=zero_weights,  # SIM
+)
+
 linear_imagenet_simclr = LinearTransfer(
     ProtocolCard(
         id="linear_imagenet_simclr",
@@ -63,14 +76,18 @@ linear_imagenet_simclr = LinearTransfer(
             "photos: as desk, but 10 epochs, and two views of each image, since eight would take 3.9 GiB of memory",
         ),
     ),
-    _scales(
-        Probe(
-            taps=None,
-            batch_norm=False,
-            augment=crop_and_flip,
-            optimizers=(SGD(lr=1.6, momentum=0.9, nesterov=True),),  # 0.1 x batch / 256
-            course=Course(Epochs(90), 4096, Cosine()),  # SIM
-            start=zero_weights,  # SIM
-        )
+    _scales(PAPER),
+)
+
+linear_imagenet_simclr_head = LinearTransfer(
+    replace(
+        linear_imagenet_simclr.card,
+        id="linear_imagenet_simclr_head",
+        title="ImageNet, linear before and after the head, large batches",
+        citation="Chen et al., ICML 2020, arXiv:2002.05709, sections 4.2 and B.6",
+        takes=("WithHead",),
+        selected="paper: the better of h and g(h), on the test images; both are kept, as scores per stage. "
+        + CHOSEN_ON_HELD_OUT.format("stage and rate"),
     ),
+    _scales(replace(PAPER, taps=(Tap("res5", Mean()), Tap("z")))),
 )
