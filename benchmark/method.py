@@ -99,15 +99,15 @@ class Method(nn.Module):
         return {}
 
     def depends_on_processes(self) -> list[str]:
-        """What makes a run on several processes another than on one; if nothing does, they differ by the order of sums
-        alone."""
+        """What makes a run on several processes, or in chunks, another than one at once on one; if nothing does, they
+        differ by the order of sums alone."""
         layers = list(self.modules())
         norms = [one for one in layers if isinstance(one, _BatchNorm)]
         in_chunks = [one for one in self.backbone.modules() if isinstance(one, _BatchNorm)] if self.chunk else []
         found = {
             self.local: bool(self.local),
             "BatchNorm: statistics of each process's own images": any(map(_is_by_process, norms)),
-            # chunks are of each process's images, so that over all of them, two processes have twice as many in one
+            # over all, two processes have twice as many images in a chunk
             "BatchNorm: statistics of chunks": not all(map(_is_of_groups, in_chunks)),
             "dropout: each process draws for itself": any(
                 isinstance(one, nn.modules.dropout._DropoutNd) and one.p for one in layers

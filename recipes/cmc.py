@@ -154,8 +154,8 @@ cmc_alexnet = replace(
     cmc,
     title="Contrastive multiview coding (CMC), AlexNet",
     method=replace(CMC(), crop_area=(0.2, 1.0)),
-    # NOTE: its halves see L and ab; the number reported for it is of Y and DbDr, which no input here is. A luma with
-    # two colour differences brings half a point to a point, by notes on the paper; not checked
+    # NOTE: its halves see L and ab; the number reported for it is of Y and DbDr, which no input here offers. A luma
+    # with two colour differences brings half a point to a point, by notes on the paper; not checked
     backbone=SplitAlexNet((96, 256, 384, 384, 256), groups=2, normed="all"),
     batch_size=256,
     reported="42.8 % ImageNet top-1 linear at conv5, with Y and DbDr for L and ab (CMC, Table 7)",

@@ -14,7 +14,7 @@ and each is shifted by itself, or a line that goes on, or the coloured edges of 
 
 What transfers is the encoder, patch by patch, averaged over the grid.
 
-With `chunk`, each process encodes so many patches at a time. The gradient stays the same, for no patch has a part in
+With `chunk`, each process encodes so many patches at a time. The gradient stays the same, for no patch influences
 another's vector.
 
 Departures:

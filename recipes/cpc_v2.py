@@ -177,7 +177,7 @@ cpc_v2 = Recipe(
     length=Epochs(500),  # NOTE: 500 epochs, as notes on the paper have it; not checked
     batch_size=512,
     # NOTE: the rate and the betas are also lightning-bolts', whose weights decay by 1e-5 and whose eps is 1e-7. No
-    # decay, eps 1e-8 and the clipping are those of notes on the paper alone; not checked
+    # decay is as in rschwarz15/CPCV2-PyTorch; eps 1e-8 and the clipping are those of notes on the paper; not checked
     optimizers={"main": Adam(lr=4e-4, betas=(0.8, 0.999), eps=1e-8, clip=0.01)},
     schedule=Constant(),
     reported="71.5 % ImageNet top-1 linear (CPC v2, Table 1)",

@@ -237,7 +237,7 @@ SMALL_PRIOR = (
 dim_local = Recipe(
     title="Deep InfoMax, local (JSD)",
     method=DeepInfoMax(alpha=0.0, beta=1.0, gamma=0.1),
-    # NOTE: BatchNorm is over each process's own images: train on one for statistics of the whole batch
+    # BatchNorm is over each process's own images: over the whole batch on one process alone
     backbone=Alex64(),
     input=INPUT,
     data=IMAGES,

@@ -44,7 +44,7 @@ from torchvision.transforms import v2
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.norms import require_whole_groups
 from benchmark.backbones.resnet import ResNet
-from benchmark.backbones.with_head import NetworkWithHead, WithHead, projection_head
+from benchmark.backbones.with_head import NetworkWithHead, WithProjectionHead, projection_head
 from benchmark.blocks.chunks import ChunkSettings, features_in_chunks
 from benchmark.core import distributed
 from benchmark.core.bounds import Area, Count, Jitter, Positive, Probability, Sigmas
@@ -69,7 +69,7 @@ from benchmark.recipe import (
 from benchmark.views.crops import cropped
 from benchmark.views.photometric import FlipEach, GreyEach, JitterEach, apply_all
 
-LAYERS = 2  # NOTE: the paper's two, of g; the released code's default has since become SimCLR v2's three
+HEAD_LAYERS = 2  # NOTE: g has the paper's two layers; the released code's default has since become SimCLR v2's three
 
 
 @dataclass(frozen=True)
@@ -105,12 +105,12 @@ class SimCLR(TwoViews):
         return ContrastiveViews(self, backbone, self.head(backbone))
 
     def head(self, backbone: Backbone) -> nn.Module:
-        return projection_head(backbone.out_channels, self.dim, LAYERS)
+        return projection_head(backbone.out_channels, self.dim, HEAD_LAYERS)
 
 
 @dataclass(frozen=True)
 class SimCLRWithHead(SimCLR):
-    """Leaves g behind too, for the protocols that look at z."""
+    """Exports g with the encoder, for the protocols that look at z."""
 
     def build(self, backbone: Backbone, given: Given) -> Method:
         return HeadKept(self, backbone, self.head(backbone))
@@ -145,7 +145,9 @@ class ContrastiveViews(Method):
 
 class HeadKept(ContrastiveViews):
     def export(self) -> Backbone:
-        whole = WithHead(self.backbone.architecture, self.settings.dim, LAYERS).build(self.backbone.input)
+        whole = WithProjectionHead(self.backbone.architecture, self.settings.dim, HEAD_LAYERS).build(
+            self.backbone.input
+        )
         assert isinstance(whole, NetworkWithHead)
         whole.encoder.load_state_dict(self.backbone.state_dict())
         whole.head.load_state_dict(self.g.state_dict())

@@ -214,7 +214,7 @@ def hamming_distances(chosen: np.ndarray) -> tuple[float, int]:
     ("size", "floor", "mean", "minimum"),
     [
         (1000, 2, 6.35, 2),
-        (95, 3, 8.08, 4),  # printed 3: of our own sets of this mean none that was found has a pair so near
+        (95, 3, 8.08, 4),  # printed 3: no set found with this mean has a pair that close
         (85, 4, 8.07, 4),
         (71, 5, 8.07, 5),
         (35, 6, 8.13, 6),

@@ -350,6 +350,21 @@ def test_a_parameter_whose_first_gradient_comes_late_steps_from_then_on(values: 
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
 
 
+def test_a_state_without_some_momenta_is_taken_up():
+    """Of torch's own SGD, one of whose parameters had no gradient yet."""
+    one, other = (layers() for _ in range(2))
+    one[1].weight.grad = torch.ones(4)  # its shift, of the same group, has none
+    before = torch.optim.SGD(one[1].parameters(), lr=0.1, momentum=0.9)
+    before.step()
+    optimizer = optimizer_for(SGD(lr=0.1), [*other[1].parameters()], kinds_of(other))
+    optimizer.load_state_dict(before.state_dict() | {"param_groups": optimizer.state_dict()["param_groups"]})
+    for parameter in other[1].parameters():
+        parameter.grad = torch.ones(4)
+    optimizer.step()
+    torch.testing.assert_close(other[1].weight, torch.full((4,), 1 - 0.1 * 1.9))
+    torch.testing.assert_close(other[1].bias, torch.full((4,), -0.1))
+
+
 def test_lars_is_its_formula():
     """You et al., arXiv:1708.03888, with the rate inside the momentum; what does not decay is not adapted."""
     values, rates = LARS(lr=0.3, momentum=0.9, trust=0.02, weight_decay=0.1, decays="weights"), (1.0, 0.5, 2.0)

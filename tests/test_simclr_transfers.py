@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
 from benchmark.backbones.weights import load_backbone
-from benchmark.backbones.with_head import WithClassifier, WithHead, WithProjection, at_last_stage
+from benchmark.backbones.with_head import WithClassifier, WithProjection, WithProjectionHead, at_last_stage
 from benchmark.core.errors import UserError
 from benchmark.core.optimisation import LARS, SGD
 from benchmark.data.batch import Batch
@@ -69,7 +69,7 @@ def test_behind_the_head_the_protocol_is_the_same(tmp_path: Path):
     """The classifier of h scores what it scores alone, and that of z sees what the head makes of h."""
     world = build_world(tmp_path / "world", "smoke", datasets=("imagenet",), progress=False)
     torch.manual_seed(0)
-    backbone = WithHead(ResNet(width=0.0625), dim=8, layers=2).build(InputSpec(32)).eval()
+    backbone = WithProjectionHead(ResNet(width=0.0625), dim=8, layers=2).build(InputSpec(32)).eval()
     scores = {}
     for name in ("linear_imagenet_simclr", "linear_imagenet_simclr_head"):
         context = Context(world, "smoke", 0, tmp_path / name, torch.device("cpu"), 0, lambda *_: None)
@@ -79,7 +79,7 @@ def test_behind_the_head_the_protocol_is_the_same(tmp_path: Path):
     assert both["res5_average"] == alone["res5_average"]
     linear, head = TRANSFERS["linear_imagenet_simclr"].card, TRANSFERS["linear_imagenet_simclr_head"].card
     assert not linear.refusal("WithProjection", ())
-    assert "made for the stages of WithHead" in head.refusal("WithProjection", ())
+    assert "made for the stages of WithProjectionHead" in head.refusal("WithProjection", ())
 
 
 @pytest.mark.parametrize(

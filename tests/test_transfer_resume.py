@@ -34,7 +34,7 @@ TRANSFERS = {name: transfer for name, transfer in find_transfers().items() if no
 KINDS = {type(transfer): name for name, transfer in TRANSFERS.items()}
 DATASETS = ("imagenet", "places205", "inat2018", "voc2007", "voc2012", "coco2017")
 RECIPES = {"ResNet": "random_init", "AlexNet": "random_init_alexnet", "Alex64": "random_init_alex64"}
-RECIPES["WithHead"] = "simclr_100ep"
+RECIPES["WithProjectionHead"] = "simclr_100ep"
 RECORD_WRITES = 2  # the last ones: the record, and what stands beside it
 # A record is the same, bit for bit and field for field; when, how long and on which machine stands beside it, here.
 OF_THE_MOMENT = {"seconds", "processes", "peak_memory_gb", "finished", "machine", "processor"}

@@ -40,7 +40,7 @@ class WithProjection(Architecture):
 
 
 @dataclass(frozen=True)
-class WithHead(Architecture):
+class WithProjectionHead(Architecture):
     """Stage "z": a whole `projection_head`.
 
     dim: numbers that it ends with. layers: linear ones.
@@ -55,7 +55,7 @@ class WithHead(Architecture):
 
     @property
     def title(self) -> str:
-        return f"{self.encoder.title} and its head"
+        return f"{self.encoder.title} and its projection head"
 
     def build(self, spec: InputSpec) -> Backbone:
         encoder: Backbone = self.encoder.build(spec)

@@ -124,9 +124,9 @@ class SGD(Optimizer):
             raise UserError("SGD: nesterov needs a momentum")
 
     def torch_class(self) -> Callable[..., torch.optim.Optimizer]:
-        from benchmark.core import sgd
+        from benchmark.core.sgd import ZeroStartSGD
 
-        return sgd.SGD
+        return ZeroStartSGD
 
     def arguments(self) -> dict[str, Any]:
         return {"lr": self.lr, "momentum": self.momentum, "nesterov": self.nesterov, "fused": True}

@@ -9,6 +9,7 @@ import math
 import sys
 import types
 import typing
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_origin
@@ -46,14 +47,16 @@ def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
     return get_origin(hint), get_args(hint)
 
 
-def hints_of(kind: type, extras: bool = False) -> dict[str, Any]:
-    """`typing.get_type_hints` of a class, found once: do not change what you get. extras: with what Annotated adds."""
-    return _hints(kind, extras)
+def hints_of(kind: type, extras: bool = False) -> Mapping[str, Any]:
+    """`typing.get_type_hints` of a class. extras: with what Annotated adds."""
+    known = _HINTS.setdefault(kind, {})
+    if extras not in known:
+        known[extras] = types.MappingProxyType(typing.get_type_hints(kind, include_extras=extras))
+    return known[extras]
 
 
-@functools.cache  # a plan asks for those of a class a hundred times
-def _hints(kind: Any, extras: bool) -> dict[str, Any]:
-    return typing.get_type_hints(kind, include_extras=extras)
+# A plan asks for those of a class a hundred times. Classes of a user's recipes are imported anew, and may go.
+_HINTS: weakref.WeakKeyDictionary[type, dict[bool, Mapping[str, Any]]] = weakref.WeakKeyDictionary()
 
 
 def misfits(instance: Any) -> Iterator[str]:
