@@ -44,7 +44,7 @@ from torchvision.transforms import v2
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.norms import require_whole_groups
 from benchmark.backbones.resnet import ResNet
-from benchmark.backbones.with_head import NetworkWithHead, WithProjectionHead, projection_head
+from benchmark.backbones.with_head import WithProjectionHead, joined, projection_head
 from benchmark.blocks.chunks import ChunkSettings, features_in_chunks
 from benchmark.core import distributed
 from benchmark.core.bounds import Area, Count, Jitter, Positive, Probability, Sigmas
@@ -145,13 +145,8 @@ class ContrastiveViews(Method):
 
 class HeadKept(ContrastiveViews):
     def export(self) -> Backbone:
-        whole = WithProjectionHead(self.backbone.architecture, self.settings.dim, HEAD_LAYERS).build(
-            self.backbone.input
-        )
-        assert isinstance(whole, NetworkWithHead)
-        whole.encoder.load_state_dict(self.backbone.state_dict())
-        whole.head.load_state_dict(self.g.state_dict())
-        return whole
+        both = WithProjectionHead(self.backbone.architecture, self.settings.dim, HEAD_LAYERS)
+        return joined(both, self.backbone, self.g)
 
 
 def nt_xent(z: Tensor, tau: float) -> Tensor:

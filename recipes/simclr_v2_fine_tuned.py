@@ -26,10 +26,10 @@ from torch.nn.functional import cross_entropy
 
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.with_head import (
-    NetworkWithHead,
     WithClassifier,
     WithProjection,
     at_last_stage,
+    joined,
     width_at_last_stage,
 )
 from benchmark.core.bounds import Area
@@ -98,11 +98,8 @@ class Classifier(Method):
         return cross_entropy(self.classify(batch.views["image"]), batch.labels)
 
     def export(self) -> Backbone:
-        whole = WithClassifier(self.backbone.architecture, self.classifier.out_features).build(self.backbone.input)
-        assert isinstance(whole, NetworkWithHead)
-        whole.encoder.load_state_dict(self.backbone.state_dict())
-        whole.head.load_state_dict(self.classifier.state_dict())
-        return whole
+        both = WithClassifier(self.backbone.architecture, self.classifier.out_features)
+        return joined(both, self.backbone, self.classifier)
 
 
 # Of the optimizers: what does not decay is not adapted either, and as released nothing of the classifier is.

@@ -105,6 +105,15 @@ class NetworkWithHead(Backbone):
         return maps
 
 
+def joined(architecture: Architecture, encoder: Backbone, head: nn.Module) -> Backbone:
+    """A network of one of these architectures with the weights of both, for the encoder's input."""
+    whole = architecture.build(encoder.input)
+    assert isinstance(whole, NetworkWithHead)
+    whole.encoder.load_state_dict(encoder.state_dict())
+    whole.head.load_state_dict(head.state_dict())
+    return whole
+
+
 def projection_layer(width: int, over: Over = "all") -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, width, bias=False), BatchNorm1d(width, over=over), nn.ReLU(inplace=True))
 
