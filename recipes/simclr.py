@@ -44,7 +44,7 @@ from torchvision.transforms import v2
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.norms import require_whole_groups
 from benchmark.backbones.resnet import ResNet
-from benchmark.backbones.with_head import WithProjectionHead, joined, projection_head
+from benchmark.backbones.with_head import WithProjectionHead, assembled, projection_head
 from benchmark.blocks.chunks import ChunkSettings, features_in_chunks
 from benchmark.core import distributed
 from benchmark.core.bounds import Area, Count, Jitter, Positive, Probability, Sigmas
@@ -146,7 +146,7 @@ class ContrastiveViews(Method):
 class HeadKept(ContrastiveViews):
     def export(self) -> Backbone:
         both = WithProjectionHead(self.backbone.architecture, self.settings.dim, HEAD_LAYERS)
-        return joined(both, self.backbone, self.g)
+        return assembled(both, self.backbone, self.g)
 
 
 def nt_xent(z: Tensor, tau: float) -> Tensor:

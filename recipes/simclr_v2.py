@@ -37,7 +37,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.selective_resnet import SelectiveResNet
-from benchmark.backbones.with_head import WithProjection, joined, projection_head
+from benchmark.backbones.with_head import WithProjection, assembled, projection_head
 from benchmark.blocks.chunks import features_in_chunks
 from benchmark.blocks.momentum import follow, momentum_copy
 from benchmark.blocks.queue import KeyQueue
@@ -71,7 +71,7 @@ class SimCLRv2Memory(SimCLRv2):
 class WithDeepHead(ContrastiveViews):
     def export(self) -> Backbone:
         assert isinstance(self.g, nn.Sequential)
-        return joined(WithProjection(self.backbone.architecture), self.backbone, self.g[:KEPT])
+        return assembled(WithProjection(self.backbone.architecture), self.backbone, self.g[:KEPT])
 
 
 class WithMemory(WithDeepHead):

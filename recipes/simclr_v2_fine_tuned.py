@@ -28,8 +28,8 @@ from benchmark.backbones.contract import Backbone
 from benchmark.backbones.with_head import (
     WithClassifier,
     WithProjection,
+    assembled,
     at_last_stage,
-    joined,
     width_at_last_stage,
 )
 from benchmark.core.bounds import Area
@@ -99,7 +99,7 @@ class Classifier(Method):
 
     def export(self) -> Backbone:
         both = WithClassifier(self.backbone.architecture, self.classifier.out_features)
-        return joined(both, self.backbone, self.classifier)
+        return assembled(both, self.backbone, self.classifier)
 
 
 # Of the optimizers: what does not decay is not adapted either, and as released nothing of the classifier is.

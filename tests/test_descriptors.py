@@ -32,7 +32,7 @@ from benchmark.transfers.features import backbone_key
 
 TRANSFERS = {name: transfer for name, transfer in find_transfers().items() if not transfer.card.asks}
 # they have no head to look behind
-FROZEN = [name for name, one in TRANSFERS.items() if not one.card.trains and "WithHead" not in one.card.takes]
+FROZEN = [name for name, one in TRANSFERS.items() if not one.card.trains and "WithProjectionHead" not in one.card.takes]
 RECIPE = get_recipe("descriptors")
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from benchmark.core.errors import UserError
 from benchmark.core.optimisation import SGD, Adam, Optimizer
+from benchmark.core.sgd import ZeroStartSGD
 from benchmark.engine.checkpoint import write_state
 from benchmark.transfers import training
 
@@ -65,7 +66,7 @@ def test_a_checkpoint_that_is_no_dictionary_is_named(tmp_path: Path):
 @pytest.mark.parametrize(
     ("values", "kind", "own"),
     [
-        (SGD(0.1, momentum=0.8, nesterov=True), torch.optim.SGD, {"momentum": 0.8, "nesterov": True, "fused": True}),
+        (SGD(0.1, momentum=0.8, nesterov=True), ZeroStartSGD, {"momentum": 0.8, "nesterov": True, "fused": True}),
         (Adam(0.1, betas=(0.8, 0.9)), torch.optim.Adam, {"betas": (0.8, 0.9), "fused": True}),
         (Adam(0.1, betas=(0.8, 0.9), decoupled=True), torch.optim.AdamW, {"betas": (0.8, 0.9), "fused": True}),
     ],

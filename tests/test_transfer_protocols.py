@@ -28,7 +28,7 @@ from benchmark.backbones.alexnet import ROTNET
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
 from benchmark.backbones.weights import save_backbone
-from benchmark.backbones.with_head import WithHead
+from benchmark.backbones.with_head import WithProjectionHead
 from benchmark.core.errors import UserError
 from benchmark.core.optimisation import Milestones, Steps
 from benchmark.data.datasets import open_dataset
@@ -68,8 +68,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small(architecture: str = "ResNet") -> Backbone:
     torch.manual_seed(0)
     network: Architecture = replace({"AlexNet": ROTNET, "Alex64": Alex64()}.get(architecture, ResNet()), width=0.0625)
-    if architecture == "WithHead":
-        network = WithHead(network, dim=8, layers=2)
+    if architecture == "WithProjectionHead":
+        network = WithProjectionHead(network, dim=8, layers=2)
     return network.build(InputSpec(32)).eval()
 
 

@@ -105,7 +105,7 @@ class NetworkWithHead(Backbone):
         return maps
 
 
-def joined(architecture: Architecture, encoder: Backbone, head: nn.Module) -> Backbone:
+def assembled(architecture: Architecture, encoder: Backbone, head: nn.Module) -> Backbone:
     """A network of one of these architectures with the weights of both, for the encoder's input."""
     whole = architecture.build(encoder.input)
     assert isinstance(whole, NetworkWithHead)
