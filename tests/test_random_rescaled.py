@@ -164,7 +164,7 @@ def test_other_images_are_spread_as_the_images_it_was_started_from(
 ):
     """Every channel of the convolutions within 5 %. Those of fc6 and fc7 have one number an image, whose variance 2,000
     images estimate too coarsely for that: their mean error is within 8 %. With 8,000 images all of theirs are within
-    5 % too, 4.2 % at most by k-means and 3.5 % by PCA, but that takes too long for a test."""
+    5 % too, 4.2 % at most by k-means and Gaussian filters and 3.5 % by PCA, but that takes too long for a test."""
     monkeypatch.setattr("recipes.random_rescaled.SWEEPS", 1)  # layers' rates are another matter, and take all the time
     images, others = two_thousand_twice
     method = started(
