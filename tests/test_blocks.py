@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from released_permutations import hamming_distances
 from torch import nn
 from torch.autograd import gradcheck
 from torch.nn.functional import normalize
@@ -201,13 +202,6 @@ def bound_on_mean_distance(size: int) -> float:
     """With the entries at each place spread as evenly over nine symbols as can be, agreeing pairs are fewest."""
     per_symbol = [size // 9 + (symbol < size % 9) for symbol in range(9)]
     return 9 * (1 - sum(math.comb(n, 2) for n in per_symbol) / math.comb(size, 2))
-
-
-def hamming_distances(chosen: np.ndarray) -> tuple[float, int]:
-    """(mean, minimum) Hamming distance over all unordered pairs of different rows of an (N, 9) set."""
-    distance = (chosen[:, None, :] != chosen[None, :, :]).sum(axis=2)  # (N, N)
-    pairs = distance[np.triu_indices(len(chosen), k=1)]
-    return float(pairs.mean()), int(pairs.min())
 
 
 @pytest.mark.parametrize(
