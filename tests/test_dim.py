@@ -252,28 +252,3 @@ def test_each_players_step_moves_its_own_parameters_alone(name: str, tmp_path: P
     run(replace(TRAINED[name], length=Steps(2)), drawn_images(tmp_path / "images"), tmp_path / "run", on_cpu())
     assert {who for whose, _ in steps for who in whose} == everyone.keys()
     assert all(whose == moved for whose, moved in steps)
-
-
-@pytest.mark.parametrize("name", ADVERSARIES)
-def test_stopped_between_two_players_of_a_step_it_ends_with_the_same_bits(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """One of them has moved in the second step, and the other has not. Kills by signal, on one process and on two, are
-    in tests/test_engine_resume.py, with players of a few weights."""
-    images, recipe = drawn_images(tmp_path / "images"), replace(TRAINED[name], length=Steps(2))
-    whole = run(recipe, images, tmp_path / "whole", on_cpu())
-    step, steps = Player.step, []
-
-    def stopping(player: Player) -> None:
-        if len(steps) == len(recipe.optimizers) + 1:
-            raise KeyboardInterrupt
-        step(player)
-        steps.append(player)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Player, "step", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            run(recipe, images, tmp_path / "stopped", on_cpu())
-    assert steps[0] is steps[2]
-    assert (tmp_path / "stopped/checkpoint.pt").is_file()
-    assert run(recipe, images, tmp_path / "stopped", on_cpu()) == whole

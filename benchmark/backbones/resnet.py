@@ -20,7 +20,8 @@ from benchmark.core.errors import UserError
 from benchmark.recipe.contract import Architecture
 from benchmark.recipe.inputs import InputSpec
 
-DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}  # residual blocks of each stage
+# residual blocks of each stage; 14 is smoke scale's
+DEPTHS = {14: (1, 1, 1, 1), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class ResNet(Architecture):
                         a shallow one at first.
     """
 
-    depth: Literal[50, 101, 152] = 50
+    depth: Literal[14, 50, 101, 152] = 50
     width: float = 1.0
     norm: Literal["batch", "group"] = "batch"
     over: Over = "process"

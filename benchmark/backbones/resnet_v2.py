@@ -34,7 +34,7 @@ class ResNetV2(ResNet):
     stages: residual stages; with 3, the network ends with res4.
     """
 
-    depth: Literal[50, 101, 152, 161] = 50  # type: ignore[assignment]
+    depth: Literal[14, 50, 101, 152, 161] = 50  # type: ignore[assignment]
     norm: Literal["batch", "group", "layer", "none"] = "batch"  # type: ignore[assignment]
     stages: Literal[3, 4] = later(4)
 

@@ -91,6 +91,7 @@ SMOKE = (
     Change("length", Steps(4), "enough steps to cross an epoch of the smoke world"),
     Change("batch_size", 16, "three steps an epoch"),
     Change("backbone.width", 0.0625, "seconds, not minutes"),
+    Change("backbone.depth", 14, "one residual block a stage"),
 )
 # of each pool that is a part of its dataset
 SMOKE_PART = Change("batch_size", 4, "a few per cent of the smoke world are one image of each class")
@@ -133,15 +134,13 @@ def changes_at(recipe: Recipe, scale: Scale) -> tuple[Change, ...]:
     if scale == "photos":
         return _for_photos(recipe)
     drawn = (*recipe.desk, *_stand_ins(recipe, scale))
-    return drawn if scale == "desk" else (*drawn, *SMOKE, *_small_parts(recipe))
+    return drawn if scale == "desk" else (*drawn, *_smoke(recipe))
 
 
 def _changed(recipe: Recipe, changes: Iterable[Change]) -> Recipe:
     for change in changes:
         if change.key == "length" and recipe.length == Steps(0):
             continue  # what is never trained is not trained at smoke scale either
-        if change in SMOKE and change.key == "backbone.width" and not hasattr(recipe.backbone, "width"):
-            continue  # what has no width is no smaller
         recipe = with_change(recipe, change.key, change.value)
     return recipe
 
@@ -215,7 +214,11 @@ def _check(recipe: Recipe) -> None:
         raise UserError(f"{recipe.title}: {'; '.join(faults)}")
 
 
-def _small_parts(recipe: Recipe) -> Iterator[Change]:
+def _smoke(recipe: Recipe) -> Iterator[Change]:
+    for change in SMOKE:
+        part, _, setting = change.key.partition(".")
+        if part != "backbone" or hasattr(recipe.backbone, setting):  # what has no width is no narrower
+            yield change
     for name, pool in recipe.pools.items():
         if pool.percent < 100:
             yield replace(SMOKE_PART, key=f"{pool_key(recipe, name)}.{SMOKE_PART.key}")
