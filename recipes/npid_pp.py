@@ -84,7 +84,7 @@ class InstanceDiscriminationPP(Method):
 npid_pp = Recipe(
     title="NPID++",
     method=NPIDpp(),
-    backbone=ResNet(),
+    backbone=ResNet(over=32),  # images on each of 32 GPUs
     data=Pool("imagenet"),
     length=Epochs(800),
     batch_size=1024,
@@ -94,6 +94,7 @@ npid_pp = Recipe(
     desk=(
         *DESK_RESNET,
         DRAWN_CROPS,
+        Change("backbone.over", "process", "all of a small batch"),
         Change("method.N", 1024, "half of the 2,000 images", drawn=True),
         Change(
             "method.jitter",

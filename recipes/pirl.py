@@ -34,6 +34,7 @@ from torch.nn.functional import normalize
 from torchvision.transforms import v2
 
 from benchmark.backbones.contract import Backbone
+from benchmark.backbones.norms import require_whole_groups
 from benchmark.backbones.resnet import ResNet
 from benchmark.blocks.chunks import features_in_chunks
 from benchmark.blocks.memory_bank import BankSettings
@@ -122,11 +123,12 @@ class PretextInvariant(Method):
         """g(v_It), unit length. Its own pass: patches and images must not share BatchNorm's statistics."""
         patches = batch.views["I_t"].flatten(0, -4)  # (9 B, 3, 64, 64), or (B, 3, 224, 224) when only rotated
         with running_statistics_kept(self.backbone, self.settings.running_statistics == "images"):
-            h = features_in_chunks(self.backbone, patches, self.chunk)
+            h = features_in_chunks(self.backbone, patches, self.chunk, rows=len(patches) // len(batch))
         codes = self.g_patch(h).unflatten(0, (len(batch), -1))  # (B, 9 or 1, 128)
         return normalize(self.g_norm(self.g(codes.flatten(1)).float()), dim=1)  # (B, 128)
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        require_whole_groups(self.backbone, len(batch))  # of images, before groups of patches are looked at
         v = torch.stack([self.embed_transformed(batch), self.embed(batch)], dim=1)  # (B, 2, 128)
         s = self.bank.own_and_others(v, batch.index, self.settings.N, batch.seed)  # (B, 2, 1 + N)
         contrast = nce if self.settings.loss == "nce" else info_nce
@@ -145,7 +147,7 @@ def _norm(settings: PIRL) -> nn.Module:
 pirl = Recipe(
     title="PIRL (jigsaw)",
     method=PIRL(),
-    backbone=ResNet(),
+    backbone=ResNet(over=32),  # images on each of 32 GPUs
     data=Pool("imagenet"),
     length=Epochs(800),
     batch_size=1024,
@@ -155,6 +157,7 @@ pirl = Recipe(
     desk=(
         *DESK_RESNET,
         DRAWN_CROPS,
+        Change("backbone.over", "process", "all of a small batch"),
         Change("method.puzzle_size", 72, "3 x 3 cells of 24"),
         Change("method.patch_size", 18, "64/85 of a cell, as in the paper"),
         Change("method.N", 1024, "half of the 2,000 images", drawn=True),
@@ -177,7 +180,7 @@ pirl = Recipe(
 pirl_c2x = replace(
     pirl,
     title="PIRL (jigsaw), c2x",
-    backbone=ResNet(width=2.0),
+    backbone=ResNet(width=2.0, over=32),
     reported="67.4 % ImageNet top-1 linear (PIRL, section 3.2)",
     desk=(*pirl.desk, Change("backbone.width", 0.5, "twice that of every other desk recipe")),
 )

@@ -172,6 +172,10 @@ def similarities(z: Tensor, tau: float) -> tuple[Tensor, Tensor]:
     return s.scatter(1, row[:, None], -torch.inf), row  # no view is compared with itself
 
 
+# 0.3 x batch / 256, at this size also 0.075 x the root of the batch.
+# NOTE: weights decay by the paper's 1e-6; the released commands have 1e-4
+LARS_4096 = LARS(lr=4.8, momentum=0.9, trust=1e-3, weight_decay=1e-6, decays="weights")
+
 simclr = Recipe(
     title="SimCLR",
     method=SimCLR(),
@@ -180,9 +184,7 @@ simclr = Recipe(
     data=Pool("imagenet"),
     length=Epochs(1000),
     batch_size=4096,
-    # 0.3 x batch / 256, at this size also 0.075 x the root of the batch.
-    # NOTE: weights decay by the paper's 1e-6; the released commands have 1e-4
-    optimizers={"main": LARS(lr=4.8, momentum=0.9, trust=1e-3, weight_decay=1e-6, decays="weights")},
+    optimizers={"main": LARS_4096},
     schedule=WarmupCosine(Warmup(Epochs(10), start_factor=0.0)),
     reported="69.3 % ImageNet top-1 linear (SimCLR, Table 6)",
     desk=(
@@ -208,4 +210,38 @@ simclr_100ep_no_jitter = replace(
     # NOTE: random grey and blur stay; the paper's Table 1 makes the jitter weaker, to an eighth, and has no row without
     method=SimCLRWithHead(jittered=0.0),
     reported="no number of its own; 59.6 % with an eighth of the jitter and no blur (SimCLR, Table 1)",
+)
+
+# The paper's Figure 9, with the rate it gives to each batch; MoCo v2 is held against both.
+simclr_200ep_b256 = replace(
+    simclr,
+    title="SimCLR, 200 epochs, batch 256",
+    length=Epochs(200),
+    batch_size=256,
+    optimizers={"main": replace(LARS_4096, lr=0.3)},
+    reported="61.9 % ImageNet top-1 linear (MoCo v2, Table 2)",
+)
+simclr_200ep_b8192 = replace(
+    simclr_200ep_b256,
+    title="SimCLR, 200 epochs, batch 8,192",
+    batch_size=8192,
+    optimizers={"main": replace(LARS_4096, lr=9.6)},
+    reported="66.6 % ImageNet top-1 linear (MoCo v2, Table 2)",
+    desk=(*simclr.desk, Change("batch_size", 128, "four times that of every other desk recipe")),
+)
+
+# Table 6's wider networks. Where all are narrower, they are as many times as wide as the others.
+simclr_2x = replace(
+    simclr,
+    title="SimCLR, ResNet-50 (2x)",
+    backbone=replace(simclr.backbone, width=2.0),
+    reported="74.2 % ImageNet top-1 linear (SimCLR, Table 6)",
+    desk=(*simclr.desk, Change("backbone.width", 0.5, "twice that of every other desk recipe")),
+)
+simclr_4x = replace(
+    simclr,
+    title="SimCLR, ResNet-50 (4x)",
+    backbone=replace(simclr.backbone, width=4.0),
+    reported="76.5 % ImageNet top-1 linear (SimCLR, Table 6)",
+    desk=(*simclr.desk, Change("backbone.width", 1.0, "four times that of every other desk recipe")),
 )

@@ -126,8 +126,10 @@ def numbers_of(dtype: torch.dtype) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if dtype == torch.float64:
             patch.setattr(torch.Tensor, "float", torch.Tensor.double)
-        yield
-    torch.set_default_dtype(default)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(default)
 
 
 def _see_no_share(method: Method) -> bool:

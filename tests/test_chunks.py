@@ -84,7 +84,7 @@ def test_two_processes_train_in_chunks_as_one_does_at_once(
     assert found.faults() == []
 
 
-@pytest.mark.parametrize("name", ["moco", "moco_end_to_end", "moco_memory_bank", "pcl", "cmc"])
+@pytest.mark.parametrize("name", ["moco", "moco_end_to_end", "moco_memory_bank", "pcl", "cmc", "pirl", "npid_pp"])
 def test_two_processes_train_in_chunks_of_a_group_as_one_does_at_once(
     name: str, alone: Processes, pair: Processes, images: ImageSet, tmp_path: Path
 ):
@@ -158,7 +158,9 @@ def stepped(recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
         method.on_epoch_start(batch.epoch, embed_all)
         method.backbone.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
         figures = train_step(method, batch, build_players(method, recipe), "fp32")
-        assert max(rows) == (recipe.method.chunk or max(rows))  # type: ignore[attr-defined]
+        of_image = batch.views["I_t"].shape[1] if "I_t" in batch.views else 1  # PIRL's patches stay together
+        chunk = recipe.method.chunk  # type: ignore[attr-defined]
+        assert not chunk or max(rows) == chunk * of_image
         gradients = {f"gradient of {name}": p.grad for name, p in method.named_parameters() if p.grad is not None}
         return figures | gradients | method.state_dict()
 
@@ -193,6 +195,29 @@ def test_a_step_in_chunks_has_the_same_prototypes(name: str):
     warm, step = (step_of_both(recipe, epoch) for epoch in (0, 1))
     assert [len(step[f"clusterings.{m}.s"].unique()) for m in (0, 1)] == [3, 5]
     assert step["loss/main"] > warm["loss/main"] + 0.1, "no ProtoNCE"
+
+
+@pytest.mark.parametrize("chunk", [None, 4, 8])
+def test_patches_are_normalised_with_those_of_the_images_of_a_group(chunk: int | None):
+    """PIRL's, nine of each image: as on four processes of four images each."""
+    one, other = (
+        small("pirl", chunk if over == 4 else None, Tiny(over=over))  # type: ignore[arg-type]
+        for over in (4, "process")
+    )
+    batch = drawn_batch(one)
+    with numbers_of(torch.float64):
+        grouped, each = build_method(one, Given(16)), build_method(other, Given(16))
+        each.load_state_dict(grouped.state_dict())
+        for method in (grouped, each):
+            method.g_norm = nn.Identity()  # type: ignore[assignment]
+        codes = grouped.embed_transformed(batch)  # type: ignore[operator]
+        by_hand = [each.embed_transformed(part) for part in in_fours(batch)]  # type: ignore[operator]
+    torch.testing.assert_close(codes, torch.cat(by_hand), rtol=1e-9, atol=1e-12)
+
+
+def in_fours(batch: Batch) -> Iterator[Batch]:
+    for rows in batch.index.split(4):
+        yield replace(batch, index=rows, views={key: view[rows] for key, view in batch.views.items()})
 
 
 def test_chunks_that_groups_do_not_fill_are_told():

@@ -330,6 +330,7 @@ def test_one_colour_takes_the_place_of_all():
         # MoCo's Table 1 prints 28 M and 303 M, CPC v2's own 28 M and 305 M, which may count a head
         ("cpc", 27_487_744, (28,), 1024, 7),
         ("cpc_v2", 303_642_176, (303, 305), 4096, 6),
+        ("cpc_v2_resnet50", 23_500_352, (24,), 2048, 6),
     ],
 )
 def test_the_papers_networks_have_as_many_parameters_as_they_print(

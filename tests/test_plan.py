@@ -86,7 +86,7 @@ def test_each_of_several_clusterings_has_a_line():
 
 def test_a_bank_for_a_hundred_million_images_is_planned_without_memory():
     recipe = override(get_recipe("pirl"), [("method.sharded_bank", "true"), ("method.N", "64")], "paper")
-    text = plan_text(recipe, "paper", 1024, 95_920_149, None, GPU)
+    text = plan_text(recipe, "paper", 32, 95_920_149, None, GPU)
     assert "49.11 GB  95,920,149 x 128 x 4 bytes" in text
     assert "6.139 GB over 8 processes, 1.535 GB over 32 processes; sharded here" in text
 

@@ -36,6 +36,10 @@ BY_HAND: dict[str, tuple[float, list[tuple[float, float]]]] = {
         ("simclr_100ep", "simclr_100ep_no_jitter"),
         (100, [(0, 0.0), (5, 2.4), (10, 4.8), (32.5, 2.4 * (1 + math.cos(math.pi / 4))), (55, 2.4), (70, 1.2)]),
     ),
+    **{
+        name: (200, [(0, 0.0), (5, lr / 2), (10, lr), (57.5, lr / 2 * (1 + math.cos(math.pi / 4))), (105, lr / 2)])
+        for name, lr in (("simclr_200ep_b256", 0.3), ("simclr_200ep_b8192", 9.6))
+    },
     "simclr_v2": (800, [(0, 0.0), (20, 3.2), (40, 6.4), (230, 3.2 * (1 + math.cos(math.pi / 4))), (420, 3.2)]),
     "moco": (200, [(0, 0.03), (119.999, 0.03), (120, 0.003), (159.999, 0.003), (160, 3e-4), (199.999, 3e-4)]),
     "moco_v2": (200, [(0, 0.03), (50, 0.015 * (1 + math.cos(math.pi / 4))), (100, 0.015)]),
@@ -104,9 +108,17 @@ BY_HAND_IN_STEPS: dict[str, tuple[int, list[tuple[int, float]]]] = {
 }
 MOCOS_RATES = (
     *("moco_k64", "moco_k256", "moco_k1024", "moco_end_to_end_k256", "moco_v2_mlp", "moco_v2_aug", "moco_v2_mlp_aug"),
-    *("moco_memory_bank", "moco_memory_bank_k64", "moco_memory_bank_k256", "moco_memory_bank_k1024"),
+    *(
+        "moco_2x",
+        "moco_4x",
+        "moco_memory_bank",
+        "moco_memory_bank_k64",
+        "moco_memory_bank_k256",
+        "moco_memory_bank_k1024",
+    ),
 )
 BY_HAND |= dict.fromkeys(MOCOS_RATES, BY_HAND["moco"])
+BY_HAND |= {"simclr_2x": BY_HAND["simclr"], "simclr_4x": BY_HAND["simclr"], "cpc_v2_resnet50": BY_HAND["cpc_v2"]}
 BY_HAND |= {"pcl": BY_HAND["moco"], "pcl_v2": BY_HAND["moco_v2"], "pirl_c2x": BY_HAND["pirl"]}
 BY_HAND |= {
     "simclr_v2_10pct": (30, [(0, 0.16), (7.5, 0.08 * (1 + math.cos(math.pi / 4))), (15, 0.08)]),

@@ -291,6 +291,15 @@ def test_rows_of_a_table_differ_in_what_they_say_alone(scale: Scale):
     assert vars(without.method) == settings | {"jittered": 0.0}
 
 
+@pytest.mark.parametrize("method", ["simclr", "moco"])
+@pytest.mark.parametrize(("width", "millions"), [("", 24), ("_2x", 94), ("_4x", 375)])
+def test_wider_networks_have_as_many_parameters_as_the_papers_print(method: str, width: str, millions: int):
+    recipe = RESOLVED[f"{method}{width}"]
+    with torch.device("meta"):
+        network = recipe.backbone.build(recipe.input)
+    assert round(sum(p.numel() for p in network.parameters()) / 1e6) == millions
+
+
 def test_without_jitter_a_colour_stays_what_it_is():
     recipe = RECIPES["simclr_100ep_no_jitter"]
     settings = replace(recipe.method, grey=0.0)  # type: ignore[call-arg]

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from benchmark.backbones.norms import rows_of_each_image
 from benchmark.blocks.running_statistics import running_statistics_kept, running_statistics_of_part
 from benchmark.core.bounds import Count
 from benchmark.core.errors import UserError
@@ -30,32 +31,40 @@ from benchmark.recipe.contract import Settings
 
 @dataclass(frozen=True)
 class ChunkSettings(Settings):
-    """chunk: images, views or patches that each process encodes at a time; None is all. The method says the same as
-    `Method.chunk`."""
+    """chunk: images, views or patches that each process encodes at a time; None is all. PIRL's are images with all
+    their patches. The method says the same as `Method.chunk`."""
 
     chunk: Count | None = later(None)
 
 
-def features_in_chunks(backbone: Any, pixels: Tensor, chunk: int | None) -> Tensor:
+def features_in_chunks(backbone: Any, pixels: Tensor, chunk: int | None, rows: int = 1) -> Tensor:
     """Images as a batch has them, uint8 (B, 3, H, W), -> the backbone's output for each, (B, channels), by way of at
-    most `chunk` at a time. backbone: a benchmark.backbones.contract.Backbone."""
+    most `chunk` at a time. backbone: a benchmark.backbones.contract.Backbone. rows: as encoded_in_chunks has it."""
 
     def features(part: Tensor) -> Tensor:
         x = backbone.input.prepare(part)
         return backbone(x.contiguous(memory_format=torch.channels_last))
 
-    return encoded_in_chunks(backbone, features, pixels, chunk)
+    return encoded_in_chunks(backbone, features, pixels, chunk, rows)
 
 
-def encoded_in_chunks(network: nn.Module, encode: Callable[[Tensor], Tensor], x: Tensor, chunk: int | None) -> Tensor:
-    """encode(x) for x (B, ...), by way of at most `chunk` rows at a time; None is all of them. network: what `encode`
-    runs, whose running statistics then move once, by the mean over chunks. Raises UserError where chunks would not be
-    of one size."""
-    if chunk is None or chunk >= len(x):
-        return encode(x)
-    if len(x) % chunk:
+def encoded_in_chunks(
+    network: nn.Module, encode: Callable[[Tensor], Tensor], x: Tensor, chunk: int | None, rows: int = 1
+) -> Tensor:
+    """encode(x) for x (B, ...), by way of at most `chunk` images at a time; None is all of them. network: what `encode`
+    runs, whose running statistics then move once, by the mean over chunks. rows: of x, behind each other, that are one
+    image, such as its patches. Raises UserError where chunks would not be of one size."""
+
+    def encode_part(part: Tensor) -> Tensor:  # backward runs it again
+        with rows_of_each_image(network, rows):
+            return encode(part)
+
+    images = len(x) // rows
+    if chunk is None or chunk >= images:
+        return encode_part(x)
+    if images % chunk:
         raise UserError(
-            f"{len(x)} views on each process cannot be divided into chunks of {chunk}: set "
+            f"{images} views on each process cannot be divided into chunks of {chunk}: set "
             "--recipe.method.chunk to a number that divides them, or --recipe.batch-size"
         )
     for layer in network.modules():
@@ -69,8 +78,8 @@ def encoded_in_chunks(network: nn.Module, encode: Callable[[Tensor], Tensor], x:
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), running_statistics_kept(network)  # the second pass has no news for them
 
-    codes, parts = [], x.split(chunk)
+    codes, parts = [], x.split(chunk * rows)
     for number, part in enumerate(parts):
         with running_statistics_of_part(network, number, len(parts)):
-            codes.append(checkpoint(encode, part, use_reentrant=False, context_fn=contexts))
+            codes.append(checkpoint(encode_part, part, use_reentrant=False, context_fn=contexts))
     return torch.cat(codes)
