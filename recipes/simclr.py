@@ -234,14 +234,14 @@ simclr_200ep_b8192 = replace(
 simclr_2x = replace(
     simclr,
     title="SimCLR, ResNet-50 (2x)",
-    backbone=replace(simclr.backbone, width=2.0),
+    backbone=ResNet(width=2.0, over="all", zero_init_residual=True),
     reported="74.2 % ImageNet top-1 linear (SimCLR, Table 6)",
     desk=(*simclr.desk, Change("backbone.width", 0.5, "twice that of every other desk recipe")),
 )
 simclr_4x = replace(
     simclr,
     title="SimCLR, ResNet-50 (4x)",
-    backbone=replace(simclr.backbone, width=4.0),
+    backbone=ResNet(width=4.0, over="all", zero_init_residual=True),
     reported="76.5 % ImageNet top-1 linear (SimCLR, Table 6)",
     desk=(*simclr.desk, Change("backbone.width", 1.0, "four times that of every other desk recipe")),
 )

@@ -110,21 +110,6 @@ def require_whole_groups(module: nn.Module, count: int) -> None:
             )
 
 
-@contextmanager
-def rows_of_each_image(module: nn.Module, rows: int) -> Iterator[None]:
-    """While the block runs, each image is so many rows behind each other, such as its patches: BatchNorm's groups of
-    images have so many times as many rows, as a process with these images would."""
-    layers = [layer for layer in module.modules() if isinstance(layer, _Over) and isinstance(layer.over, int)]
-    before = [layer.over for layer in layers]
-    for layer in layers:
-        layer.over *= rows  # type: ignore[operator]
-    try:
-        yield
-    finally:
-        for layer, over in zip(layers, before, strict=True):
-            layer.over = over
-
-
 def without_groups(module: nn.Module) -> None:
     """BatchNorm layers over groups are from now on over all that they are given: the groups were the pretraining's, and
     a protocol that trains the network on has batches of its own."""

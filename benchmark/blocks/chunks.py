@@ -12,8 +12,8 @@ takes a chunk's statistics instead; plan and record say so (benchmark.method.Met
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from benchmark.backbones.norms import rows_of_each_image
 from benchmark.blocks.running_statistics import running_statistics_kept, running_statistics_of_part
 from benchmark.core.bounds import Count
 from benchmark.core.errors import UserError
@@ -56,7 +55,7 @@ def encoded_in_chunks(
     image, such as its patches. Raises UserError where chunks would not be of one size."""
 
     def encode_part(part: Tensor) -> Tensor:  # backward runs it again
-        with rows_of_each_image(network, rows):
+        with _rows_of_each_image(network, rows):
             return encode(part)
 
     images = len(x) // rows
@@ -67,12 +66,11 @@ def encoded_in_chunks(
             f"{images} views on each process cannot be divided into chunks of {chunk}: set "
             "--recipe.method.chunk to a number that divides them, or --recipe.batch-size"
         )
-    for layer in network.modules():
-        over = getattr(layer, "over", None)
-        if isinstance(over, int) and chunk % over:
+    for layer in _over_groups(network):
+        if chunk % layer.over:
             raise UserError(
-                f"chunks of {chunk} are no number of BatchNorm's groups of {over}: set --recipe.method.chunk to a "
-                "multiple of it, or --recipe.backbone.over"
+                f"chunks of {chunk} are no number of BatchNorm's groups of {layer.over}: set --recipe.method.chunk to "
+                "a multiple of it, or --recipe.backbone.over"
             )
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
@@ -83,3 +81,23 @@ def encoded_in_chunks(
         with running_statistics_of_part(network, number, len(parts)):
             codes.append(checkpoint(encode_part, part, use_reentrant=False, context_fn=contexts))
     return torch.cat(codes)
+
+
+@contextmanager
+def _rows_of_each_image(network: nn.Module, rows: int) -> Iterator[None]:
+    """While the block runs, BatchNorm's groups of images have so many times as many rows, as a process with these
+    images would."""
+    layers = _over_groups(network)
+    before = [layer.over for layer in layers]
+    for layer in layers:
+        layer.over *= rows
+    try:
+        yield
+    finally:
+        for layer, over in zip(layers, before, strict=True):
+            layer.over = over
+
+
+def _over_groups(network: nn.Module) -> list[Any]:
+    """BatchNorm layers over groups of so many images (benchmark.backbones.norms)."""
+    return [layer for layer in network.modules() if isinstance(getattr(layer, "over", None), int)]
