@@ -25,7 +25,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
 def test_two_processes_train_as_one(name: str, alone: Processes, pair: Processes, images: ImageSet, tmp_path: Path):
     recipe = TRAINED[name]
     found = one_against_two(alone, pair, recipe, images, tmp_path, with_bank_sharded(recipe))
-    assert found.faults() == []
+    assert (
+        found.faults(most=1e-8) == []
+    )  # a last bit more in MoCo's first weights, end to end, makes 1e-9 on one process
     assert [len(each.states) for each in found.two] == [4, 4]
 
 
