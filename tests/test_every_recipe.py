@@ -25,9 +25,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
 def test_two_processes_train_as_one(name: str, alone: Processes, pair: Processes, images: ImageSet, tmp_path: Path):
     recipe = TRAINED[name]
     found = one_against_two(alone, pair, recipe, images, tmp_path, with_bank_sharded(recipe))
-    assert (
-        found.faults(most=1e-8) == []
-    )  # a last bit more in MoCo's first weights, end to end, makes 1e-9 on one process
+    # 1e-9 is what a last bit more in the first weights comes to on one process, for MoCo's keys trained end to end
+    assert found.faults(most=1e-8) == []
     assert [len(each.states) for each in found.two] == [4, 4]
 
 
