@@ -459,7 +459,7 @@ def test_flags_take_what_a_choice_or_a_number_may_be():
     ):
         changed = at_scale(override(recipe, [(f"backbone.{key}", text)], "paper"), "paper")
         assert getattr(changed.backbone, key) == value
-    with pytest.raises(UserError, match="takes 50 or 101 or 152"):
+    with pytest.raises(UserError, match="takes 14 or 50 or 101 or 152"):
         override(recipe, [("backbone.depth", "51")], "paper")
 
 

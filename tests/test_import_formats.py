@@ -380,7 +380,7 @@ REFUSED: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "ResNeXt": (grouped, r"have 2 groups \(ResNeXt\)"),
     "ResNet-18": (basic_blocks, r"of basic blocks \(ResNet-18 and -34\)"),
     "two channels": (lambda: with_stem(torch.zeros(4, 2, 7, 7)), "conv1 takes 2 channels, not 3"),
-    "another depth": (lambda: bare(resnet(blocks=(1, 1, 1, 1))), r"stages have \(1, 1, 1, 1\) blocks"),
+    "another depth": (lambda: bare(resnet(blocks=(2, 1, 1, 1))), r"stages have \(2, 1, 1, 1\) blocks"),
     "SE-ResNet": (with_more, r"does not fit ResidualNetwork: 1 unexpected: layer1\.0\.se\.fc1\.weight"),
     "a bomb": (lambda: hollow(resnet()), r"conv1\.weight claims more numbers than are stored"),
     "one tensor under many names": (one_for_all, r"layer4\.2\.more1 claims more numbers than are stored"),

@@ -47,7 +47,7 @@ KNN, LINEAR, FEW_LABELS = "knn_imagenet_wu", "linear_imagenet_pirl", "semi_super
 ON = ["--scale", "smoke", "--device", "cpu", "--workers", "0"]
 CLASSES = ("ein Hund", "katze", "Ütze")
 RECIPES = find_recipes()
-SMALL = ResNet(width=0.0625, zero_init_residual=True).build  # smoke scale's
+SMALL = ResNet(depth=14, width=0.0625, zero_init_residual=True).build  # smoke scale's
 
 
 @pytest.fixture(scope="module")

@@ -92,6 +92,7 @@ SMOKE = (
     Change("batch_size", 16, "three steps an epoch"),
     Change("backbone.width", 0.0625, "seconds, not minutes"),
     Change("backbone.depth", 14, "one residual block a stage"),
+    Change("method.units", 32, "heads as narrow"),
 )
 # of each pool that is a part of its dataset
 SMOKE_PART = Change("batch_size", 4, "a few per cent of the smoke world are one image of each class")
@@ -217,7 +218,7 @@ def _check(recipe: Recipe) -> None:
 def _smoke(recipe: Recipe) -> Iterator[Change]:
     for change in SMOKE:
         part, _, setting = change.key.partition(".")
-        if part != "backbone" or hasattr(recipe.backbone, setting):  # what has no width is no narrower
+        if not setting or hasattr(getattr(recipe, part), setting):  # what has no width is no narrower
             yield change
     for name, pool in recipe.pools.items():
         if pool.percent < 100:
