@@ -40,7 +40,8 @@ class Method(nn.Module):
     # Why the loss of some images depends on which process they are on, where the paper means it so; a test holds all
     # other methods to the same weights on one process and on two.
     local: ClassVar[str] = ""
-    # Images, views or patches that it encodes at a time (benchmark.blocks.chunks), where these are not all of a batch.
+    # Images, views or patches that it encodes at a time (benchmark.blocks.chunks), where these are not all of a batch;
+    # of PIRL images, each with all its patches.
     chunk: int | None = None
     # Names of methods of its own that a transfer may ask for (ProtocolCard.asks), e.g. how often it solves its pretext.
     # Runs of methods that offer any keep the method whole.

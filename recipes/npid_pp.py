@@ -3,9 +3,10 @@
 Misra & van der Maaten, "Self-Supervised Learning of Pretext-Invariant Representations", CVPR 2020, arXiv:1912.01991,
 section 3 and supplement A. The method itself is that of Wu et al., CVPR 2018, arXiv:1805.01978 (recipes/npid.py).
 
-Network, augmentation, bank, loss, number of negatives and schedule are PIRL's; only the transformed image is missing.
-With the same seed both methods even see the same crops. What PIRL gains over this row is therefore due to its pretext.
-At desk scale it may also be due to the settings, which held-out images choose for each method by itself.
+Network, BatchNorm's groups, augmentation, bank, loss, number of negatives and schedule are PIRL's; only the transformed
+image is missing. With the same seed both methods even see the same crops. What PIRL gains over this row is therefore
+due to its pretext. At desk scale it may also be due to the settings, which held-out images choose for each method by
+itself.
 
 Departures:
 - Normaliser, negatives and schedule differ from the released code in the same ways as PIRL's (recipes/pirl.py).

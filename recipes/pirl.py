@@ -10,6 +10,9 @@ one that updates it:
 
     L = lambda NCE(m_I, g(v_It)) + (1 - lambda) NCE(m_I, f(v_I))            (5)
 
+BatchNorm is over groups of 32 images, as on each of the paper's 32 GPUs. A puzzle's patches are normalised with those
+of the same 32 images. So a run on one process is the run on 32.
+
 Departures:
 - The normaliser of equation 3 is computed from each image's own negatives, as the paper prints it. The released code
   uses a constant Z that it estimates from the first batch, as NPID does. The two losses weigh negatives differently.
@@ -176,13 +179,13 @@ pirl = Recipe(
     ),
 )
 
-# Figure 2: PIRL-c2x, every layer twice as wide. Where all networks are narrower it is twice as wide as the others.
+# Figure 2: PIRL-c2x, every layer twice as wide; at desk and photos scale twice as wide as `pirl`'s.
 pirl_c2x = replace(
     pirl,
     title="PIRL (jigsaw), c2x",
     backbone=ResNet(width=2.0, over=32),
     reported="67.4 % ImageNet top-1 linear (PIRL, section 3.2)",
-    desk=(*pirl.desk, Change("backbone.width", 0.5, "twice that of every other desk recipe")),
+    desk=(*pirl.desk, Change("backbone.width", 0.5, "twice `pirl`'s")),
 )
 
 # Section 3.4. The paper draws a million of YFCC100M's photos and names no list of them; 1 % are 992,066, drawn by seed.

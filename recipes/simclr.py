@@ -172,7 +172,7 @@ def similarities(z: Tensor, tau: float) -> tuple[Tensor, Tensor]:
     return s.scatter(1, row[:, None], -torch.inf), row  # no view is compared with itself
 
 
-# 0.3 x batch / 256, at this size also 0.075 x the root of the batch.
+# 0.3 x batch / 256, at 4,096 also 0.075 x the root of the batch.
 # NOTE: weights decay by the paper's 1e-6; the released commands have 1e-4
 LARS_4096 = LARS(lr=4.8, momentum=0.9, trust=1e-3, weight_decay=1e-6, decays="weights")
 
@@ -212,7 +212,8 @@ simclr_100ep_no_jitter = replace(
     reported="no number of its own; 59.6 % with an eighth of the jitter and no blur (SimCLR, Table 1)",
 )
 
-# The paper's Figure 9, with the rate it gives to each batch; MoCo v2 is held against both.
+# The paper's Figure 9, with the rate it gives to each batch. MoCo v2's Table 2 compares itself with both. At desk and
+# photos scale the first is the same run as `simclr`.
 simclr_200ep_b256 = replace(
     simclr,
     title="SimCLR, 200 epochs, batch 256",
@@ -227,21 +228,22 @@ simclr_200ep_b8192 = replace(
     batch_size=8192,
     optimizers={"main": replace(LARS_4096, lr=9.6)},
     reported="66.6 % ImageNet top-1 linear (MoCo v2, Table 2)",
-    desk=(*simclr.desk, Change("batch_size", 128, "four times that of every other desk recipe")),
+    desk=(*simclr.desk, Change("batch_size", 128, "four times `simclr`'s, at its rate")),
 )
 
-# Table 6's wider networks. Where all are narrower, they are as many times as wide as the others.
+# Table 6's wider networks. At desk and photos scale they are two and four times as wide as `simclr`'s; a step
+# of the second then costs about 16 times as much.
 simclr_2x = replace(
     simclr,
     title="SimCLR, ResNet-50 (2x)",
     backbone=ResNet(width=2.0, over="all", zero_init_residual=True),
     reported="74.2 % ImageNet top-1 linear (SimCLR, Table 6)",
-    desk=(*simclr.desk, Change("backbone.width", 0.5, "twice that of every other desk recipe")),
+    desk=(*simclr.desk, Change("backbone.width", 0.5, "twice `simclr`'s")),
 )
 simclr_4x = replace(
     simclr,
     title="SimCLR, ResNet-50 (4x)",
     backbone=ResNet(width=4.0, over="all", zero_init_residual=True),
     reported="76.5 % ImageNet top-1 linear (SimCLR, Table 6)",
-    desk=(*simclr.desk, Change("backbone.width", 1.0, "four times that of every other desk recipe")),
+    desk=(*simclr.desk, Change("backbone.width", 1.0, "four times `simclr`'s")),
 )

@@ -160,7 +160,7 @@ def stepped(recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
         figures = train_step(method, batch, build_players(method, recipe), "fp32")
         of_image = batch.views["I_t"].shape[1] if "I_t" in batch.views else 1  # PIRL's patches stay together
         chunk = recipe.method.chunk  # type: ignore[attr-defined]
-        assert not chunk or max(rows) == chunk * of_image
+        assert not chunk or {chunk * of_image} <= set(rows) <= {chunk, chunk * of_image}
         gradients = {f"gradient of {name}": p.grad for name, p in method.named_parameters() if p.grad is not None}
         return figures | gradients | method.state_dict()
 

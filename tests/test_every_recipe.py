@@ -25,8 +25,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
 def test_two_processes_train_as_one(name: str, alone: Processes, pair: Processes, images: ImageSet, tmp_path: Path):
     recipe = TRAINED[name]
     found = one_against_two(alone, pair, recipe, images, tmp_path, with_bank_sharded(recipe))
-    # 1e-9 is what a last bit more in the first weights comes to on one process, for MoCo's keys trained end to end
-    assert found.faults(most=1e-8) == []
+    # end-to-end MoCo moves by 1e-9 on one process when its first weights differ in the last bit
+    assert found.faults(most=1e-8 if name.startswith("moco_end_to_end") else 1e-9) == []
     assert [len(each.states) for each in found.two] == [4, 4]
 
 

@@ -78,6 +78,12 @@ def test_every_row_trains_equally_long(name: str):
         assert (photos.length, photos.batch_size) == (Epochs(desk.length.epochs / 8), 2 * desk.batch_size)
 
 
+def test_simclrs_large_batch_is_four_times_the_others():
+    for scale, large, other in (("desk", 128, 32), ("photos", 256, 64)):
+        assert at_scale(RECIPES["simclr_200ep_b8192"], scale).batch_size == large
+        assert at_scale(RECIPES["simclr_200ep_b256"], scale).batch_size == other
+
+
 def test_what_the_pages_say_of_it_is_what_it_does():
     photos = at_scale(RECIPES["pirl"], "photos")
     said = f"{photos.length.epochs:g} epochs"  # type: ignore[union-attr]

@@ -38,7 +38,8 @@ class ChunkSettings(Settings):
 
 def features_in_chunks(backbone: Any, pixels: Tensor, chunk: int | None, rows: int = 1) -> Tensor:
     """Images as a batch has them, uint8 (B, 3, H, W), -> the backbone's output for each, (B, channels), by way of at
-    most `chunk` at a time. backbone: a benchmark.backbones.contract.Backbone. rows: as encoded_in_chunks has it."""
+    most `chunk` at a time. backbone: a benchmark.backbones.contract.Backbone. rows: of pixels that are one
+    image, of which `chunk` are then encoded at a time."""
 
     def features(part: Tensor) -> Tensor:
         x = backbone.input.prepare(part)
@@ -51,7 +52,7 @@ def encoded_in_chunks(
     network: nn.Module, encode: Callable[[Tensor], Tensor], x: Tensor, chunk: int | None, rows: int = 1
 ) -> Tensor:
     """encode(x) for x (B, ...), by way of at most `chunk` images at a time; None is all of them. network: what `encode`
-    runs, whose running statistics then move once, by the mean over chunks. rows: of x, behind each other, that are one
+    runs, whose running statistics then move once, by the mean over chunks. rows: how many consecutive rows of x are one
     image, such as its patches. Raises UserError where chunks would not be of one size."""
 
     def encode_part(part: Tensor) -> Tensor:  # backward runs it again
@@ -63,7 +64,7 @@ def encoded_in_chunks(
         return encode_part(x)
     if images % chunk:
         raise UserError(
-            f"{images} views on each process cannot be divided into chunks of {chunk}: set "
+            f"{images} images or views on each process cannot be divided into chunks of {chunk}: set "
             "--recipe.method.chunk to a number that divides them, or --recipe.batch-size"
         )
     for layer in _over_groups(network):
@@ -85,8 +86,7 @@ def encoded_in_chunks(
 
 @contextmanager
 def _rows_of_each_image(network: nn.Module, rows: int) -> Iterator[None]:
-    """While the block runs, BatchNorm's groups of images have so many times as many rows, as a process with these
-    images would."""
+    """While the block runs, BatchNorm's groups of n images are groups of n * rows rows."""
     layers = _over_groups(network)
     before = [layer.over for layer in layers]
     for layer in layers:

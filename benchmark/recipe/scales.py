@@ -82,8 +82,8 @@ def without(changes: Iterable[Change], *keys: str) -> tuple[Change, ...]:
 
 
 # At photos scale, as factors of what a recipe trains at desk scale. There are 50 times as many images: 5 epochs are the
-# most that PIRL, the slowest, does in an hour on two cores. Batches twice as large halve what a step costs besides its
-# images, and are still 7,810 steps: three times as many as at desk scale, whose rates are kept.
+# most that PIRL, the slowest of this width, does in an hour on two cores. Batches twice as large halve what a step
+# costs besides its images, and are still 7,810 steps: three times as many as at desk scale, whose rates are kept.
 PHOTOS_LENGTH = 1 / 8
 PHOTOS_BATCH = 2
 
@@ -92,7 +92,7 @@ SMOKE = (
     Change("batch_size", 16, "three steps an epoch"),
     Change("backbone.width", 0.0625, "seconds, not minutes"),
     Change("backbone.depth", 14, "one residual block a stage"),
-    Change("method.units", 32, "heads as narrow"),
+    Change("method.units", 32, "as narrow as the network"),
 )
 # of each pool that is a part of its dataset
 SMOKE_PART = Change("batch_size", 4, "a few per cent of the smoke world are one image of each class")
