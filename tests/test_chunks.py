@@ -321,5 +321,5 @@ def test_a_tensor_counts_while_it_lives():
 
 
 def test_chunks_that_would_differ_in_size_are_told():
-    with pytest.raises(UserError, match="64 views on each process cannot be divided into chunks of 24"):
+    with pytest.raises(UserError, match="64 images or views on each process cannot be divided into chunks of 24"):
         encoded_in_chunks(nn.Identity(), nn.Identity(), torch.zeros(64, 1), 24)
