@@ -21,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from benchmark.backbones.contract import Backbone
 from benchmark.blocks.clustering import Work
 from benchmark.core.errors import UserError
+from benchmark.core.groups import layers_over_groups
 from benchmark.data.batch import Batch
 
 
@@ -109,7 +110,7 @@ class Method(nn.Module):
             self.local: bool(self.local),
             "BatchNorm: statistics of each process's own images": any(map(_is_by_process, norms)),
             # over all, two processes have twice as many images in a chunk
-            "BatchNorm: statistics of chunks": not all(map(_is_of_groups, in_chunks)),
+            "BatchNorm: statistics of chunks": not {*in_chunks} <= {*layers_over_groups(self.backbone)},
             "dropout: each process draws for itself": any(
                 isinstance(one, nn.modules.dropout._DropoutNd) and one.p for one in layers
             ),
@@ -125,7 +126,3 @@ class Method(nn.Module):
 
 def _is_by_process(norm: nn.Module) -> bool:
     return getattr(norm, "over", "process") == "process"
-
-
-def _is_of_groups(norm: nn.Module) -> bool:
-    return isinstance(getattr(norm, "over", None), int)

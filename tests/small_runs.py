@@ -27,6 +27,7 @@ from benchmark.core.errors import UserError
 from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Classes
 from benchmark.engine import train
+from benchmark.engine.players import Player
 from benchmark.engine.train import NOTHING, Machine, pretrain
 from benchmark.engine.watch import Watch
 from benchmark.recipe.catalogue import find_recipes
@@ -255,19 +256,31 @@ def run_and_stop(
     recipe: Recipe, images: ImageSet, folder: Path, machine: Machine, steps: int, watch: Watch = NOTHING
 ) -> None:
     """Pretrain for so many steps, and keep the last checkpoint, as a kill would."""
-    step, done = train.train_step, 0
+    _run_until(train, "train_step", steps + 1, recipe, images, folder, machine, watch)
 
-    def counted(*arguments: Any) -> Any:
-        nonlocal done
-        done += 1
-        if done > steps:
+
+def run_and_stop_in_step(recipe: Recipe, images: ImageSet, folder: Path, machine: Machine, steps: int) -> None:
+    """The same, but of the step after them every player has moved that comes before the last."""
+    _run_until(Player, "step", (steps + 1) * len(recipe.optimizers), recipe, images, folder, machine)
+
+
+def _run_until(
+    owner: Any, name: str, number: int, recipe: Recipe, images: ImageSet, folder: Path, *arguments: Any
+) -> None:
+    """Pretrain until the `number`-th call of owner.name, which is stopped at its beginning."""
+    function, calls = getattr(owner, name), 0
+
+    def counted(*given: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == number:
             raise KeyboardInterrupt
-        return step(*arguments)
+        return function(*given)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "train_step", counted)
+        patch.setattr(owner, name, counted)
         with pytest.raises(KeyboardInterrupt):
-            run(recipe, images, folder, machine, watch)
+            run(recipe, images, folder, *arguments)
     assert (folder / "checkpoint.pt").is_file()
 
 

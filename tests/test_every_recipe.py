@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from shares import one_against_two
-from small_runs import TRAINED, Processes, drawn_images, on_cpu, run
+from small_runs import TRAINED, Processes, drawn_images, on_cpu, run, run_and_stop_in_step
 from tiny_methods import with_bank_sharded
 
 from benchmark.data.image_set import ImageSet
-from benchmark.engine.players import Player
 from benchmark.recipe.contract import Recipe
 
 
@@ -40,23 +39,6 @@ def test_stopped_in_an_epoch_it_ends_with_the_same_bits(name: str, alone: Proces
 
 def _whole_and_resumed(recipe: Recipe, images: ImageSet, folder: Path) -> tuple[bytes, bytes]:
     whole = run(recipe, images, folder / "whole", on_cpu(checkpoint_seconds=60))
-    _stop_in_third_step(recipe, images, folder / "stopped")
+    run_and_stop_in_step(recipe, images, folder / "stopped", on_cpu(), 2)
+    assert torch.load(folder / "stopped/checkpoint.pt", weights_only=True)["step"] == 2
     return whole, run(recipe, images, folder / "stopped", on_cpu(checkpoint_seconds=60))
-
-
-def _stop_in_third_step(recipe: Recipe, images: ImageSet, folder: Path) -> None:
-    """Before its last player moves; where there are several, the others have moved by then."""
-    step, moves = Player.step, 0
-
-    def counted(player: Player) -> None:
-        nonlocal moves
-        moves += 1
-        if moves == 3 * len(recipe.optimizers):
-            raise KeyboardInterrupt
-        step(player)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Player, "step", counted)
-        with pytest.raises(KeyboardInterrupt):
-            run(recipe, images, folder, on_cpu())
-    assert torch.load(folder / "checkpoint.pt", weights_only=True)["step"] == 2

@@ -16,6 +16,7 @@ from torch.nn.functional import batch_norm
 
 from benchmark.core import distributed
 from benchmark.core.errors import UserError
+from benchmark.core.groups import layers_over_groups
 
 Over = Literal["process", "all"] | int  # an int: groups of so many consecutive images of this process
 
@@ -102,8 +103,8 @@ def require_whole_groups(module: nn.Module, count: int) -> None:
     """For methods that normalise several views of each image together: there a group may fill up with other views, and
     each number of processes has other groups. Raises UserError where `count` images of a process are not a number of
     groups in each of the module's BatchNorm layers over groups."""
-    for layer in module.modules():
-        if isinstance(layer, _Over) and isinstance(layer.over, int) and count % layer.over:
+    for layer in layers_over_groups(module):
+        if count % layer.over:
             raise UserError(
                 f"BatchNorm over groups of {layer.over} needs a per-process batch divisible by {layer.over}, not "
                 f"{count}; set --recipe.batch-size to a multiple of it for each process, or --recipe.backbone.over"
@@ -113,9 +114,8 @@ def require_whole_groups(module: nn.Module, count: int) -> None:
 def without_groups(module: nn.Module) -> None:
     """BatchNorm layers over groups are from now on over all that they are given: the groups were the pretraining's, and
     a protocol that trains the network on has batches of its own."""
-    for layer in module.modules():
-        if isinstance(layer, _Over) and isinstance(layer.over, int):
-            layer.over = "process"
+    for layer in layers_over_groups(module):
+        layer.over = "process"
 
 
 def over_all_processes(module: nn.Module) -> None:

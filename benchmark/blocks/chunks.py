@@ -24,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from benchmark.blocks.running_statistics import running_statistics_kept, running_statistics_of_part
 from benchmark.core.bounds import Count
 from benchmark.core.errors import UserError
+from benchmark.core.groups import layers_over_groups
 from benchmark.core.plain import later
 from benchmark.recipe.contract import Settings
 
@@ -55,11 +56,12 @@ def encoded_in_chunks(
     runs, whose running statistics then move once, by the mean over chunks. rows: how many consecutive rows of x are one
     image, such as its patches. Raises UserError where chunks would not be of one size."""
 
+    grouped, images = layers_over_groups(network), len(x) // rows
+
     def encode_part(part: Tensor) -> Tensor:  # backward runs it again
-        with _rows_of_each_image(network, rows):
+        with _rows_of_each_image(grouped, rows):
             return encode(part)
 
-    images = len(x) // rows
     if chunk is None or chunk >= images:
         return encode_part(x)
     if images % chunk:
@@ -67,7 +69,7 @@ def encoded_in_chunks(
             f"{images} images or views on each process cannot be divided into chunks of {chunk}: set "
             "--recipe.method.chunk to a number that divides them, or --recipe.batch-size"
         )
-    for layer in _over_groups(network):
+    for layer in grouped:
         if chunk % layer.over:
             raise UserError(
                 f"chunks of {chunk} are no number of BatchNorm's groups of {layer.over}: set --recipe.method.chunk to "
@@ -85,9 +87,8 @@ def encoded_in_chunks(
 
 
 @contextmanager
-def _rows_of_each_image(network: nn.Module, rows: int) -> Iterator[None]:
+def _rows_of_each_image(layers: list[Any], rows: int) -> Iterator[None]:
     """While the block runs, BatchNorm's groups of n images are groups of n * rows rows."""
-    layers = _over_groups(network)
     before = [layer.over for layer in layers]
     for layer in layers:
         layer.over *= rows
@@ -96,8 +97,3 @@ def _rows_of_each_image(network: nn.Module, rows: int) -> Iterator[None]:
     finally:
         for layer, over in zip(layers, before, strict=True):
             layer.over = over
-
-
-def _over_groups(network: nn.Module) -> list[Any]:
-    """BatchNorm layers over groups of so many images (benchmark.backbones.norms)."""
-    return [layer for layer in network.modules() if isinstance(getattr(layer, "over", None), int)]

@@ -1,0 +1,12 @@
+"""Which BatchNorm layers take their statistics over groups of so many images (benchmark.backbones.norms)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+
+def layers_over_groups(module: nn.Module) -> list[Any]:
+    """Those of the module whose `over` is a number of images."""
+    return [layer for layer in module.modules() if isinstance(getattr(layer, "over", None), int)]
