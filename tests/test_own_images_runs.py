@@ -57,8 +57,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     for number, name in enumerate(CLASSES):
         for i in range(10):
-            pixels = rng.integers(0, 80, (40, 48, 3), dtype=np.uint8)
-            pixels[..., number] += 150
+            pixels = rng.integers(0, 20, (40, 48, 3), dtype=np.uint8)
+            pixels[..., number] += 230
             (folder / name).mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(folder / name / f"{i}.png")
     return folder
