@@ -199,7 +199,8 @@ def scores(cells: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
     (B, N) bool. cells: (B, M, units). codes: (B, units)."""
     everyones = distributed.gather(cells.float(), gradient=True)  # (N, M, units)
     with torch.autocast(codes.device.type, enabled=False):
-        T = torch.einsum("iu,jmu->ijm", codes.float(), everyones)
+        # one product of two matrices, as einsum's gradient of everyones may take a CPU four times as long
+        T = (codes.float() @ everyones.flatten(0, 1).T).unflatten(1, everyones.shape[:2])
     here = distributed.rank() * len(codes) + torch.arange(len(codes), device=T.device)
     return T, here[:, None] == torch.arange(len(everyones), device=T.device)
 

@@ -21,13 +21,20 @@ from benchmark.transfers.training import Course, build_optimizer, fit, fit_toget
 
 
 @pytest.mark.parametrize(
-    ("precision", "cpu", "dtype"),
-    [("fp32", "AVX512", torch.float32), ("bf16", "AVX512", torch.bfloat16), ("bf16", "AVX2", torch.float32)],
+    ("precision", "cpu", "amx", "dtype"),
+    [
+        ("fp32", "AVX512", True, torch.float32),
+        ("bf16", "AVX512", True, torch.bfloat16),
+        ("bf16", "SVE256", False, torch.bfloat16),
+        ("bf16", "AVX512", False, torch.float32),
+        ("bf16", "AVX2", False, torch.float32),
+    ],
 )
 def test_the_loss_is_taken_in_the_course_s_precision(
-    precision: Precision, cpu: str, dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    precision: Precision, cpu: str, amx: bool, dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: cpu)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     model, seen = nn.Linear(4, 2), set()
 
     def loss_of(x: Tensor, _: Tensor) -> Tensor:
