@@ -17,7 +17,7 @@ from tiny_methods import FEATURES
 from torch import Tensor, nn
 
 from benchmark.backbones.weights import read_facts
-from benchmark.core import distributed
+from benchmark.core import distributed, mixed_precision
 from benchmark.core.distributed import GradientAverager
 from benchmark.core.errors import UserError
 from benchmark.core.optimisation import SGD, Steps
@@ -48,6 +48,15 @@ def test_all_processes_hold_the_same_state_after_every_step(name: str, pair: Pro
     assert first == second
 
 
+def test_bf16_gives_other_numbers_than_fp32(alone: Processes, images, tmp_path: Path):
+    """The feature above is not fp32 by another name, on any CPU."""
+    bf16, fp32 = (
+        alone.run(_states_of_steps, FEATURES[name], images, tmp_path / name)[0].value for name in ("bf16", "one loss")
+    )
+    assert len(bf16) == len(fp32) == 7
+    assert bf16[0] != fp32[0]
+
+
 def _states_of_steps(recipe: Recipe, images, folder: Path) -> list[str]:
     states: list[str] = []
     step = train.train_step
@@ -59,6 +68,7 @@ def _states_of_steps(recipe: Recipe, images, folder: Path) -> list[str]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "train_step", noted)
+        patch.setattr(mixed_precision, "SLOW", ())  # bf16 on any CPU
         run(recipe, images, folder / "run", on_cpu(checkpoint_seconds=60))
     return states
 
