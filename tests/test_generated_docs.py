@@ -59,7 +59,8 @@ def test_a_recipe_is_measured_where_a_table_shows_a_published_record_of_it():
                 key
                 for key, board in BOARDS.items()
                 for one in board.layout.rows
-                if one.recipe == recipe and any(one.scored_by(column)[0] in scored for column in board.layout.columns)
+                for column in board.layout.columns
+                if one.recipe_in(column.title) == recipe and one.scored_by(column)[0] in scored
             }
             found |= {scale: tables} if tables else {}
         assert {scale: set(re.findall(r"\[(\w+)\]", part)) for scale, part in shown.items()} == found, recipe
