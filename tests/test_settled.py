@@ -301,11 +301,12 @@ def of_column(one: Board, column: Column, scale: str) -> list[tuple[str, float, 
     found = []
     for row, line in zip(one.layout.rows, lines, strict=True):
         transfer, stage = row.scored_by(column)
-        folder = LEADERBOARDS / "measured" / scale / row.recipe / transfer
-        files = sorted(path for path in folder.glob("seed*.json") if ".time" not in path.name) if row.recipe else []
+        recipe = row.recipe_in(column.title)
+        folder = LEADERBOARDS / "measured" / scale / recipe / transfer
+        files = sorted(path for path in folder.glob("seed*.json") if ".time" not in path.name) if recipe else []
         by_seed = {record.seed: value_of(record, stage, column.metric) for record in map(read_record, files)}
         if by_seed and line[at].number is not None:
-            framing = "supervised" if row.recipe.startswith("supervised") else "frames"
+            framing = "supervised" if recipe.startswith("supervised") else "frames"
             found.append(("competes" if row.competes else framing, line[at].number, by_seed))
     return found
 
