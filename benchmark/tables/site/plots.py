@@ -203,10 +203,11 @@ def _tau(tau: float | None) -> str:
 
 
 def _curves(board: Board, lines: list[Cells], scale: str) -> Iterator[Plot]:
-    """A line a row over the columns: the reported numbers, or those measured at a scale. None without a number."""
+    """A line a row over the columns: the reported numbers, or those measured at a scale. None without a number.
+    A row has one colour in all of them."""
     kind = "measured" if scale else "reported"
     columns = [at for at, head in enumerate(board.heads) if head.kind == kind and head.scale == scale]
-    drawn = [line for line in lines if any(line[at].number is not None for at in columns)]
+    drawn = [(place, line) for place, line in enumerate(lines) if any(line[at].number is not None for at in columns)]
     if not drawn:
         return
     names, of_all = _without_what_all_begin_with([board.heads[at].column for at in columns])
@@ -216,22 +217,28 @@ def _curves(board: Board, lines: list[Cells], scale: str) -> Iterator[Plot]:
     legend, labels = 0.17 * math.ceil(len(drawn) / 2), 0.15 + (longest if is_upright else 0.3)
     svg: list[str] = []
     with _figure(svg, 0.4, 2.4 + labels + legend, below=0.15 + labels + legend) as (axes,):
-        for at, line in enumerate(drawn):
+        for place, line in drawn:
             found = [(x, line[index]) for x, index in enumerate(columns) if line[index].number is not None]
-            style = {"color": COLOURS[at % len(COLOURS)], "linestyle": "-" if at < len(COLOURS) else "--"}
+            linestyle, marker = ("-", "o") if place < len(COLOURS) else ("--", "s")
             axes.errorbar(
                 [x for x, _ in found],
                 [cell.number for _, cell in found],
                 [cell.std or 0 for _, cell in found],
-                marker="o",
+                color=COLOURS[place % len(COLOURS)],
+                linestyle=linestyle,
+                marker=marker,
                 markersize=3.5,
                 label=textwrap.shorten(line[0].text, 24, placeholder="…"),
-                **style,
             )
         axes.set_xticks(range(len(columns)), names, rotation=90 if is_upright else 0)
         axes.set_xlabel(of_all, labelpad=1)
         axes.legend(
-            fontsize=7.5, ncols=2, loc="upper center", bbox_to_anchor=(0.45, -labels / (2.4 - 0.45)), columnspacing=1
+            fontsize=7.5,
+            ncols=2,
+            loc="upper center",
+            bbox_to_anchor=(0.45, -labels / (2.4 - 0.45)),
+            columnspacing=1,
+            handlelength=2.3,
         )
     told = f"Measured at {scale} scale, with the standard deviation over seeds" if scale else "Reported"
     yield Plot(f"{told}, by column.", svg[0])
