@@ -133,7 +133,9 @@ def list_(recipes_dir: RecipesFlag = None, transfers_dir: TransfersFlag = None) 
 def plan(
     recipe: RecipeName,
     scale: ScaleFlag = "paper",
-    processes: Annotated[int, arg(help="How many GPUs share the batch.")] = 8,
+    processes: Annotated[
+        int | None, arg(help="How many GPUs share the batch: 8 at paper scale if that divides it, else 1, unless set.")
+    ] = None,
     data: DataFlag = None,
     num_images: Annotated[int | None, arg(help="Pretraining images, if other than the dataset's own number.")] = None,
     peak_tflops: Annotated[float, arg(help="Of one GPU; 156 is an A100's in TF32, by its data sheet.")] = 156.0,
@@ -142,9 +144,9 @@ def plan(
     recipes_dir: RecipesFlag = None,
 ) -> int:
     """Say what a run would be, without running it: steps, rates, memory, FLOPs, GPU-hours, and desk against paper."""
-    from benchmark.runs.plan import Gpu, plan_text
+    from benchmark.runs.plan import Gpu, plan_text, usual_processes
 
-    _in_range("--processes", processes, 1)
+    _in_range("--processes", 1 if processes is None else processes, 1)
     _in_range("--num-images", 1 if num_images is None else num_images, 1)
     _in_range("--peak-tflops", peak_tflops, MORE_THAN_0)
     _in_range("--utilisation", utilisation, MORE_THAN_0, 1)
@@ -153,7 +155,8 @@ def plan(
     if num_images is None:
         _draw_world(scale, data, [chosen])  # whose images are counted
     gpu = Gpu(peak_tflops, utilisation)
-    print(plan_text(chosen, scale, processes, num_images, data, gpu, recipes_dir))
+    shared_by = usual_processes(chosen, scale) if processes is None else processes
+    print(plan_text(chosen, scale, shared_by, num_images, data, gpu, recipes_dir))
     return 0
 
 

@@ -14,8 +14,8 @@ from benchmark.core.errors import UserError
 from benchmark.recipe.catalogue import find_recipes, get_recipe
 from benchmark.recipe.contract import Recipe
 from benchmark.recipe.overrides import override
-from benchmark.recipe.scales import at_scale
-from benchmark.runs.plan import Gpu, plan_text
+from benchmark.recipe.scales import SCALES, Scale, at_scale
+from benchmark.runs.plan import Gpu, plan_text, usual_processes
 
 GPU = Gpu(tflops=100, utilisation=0.5)
 
@@ -151,6 +151,18 @@ def test_a_plan_says_on_how_many_processes_and_whether_that_matters():
     text = plan_text(over_all, "paper", 8, None, None, GPU)
     assert re.search(r"^on n processes +the same run", text, re.MULTILINE)
     assert "8 images x 8 processes" in text
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_batch_and_its_groups_can_be_shared_by_as_many_processes_as_a_plan_takes(scale: Scale):
+    for name, recipe in find_recipes().items():
+        changed, processes = at_scale(recipe, scale), usual_processes(recipe, scale)
+        over = getattr(changed.backbone, "over", None)
+        for pool in changed.pools:
+            share, rest = divmod(changed.batch_of(pool), processes)
+            assert rest == 0, name
+            assert not isinstance(over, int) or share % over == 0, name
+    assert usual_processes(get_recipe("moco"), scale) == (8 if scale == "paper" else 1)
 
 
 def test_deep_infomaxs_plan_says_where_its_epochs_come_from_and_what_is_not_counted():

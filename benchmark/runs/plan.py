@@ -63,6 +63,12 @@ class Cost:
     how: str = ""
 
 
+def usual_processes(recipe: Recipe, scale: Scale) -> int:
+    """8 at paper scale, where that divides the batch; otherwise one."""
+    changed = at_scale(recipe, scale)
+    return 8 if scale == "paper" and all(changed.batch_of(name) % 8 == 0 for name in changed.pools) else 1
+
+
 def plan_text(
     recipe: Recipe,
     scale: Scale,
