@@ -134,7 +134,10 @@ def plan(
     recipe: RecipeName,
     scale: ScaleFlag = "paper",
     processes: Annotated[
-        int | None, arg(help="How many GPUs share the batch: 8 at paper scale if that divides it, else 1, unless set.")
+        int | None,
+        arg(
+            help="How many GPUs share the batch. Unless set, 8 at paper scale if they can share it evenly, otherwise 1."
+        ),
     ] = None,
     data: DataFlag = None,
     num_images: Annotated[int | None, arg(help="Pretraining images, if other than the dataset's own number.")] = None,

@@ -213,6 +213,12 @@ def test_plan_of_changed_settings(capsys: pytest.CaptureFixture[str]):
     assert "backbone.depth  101" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("scale", "processes"), [("desk", 1), ("paper", 8)])
+def test_a_plan_says_for_how_many_processes_it_is(scale: str, processes: int, capsys: pytest.CaptureFixture[str]):
+    assert run("plan", "moco", "--scale", scale, "--num-images", "2000") == 0
+    assert re.search(rf"^processes +{processes}  set with --processes$", capsys.readouterr().out, re.MULTILINE)
+
+
 def test_tables_at_paper_scale_need_no_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert run("tables", "--scale", "paper", "--runs", str(tmp_path)) == 0
     assert (tmp_path / "paper" / "tables.md").is_file()

@@ -144,7 +144,7 @@ def test_a_recipe_after_one_of_ones_own_has_a_plan(tmp_path: Path):
 
 def test_a_plan_says_on_how_many_processes_and_whether_that_matters():
     by_process = plan_text(get_recipe("dim_local"), "paper", 1, None, None, GPU)
-    assert re.search(r"^processes +1  set by --processes", by_process, re.MULTILINE)
+    assert re.search(r"^processes +1  set with --processes", by_process, re.MULTILINE)
     assert re.search(r"^on n processes +another run  BatchNorm", by_process, re.MULTILINE)
     assert re.search(r"64 images x 1 process(\s|$)", by_process)
     over_all = override(get_recipe("dim_local"), [("backbone.over", "all")], "paper")
@@ -163,6 +163,12 @@ def test_every_batch_and_its_groups_can_be_shared_by_as_many_processes_as_a_plan
             assert rest == 0, name
             assert not isinstance(over, int) or share % over == 0, name
     assert usual_processes(get_recipe("moco"), scale) == (8 if scale == "paper" else 1)
+
+
+@pytest.mark.parametrize(("batch_size", "processes"), [("256", 8), ("128", 1), ("36", 1)])
+def test_a_plan_is_of_one_process_where_eight_cannot_share_the_batch(batch_size: str, processes: int):
+    changed = override(get_recipe("moco"), [("batch_size", batch_size), ("backbone.over", "32")], "paper")
+    assert usual_processes(changed, "paper") == processes
 
 
 def test_deep_infomaxs_plan_says_where_its_epochs_come_from_and_what_is_not_counted():

@@ -129,24 +129,26 @@ def test_measured_numbers_are_drawn_against_reported_ones():
     assert "Rank agreement (Kendall&#39;s τ): desk +" in SITE["pirl_linear.html"]
 
 
-def test_a_row_has_one_colour_in_all_curves_of_its_table():
+def test_a_row_has_one_colour_and_dash_in_all_curves_of_its_table():
     several = 0
     for key, board in BOARDS.items():
         if board.layout.plot == "lines":
-            found = [colours_of_curves(svg) for name, svg in SITE.items() if name.startswith(f"plots/{key}-")]
+            found = [looks_of_curves(svg) for name, svg in SITE.items() if name.startswith(f"plots/{key}-")]
             several += len(found) > 1
+            for one in found:
+                assert len(set(one.values())) == len(one), key
             for title in set().union(*found):
                 assert len({one[title] for one in found if title in one}) == 1, (key, title)
     assert several > 5
 
 
-def colours_of_curves(svg: str) -> dict[str, str]:
-    """Name in the legend -> the colour of the line before it."""
+def looks_of_curves(svg: str) -> dict[str, tuple[str, bool]]:
+    """Name in the legend -> (colour, is dashed) of the line before it."""
     legend = svg[svg.index('id="legend_') :]
-    line, text = r'fill: none; stroke: (#\w{6}); stroke-[^"]+; stroke-', r"<text[^>]*>([^<]+)<"
-    pairs = re.findall(f"{line}.*?{text}", legend, re.DOTALL)
-    assert pairs
-    return {name: colour for colour, name in pairs}
+    line = r"(dashoffset: 0; )?stroke: (#\w{6}); stroke-width: [\d.]+(?(1)|; stroke-linecap)"
+    found = re.findall(line + r".*?<text[^>]*>([^<]+)<", legend, re.DOTALL)
+    assert len({name for *_, name in found}) == len(found) > 0
+    return {name: (colour, bool(dashes)) for dashes, colour, name in found}
 
 
 def test_methods_stand_at_their_years_where_there_are_three():

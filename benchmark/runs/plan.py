@@ -64,9 +64,11 @@ class Cost:
 
 
 def usual_processes(recipe: Recipe, scale: Scale) -> int:
-    """8 at paper scale, where that divides the batch; otherwise one."""
+    """8 at paper scale, if each gets a whole share of the batch and whole groups of BatchNorm; otherwise one."""
     changed = at_scale(recipe, scale)
-    return 8 if scale == "paper" and all(changed.batch_of(name) % 8 == 0 for name in changed.pools) else 1
+    over = getattr(changed.backbone, "over", None)
+    whole = 8 * (over if isinstance(over, int) else 1)
+    return 8 if scale == "paper" and all(changed.batch_of(name) % whole == 0 for name in changed.pools) else 1
 
 
 def plan_text(
@@ -90,7 +92,7 @@ def plan_text(
     _require_whole_shares(changed, processes)
     run = [
         *_length_lines(changed, given, source, steps_per_epoch, total),
-        *([("processes", f"{processes:,}", "set by --processes"), _across_processes(method)] if total else []),
+        *([("processes", f"{processes:,}", "set with --processes"), _across_processes(method)] if total else []),
     ]
     sections = [
         ("Run", run),
