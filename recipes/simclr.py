@@ -228,7 +228,11 @@ simclr_200ep_b8192 = replace(
     batch_size=8192,
     optimizers={"main": replace(LARS_4096, lr=9.6)},
     reported="66.6 % ImageNet top-1 linear (MoCo v2, Table 2)",
-    desk=(*simclr.desk, Change("batch_size", 128, "four times `simclr`'s, at its rate")),
+    desk=(
+        *simclr.desk,
+        Change("batch_size", 128, "four times `simclr`'s"),
+        Change("optimizers.main.lr", 4e-3, "in proportion to the batch, as in the paper"),
+    ),
 )
 
 # Table 6's wider networks. At desk and photos scale they are two and four times as wide as `simclr`'s; a step
