@@ -44,7 +44,8 @@ from benchmark.blocks.queue import KeyQueue
 from benchmark.core.bounds import Probability, Queue
 from benchmark.data.batch import Batch
 from benchmark.method import Method
-from benchmark.recipe import LARS, Change, Epochs, Given, Part, Warmup, WarmupCosine, without
+from benchmark.recipe import LARS, Epochs, Given, Part, Warmup, WarmupCosine, without
+from recipes.moco import YOUNG_KEYS
 from recipes.simclr import ContrastiveViews, SimCLR, simclr, similarities
 
 KEPT = 3  # modules of g: its first layer
@@ -120,12 +121,7 @@ simclr_v2_memory = replace(
     title="SimCLR v2 with memory",
     method=SimCLRv2Memory(),
     reported="71.7 % ImageNet top-1 linear; 57.9 % and 68.4 % fine-tuned on 1 % and 10 % (its Table 1)",
-    desk=(
-        *simclr_v2.desk,
-        Change("method.m", 0.9, "as MoCo at this scale; with 0.99 and 1,024 keys it learned nothing"),
-        Change("method.K", 128, "as MoCo at this scale; not tried with another"),
-        Change("method.K", 64, "as MoCo at this scale", drawn=True),
-    ),
+    desk=(*simclr_v2.desk, *YOUNG_KEYS),
 )
 
 # Table 2's teacher. At desk scale it is as wide as its student, which would otherwise take a quarter of the time.

@@ -9,4 +9,10 @@ from torch import nn
 
 def layers_over_groups(module: nn.Module) -> list[Any]:
     """Those of the module whose `over` is a number of images."""
-    return [layer for layer in module.modules() if isinstance(getattr(layer, "over", None), int)]
+    return [layer for layer in module.modules() if group_size(layer)]
+
+
+def group_size(normalised: object) -> int | None:
+    """How many images a BatchNorm layer, or a backbone's settings, take statistics over, if over groups."""
+    over = getattr(normalised, "over", None)
+    return over if isinstance(over, int) else None

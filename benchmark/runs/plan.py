@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.backbones.contract import Backbone
 from benchmark.core.errors import UserError
+from benchmark.core.groups import group_size
 from benchmark.core.optimisation import Cosine, Milestones, Schedule, WarmupCosine
 from benchmark.core.plain import on_one_line
 from benchmark.data.batch import Batch
@@ -66,8 +67,7 @@ class Cost:
 def usual_processes(recipe: Recipe, scale: Scale) -> int:
     """8 at paper scale, if each gets a whole share of the batch and whole groups of BatchNorm; otherwise one."""
     changed = at_scale(recipe, scale)
-    over = getattr(changed.backbone, "over", None)
-    whole = 8 * (over if isinstance(over, int) else 1)
+    whole = 8 * (group_size(changed.backbone) or 1)
     return 8 if scale == "paper" and all(changed.batch_of(name) % whole == 0 for name in changed.pools) else 1
 
 
