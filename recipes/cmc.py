@@ -29,9 +29,9 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from benchmark.backbones.contract import Backbone
-from benchmark.backbones.halves import TwoHalves
 from benchmark.backbones.split_alexnet import SplitAlexNet
 from benchmark.backbones.split_resnet import SplitResNet
+from benchmark.backbones.two_networks import TwoHalves
 from benchmark.blocks.chunks import features_in_chunks
 from benchmark.blocks.memory_bank import BankSettings, MemoryBank
 from benchmark.blocks.nce import fix_partition, nce_constant_partition

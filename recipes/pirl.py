@@ -107,7 +107,7 @@ class PIRL(BankSettings):
 
 
 class PretextInvariant(Method):
-    def __init__(self, settings: PIRL, backbone: Backbone, num_images: int) -> None:
+    def __init__(self, settings: PIRL, backbone: Backbone, num_images: int, number: int = 0) -> None:
         super().__init__()
         self.backbone, self.settings, self.chunk = backbone, settings, settings.chunk
         channels = backbone.out_channels
@@ -115,7 +115,7 @@ class PretextInvariant(Method):
         self.g_patch = nn.Linear(channels, settings.dim)
         self.g = nn.Identity() if settings.pretext == "rotation" else nn.Linear(TILES * settings.dim, settings.dim)
         self.f_norm, self.g_norm = (_norm(settings) for _ in range(2))
-        self.bank = settings.bank(num_images, settings.dim)
+        self.bank = settings.bank(num_images, settings.dim, number)
 
     def embed(self, batch: Batch) -> Tensor:
         """f(v_I), unit length."""

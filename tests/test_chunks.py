@@ -19,9 +19,10 @@ from tiny_methods import Tiny, TinyNetwork
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from benchmark.backbones.halves import TwoHalves
+from benchmark.backbones.contract import Backbone
 from benchmark.backbones.norms import group_norm
 from benchmark.backbones.resnet_v2 import ResNetV2
+from benchmark.backbones.two_networks import Pair, TwoHalves
 from benchmark.blocks.chunks import ChunkSettings, encoded_in_chunks
 from benchmark.core.errors import UserError
 from benchmark.data.batch import Batch
@@ -60,6 +61,21 @@ class TinyHalves(TwoHalves):
         return network
 
 
+@dataclass(frozen=True)
+class Paired(Tiny):
+    """For PIRL-ens."""
+
+    def build(self, spec: InputSpec) -> TinyPair:  # type: ignore[override]
+        return TinyPair(self, spec)
+
+
+class TinyPair(Pair):
+    architecture: Paired
+
+    def _networks(self) -> tuple[TinyNetwork, TinyNetwork]:
+        return TinyNetwork(self.architecture, self.input), TinyNetwork(self.architecture, self.input)
+
+
 def small(name: str, chunk: int | None, backbone: Architecture) -> Recipe:
     recipe = RECIPES[name]
     method = replace(recipe.method, chunk=chunk)  # type: ignore[type-var]
@@ -67,7 +83,7 @@ def small(name: str, chunk: int | None, backbone: Architecture) -> Recipe:
 
 
 def in_groups(name: str, over: int) -> Tiny:
-    return Halved(over=over) if name == "cmc" else Tiny(over=over)
+    return {"cmc": Halved, "pirl_ens": Paired}.get(name, Tiny)(over=over)
 
 
 @pytest.fixture(scope="module")
@@ -156,9 +172,11 @@ def stepped(recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
     with numbers_of(torch.float64):
         method, rows = build_method(recipe, Given(16, 4)), []
         method.on_epoch_start(batch.epoch, embed_all)
-        method.backbone.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
+        for network in [one for one in method.backbone.modules() if isinstance(one, Backbone)]:
+            network.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
         figures = train_step(method, batch, build_players(method, recipe), "fp32")
-        of_image = batch.views["I_t"].shape[1] if "I_t" in batch.views else 1  # PIRL's patches stay together
+        # PIRL's patches stay together
+        of_image = next((view.shape[1] for name, view in batch.views.items() if name.startswith("I_t")), 1)
         chunk = recipe.method.chunk  # type: ignore[attr-defined]
         assert not chunk or {chunk * of_image} <= set(rows) <= {chunk, chunk * of_image}
         gradients = {f"gradient of {name}": p.grad for name, p in method.named_parameters() if p.grad is not None}

@@ -113,7 +113,12 @@ MOCOS_RATES = (
 )
 BY_HAND |= dict.fromkeys(MOCOS_RATES, BY_HAND["moco"])
 BY_HAND |= {"simclr_2x": BY_HAND["simclr"], "simclr_4x": BY_HAND["simclr"], "cpc_v2_resnet50": BY_HAND["cpc_v2"]}
-BY_HAND |= {"pcl": BY_HAND["moco"], "pcl_v2": BY_HAND["moco_v2"], "pirl_c2x": BY_HAND["pirl"]}
+BY_HAND |= {
+    "pcl": BY_HAND["moco"],
+    "pcl_v2": BY_HAND["moco_v2"],
+    "pirl_c2x": BY_HAND["pirl"],
+    "pirl_ens": BY_HAND["pirl"],
+}
 BY_HAND |= {
     "simclr_v2_10pct": (30, [(0, 0.16), (7.5, 0.08 * (1 + math.cos(math.pi / 4))), (15, 0.08)]),
     "simclr_v2_1pct": (60, [(0, 0.16), (15, 0.08 * (1 + math.cos(math.pi / 4))), (30, 0.08)]),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 from benchmark.backbones.alexnet import COLORIZATION, AlexNet, AlexNetwork
-from benchmark.backbones.halves import TwoHalves
+from benchmark.backbones.two_networks import TwoHalves
 from benchmark.core.errors import UserError
 from benchmark.recipe.inputs import InputSpec
 

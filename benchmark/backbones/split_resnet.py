@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from benchmark.backbones.halves import TwoHalves
 from benchmark.backbones.resnet import ResidualNetwork, ResNet
+from benchmark.backbones.two_networks import TwoHalves
 from benchmark.recipe.inputs import InputSpec
 
 
