@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
-from benchmark.backbones.two_networks import Pair
+from benchmark.backbones.two_networks import Pair, plain
 from benchmark.recipe.inputs import InputSpec
 
 
@@ -21,13 +21,10 @@ class ResNetPair(ResNet):
     def build(self, spec: InputSpec) -> ResidualNetworkPair:
         return ResidualNetworkPair(self, spec)
 
-    @property
-    def each(self) -> ResNet:
-        return ResNet(**{f.name: getattr(self, f.name) for f in fields(ResNet)})
-
 
 class ResidualNetworkPair(Pair):
     architecture: ResNetPair
 
     def _networks(self) -> tuple[Backbone, Backbone]:
-        return self.architecture.each.build(self.input), self.architecture.each.build(self.input)
+        each = plain(ResNet, self.architecture)
+        return each.build(self.input), each.build(self.input)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 from benchmark.backbones.alexnet import COLORIZATION, AlexNet, AlexNetwork
-from benchmark.backbones.two_networks import TwoHalves
+from benchmark.backbones.two_networks import TwoHalves, plain
 from benchmark.core.errors import UserError
 from benchmark.recipe.inputs import InputSpec
 
@@ -41,7 +41,7 @@ class SplitAlexNet(AlexNet):
     @property
     def whole(self) -> AlexNet:
         """An ordinary AlexNet of the same fields."""
-        return AlexNet(**{f.name: getattr(self, f.name) for f in fields(AlexNet)})
+        return plain(AlexNet, self)
 
     @property
     def half(self) -> AlexNet:

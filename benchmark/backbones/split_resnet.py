@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from benchmark.backbones.resnet import ResidualNetwork, ResNet
-from benchmark.backbones.two_networks import TwoHalves
+from benchmark.backbones.two_networks import TwoHalves, plain
 from benchmark.recipe.inputs import InputSpec
 
 
@@ -23,7 +23,7 @@ class SplitResNet(ResNet):
 
     @property
     def half(self) -> ResNet:
-        return ResNet(**{f.name: getattr(self, f.name) for f in fields(ResNet)})
+        return plain(ResNet, self)
 
 
 class SplitResidualNetwork(TwoHalves):

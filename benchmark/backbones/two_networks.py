@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
@@ -9,6 +12,13 @@ from benchmark.backbones.contract import Backbone, Stage
 from benchmark.core.errors import UserError
 from benchmark.recipe.contract import Architecture
 from benchmark.recipe.inputs import InputSpec
+
+Kind = TypeVar("Kind", bound=Architecture)
+
+
+def plain(kind: type[Kind], architecture: Architecture) -> Kind:
+    """An architecture of that kind with the values that a subclass of it has for the kind's fields."""
+    return kind(**{f.name: getattr(architecture, f.name) for f in fields(kind)})
 
 
 class TwoNetworks(Backbone):
