@@ -432,7 +432,7 @@ def test_no_grid_is_improvised_for_stages_that_a_protocol_does_not_know():
         (
             ROTNET,
             "linear_imagenet_pirl",
-            "linear_imagenet_pirl is made for the stages of ResNet or SplitResNet or ResNetPair or Descriptors, not",
+            "linear_imagenet_pirl is made for the stages of ResNet or ResNeXt or SplitResNet or",
         ),
         (ROTNET, "voc07_svm_goyal", "not of AlexNet"),
         (ROTNET, "voc0712_det_c4_pirl", "not of AlexNet"),

@@ -109,7 +109,7 @@ BY_HAND_IN_STEPS: dict[str, tuple[int, list[tuple[int, float]]]] = {
 MOCOS_RATES = (
     *("moco_k64", "moco_k256", "moco_k1024", "moco_end_to_end_k256", "moco_v2_mlp", "moco_v2_aug", "moco_v2_mlp_aug"),
     *("moco_memory_bank", "moco_memory_bank_k64", "moco_memory_bank_k256", "moco_memory_bank_k1024"),
-    *("moco_2x", "moco_4x"),
+    *("moco_2x", "moco_4x", "moco_resnext50"),
 )
 BY_HAND |= dict.fromkeys(MOCOS_RATES, BY_HAND["moco"])
 BY_HAND |= {"simclr_2x": BY_HAND["simclr"], "simclr_4x": BY_HAND["simclr"], "cpc_v2_resnet50": BY_HAND["cpc_v2"]}
@@ -128,7 +128,8 @@ BY_HAND |= {
     ),
 }
 BY_HAND |= dict.fromkeys(("simclr_v2_memory", "simclr_v2_2x_sk"), BY_HAND["simclr_v2"])
-BY_HAND |= {"cmc_alexnet": BY_HAND["cmc"], "pirl_yfcc": BY_HAND["pirl"], "jigsaw_yfcc": BY_HAND["jigsaw"]}
+BY_HAND |= {"cmc_alexnet": BY_HAND["cmc"], "cmc_2x": BY_HAND["cmc"]}
+BY_HAND |= {"pirl_yfcc": BY_HAND["pirl"], "jigsaw_yfcc": BY_HAND["jigsaw"]}
 BY_HAND_IN_STEPS |= {name: BY_HAND_IN_STEPS["jigsaw_alexnet"] for name in RECIPES if name.startswith("jigsaw_alexnet_")}
 
 

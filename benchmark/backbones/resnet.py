@@ -56,6 +56,9 @@ class ResNet(Architecture):
     def norm_layer(self, channels: int) -> nn.Module:
         return BatchNorm2d(channels, over=self.over) if self.norm == "batch" else group_norm(channels)
 
+    def block(self, channels: int, planes: int, stride: int = 1, shortcut: nn.Module | None = None) -> Bottleneck:
+        return Bottleneck(channels, planes, stride, shortcut, norm_layer=self.norm_layer)
+
     def build(self, spec: InputSpec) -> Backbone:
         return ResidualNetwork(self, spec, spec.channels)
 
@@ -106,11 +109,11 @@ class ResidualNetwork(Backbone):
         return nn.Conv2d(input_channels, architecture.base, 7, stride=2, padding=3, bias=False)
 
     def _layer(self, architecture: ResNet, channels: int, planes: int, depth: int, stride: int) -> nn.Sequential:
-        out, norm_layer = planes * Bottleneck.expansion, architecture.norm_layer
-        shortcut = nn.Sequential(nn.Conv2d(channels, out, 1, stride=stride, bias=False), norm_layer(out))
-        first = Bottleneck(channels, planes, stride, shortcut, norm_layer=norm_layer)
-        rest = [Bottleneck(out, planes, norm_layer=norm_layer) for _ in range(depth - 1)]
-        return nn.Sequential(first, *rest)
+        out = planes * Bottleneck.expansion
+        projection = nn.Conv2d(channels, out, 1, stride=stride, bias=False)
+        shortcut = nn.Sequential(projection, architecture.norm_layer(out))
+        first = architecture.block(channels, planes, stride, shortcut)
+        return nn.Sequential(first, *(architecture.block(out, planes) for _ in range(depth - 1)))
 
     def _layers(self) -> tuple[nn.Module, ...]:
         return tuple(getattr(self, f"layer{number}") for number in (1, 2, 3, 4))
