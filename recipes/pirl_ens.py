@@ -7,6 +7,7 @@ Two networks learn at once as in recipes/pirl.py, each with a head, a memory ban
 Neither knows of the other. Transfers see what both say of an image, side by side.
 
 Departures:
+- Those of recipes/pirl.py.
 - The paper does not say in what its two models differ. Ours differ in their first weights, views and negatives, and see
   the images in the same order.
 - The paper's classifiers train longer on it, by how much it does not say. Ours train as long as on any other network.
