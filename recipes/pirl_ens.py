@@ -23,10 +23,11 @@ from PIL.Image import Image
 from torch import Tensor
 
 from benchmark.backbones.contract import Backbone
-from benchmark.backbones.resnet_pair import ResNetPair
-from benchmark.backbones.two_networks import Pair
+from benchmark.backbones.resnet_ensemble import ResNetEnsemble
+from benchmark.backbones.two_networks import EnsembleOfTwo
 from benchmark.core.draws import mix
 from benchmark.core.errors import UserError
+from benchmark.core.streams import Stream
 from benchmark.data.batch import Batch
 from benchmark.method import EmbedAll, Method
 from benchmark.recipe import Given, InputSpec
@@ -39,23 +40,23 @@ class PIRLEnsemble(PIRL):
         return {f"{name}_{k}": view for k in (0, 1) for name, view in PIRL.views(self, image, spec).items()}
 
     def build(self, backbone: Backbone, given: Given) -> Method:
-        if not isinstance(backbone, Pair):
+        if not isinstance(backbone, EnsembleOfTwo):
             raise UserError(
-                f"PIRL-ens needs two networks that both see the whole image, as ResNetPair has them, not "
+                f"PIRL-ens needs two networks that both see the whole image, as ResNetEnsemble has them, not "
                 f"{type(backbone.architecture).__name__}: set --recipe.backbone"
             )
         return Ensemble(self, backbone, given.num_images)
 
 
 class Ensemble(Method):
-    def __init__(self, settings: PIRLEnsemble, backbone: Pair, num_images: int) -> None:
+    def __init__(self, settings: PIRLEnsemble, backbone: EnsembleOfTwo, num_images: int) -> None:
         super().__init__()
         self.backbone, self.chunk = backbone, settings.chunk
         self.first = PretextInvariant(settings, backbone.first, num_images, number=0)
         self.second = PretextInvariant(settings, backbone.second, num_images, number=1)
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
-        steps = self.first.losses(share(batch, 0)), self.second.losses(share(batch, 1))
+        steps = self.first.losses(of_member(batch, 0)), self.second.losses(of_member(batch, 1))
         (_, first), (_, second) = (next(step) for step in steps)
         yield "main", first + second
         for step in steps:
@@ -63,25 +64,25 @@ class Ensemble(Method):
 
     def prepare(self, embed_all: EmbedAll) -> None:
         for k, member in enumerate((self.first, self.second)):
-            member.prepare(partial(_embed_share, embed_all, k))
+            member.prepare(partial(_embed_member, embed_all, k))
 
 
-def share(batch: Batch, k: int) -> Batch:
+def of_member(batch: Batch, k: int) -> Batch:
     """What a member sees of the batch: its own views, and a key of its own for its negatives."""
     views = {name: batch.views[f"{name}_{k}"] for name in ("I", "I_t")}
-    return replace(batch, views=views, seed=mix(batch.seed, k))
+    return replace(batch, views=views, seed=mix(batch.seed, Stream.MEMBER, k))
 
 
-def _embed_share(
+def _embed_member(
     embed_all: EmbedAll, k: int, embed: Callable[[Batch], Tensor], still: bool = False
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    return embed_all(lambda batch: embed(share(batch, k)), still)
+    return embed_all(lambda batch: embed(of_member(batch, k)), still)
 
 
 pirl_ens = replace(
     pirl,
     title="PIRL (jigsaw), ensemble of two",
     method=PIRLEnsemble(),
-    backbone=ResNetPair(over=32),
+    backbone=ResNetEnsemble(over=32),
     reported="65.7 % ImageNet top-1 linear (PIRL, section 3.2)",
 )

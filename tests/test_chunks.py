@@ -22,7 +22,7 @@ from torch.utils.data import default_collate
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.norms import group_norm
 from benchmark.backbones.resnet_v2 import ResNetV2
-from benchmark.backbones.two_networks import Pair, TwoHalves
+from benchmark.backbones.two_networks import EnsembleOfTwo, TwoHalves
 from benchmark.blocks.chunks import ChunkSettings, encoded_in_chunks
 from benchmark.core.errors import UserError
 from benchmark.data.batch import Batch
@@ -69,7 +69,7 @@ class Paired(Tiny):
         return TinyPair(self, spec)
 
 
-class TinyPair(Pair):
+class TinyPair(EnsembleOfTwo):
     architecture: Paired
 
     def _networks(self) -> tuple[TinyNetwork, TinyNetwork]:
@@ -261,10 +261,11 @@ def test_batchnorm_over_all_in_chunks_says_that_it_depends_on_processes():
 
 def test_batchnorm_over_a_process_in_chunks_says_that_its_statistics_are_theirs():
     """Theirs that have a bank, in the paper's form."""
-    halves = replace(RECIPES["cmc"].backbone, over=8)  # type: ignore[type-var]
+    halves, ensemble = (replace(RECIPES[name].backbone, over=8) for name in ("cmc", "pirl_ens"))  # type: ignore[type-var]
     for name, of_process, of_groups in (
         ("npid", Tiny(), Tiny(over=8)),
         ("pirl", RECIPES["pirl"].backbone, Grouped()),
+        ("pirl_ens", RECIPES["pirl_ens"].backbone, ensemble),
         ("cmc", RECIPES["cmc"].backbone, halves),
     ):
         assert told(name, 8, of_process) == [OF_PROCESSES, OF_CHUNKS]

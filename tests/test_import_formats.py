@@ -38,6 +38,7 @@ from torchvision.models.resnet import BasicBlock
 
 from benchmark.backbones.contract import Backbone
 from benchmark.backbones.resnet import ResNet
+from benchmark.backbones.resnext import ResNeXt
 from benchmark.core.errors import UserError
 from benchmark.exchange import importing
 from benchmark.exchange.contents import read_contents
@@ -341,8 +342,8 @@ def without_a_layer() -> dict[str, Any]:
     return contents
 
 
-def grouped() -> dict[str, Tensor]:
-    return bare(resnet()) | {"layer1.0.conv2.weight": torch.zeros(4, 2, 3, 3)}
+def grouped(within: int = 2) -> dict[str, Tensor]:
+    return bare(resnet()) | {"layer1.0.conv2.weight": torch.zeros(4, within, 3, 3)}
 
 
 def with_more() -> dict[str, Tensor]:
@@ -377,7 +378,9 @@ REFUSED: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     ),
     "timm -d": (deep_stem, r"its stem is three convolutions \(timm's -d"),
     "wide_resnet50_2": (lambda: bare(resnet(inner=128)), "blocks are 8 channels wide inside where its stem has 4"),
-    "ResNeXt": (grouped, r"have 2 groups \(ResNeXt\)"),
+    "a ResNeXt's first block": (grouped, "does not fit AggregatedNetwork"),
+    "no groups": (lambda: grouped(3), "see 3 of 4 channels, which make no groups"),
+    "empty groups": (lambda: grouped(0), "see 0 of 4 channels, which make no groups"),
     "ResNet-18": (basic_blocks, r"of basic blocks \(ResNet-18 and -34\)"),
     "two channels": (lambda: with_stem(torch.zeros(4, 2, 7, 7)), "conv1 takes 2 channels, not 3"),
     "another depth": (lambda: bare(resnet(blocks=(2, 1, 1, 1))), r"stages have \(2, 1, 1, 1\) blocks"),
@@ -402,10 +405,8 @@ def test_what_is_none_of_our_networks_is_told_by_name(what: str, tmp_path: Path)
     ("make", "told"),
     [
         (lambda: timm.create_model("resnet50d"), "its stem is three convolutions"),
-        (lambda: timm.create_model("resnext50_32x4d"), r"have 32 groups \(ResNeXt\)"),
         (lambda: models.wide_resnet50_2(), "blocks are 128 channels wide inside where its stem has 64"),
         (lambda: models.resnet34(), "of basic blocks"),
-        (lambda: models.resnext101_64x4d(), "groups"),
     ],
 )
 def test_the_libraries_own_networks_that_are_none_of_ours(make: Callable[[], nn.Module], told: str):
@@ -413,6 +414,23 @@ def test_the_libraries_own_networks_that_are_none_of_ours(make: Callable[[], nn.
         state = make().state_dict()
     with pytest.raises(UserError, match=told):
         resnet_of(state, Path("x"))
+
+
+@pytest.mark.parametrize(
+    ("make", "depth", "group_width", "groups"),
+    [
+        (models.resnext50_32x4d, 50, 4, 32),
+        (models.resnext101_32x8d, 101, 8, 32),
+        (models.resnext101_64x4d, 101, 4, 64),
+        (timm.models.resnext50_32x4d, 50, 4, 32),
+    ],
+)
+def test_the_libraries_own_resnexts(make: Callable[[], nn.Module], depth: Any, group_width: int, groups: int):
+    with torch.device("meta"):
+        architecture, weights = resnet_of(make().state_dict(), Path("x"))
+        wanted = architecture.build(InputSpec()).state_dict()
+    assert architecture == ResNeXt(depth=depth, groups=groups, group_width=group_width)
+    assert {key: one.shape for key, one in weights.items()} == {key: one.shape for key, one in wanted.items()}
 
 
 @pytest.mark.parametrize("depth", [50, 101, 152])

@@ -17,7 +17,7 @@ from benchmark.data.batch import Batch
 from benchmark.engine.train import build_method
 from benchmark.method import Method
 from benchmark.recipe.pools import Given
-from recipes.pirl_ens import Ensemble, share
+from recipes.pirl_ens import Ensemble, of_member
 
 RECIPE = RECIPES["pirl_ens"]
 IMAGES, BATCH, STEPS = 12, 6, 3
@@ -59,7 +59,7 @@ def test_an_ensemble_trains_as_its_members_would_alone(batches: list[Batch]):
     both = ensemble()
     alone = [copy.deepcopy(both.first), copy.deepcopy(both.second)]
     losses = trained(both, batches)
-    apart = [trained(member, [share(batch, k) for batch in batches]) for k, member in enumerate(alone)]
+    apart = [trained(member, [of_member(batch, k) for batch in batches]) for k, member in enumerate(alone)]
     assert losses == pytest.approx([sum(pair) for pair in zip(*apart, strict=True)], rel=1e-5)
     for member, one in zip((both.first, both.second), alone, strict=True):
         for key, value in one.state_dict().items():
@@ -67,7 +67,7 @@ def test_an_ensemble_trains_as_its_members_would_alone(batches: list[Batch]):
 
 
 def test_members_differ_in_weights_banks_views_and_negatives(batches: list[Batch]):
-    both, shares = ensemble(), [share(batches[0], k) for k in (0, 1)]
+    both, shares = ensemble(), [of_member(batches[0], k) for k in (0, 1)]
     assert not torch.equal(both.first.backbone.conv1.weight, both.second.backbone.conv1.weight)
     assert not torch.equal(both.first.bank.rows, both.second.bank.rows)
     for name in ("I", "I_t"):
@@ -102,6 +102,6 @@ def test_transfers_see_both_members_side_by_side():
 def test_a_single_network_is_told():
     backbone = RECIPES["pirl"].backbone.build(RECIPE.input)
     with pytest.raises(
-        UserError, match="two networks that both see the whole image, as ResNetPair has them, not ResNet:"
+        UserError, match="two networks that both see the whole image, as ResNetEnsemble has them, not ResNet:"
     ):
         RECIPE.method.build(backbone, Given(IMAGES))

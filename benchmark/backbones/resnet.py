@@ -56,9 +56,6 @@ class ResNet(Architecture):
     def norm_layer(self, channels: int) -> nn.Module:
         return BatchNorm2d(channels, over=self.over) if self.norm == "batch" else group_norm(channels)
 
-    def block(self, channels: int, planes: int, stride: int = 1, shortcut: nn.Module | None = None) -> Bottleneck:
-        return Bottleneck(channels, planes, stride, shortcut, norm_layer=self.norm_layer)
-
     def build(self, spec: InputSpec) -> Backbone:
         return ResidualNetwork(self, spec, spec.channels)
 
@@ -112,8 +109,13 @@ class ResidualNetwork(Backbone):
         out = planes * Bottleneck.expansion
         projection = nn.Conv2d(channels, out, 1, stride=stride, bias=False)
         shortcut = nn.Sequential(projection, architecture.norm_layer(out))
-        first = architecture.block(channels, planes, stride, shortcut)
-        return nn.Sequential(first, *(architecture.block(out, planes) for _ in range(depth - 1)))
+        first = self._block(architecture, channels, planes, stride, shortcut)
+        return nn.Sequential(first, *(self._block(architecture, out, planes) for _ in range(depth - 1)))
+
+    def _block(
+        self, architecture: ResNet, channels: int, planes: int, stride: int = 1, shortcut: nn.Module | None = None
+    ) -> Bottleneck:
+        return Bottleneck(channels, planes, stride, shortcut, norm_layer=architecture.norm_layer)
 
     def _layers(self) -> tuple[nn.Module, ...]:
         return tuple(getattr(self, f"layer{number}") for number in (1, 2, 3, 4))

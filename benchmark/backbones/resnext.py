@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from torch import nn
 from torchvision.models.resnet import Bottleneck
 
-from benchmark.backbones.resnet import ResNet
+from benchmark.backbones.contract import Backbone
+from benchmark.backbones.resnet import ResidualNetwork, ResNet
 from benchmark.core.bounds import Count, check_bounds
+from benchmark.recipe.inputs import InputSpec
 
 PLANES = 64  # channels of a ResNet's first 3x3 convolution at a width of 1, by which torchvision counts
 
@@ -33,6 +35,14 @@ class ResNeXt(ResNet):
     def title(self) -> str:
         return f"ResNeXt-{self.depth} ({self.groups}x{self.group_width}d)"
 
-    def block(self, channels: int, planes: int, stride: int = 1, shortcut: nn.Module | None = None) -> Bottleneck:
-        group_width = max(self.group_width, -(-PLANES // planes))
-        return Bottleneck(channels, planes, stride, shortcut, self.groups, group_width, norm_layer=self.norm_layer)
+    def build(self, spec: InputSpec) -> Backbone:
+        return AggregatedNetwork(self, spec, spec.channels)
+
+
+class AggregatedNetwork(ResidualNetwork):
+    def _block(
+        self, architecture: ResNet, channels: int, planes: int, stride: int = 1, shortcut: nn.Module | None = None
+    ) -> Bottleneck:
+        assert isinstance(architecture, ResNeXt)
+        groups, group_width = architecture.groups, max(architecture.group_width, -(-PLANES // planes))
+        return Bottleneck(channels, planes, stride, shortcut, groups, group_width, norm_layer=architecture.norm_layer)

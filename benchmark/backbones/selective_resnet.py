@@ -65,8 +65,8 @@ class SelectiveNetwork(ResidualNetwork):
         projection = nn.Conv2d(channels, out, 1, bias=False)
         shortcut = nn.Sequential(*_average(stride), projection, norm_layer(out))
         layer = nn.Sequential(
-            architecture.block(channels, planes, stride, shortcut),
-            *(architecture.block(out, planes) for _ in range(depth - 1)),
+            self._block(architecture, channels, planes, stride, shortcut),
+            *(self._block(architecture, out, planes) for _ in range(depth - 1)),
         )
         for number, block in enumerate(layer):
             block.conv2 = SelectiveKernels(planes, stride if number == 0 else 1, architecture.ratio, norm_layer)

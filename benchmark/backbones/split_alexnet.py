@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 from benchmark.backbones.alexnet import COLORIZATION, AlexNet, AlexNetwork
-from benchmark.backbones.two_networks import TwoHalves, plain
+from benchmark.backbones.two_networks import TwoHalves
 from benchmark.core.errors import UserError
 from benchmark.recipe.inputs import InputSpec
 
@@ -41,7 +41,7 @@ class SplitAlexNet(AlexNet):
     @property
     def whole(self) -> AlexNet:
         """An ordinary AlexNet of the same fields."""
-        return plain(AlexNet, self)
+        return self.as_kind(AlexNet)
 
     @property
     def half(self) -> AlexNet:

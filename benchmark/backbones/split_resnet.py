@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmark.backbones.resnet import ResidualNetwork, ResNet
-from benchmark.backbones.two_networks import TwoHalves, plain
+from benchmark.backbones.two_networks import TwoHalves
 from benchmark.recipe.inputs import InputSpec
 
 
@@ -21,13 +21,9 @@ class SplitResNet(ResNet):
     def build(self, spec: InputSpec) -> SplitResidualNetwork:
         return SplitResidualNetwork(self, spec)
 
-    @property
-    def half(self) -> ResNet:
-        return plain(ResNet, self)
-
 
 class SplitResidualNetwork(TwoHalves):
     architecture: SplitResNet
 
     def _half(self, input_channels: int) -> ResidualNetwork:
-        return ResidualNetwork(self.architecture.half, self.input, input_channels)
+        return ResidualNetwork(self.architecture.as_kind(ResNet), self.input, input_channels)

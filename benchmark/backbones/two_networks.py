@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import TypeVar
-
 import torch
 from torch import Tensor
 
@@ -12,13 +9,6 @@ from benchmark.backbones.contract import Backbone, Stage
 from benchmark.core.errors import UserError
 from benchmark.recipe.contract import Architecture
 from benchmark.recipe.inputs import InputSpec
-
-Kind = TypeVar("Kind", bound=Architecture)
-
-
-def plain(kind: type[Kind], architecture: Architecture) -> Kind:
-    """An architecture of that kind with the values that a subclass of it has for the kind's fields."""
-    return kind(**{f.name: getattr(architecture, f.name) for f in fields(kind)})
 
 
 class TwoNetworks(Backbone):
@@ -59,7 +49,7 @@ class TwoHalves(TwoNetworks):
         return x[:, :1], x[:, 1:]
 
 
-class Pair(TwoNetworks):
+class EnsembleOfTwo(TwoNetworks):
     """Both see the whole image."""
 
     def seen(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,6 +24,7 @@ class Stream(IntEnum):
     DETECTION_HEADS = 14
     TRANSFER_STEP = 15  # what a step of a transfer's training draws: dropout
     BEGUN_ANEW = 16  # the first weights of what a transfer trains anew above frozen layers
+    MEMBER = 17  # a step's negatives of one of two methods that train at once
 
 
 class SplitStream(IntEnum):

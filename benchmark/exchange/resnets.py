@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from benchmark.backbones.resnet import DEPTHS, ResNet
+from benchmark.backbones.resnext import PLANES, ResNeXt
 from benchmark.core.errors import UserError
 
 CLASSIFIER = "fc."
@@ -15,14 +16,18 @@ INPUTS = 3
 
 
 def resnet_of(state: Mapping[str, Tensor], path: Path) -> tuple[ResNet, dict[str, Tensor]]:
-    """(the ResNet of bottlenecks that these weights are of, the weights without a classifier's). Raises UserError,
-    naming the file, for a network that no ResNet here is: nothing is silently taken for another."""
+    """(the ResNet or ResNeXt that these weights are of, the weights without a classifier's). Raises UserError,
+    naming the file, for a network that none here is: nothing is silently taken for another."""
     weights = {key: tensor for key, tensor in state.items() if not key.startswith(CLASSIFIER)}
     why = next(_differences(weights), "")
     if why:
         raise UserError(f"{path}: {why}; this network cannot be imported")
     depth = next(depth for depth, blocks in DEPTHS.items() if blocks == _blocks(weights))
-    return ResNet(depth=depth, width=len(weights["conv1.weight"]) / 64), weights  # type: ignore[arg-type]
+    channels, (inner, within) = len(weights["conv1.weight"]), weights["layer1.0.conv2.weight"].shape[:2]
+    plain = ResNet(depth=depth, width=channels / PLANES)  # type: ignore[arg-type]
+    if inner == within:
+        return plain, weights
+    return ResNeXt(plain.depth, plain.width, groups=inner // within, group_width=within * PLANES // channels), weights
 
 
 def _differences(weights: Mapping[str, Tensor]) -> Iterator[str]:
@@ -43,9 +48,9 @@ def _differences(weights: Mapping[str, Tensor]) -> Iterator[str]:
         yield "it is of basic blocks (ResNet-18 and -34), and ResNets here are of bottlenecks"
     yield from _flat_convolutions(weights, "layer1.0.conv1.weight", "layer1.0.conv2.weight")
     inner, within = weights["layer1.0.conv1.weight"].shape[0], weights["layer1.0.conv2.weight"].shape[1]
-    if within != inner:
-        yield f"its 3 x 3 convolutions have {inner // max(within, 1)} groups (ResNeXt), and here they have one"
-    if inner != channels:
+    if not within or inner % within:
+        yield f"its 3 x 3 convolutions see {within} of {inner} channels, which make no groups"
+    if within == inner != channels:
         yield (
             f"its blocks are {inner} channels wide inside where its stem has {channels} (wide_resnet50_2 and the "
             "like); here a network is as wide everywhere"

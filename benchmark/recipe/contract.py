@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from benchmark.core.bounds import check_bounds
 from benchmark.core.errors import UserError
@@ -19,6 +19,8 @@ from benchmark.core.optimisation import Optimizer, Precision, Schedule, Span
 from benchmark.core.plain import as_plain, at_least, fits, hints_of, in_words
 from benchmark.recipe.inputs import InputSpec
 from benchmark.recipe.pools import Given, Order, Pool, Shuffled
+
+Kind = TypeVar("Kind", bound="Architecture")
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,10 @@ class Architecture:
     def title(self) -> str:
         """As papers call it."""
         return type(self).__name__
+
+    def as_kind(self, kind: type[Kind]) -> Kind:
+        """An architecture of a class that this one's derives from, with the same values."""
+        return kind(**{f.name: getattr(self, f.name) for f in fields(kind)})
 
 
 class OpenImage(Protocol):

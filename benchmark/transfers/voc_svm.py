@@ -213,7 +213,7 @@ voc07_svm_goyal = VocSvm(
         citation="Goyal et al., ICCV 2019, arXiv:1905.01235; released code, tools/svm",
         metrics={"map": PERCENT},
         datasets=(("voc2007", "trainval"), ("voc2007", "test")),
-        takes=("ResNet", "ResNeXt", "SplitResNet", "ResNetPair", "Descriptors"),
+        takes=("ResNet", "ResNeXt", "SplitResNet", "ResNetEnsemble", "Descriptors"),
         frozen="everything, BatchNorm's running statistics too",
         selected="every scale: each class's cost by 3-fold cross-validation on trainval. paper: the best stage on the "
         "test images, as the protocol does. desk, smoke: the stage with the best mean AP in those folds; the test "

@@ -6,8 +6,8 @@ It may lie in `state_dict`, with `module.` before each name, as the training scr
 
 Input: RGB, standardised as ImageNet's.
 
-Refused: stems of three convolutions (timm's -d), wide_resnet50_2 and the like, ResNeXt, basic blocks. timm's ResNets
-that smooth before they stride (resnetblur50) have a ResNet-50's keys and shapes, and cannot be told apart.
+Refused: stems of three convolutions (timm's -d), wide_resnet50_2 and the like, basic blocks. timm's ResNets that
+smooth before they stride (resnetblur50) have a ResNet-50's keys and shapes, and cannot be told apart.
 
 Source: pytorch.org/vision/stable/models/resnet.html; huggingface.co/docs/timm/models/resnet
 """
