@@ -1,0 +1,102 @@
+"""`python tests/choose_settings.py supcon optimizers.main.lr=8e-3`: what a change of a desk recipe is worth.
+
+Pretraining sees four fifths of the training images, in fewer epochs than the recipe has, with its whole schedule inside
+them. The last fifth is what the network is judged by, so settings can be chosen without a test image, also those of
+methods that see labels. `--probe-every` cannot do that: its images are held out of the vote, not of the run.
+"""
+
+from __future__ import annotations
+
+import ast
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import tyro
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from benchmark.backbones.contract import Backbone
+from benchmark.backbones.norms import without_groups
+from benchmark.backbones.weights import load_backbone
+from benchmark.core.errors import UserError
+from benchmark.data.datasets import open_dataset
+from benchmark.data.image_set import ImageSet
+from benchmark.data.labels import Classes
+from benchmark.data.loader import Views
+from benchmark.data.splits import held_out
+from benchmark.engine.train import Machine, pretrain
+from benchmark.recipe import Epochs, Milestones, Part
+from benchmark.recipe.catalogue import find_recipes
+from benchmark.recipe.contract import Recipe, with_change
+from benchmark.recipe.scales import at_scale
+from benchmark.transfers.features import as_input, at_positions, once
+from benchmark.transfers.preprocessing import centre_crop
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """recipe: its name. changes: key=value, as `sslbench plan` names the keys without `--recipe.`. epochs: of the four
+    fifths. data: the drawn world. seed: of the run; the fifth is always the same."""
+
+    recipe: tyro.conf.Positional[str]
+    changes: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    epochs: int = 15
+    data: Path = Path("data/desk")
+    seed: int = 0
+
+
+def shortened(recipe: Recipe, epochs: int) -> Recipe:
+    """With all that is counted in epochs in the same places of the shorter run."""
+    assert isinstance(recipe.length, Epochs)
+    whole, schedule = recipe.length.epochs, recipe.schedule
+    if isinstance(schedule, Milestones):
+        at = tuple(Part(point.epochs / whole) if isinstance(point, Epochs) else point for point in schedule.at)
+        schedule = replace(schedule, at=at)
+    return replace(recipe, length=Epochs(epochs), schedule=schedule)
+
+
+def features(backbone: Backbone, images: ImageSet) -> np.ndarray:
+    """(N, channels) of centre crops."""
+    views = Views(images.without_labels(), centre_crop(backbone.input.size), 0)
+    with torch.inference_mode():
+        found = [
+            backbone(as_input(backbone, pixels, CPU)).float()
+            for pixels, _ in at_positions(views, once(len(images), epoch=0), 0)
+        ]
+    return torch.cat(found).numpy()
+
+
+def main(trial: Trial) -> None:
+    torch.set_num_threads(1)
+    recipe = replace(shortened(at_scale(find_recipes()[trial.recipe], "desk"), trial.epochs), seed=trial.seed)
+    for change in trial.changes:
+        key, _, value = change.partition("=")
+        try:
+            recipe = with_change(recipe, key, ast.literal_eval(value))
+        except (ValueError, SyntaxError, UserError) as error:
+            raise SystemExit(f"{change}: {error}; give key=value, for example method.tau=0.1") from error
+    seen, unseen = held_out(open_dataset(trial.data, "imagenet", "train"), 0.2, 0)
+    with tempfile.TemporaryDirectory() as folder:
+        path = pretrain(recipe, f"{trial.recipe}-trial", seen, Path(folder), Machine(CPU, workers=2))
+        backbone, _ = load_backbone(path)
+    without_groups(backbone)
+    x, y = (features(backbone.eval(), images) for images in (seen, unseen))
+    known, truth = (np.asarray(images.labelled(Classes).values) for images in (seen, unseen))
+    linear = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500)).fit(x, known)
+    nearest = KNeighborsClassifier(1, metric="cosine").fit(x, known)
+    scores = "  ".join(
+        f"{name} {100 * one.score(y, truth):.1f}" for name, one in (("linear", linear), ("nearest", nearest))
+    )
+    print(f"{trial.recipe} {' '.join(trial.changes)} {trial.epochs} epochs, {len(unseen)} unseen images: {scores}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Trial))
