@@ -11,7 +11,7 @@ from benchmark.recipe.contract import Architecture
 from benchmark.recipe.inputs import InputSpec
 
 
-class TwoNetworks(Backbone):
+class SideBySide(Backbone):
     def __init__(self, architecture: Architecture, spec: InputSpec) -> None:
         super().__init__(architecture, spec)
         self.first, self.second = self._networks()
@@ -33,7 +33,7 @@ class TwoNetworks(Backbone):
         return {name: torch.cat([first[name], second[name]], dim=1) for name in first}
 
 
-class TwoHalves(TwoNetworks):
+class TwoHalves(SideBySide):
     """The first sees the image's first channel, the second all others."""
 
     def _networks(self) -> tuple[Backbone, Backbone]:
@@ -49,7 +49,7 @@ class TwoHalves(TwoNetworks):
         return x[:, :1], x[:, 1:]
 
 
-class EnsembleOfTwo(TwoNetworks):
+class EnsembleOfTwo(SideBySide):
     """Both see the whole image."""
 
     def seen(self, x: Tensor) -> tuple[Tensor, Tensor]:

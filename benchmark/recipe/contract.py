@@ -20,7 +20,7 @@ from benchmark.core.plain import as_plain, at_least, fits, hints_of, in_words
 from benchmark.recipe.inputs import InputSpec
 from benchmark.recipe.pools import Given, Order, Pool, Shuffled
 
-Kind = TypeVar("Kind", bound="Architecture")
+Ancestor = TypeVar("Ancestor", bound="Architecture")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Architecture:
         """As papers call it."""
         return type(self).__name__
 
-    def as_kind(self, kind: type[Kind]) -> Kind:
+    def as_kind(self, kind: type[Ancestor]) -> Ancestor:
         """An architecture of a class that this one's derives from, with the same values."""
         return kind(**{f.name: getattr(self, f.name) for f in fields(kind)})
 
