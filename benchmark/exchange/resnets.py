@@ -27,7 +27,9 @@ def resnet_of(state: Mapping[str, Tensor], path: Path) -> tuple[ResNet, dict[str
     plain = ResNet(depth=depth, width=channels / PLANES)  # type: ignore[arg-type]
     if inner == within:
         return plain, weights
-    return ResNeXt(plain.depth, plain.width, groups=inner // within, group_width=within * PLANES // channels), weights
+    return ResNeXt(
+        plain.depth, plain.width, groups=inner // within, group_width=-(-within * PLANES // channels)
+    ), weights
 
 
 def _differences(weights: Mapping[str, Tensor]) -> Iterator[str]:
@@ -48,7 +50,7 @@ def _differences(weights: Mapping[str, Tensor]) -> Iterator[str]:
         yield "it is of basic blocks (ResNet-18 and -34), and ResNets here are of bottlenecks"
     yield from _flat_convolutions(weights, "layer1.0.conv1.weight", "layer1.0.conv2.weight")
     inner, within = weights["layer1.0.conv1.weight"].shape[0], weights["layer1.0.conv2.weight"].shape[1]
-    if not within or inner % within:
+    if not within or not inner or inner % within:
         yield f"its 3 x 3 convolutions see {within} of {inner} channels, which make no groups"
     if within == inner != channels:
         yield (

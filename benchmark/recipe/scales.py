@@ -111,7 +111,11 @@ def against_paper(recipe: Recipe, scale: Scale) -> list[tuple[str, str, str, str
 def photos_against_desk(recipe: Recipe) -> list[tuple[str, str, str, str]]:
     """The same of desk and photos: (key, desk's value, that of photos, why)."""
     desk, photos = _changed(recipe, changes_at(recipe, "desk")), _changed(recipe, _for_photos(recipe))
-    whys = {change.key: "the paper's: the other suits drawn pictures" for change in changes_at(recipe, "desk")}
+    whys = {
+        key: ("the paper's: " if value_at(photos, key) == value_at(recipe, key) else "")
+        + "the other suits drawn pictures"
+        for key in (change.key for change in changes_at(recipe, "desk"))
+    }
     whys |= {change.key: change.why for change in _for_photos(recipe)}
     values = [
         (key, on_one_line(value_at(desk, key)), on_one_line(value_at(photos, key)), why) for key, why in whys.items()
