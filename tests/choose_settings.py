@@ -1,8 +1,8 @@
 """`python tests/choose_settings.py supcon optimizers.main.lr=8e-3`: what a change of a desk recipe is worth.
 
 Pretraining sees four fifths of the training images, in fewer epochs than the recipe has, with its milestones or cosine
-inside them. The last fifth is what the network is judged by, so settings can be chosen without a test image, also those of
-methods that see labels. `--probe-every` cannot do that: its images are held out of the vote, not of the run.
+inside them. The last fifth is what the network is judged by, so settings can be chosen without a test image, also those
+of methods that see labels. `--probe-every` cannot do that: its images are held out of the vote, not of the run.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Trial:
 
 
 def shortened(recipe: Recipe, epochs: int) -> Recipe:
-    """With its milestones in the same places of the shorter run. A warm-up that is counted in epochs keeps its epochs."""
+    """With its milestones in the same places of the shorter run. Warm-ups that are counted in epochs stay."""
     assert isinstance(recipe.length, Epochs)
     whole, schedule = recipe.length.epochs, recipe.schedule
     if isinstance(schedule, Milestones):

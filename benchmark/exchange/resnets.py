@@ -27,9 +27,8 @@ def resnet_of(state: Mapping[str, Tensor], path: Path) -> tuple[ResNet, dict[str
     plain = ResNet(depth=depth, width=channels / PLANES)  # type: ignore[arg-type]
     if inner == within:
         return plain, weights
-    return ResNeXt(
-        plain.depth, plain.width, groups=inner // within, group_width=-(-within * PLANES // channels)
-    ), weights
+    group_width = -(-within * PLANES // channels)
+    return ResNeXt(plain.depth, plain.width, groups=inner // within, group_width=group_width), weights
 
 
 def _differences(weights: Mapping[str, Tensor]) -> Iterator[str]:
