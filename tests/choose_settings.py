@@ -21,24 +21,17 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from benchmark.backbones.contract import Backbone
-from benchmark.backbones.norms import without_groups
-from benchmark.backbones.weights import load_backbone
 from benchmark.core.errors import UserError
 from benchmark.data.datasets import open_dataset
-from benchmark.data.image_set import ImageSet
 from benchmark.data.labels import Classes
-from benchmark.data.loader import Views
 from benchmark.data.splits import held_out
 from benchmark.engine.train import Machine, pretrain
 from benchmark.recipe import Epochs, Milestones, Part
 from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.contract import Recipe, with_change
 from benchmark.recipe.scales import at_scale
-from benchmark.transfers.features import as_input, at_positions, once
-from benchmark.transfers.preprocessing import centre_crop
-
-CPU = torch.device("cpu")
+from benchmark.runs.image_features import features_of
+from benchmark.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -63,17 +56,6 @@ def shortened(recipe: Recipe, epochs: int) -> Recipe:
     return replace(recipe, length=Epochs(epochs), schedule=schedule)
 
 
-def features(backbone: Backbone, images: ImageSet) -> np.ndarray:
-    """(N, channels) of centre crops."""
-    views = Views(images.without_labels(), centre_crop(backbone.input.size), 0)
-    with torch.inference_mode():
-        found = [
-            backbone(as_input(backbone, pixels, CPU)).float()
-            for pixels, _ in at_positions(views, once(len(images), epoch=0), 0)
-        ]
-    return torch.cat(found).numpy()
-
-
 def main(trial: Trial) -> None:
     torch.set_num_threads(1)
     recipe = replace(shortened(at_scale(find_recipes()[trial.recipe], "desk"), trial.epochs), seed=trial.seed)
@@ -84,11 +66,11 @@ def main(trial: Trial) -> None:
         except (ValueError, SyntaxError, UserError) as error:
             raise SystemExit(f"{change}: {error}; give key=value, for example method.tau=0.1") from error
     seen, unseen = held_out(open_dataset(trial.data, "imagenet", "train"), 0.2, 0)
+    machine = Machine(torch.device("cpu"), workers=2)
     with tempfile.TemporaryDirectory() as folder:
-        path = pretrain(recipe, f"{trial.recipe}-trial", seen, Path(folder), Machine(CPU, workers=2))
-        backbone, _ = load_backbone(path)
-    without_groups(backbone)
-    x, y = (features(backbone.eval(), images) for images in (seen, unseen))
+        run = Run(f"{trial.recipe}-trial", "desk", trial.seed, trial.data, Path(folder))
+        pretrain(recipe, run.name, seen, run.folder, machine)
+        x, y = (features_of(run, images, machine).values for images in (seen, unseen))
     known, truth = (np.asarray(images.labelled(Classes).values) for images in (seen, unseen))
     linear = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500)).fit(x, known)
     nearest = KNeighborsClassifier(1, metric="cosine").fit(x, known)

@@ -417,30 +417,24 @@ def test_the_libraries_own_networks_that_are_none_of_ours(make: Callable[[], nn.
 
 
 @pytest.mark.parametrize(
-    ("make", "depth", "group_width", "groups"),
+    ("make", "ours"),
     [
-        (models.resnext50_32x4d, 50, 4, 32),
-        (models.resnext101_32x8d, 101, 8, 32),
-        (models.resnext101_64x4d, 101, 4, 64),
-        (timm.models.resnext50_32x4d, 50, 4, 32),
+        *(
+            (getattr(library, f"resnet{n}"), ResNet(depth=n))
+            for library in (models, timm.models)
+            for n in (50, 101, 152)
+        ),
+        (models.resnext50_32x4d, ResNeXt(group_width=4)),
+        (models.resnext101_32x8d, ResNeXt(depth=101)),
+        (models.resnext101_64x4d, ResNeXt(depth=101, groups=64, group_width=4)),
+        (timm.models.resnext50_32x4d, ResNeXt(group_width=4)),
     ],
 )
-def test_the_libraries_own_resnexts(make: Callable[[], nn.Module], depth: Any, group_width: int, groups: int):
+def test_the_libraries_own_networks_that_are_ours(make: Callable[[], nn.Module], ours: ResNet):
     with torch.device("meta"):
         architecture, weights = resnet_of(make().state_dict(), Path("x"))
         wanted = architecture.build(InputSpec()).state_dict()
-    assert architecture == ResNeXt(depth=depth, groups=groups, group_width=group_width)
-    assert {key: one.shape for key, one in weights.items()} == {key: one.shape for key, one in wanted.items()}
-
-
-@pytest.mark.parametrize("depth", [50, 101, 152])
-@pytest.mark.parametrize("library", [models, timm.models])
-def test_the_libraries_own_networks_that_are_ours(library: Any, depth: int):
-    with torch.device("meta"):
-        state = getattr(library, f"resnet{depth}")().state_dict()
-        architecture, weights = resnet_of(state, Path("x"))
-        wanted = architecture.build(InputSpec()).state_dict()
-    assert architecture == ResNet(depth=depth)
+    assert architecture == ours
     assert {key: one.shape for key, one in weights.items()} == {key: one.shape for key, one in wanted.items()}
 
 

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from small_runs import RECIPES
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from benchmark.core.errors import UserError
 from benchmark.data.batch import Batch
@@ -31,8 +32,7 @@ def batches() -> list[Batch]:
     for step in range(STEPS):
         pixels = rng.integers(0, 256, (BATCH, 64, 64, 3), dtype=np.uint8)
         rows = [RECIPE.method.views(Image.fromarray(image), RECIPE.input) for image in pixels]
-        views = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-        found.append(Batch(views, torch.randperm(IMAGES)[:BATCH], seed=100 + step))
+        found.append(Batch(default_collate(rows), torch.randperm(IMAGES)[:BATCH], seed=100 + step))
     return found
 
 

@@ -107,10 +107,13 @@ class ResidualNetwork(Backbone):
 
     def _layer(self, architecture: ResNet, channels: int, planes: int, depth: int, stride: int) -> nn.Sequential:
         out = planes * Bottleneck.expansion
-        projection = nn.Conv2d(channels, out, 1, stride=stride, bias=False)
-        shortcut = nn.Sequential(projection, architecture.norm_layer(out))
+        shortcut = self._shortcut(architecture, channels, out, stride)
         first = self._block(architecture, channels, planes, stride, shortcut)
         return nn.Sequential(first, *(self._block(architecture, out, planes) for _ in range(depth - 1)))
+
+    def _shortcut(self, architecture: ResNet, channels: int, out: int, stride: int) -> nn.Sequential:
+        projection = nn.Conv2d(channels, out, 1, stride=stride, bias=False)
+        return nn.Sequential(projection, architecture.norm_layer(out))
 
     def _block(
         self, architecture: ResNet, channels: int, planes: int, stride: int = 1, shortcut: nn.Module | None = None

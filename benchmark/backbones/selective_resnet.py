@@ -59,19 +59,18 @@ class SelectiveNetwork(ResidualNetwork):
             nn.Conv2d(half, architecture.base, 3, padding=1, bias=False),
         )
 
-    def _layer(self, architecture: ResNet, channels: int, planes: int, depth: int, stride: int) -> nn.Sequential:
-        assert isinstance(architecture, SelectiveResNet)
-        out, norm_layer = planes * Bottleneck.expansion, architecture.norm_layer
+    def _shortcut(self, architecture: ResNet, channels: int, out: int, stride: int) -> nn.Sequential:
         projection = nn.Conv2d(channels, out, 1, bias=False)
-        shortcut = nn.Sequential(*_average(stride), projection, norm_layer(out))
-        layer = nn.Sequential(
-            self._block(architecture, channels, planes, stride, shortcut),
-            *(self._block(architecture, out, planes) for _ in range(depth - 1)),
-        )
-        for number, block in enumerate(layer):
-            block.conv2 = SelectiveKernels(planes, stride if number == 0 else 1, architecture.ratio, norm_layer)
-            block.bn2 = nn.Identity()  # it has a norm inside, and the ReLU that follows changes nothing any more
-        return layer
+        return nn.Sequential(*_average(stride), projection, architecture.norm_layer(out))
+
+    def _block(
+        self, architecture: ResNet, channels: int, planes: int, stride: int = 1, shortcut: nn.Module | None = None
+    ) -> Bottleneck:
+        assert isinstance(architecture, SelectiveResNet)
+        block = super()._block(architecture, channels, planes, stride, shortcut)
+        block.conv2 = SelectiveKernels(planes, stride, architecture.ratio, architecture.norm_layer)
+        block.bn2 = nn.Identity()  # it has a norm inside, and the ReLU that follows changes nothing any more
+        return block
 
 
 def _average(stride: int) -> tuple[nn.Module, ...]:

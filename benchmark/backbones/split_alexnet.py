@@ -7,7 +7,7 @@ the two colours. benchmark.backbones.alexnet_surgery joins them into the AlexNet
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 from benchmark.backbones.alexnet import COLORIZATION, AlexNet, AlexNetwork
 from benchmark.backbones.two_networks import TwoHalves
@@ -52,7 +52,7 @@ class SplitAlexNet(AlexNet):
 
 # As in richzhang/splitbrainauto, whose released network is the one that transfers. The halves train as colorization's
 # network does; their input is all of Lab.
-SPLIT_BRAIN = SplitAlexNet(**{f.name: getattr(COLORIZATION, f.name) for f in fields(AlexNet)})
+SPLIT_BRAIN = COLORIZATION.as_kind(SplitAlexNet)
 
 
 class SplitAlexNetwork(TwoHalves):

@@ -26,10 +26,8 @@ class SideBySide(Backbone):
 
     def forward_stages(self, x: Tensor, upto: str | None = None) -> dict[str, Tensor]:
         """Each stage holds the first network's channels, then the second's."""
-        first, second = (
-            network.forward_stages(part, upto)
-            for network, part in zip((self.first, self.second), self.seen(x), strict=True)
-        )
+        to_first, to_second = self.seen(x)
+        first, second = self.first.forward_stages(to_first, upto), self.second.forward_stages(to_second, upto)
         return {name: torch.cat([first[name], second[name]], dim=1) for name in first}
 
 

@@ -37,7 +37,7 @@ class Architecture:
         return type(self).__name__
 
     def as_kind(self, kind: type[Ancestor]) -> Ancestor:
-        """An architecture of a class that this one's derives from, with the same values."""
+        """An architecture of a class whose fields are all this one's, with the same values."""
         return kind(**{f.name: getattr(self, f.name) for f in fields(kind)})
 
 

@@ -149,6 +149,7 @@ GOYAL_TAPS = (
     Tap("res4", AverageGrid(14, 3, kernel=8, stride=3)),  # 1024 x 3 x 3 = 9,216
     Tap("res5", AverageGrid(7, 2, kernel=6, stride=1)),  # 2048 x 2 x 2 = 8,192
 )
+GOYAL_TAKES = ("ResNet", "ResNeXt", "SplitResNet", "ResNetEnsemble", "Descriptors")  # what has these stages
 
 
 def output_tap(backbone: Backbone, pooling: Pooling | None = None) -> Tap:

@@ -37,6 +37,7 @@ from benchmark.records.metric import PERCENT
 from benchmark.records.per_image import kept_per_image
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer, values_at
 from benchmark.transfers.features import (
+    GOYAL_TAKES,
     GOYAL_TAPS,
     Mean,
     Tap,
@@ -364,7 +365,7 @@ def _pirl(dataset: str, epochs: float, reported: str) -> LinearTransfer:
         citation=f"Misra & van der Maaten, CVPR 2020, arXiv:1912.01991, section 3.2, supplement C; {reported}",
         metrics={"top1": PERCENT},
         datasets=((READER[dataset], "train"), (READER[dataset], "val")),
-        takes=("ResNet", "ResNeXt", "SplitResNet", "ResNetEnsemble", "Descriptors"),
+        takes=GOYAL_TAKES,
         frozen="everything, BatchNorm's running statistics too",
         selected=CHOSEN_ON_TEST.format("") + CHOSEN_ON_HELD_OUT.format("stage and weight decay"),
         departures=(
@@ -395,7 +396,7 @@ def _goyal(dataset: str) -> LinearTransfer:
         citation="Goyal et al., ICCV 2019, arXiv:1905.01235",
         metrics={"top1": PERCENT},
         datasets=((READER[dataset], "train"), (READER[dataset], "val")),
-        takes=("ResNet", "ResNeXt", "SplitResNet", "ResNetEnsemble", "Descriptors"),
+        takes=GOYAL_TAKES,
         frozen="everything, BatchNorm's running statistics too",
         selected=CHOSEN_ON_TEST.format(" and the best of the iterates visited every 5,000 steps")
         + CHOSEN_ON_HELD_OUT.format("stage and weight decay"),

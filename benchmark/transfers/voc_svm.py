@@ -28,7 +28,7 @@ from benchmark.recipe.scales import Scale
 from benchmark.records.metric import PERCENT
 from benchmark.records.per_image import kept_per_image
 from benchmark.transfers.contract import Context, ProtocolCard, Scores, Transfer, values_at
-from benchmark.transfers.features import GOYAL_TAPS, extract, taps_on
+from benchmark.transfers.features import GOYAL_TAKES, GOYAL_TAPS, extract, taps_on
 from benchmark.transfers.metrics import area_ap
 from benchmark.transfers.preprocessing import squash
 from benchmark.transfers.presence import IGNORED, PRESENT, mean_ap_influences, scorable
@@ -213,7 +213,7 @@ voc07_svm_goyal = VocSvm(
         citation="Goyal et al., ICCV 2019, arXiv:1905.01235; released code, tools/svm",
         metrics={"map": PERCENT},
         datasets=(("voc2007", "trainval"), ("voc2007", "test")),
-        takes=("ResNet", "ResNeXt", "SplitResNet", "ResNetEnsemble", "Descriptors"),
+        takes=GOYAL_TAKES,
         frozen="everything, BatchNorm's running statistics too",
         selected="every scale: each class's cost by 3-fold cross-validation on trainval. paper: the best stage on the "
         "test images, as the protocol does. desk, smoke: the stage with the best mean AP in those folds; the test "
