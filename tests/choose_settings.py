@@ -1,6 +1,6 @@
 """`python tests/choose_settings.py supcon optimizers.main.lr=8e-3`: what a change of a desk recipe is worth.
 
-Pretraining sees four fifths of the training images, in fewer epochs than the recipe has, with its milestones or cosine
+Pretraining sees four fifths of the training images, for as many epochs as are asked for, with its milestones or cosine
 inside them. The last fifth is what the network is judged by, so settings can be chosen without a test image, also those
 of methods that see labels. `--probe-every` cannot do that: its images are held out of the vote, not of the run.
 """
@@ -13,24 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 import tyro
-from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from score_held_out import fifth_held_out, scores
 
 from benchmark.core.errors import UserError
-from benchmark.data.datasets import open_dataset
-from benchmark.data.labels import Classes
-from benchmark.data.splits import held_out
 from benchmark.engine.train import Machine, pretrain
 from benchmark.recipe import Epochs, Milestones, Part
 from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.contract import Recipe, with_change
 from benchmark.recipe.scales import at_scale
-from benchmark.runs.image_features import features_of
 from benchmark.runs.run import Run
 
 
@@ -41,7 +33,7 @@ class Trial:
 
     recipe: tyro.conf.Positional[str]
     changes: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    epochs: int = 15
+    epochs: int = 40
     data: Path = Path("data/desk")
     seed: int = 0
 
@@ -65,19 +57,13 @@ def main(trial: Trial) -> None:
             recipe = with_change(recipe, key, ast.literal_eval(value))
         except (ValueError, SyntaxError, UserError) as error:
             raise SystemExit(f"{change}: {error}; give key=value, for example method.tau=0.1") from error
-    seen, unseen = held_out(open_dataset(trial.data, "imagenet", "train"), 0.2, 0)
+    seen, unseen = fifth_held_out(trial.data)
     machine = Machine(torch.device("cpu"), workers=2)
     with tempfile.TemporaryDirectory() as folder:
         run = Run(f"{trial.recipe}-trial", "desk", trial.seed, trial.data, Path(folder))
         pretrain(recipe, run.name, seen, run.folder, machine)
-        x, y = (features_of(run, images, machine).values for images in (seen, unseen))
-    known, truth = (np.asarray(images.labelled(Classes).values) for images in (seen, unseen))
-    linear = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500)).fit(x, known)
-    nearest = KNeighborsClassifier(1, metric="cosine").fit(x, known)
-    scores = "  ".join(
-        f"{name} {100 * one.score(y, truth):.1f}" for name, one in (("linear", linear), ("nearest", nearest))
-    )
-    print(f"{trial.recipe} {' '.join(trial.changes)} {trial.epochs} epochs, {len(unseen)} unseen images: {scores}")
+        found = scores(run, seen, unseen, machine)
+    print(f"{trial.recipe} {' '.join(trial.changes)} {trial.epochs} epochs, {len(unseen)} unseen images: {found}")
 
 
 if __name__ == "__main__":
