@@ -137,7 +137,6 @@ SMALL = (
     DRAWN_CROPS,
     Change("backbone.over", 8, "four groups of a batch of 32"),
     Change("schedule", Milestones(at=(Epochs(24), Epochs(32))), "two drops, late in a short training"),
-    Change("optimizers.main.lr", 3e-3, "better than 1e-3 on images held out of pretraining", drawn=True),
     # over the whole batch, though section 3.3 would have it over groups: see docs/results.md, how it was chosen
     Change("method.head_norm", True, "the backbone's features are all positive, so without it all cosines are near 1"),
 )

@@ -190,9 +190,6 @@ simclr = Recipe(
     desk=(
         *DESK,
         DRAWN_CROPS,
-        Change(
-            "optimizers.main.lr", 3e-3, "the best of 1e-3, 3e-3 and 8e-3 on images held out of pretraining", drawn=True
-        ),
         Change("method.blur", (0.1, 0.6), "2 x 64 / 224"),
         Change("schedule.warmup.span", Part(0.01), "in proportion"),
     ),
