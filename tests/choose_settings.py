@@ -15,7 +15,7 @@ from typing import Annotated
 
 import torch
 import tyro
-from score_held_out import fifth_held_out, scores
+from score_held_out import fifth_held_out, scores_in_words
 
 from benchmark.core.errors import UserError
 from benchmark.engine.train import Machine, pretrain
@@ -38,8 +38,8 @@ class Trial:
     seed: int = 0
 
 
-def shortened(recipe: Recipe, epochs: int) -> Recipe:
-    """With its milestones in the same places of the shorter run. Warm-ups that are counted in epochs stay."""
+def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
+    """With its milestones in the same places of the run. Warm-ups that are counted in epochs stay."""
     assert isinstance(recipe.length, Epochs)
     whole, schedule = recipe.length.epochs, recipe.schedule
     if isinstance(schedule, Milestones):
@@ -50,7 +50,10 @@ def shortened(recipe: Recipe, epochs: int) -> Recipe:
 
 def main(trial: Trial) -> None:
     torch.set_num_threads(1)
-    recipe = replace(shortened(at_scale(find_recipes()[trial.recipe], "desk"), trial.epochs), seed=trial.seed)
+    recipes = find_recipes()
+    if trial.recipe not in recipes:
+        raise SystemExit(f"{trial.recipe}: no such recipe; `sslbench list` names them")
+    recipe = replace(with_epochs(at_scale(recipes[trial.recipe], "desk"), trial.epochs), seed=trial.seed)
     for change in trial.changes:
         key, _, value = change.partition("=")
         try:
@@ -62,7 +65,7 @@ def main(trial: Trial) -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = Run(f"{trial.recipe}-trial", "desk", trial.seed, trial.data, Path(folder))
         pretrain(recipe, run.name, seen, run.folder, machine)
-        found = scores(run, seen, unseen, machine)
+        found = scores_in_words(run, seen, unseen, machine)
     print(f"{trial.recipe} {' '.join(trial.changes)} {trial.epochs} epochs, {len(unseen)} unseen images: {found}")
 
 
