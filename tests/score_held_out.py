@@ -1,9 +1,9 @@
 """`python tests/score_held_out.py moco`: what classifiers that fit better read from a finished desk run.
 
-`linear_imagenet_moco` trains its classifiers for few steps on drawn pictures, on small crops. Here a logistic regression
-on the standardised features, and the nearest neighbour, see the central crops that tests see. Four fifths of the training
-images train them, and the last fifth scores them, so no test image is read. Pretraining saw all of these images; of
-methods that see labels the scores therefore say little.
+`linear_imagenet_moco` trains its classifiers for few steps on drawn pictures, on small crops. Here a logistic
+regression on the standardised features, and the nearest neighbour, see the central crops that tests see. Four fifths
+of the training images train them, and the last fifth scores them, so no test image is read. Pretraining saw all of
+these images; of methods that see labels the scores therefore say little.
 """
 
 from __future__ import annotations
