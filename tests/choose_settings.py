@@ -7,7 +7,6 @@ of methods that see labels. `--probe-every` cannot do that: its images are held 
 
 from __future__ import annotations
 
-import ast
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +19,9 @@ from score_held_out import fifth_held_out, scores_in_words
 from benchmark.core.errors import UserError
 from benchmark.engine.train import Machine, pretrain
 from benchmark.recipe import Epochs, Milestones, Part
-from benchmark.recipe.catalogue import find_recipes
-from benchmark.recipe.contract import Recipe, with_change
+from benchmark.recipe.catalogue import get_recipe
+from benchmark.recipe.contract import Recipe
+from benchmark.recipe.overrides import given_once, override
 from benchmark.recipe.scales import at_scale
 from benchmark.runs.run import Run
 
@@ -50,16 +50,11 @@ def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
 
 def main(trial: Trial) -> None:
     torch.set_num_threads(1)
-    recipes = find_recipes()
-    if trial.recipe not in recipes:
-        raise SystemExit(f"{trial.recipe}: no such recipe; `sslbench list` names them")
-    recipe = replace(with_epochs(at_scale(recipes[trial.recipe], "desk"), trial.epochs), seed=trial.seed)
-    for change in trial.changes:
-        key, _, value = change.partition("=")
-        try:
-            recipe = with_change(recipe, key, ast.literal_eval(value))
-        except (ValueError, SyntaxError, UserError) as error:
-            raise SystemExit(f"{change}: {error}; give key=value, for example method.tau=0.1") from error
+    try:
+        recipe = override(get_recipe(trial.recipe), given_once(trial.changes), "desk")
+    except UserError as error:
+        raise SystemExit(str(error)) from error
+    recipe = replace(with_epochs(at_scale(recipe, "desk"), trial.epochs), seed=trial.seed)
     seen, unseen = fifth_held_out(trial.data)
     machine = Machine(torch.device("cpu"), workers=2)
     with tempfile.TemporaryDirectory() as folder:
