@@ -149,8 +149,8 @@ def plan(
     """Say what a run would be, without running it: steps, rates, memory, FLOPs, GPU-hours, and desk against paper."""
     from benchmark.runs.plan import Gpu, plan_text, usual_processes
 
-    _in_range("--processes", 1 if processes is None else processes, 1)
-    _in_range("--num-images", 1 if num_images is None else num_images, 1)
+    _in_range("--processes", processes, 1)
+    _in_range("--num-images", num_images, 1)
     _in_range("--peak-tflops", peak_tflops, MORE_THAN_0)
     _in_range("--utilisation", utilisation, MORE_THAN_0, 1)
     _, chosen = _chosen(recipe, settings, recipes_dir, scale)
@@ -431,7 +431,7 @@ def reproduce(
 
     for seed in seeds:
         _in_range("--seeds", seed, 0, MOST_SEED)
-    _in_range("--jobs", 1 if jobs is None else jobs, 1)
+    _in_range("--jobs", jobs, 1)
     names, scored_on, filled = selected(recipes, tables_of)
     root, unique = _data_root(scale, data), tuple(dict.fromkeys(seeds))
     keep_lists_in(runs)
@@ -742,7 +742,9 @@ def _probing(text: str | None) -> Span | None:
     return every
 
 
-def _in_range(flag: str, value: float, least: float, most: float = math.inf) -> None:
+def _in_range(flag: str, value: float | None, least: float, most: float = math.inf) -> None:
+    if value is None:  # not given
+        return
     if not least <= value <= most or value == math.inf:
         least_told = "more than 0" if least == MORE_THAN_0 else f"{least} or more"
         raise UserError(f"{flag} must be {least_told}{f', at most {most}' if most < math.inf else ''}, not {value}")
@@ -767,7 +769,7 @@ def _machine(device: str, workers: int | None) -> Machine:
     from benchmark.core.processes import default_loaders
     from benchmark.engine.train import Machine
 
-    _in_range("--workers", 0 if workers is None else workers, 0)
+    _in_range("--workers", workers, 0)
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise UserError(f"--device must be auto, cpu, cuda or cuda:NUMBER, not {device!r}")
     if device == "auto":
