@@ -15,7 +15,7 @@ from benchmark.core.optimisation import Epochs, Steps
 from benchmark.data.datasets import DATASETS
 from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.contract import recipe_hash, value_at
-from benchmark.recipe.scales import STAND_INS, at_scale, is_read_at
+from benchmark.recipe.scales import STAND_INS, at_scale, is_read_at, photos_against_desk
 from benchmark.records.folders import read_runs
 from benchmark.tables.photos_page import photos_page
 from benchmark.toyland import build_world
@@ -83,6 +83,15 @@ def test_simclrs_large_batch_is_four_times_the_others():
     for scale, large, other in (("desk", 128, 32), ("photos", 256, 64)):
         assert at_scale(RECIPES["simclr_200ep_b8192"], scale).batch_size == large
         assert at_scale(RECIPES["simclr_200ep_b256"], scale).batch_size == other
+
+
+def test_what_differs_from_desk_is_told_once():
+    """The rate alone, not also the optimizer that it is a setting of; but a dataset that has another name is told."""
+    told = photos_against_desk(RECIPES["supcon"])
+    assert [one for one in told if one[0].startswith("optimizers")] == [
+        ("optimizers.main.lr", "0.008", "0.001", "the other suits drawn pictures")
+    ]
+    assert ("data.dataset", "imagenet", "tiny_imagenet") in [one[:3] for one in told]
 
 
 def test_what_the_pages_say_of_it_is_what_it_does():

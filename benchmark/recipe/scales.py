@@ -83,7 +83,8 @@ def without(changes: Iterable[Change], *keys: str) -> tuple[Change, ...]:
 
 # At photos scale, as factors of what a recipe trains at desk scale. There are 50 times as many images: 5 epochs are the
 # most that PIRL, the slowest of this width, does in an hour on two cores. Batches twice as large halve what a step
-# costs besides its images, and are still 7,810 steps: three times as many as at desk scale, whose rates are kept.
+# costs besides its images, and are still 7,810 steps: three times as many as at desk scale, whose rates are kept,
+# but for those that suit drawn pictures.
 PHOTOS_LENGTH = 1 / 8
 PHOTOS_BATCH = 2
 
@@ -117,10 +118,14 @@ def photos_against_desk(recipe: Recipe) -> list[tuple[str, str, str, str]]:
         for key in (change.key for change in changes_at(recipe, "desk"))
     }
     whys |= {change.key: change.why for change in _for_photos(recipe)}
-    values = [
-        (key, on_one_line(value_at(desk, key)), on_one_line(value_at(photos, key)), why) for key, why in whys.items()
-    ]
-    return [value for value in values if value[1] != value[2]]
+    values = {key: (on_one_line(value_at(desk, key)), on_one_line(value_at(photos, key))) for key in whys}
+
+    def is_told(key: str) -> bool:
+        """Whether lines of settings inside it tell its whole difference."""
+        inside = [Change(one, value_at(photos, one), "") for one in whys if one.startswith(f"{key}.")]
+        return on_one_line(value_at(_changed(desk, inside), key)) == values[key][1]
+
+    return [(key, *values[key], why) for key, why in whys.items() if not is_told(key)]
 
 
 def at_scale(recipe: Recipe, scale: Scale) -> Recipe:
