@@ -212,6 +212,16 @@ def test_one_seed_compares_networks_and_counts_nothing():
     assert "No interval" not in text
 
 
+def test_rows_of_one_title_are_told_apart():
+    """By their network, or by a fact that they do not share; rows of other titles need none."""
+    opening = "These two networks, ImageNet top-1, desk: "
+    (networks,) = [line for line in BOARDS["moco_linear"].remarks if line.startswith(opening)]
+    assert "MoCo (network ResNeXt-50) less MoCo (network ResNet-50), seed 0, " in networks
+    assert "NPID less CPC, seed 0, " in networks
+    (others,) = [line for line in BOARDS["mocov2_simclr"].remarks if line.startswith(opening)]
+    assert "MoCo v2 (epochs 200) less SimCLR (epochs 200, batch 8192), seed 0, " in others
+
+
 def test_records_without_it_say_why():
     text = table(a_layout(), ALL, [*measured("ra", 50.0), *measured("rb", 70.0)])
     assert "No interval between networks with too few seeds in X, desk: their records do not hold what" in text

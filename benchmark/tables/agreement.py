@@ -39,11 +39,12 @@ EXPLAINED = (
 
 @dataclass(frozen=True)
 class Compared:
-    """A row with both numbers in a column."""
+    """A row with both numbers in a column. called: as no other row of the table is."""
 
     row: Row
     reported: float
     measured: Seeds
+    called: str
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class RowOrder:
     """tau:     of the means; None where one list is all ties, or has fewer than two rows.
     by_seed:    τ of each seed that gives one, over the `seeded` of `rows` that have all the seeds that any row has.
     pairs:      of rows. comparable: of those, with enough seeds in common to settle them.
-    settled:    the titles of each pair that is. against: how many of those are in another order than the paper's.
+    settled:    what the rows of each pair that is are called. against: how many of those are in another order than the
+                paper's.
     """
 
     rows: int
@@ -124,7 +126,7 @@ def order_of(compared: Sequence[Compared]) -> RowOrder:
         seeded=seeded,
         pairs=len(pairs),
         comparable=len(known),
-        settled=tuple((a.row.title, b.row.title) for (a, b), _ in settled),
+        settled=tuple((a.called, b.called) for (a, b), _ in settled),
         against=sum(against),
     )
 
@@ -144,13 +146,13 @@ def _tau(both: Sequence[tuple[float, float]]) -> float | None:
 def _two_methods(one: Compared, other: Compared) -> str:
     """In words; empty with too few seeds in common."""
     interval = over_seeds(one.measured, other.measured)
-    return f"{one.row.title} less {other.row.title} {_in_words(interval)}" if interval else ""
+    return f"{one.called} less {other.called} {_in_words(interval)}" if interval else ""
 
 
 def _two_networks(one: Compared, other: Compared, column: Column) -> str:
     """In words; empty where nothing is known."""
     found = over_images(one.measured, other.measured, column)
-    return f"{one.row.title} less {other.row.title}, seed {found.seed}, {_in_words(found.interval)}" if found else ""
+    return f"{one.called} less {other.called}, seed {found.seed}, {_in_words(found.interval)}" if found else ""
 
 
 def _in_words(interval: Interval) -> str:

@@ -90,9 +90,10 @@ def board(layout: TableLayout, reported: Sequence[Reported], scores: pd.DataFram
     printed = printed_in(layout, reported)
     measured, left_out = measured_in(layout, scores)
     layout = _without_empty_rows(layout, printed, measured)
+    row_columns = list(_row_columns(layout, reported, printed, legend))
     how_long = list(_budget_columns(layout, measured))
     columns = [
-        *_row_columns(layout, reported, printed, legend),
+        *row_columns,
         *how_long,
         *(one for column in layout.columns for one in _number_columns(layout, column, printed, measured, legend)),
     ]
@@ -102,7 +103,7 @@ def board(layout: TableLayout, reported: Sequence[Reported], scores: pd.DataFram
         at = [row.key for row in layout.rows].index(layout.delta.of) + 1
         lines.insert(at, [Cell(layout.delta.title), *(last for _, _, last in columns[1:])])
         differences = [at]
-    agreements = list(_agreements(layout, printed, measured))
+    agreements = list(_agreements(layout, printed, measured, _called(layout, row_columns)))
     return Board(
         layout,
         legend.citations.get(layout.source, layout.source),
@@ -156,6 +157,19 @@ def _row_columns(
             yield Head(title, "fact"), [Cell(text) for text in texts], Cell()
     for index, title in enumerate(layout.facts):
         yield Head(title, "fact"), [Cell(row.facts[index] if row.facts else "") for row in layout.rows], Cell()
+
+
+def _called(layout: TableLayout, row_columns: Sequence[BoardColumn]) -> dict[str, str]:
+    """Row key -> the row's title, and for one of several with that title what tells it from the others."""
+    facts: dict[str, dict[str, list[str]]] = defaultdict(dict)  # title -> row key -> text of each fact column
+    for at, row in enumerate(layout.rows):
+        facts[row.title][row.key] = [f"{head.title.lower()} {cells[at].text}" for head, cells, _ in row_columns[1:]]
+    called = {}
+    for title, rows in facts.items():
+        for key, own in rows.items():
+            apart = [text for text, *those in zip(own, *rows.values(), strict=True) if len({*those}) > 1]
+            called[key] = f"{title} ({', '.join(apart)})" if apart else title
+    return called
 
 
 def _budget_columns(layout: TableLayout, measured: Measured) -> Iterator[BoardColumn]:
@@ -251,7 +265,9 @@ def _measured_delta(layout: TableLayout, column: Column, variant: Variant, measu
     return Cell(f"{of.mean - minus.mean:+.1f}", of.mean - minus.mean, about="computed") if of and minus else Cell()
 
 
-def _agreements(layout: TableLayout, printed: Printed, measured: Measured) -> Iterator[Agreement]:
+def _agreements(
+    layout: TableLayout, printed: Printed, measured: Measured, called: Mapping[str, str]
+) -> Iterator[Agreement]:
     """One of every measured column, with the rows that have both numbers."""
     for column in layout.columns:
         beside = variants(measured, column)
@@ -264,7 +280,9 @@ def _agreements(layout: TableLayout, printed: Printed, measured: Measured) -> It
                 )
                 for row in layout.rows
             ]
-            compared = [Compared(row, number.value, seeds) for row, number, seeds in cells if number and seeds]
+            compared = [
+                Compared(row, number.value, seeds, called[row.key]) for row, number, seeds in cells if number and seeds
+            ]
             yield agreement(_title(column, variant, beside), variant.scale, column, compared)
 
 
