@@ -39,7 +39,7 @@ EXPLAINED = (
 
 @dataclass(frozen=True)
 class Compared:
-    """A row with both numbers in a column. called: as no other row of the table is."""
+    """A row with both numbers in a column. called: its title, with what tells it from other rows of that title."""
 
     row: Row
     reported: float
@@ -52,8 +52,7 @@ class RowOrder:
     """tau:     of the means; None where one list is all ties, or has fewer than two rows.
     by_seed:    τ of each seed that gives one, over the `seeded` of `rows` that have all the seeds that any row has.
     pairs:      of rows. comparable: of those, with enough seeds in common to settle them.
-    settled:    what the rows of each pair that is are called. against: how many of those are in another order than the
-                paper's.
+    settled:    the keys of each pair that is. against: how many of those are in another order than the paper's.
     """
 
     rows: int
@@ -126,7 +125,7 @@ def order_of(compared: Sequence[Compared]) -> RowOrder:
         seeded=seeded,
         pairs=len(pairs),
         comparable=len(known),
-        settled=tuple((a.called, b.called) for (a, b), _ in settled),
+        settled=tuple((a.row.key, b.row.key) for (a, b), _ in settled),
         against=sum(against),
     )
 

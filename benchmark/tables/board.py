@@ -161,14 +161,13 @@ def _row_columns(
 
 def _called(layout: TableLayout, row_columns: Sequence[BoardColumn]) -> dict[str, str]:
     """Row key -> the row's title, and for one of several with that title what tells it from the others."""
-    facts: dict[str, dict[str, list[str]]] = defaultdict(dict)  # title -> row key -> text of each fact column
-    for at, row in enumerate(layout.rows):
-        facts[row.title][row.key] = [f"{head.title.lower()} {cells[at].text}" for head, cells, _ in row_columns[1:]]
+    told = [[f"{head.title.lower()} {cell.text}" for cell in cells] for head, cells, _ in row_columns[1:]]
+    facts = [[texts[at] for texts in told] for at in range(len(layout.rows))]
     called = {}
-    for title, rows in facts.items():
-        for key, own in rows.items():
-            apart = [text for text, *those in zip(own, *rows.values(), strict=True) if len({*those}) > 1]
-            called[key] = f"{title} ({', '.join(apart)})" if apart else title
+    for row, own in zip(layout.rows, facts, strict=True):
+        alike = [its for other, its in zip(layout.rows, facts, strict=True) if other.title == row.title]
+        apart = [text for text, *those in zip(own, *alike, strict=True) if len({*those}) > 1]
+        called[row.key] = f"{row.title} ({', '.join(apart)})" if apart else row.title
     return called
 
 
