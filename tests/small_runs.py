@@ -287,14 +287,14 @@ def _run_until(
 def untrained_before(recipe: Recipe, images: ImageSet) -> dict[str, Path]:
     """Backbone files of the recipes that this one comes after, as they would leave them behind untrained, made once
     beside the images."""
-    kind = str(torch.get_default_dtype()).removeprefix("torch.")
-    files = {key: images.root / f"{name}.{kind}.safetensors" for key, name in recipe.after.items()}
+    kind, classes = str(torch.get_default_dtype()).removeprefix("torch."), len(images.classes) or CLASSES
+    files = {key: images.root / f"{name}.{classes}.{kind}.safetensors" for key, name in recipe.after.items()}
     for key, path in files.items():
         if not path.is_file():
             torch.manual_seed(0)
             earlier = RECIPES[recipe.after[key]]
             before = {name: load_backbone(one)[0] for name, one in untrained_before(earlier, images).items()}
-            given = Given(len(images), CLASSES, backbones=before)
+            given = Given(len(images), classes, backbones=before)
             method = earlier.method.build(earlier.backbone.build(earlier.input), given)
             save_backbone(path, method.export(), {"recipe": recipe.after[key]})
     return files

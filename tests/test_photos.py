@@ -64,9 +64,12 @@ def test_who_crops_keeps_half_of_a_drawn_picture_and_the_papers_share_of_a_photo
     assert at_scale(recipe, "photos").method.crop_area == recipe.method.crop_area
 
 
-# Whose paper has rows of another length or batch side by side: K is the batch, 800 epochs beside 200, few labels, and
-# batches of 8,192.
-OF_THEIR_OWN_LENGTH = ("moco_end_to_end", "moco_v2_800ep", "simclr_v2_1pct", "simclr_v2_10pct", "simclr_200ep_b8192")
+# Whose paper has rows of another length or batch side by side: K is the batch, 800 epochs beside 200, few images with
+# labels, and batches of 8,192.
+OF_THEIR_OWN_LENGTH = (
+    *("moco_end_to_end", "moco_v2_800ep", "simclr_200ep_b8192", "simclr_v2_1pct", "simclr_v2_10pct"),
+    *("simclr_v2_distilled_labelled", "simclr_v2_labels"),
+)
 
 
 @pytest.mark.parametrize("name", [name for name in TRAINED if not name.startswith(OF_THEIR_OWN_LENGTH)])

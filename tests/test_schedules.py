@@ -123,7 +123,7 @@ BY_HAND |= {
     "simclr_v2_10pct": (30, [(0, 0.16), (7.5, 0.08 * (1 + math.cos(math.pi / 4))), (15, 0.08)]),
     "simclr_v2_1pct": (60, [(0, 0.16), (15, 0.08 * (1 + math.cos(math.pi / 4))), (30, 0.08)]),
     **dict.fromkeys(
-        ("simclr_v2_distilled_1pct", "simclr_v2_distilled_10pct"),
+        [name for name in RECIPES if name.startswith(("simclr_v2_distilled", "simclr_v2_labels"))],
         (400, [(0, 0.0), (10, 3.2), (20, 6.4), (115, 3.2 * (1 + math.cos(math.pi / 4))), (210, 3.2)]),
     ),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,12 +20,14 @@ from benchmark.core.errors import UserError
 from benchmark.core.optimisation import LARS, SGD
 from benchmark.data.batch import Batch
 from benchmark.data.image_set import ImageSet
+from benchmark.engine.feed import given_of
 from benchmark.engine.method_file import load_method
 from benchmark.engine.players import build_players
 from benchmark.engine.train import build_method, pretrain
 from benchmark.recipe import InputSpec, Recipe, Steps
 from benchmark.recipe.catalogue import find_recipes
-from benchmark.recipe.pools import Given
+from benchmark.recipe.contract import with_change
+from benchmark.recipe.pools import Given, Known
 from benchmark.toyland import build_world
 from benchmark.transfers import find_transfers
 from benchmark.transfers.contract import Context
@@ -32,7 +35,7 @@ from benchmark.transfers.features import as_input
 from benchmark.transfers.linear import Heads, LinearTransfer
 from benchmark.transfers.semi_supervised_simclr import FineTuned, SemiSupervisedSimCLR
 from benchmark.transfers.training import build_optimizer
-from recipes.simclr_v2_distilled import Distilled, distillation
+from recipes.simclr_v2_distilled import Distilled, DistilledWithLabels, distillation
 
 TRANSFERS, PAPER = find_transfers(), find_recipes()
 IMAGENET, ONE_PERCENT = 1_281_167, 12_811
@@ -164,8 +167,53 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
 
 
 def built(name: str, images: ImageSet) -> nn.Module:
-    before = {key: load_backbone(path)[0] for key, path in untrained_before(RECIPES[name], images).items()}
-    return build_method(RECIPES[name], Given(len(images), CLASSES, backbones=before))
+    return method_of(RECIPES[name], images)
+
+
+def method_of(recipe: Recipe, images: ImageSet) -> Any:
+    before = {key: load_backbone(path)[0] for key, path in untrained_before(recipe, images).items()}
+    every = images if recipe.pools.keys() == {"main"} else images.without_labels()
+    pools = {"main": images, "all": every, "labelled": images.subset(range(12), "12")}
+    return build_method(recipe, given_of({name: pools[name] for name in recipe.pools}, before))
+
+
+def log_softmax(scores: np.ndarray) -> np.ndarray:
+    return scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("name", ["simclr_v2_distilled_mixed_10pct", "simclr_v2_distilled_labelled_10pct"])
+def test_labels_and_teacher_are_weighed_as_in_the_formula(
+    name: str, alpha: float, images: ImageSet, monkeypatch: pytest.MonkeyPatch
+):
+    """Equation 3 over the number of images, written out in float64. Student and teacher are random tables of scores,
+    one row an image; of 48 images twelve have labels, or all that are there."""
+    rng = np.random.default_rng(0)
+    recipe = with_change(with_change(RECIPES[name], "method.alpha", alpha), "method.tau", tau := 0.5)
+    method = method_of(recipe, images)
+    scores = [torch.from_numpy(rng.normal(size=(len(images), CLASSES))) for _ in range(2)]
+    student, teacher = (lambda pixels, table=table: table[pixels.flatten(1)[:, 0].long()] for table in scores)
+    monkeypatch.setattr(method, "classify", student)
+    monkeypatch.setattr(method, "taught", teacher)
+    every, few = torch.arange(6), torch.tensor([3, 9])
+    y = torch.tensor([2, 0])
+    if mixed := "mixed" in name:
+        batches = {"all": batch_of(every), "labelled": batch_of(few, y)}
+        found = method.loss(replace(batches["all"], pools=batches))
+    else:
+        every = few
+        found = method.loss(batch_of(few, y))
+
+    told, taught = (log_softmax(table.numpy() / tau)[every] for table in scores)
+    labels = -log_softmax(scores[0].numpy())[few, y].mean()
+    teachers = -(np.exp(taught) * told).sum(axis=1).mean()
+    share = 12 / 48 if mixed else 1
+    assert float(found) == pytest.approx((1 - alpha) * share * labels + alpha * teachers, rel=1e-9)
+
+
+def batch_of(index: Tensor, labels: Tensor | None = None) -> Batch:
+    """Pictures that say which image they are."""
+    return Batch({"image": index.to(torch.uint8)[:, None, None, None].expand(-1, 3, 2, 2)}, index, 0, labels=labels)
 
 
 @pytest.mark.parametrize("name", ["simclr_v2_10pct", "simclr_v2_distilled_10pct"])
@@ -207,6 +255,12 @@ def test_what_cannot_be_fine_tuned_or_teach_is_told():
         Distilled().build(plain, Given(8, backbones={"teacher": plain}))
     with pytest.raises(UserError, match="classes"):
         WithClassifier(ResNet(), 0)
+    teacher = WithClassifier(ResNet(width=0.0625), 3).build(InputSpec(32))
+    with pytest.raises(UserError, match="of 4 classes and the teacher's of 3: use the same"):
+        DistilledWithLabels().build(plain, Given(8, 4, backbones={"teacher": teacher}))
+    pools = {"all": Known(8), "labelled": Known(4)}
+    with pytest.raises(UserError, match="pool 'labelled' gives no labels"):
+        DistilledWithLabels().build(plain, Given(8, pools=pools, backbones={"teacher": teacher}))
 
 
 def trained(name: str, images: ImageSet, folder: Path, after: dict[str, Path]) -> Path:

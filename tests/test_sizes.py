@@ -62,7 +62,8 @@ def first_labels(images: ImageSet, kind: str) -> ImageSet:
 )
 def test_labels_of_another_kind_are_told(name: str, kind: str, said: str, images: ImageSet, tmp_path: Path):
     recipe, given = RECIPES[name], first_labels(images, kind)
-    with pytest.raises(UserError, match=rf"pool '{next(iter(recipe.pools))}' .*{said}"):
+    labelled = next(key for key, pool in recipe.pools.items() if pool.labels)
+    with pytest.raises(UserError, match=rf"pool '{labelled}' .*{said}"):
         pretrain(recipe, name, pools_of(recipe, given), tmp_path, on_cpu(), untrained_before(recipe, images))
 
 
@@ -78,8 +79,8 @@ def test_a_pool_whose_labels_were_turned_off_is_told(name: str, images: ImageSet
 @pytest.mark.parametrize("name", LEARNS_LABELS)
 def test_any_number_of_classes_is_learned(name: str, images: ImageSet, tmp_path: Path):
     recipe = RECIPES[name]
-    pools = pools_of(recipe, first_labels(images, "24 classes"))
-    after = untrained_before(recipe, images)
+    given = first_labels(images, "24 classes")
+    pools, after = pools_of(recipe, given), untrained_before(recipe, given)
     assert pretrain(replace(recipe, length=Steps(1)), name, pools, tmp_path, on_cpu(), after).is_file()
 
 

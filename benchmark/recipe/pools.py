@@ -72,11 +72,12 @@ class Given:
     pools: Mapping[str, Known] = field(default_factory=dict)
     backbones: Mapping[str, Any] = field(default_factory=dict)
 
-    def classes(self) -> int:
-        """num_classes, for a method that learns them. Raises UserError unless the labels are one class an image, of
-        two classes or more."""
-        name, known = next(iter(self.pools.items()), ("main", Known(self.num_images, self.num_classes)))
-        if not self.num_classes:
+    def classes(self, pool: str = "") -> int:
+        """num_classes, or that of the pool with this name, for a method that learns them. Raises UserError unless the
+        labels are one class an image, of two classes or more."""
+        first = next(iter(self.pools.items()), ("main", Known(self.num_images, self.num_classes)))
+        name, known = (pool, self.pools[pool]) if pool else first
+        if not known.num_classes:
             raise UserError(
                 f"pool {name!r} gives no labels, and the method learns from them: it needs labels=True and a dataset "
                 "of one class an image"
@@ -86,9 +87,9 @@ class Given:
                 f"pool {name!r} has {known.per_image[0]} labels an image, and the method learns one class an image: "
                 "choose another dataset"
             )
-        if self.num_classes < 2:
+        if known.num_classes < 2:
             raise UserError(f"pool {name!r} has only one class, so there is nothing to tell apart: add classes")
-        return self.num_classes
+        return known.num_classes
 
 
 @dataclass(frozen=True)
