@@ -254,6 +254,6 @@ simclr_4x = replace(
     desk=(
         *simclr.desk,
         Change("backbone.width", 1.0, "four times `simclr`'s"),
-        Change("optimizers.main.lr", 1e-3, "at 3e-3 its loss was still at chance after 800 steps", drawn=True),
+        Change("optimizers.main.lr", 1e-3, "at 3e-3 its loss was still close to chance after 800 steps", drawn=True),
     ),
 )
