@@ -113,8 +113,8 @@ simclr_v2 = replace(
     optimizers={"main": LARS(lr=6.4, momentum=0.9, trust=1e-3, weight_decay=1e-4, decays="weights")},
     schedule=WarmupCosine(Warmup(Part(0.05), start_factor=0.0)),
     reported="71.1 % ImageNet top-1 linear, says its author (issue 77 of google-research/simclr)",
-    # the rate of `simclr` was chosen for it alone. On held-out images 3e-3 was better here too (docs/results.md), but
-    # no row has been measured at it
+    # the rate of `simclr` was chosen for it alone. On held-out images linear classifiers were better at 3e-3 here too
+    # (docs/results.md), but no row has been measured at it
     desk=without(simclr.desk, "schedule.warmup.span", "optimizers.main.lr"),
 )
 

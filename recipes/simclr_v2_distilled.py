@@ -10,17 +10,19 @@ With P(y | x) = exp(f(x)_y / tau) / sum over y' of exp(f(x)_y' / tau) for teache
 
 needs no label, and with them
 
-    L = - (1 - alpha) sum over labelled images of log P_S(y | x) + alpha times (2)          (3)
+    L = - (1 - alpha) sum over labelled images of log P_S(y | x), with tau = 1, + alpha times (2)    (3)
 
 Table 2 compares both with (3) on the labelled images alone, and with the labels alone, which have no teacher. The
 teacher is what recipes/simclr_v2_fine_tuned.py left behind, and does not change. It sees the same crop. Schedule, batch
 and decay are those of recipes/simclr_v2.py.
 
 Departures:
-- The loss is the equations' divided by the number of all images, as means over batches estimate it.
+- The loss is the equations' divided by the number of images that the student trains on, as means over batches estimate
+  it.
 - alpha is 0.5, which gives an image's label the weight of its teacher. The paper does not say.
-- With labels and all images, a step takes about as many labelled images as there would be among its others, and they
-  come in crops of their own. The paper does not say how they are drawn.
+- With labels and all images, a step takes 512 or 64 labelled images beside its 4,096, somewhat more than their share of
+  all, for which the loss makes up. Both go through the student at once, so BatchNorm's statistics are of both. The
+  paper does not say how they are drawn.
 - The paper says of students that they train for 400 epochs; here, the two rows without other images do too, though
   their epochs are shorter.
 - The student begins anew, its classifier with N(0, 0.01), as the released code's do where they do not begin at zero.
@@ -168,7 +170,10 @@ simclr_v2_distilled_mixed_10pct = replace(
     method=DistilledWithLabels(),
     data={"all": Pool("imagenet"), "labelled": Pool("imagenet", percent=10, labels=True, batch_size=512)},
     reported="75.1 % ImageNet top-1 (SimCLR v2, Table 2)",
-    desk=(*simclr_v2_distilled_10pct.desk, Change("data.labelled.batch_size", 4, "an eighth of the others, as there")),
+    desk=(
+        *simclr_v2_distilled_10pct.desk,
+        Change("data.labelled.batch_size", 4, "an eighth of the others, as in the paper-scale recipe"),
+    ),
 )
 
 simclr_v2_distilled_mixed_1pct = replace(
@@ -177,7 +182,10 @@ simclr_v2_distilled_mixed_1pct = replace(
     after={"teacher": "simclr_v2_1pct"},
     data={"all": Pool("imagenet"), "labelled": Pool("imagenet", percent=1, labels=True, batch_size=64)},
     reported="69.0 % ImageNet top-1 (SimCLR v2, Table 2)",
-    desk=(*simclr_v2_distilled_10pct.desk, Change("data.labelled.batch_size", 1, "of the 20 labelled images")),
+    desk=(
+        *simclr_v2_distilled_10pct.desk,
+        Change("data.labelled.batch_size", 1, "the fewest: their share, 1 % of 32, would be a third of an image"),
+    ),
 )
 
 FEW = (

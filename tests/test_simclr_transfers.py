@@ -28,6 +28,7 @@ from benchmark.recipe import InputSpec, Recipe, Steps
 from benchmark.recipe.catalogue import find_recipes
 from benchmark.recipe.contract import with_change
 from benchmark.recipe.pools import Given, Known
+from benchmark.recipe.scales import at_scale
 from benchmark.toyland import build_world
 from benchmark.transfers import find_transfers
 from benchmark.transfers.contract import Context
@@ -193,7 +194,8 @@ def test_labels_and_teacher_are_weighed_as_in_the_formula(
     method = method_of(recipe, images)
     scores = [torch.from_numpy(rng.normal(size=(len(images), CLASSES))) for _ in range(2)]
     student, teacher = (lambda pixels, table=table: table[pixels.flatten(1)[:, 0].long()] for table in scores)
-    monkeypatch.setattr(method, "classify", student)
+    passes: list[int] = []  # images in each: labelled and others go together, for BatchNorm
+    monkeypatch.setattr(method, "classify", lambda pixels: passes.append(len(pixels)) or student(pixels))
     monkeypatch.setattr(method, "taught", teacher)
     every, few = torch.arange(6), torch.tensor([3, 9])
     y = torch.tensor([2, 0])
@@ -204,6 +206,7 @@ def test_labels_and_teacher_are_weighed_as_in_the_formula(
         every = few
         found = method.loss(batch_of(few, y))
 
+    assert passes == [8 if mixed else 2]
     told, taught = (log_softmax(table.numpy() / tau)[every] for table in scores)
     labels = -log_softmax(scores[0].numpy())[few, y].mean()
     teachers = -(np.exp(taught) * told).sum(axis=1).mean()
@@ -216,7 +219,15 @@ def batch_of(index: Tensor, labels: Tensor | None = None) -> Batch:
     return Batch({"image": index.to(torch.uint8)[:, None, None, None].expand(-1, 3, 2, 2)}, index, 0, labels=labels)
 
 
-@pytest.mark.parametrize("name", ["simclr_v2_10pct", "simclr_v2_distilled_10pct"])
+@pytest.mark.parametrize("share", ["1pct", "10pct"])
+@pytest.mark.parametrize("row", ["distilled", "distilled_mixed", "distilled_labelled", "labels"])
+def test_students_take_equally_many_steps_at_desk_scale(row: str, share: str):
+    desk = at_scale(PAPER[f"simclr_v2_{row}_{share}"], "desk")
+    images = round(2000 * next(iter(desk.pools.values())).percent / 100)
+    assert desk.length.steps(images // desk.batch_size) == 2480
+
+
+@pytest.mark.parametrize("name", ["simclr_v2_10pct", "simclr_v2_distilled_10pct", "simclr_v2_labels_10pct"])
 def test_the_classifier_is_a_player_that_is_not_adapted(name: str, images: ImageSet):
     method = built(name, images)
     recipe = replace(RECIPES[name], optimizers=PAPER[name].optimizers)
@@ -224,7 +235,7 @@ def test_the_classifier_is_a_player_that_is_not_adapted(name: str, images: Image
     adapted = {p for one in players.values() for g in one.optimizer.param_groups if g["decays"] for p in g["params"]}
     assert adapted == {p for p in method.backbone.parameters() if p.ndim > 1}  # type: ignore[union-attr, operator]
     begins = [bool(p.any()) for p in method.classifier.parameters()]  # type: ignore[union-attr, operator]
-    assert begins == [name == "simclr_v2_distilled_10pct", False]  # weights and biases
+    assert begins == [name != "simclr_v2_10pct", False]  # weights and biases
 
 
 def test_the_teacher_stays_as_it_is_while_the_student_learns(images: ImageSet):

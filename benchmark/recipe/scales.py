@@ -181,8 +181,18 @@ def _for_photos(recipe: Recipe) -> tuple[Change, ...]:
         *changes,
         Change("length", length, "an eighth of desk's, for every row"),
         *([Change("schedule", schedule, "falls where desk's does")] if schedule != here.schedule else []),
-        Change("batch_size", PHOTOS_BATCH * here.batch_size, "twice desk's, for every row"),
+        *_photos_batches(here),
     )
+
+
+def _photos_batches(here: Recipe) -> Iterator[Change]:
+    """Of the recipe, and of each pool that has one of its own."""
+    sizes = {"batch_size": here.batch_size}
+    sizes |= {
+        f"{pool_key(here, name)}.batch_size": pool.batch_size for name, pool in here.pools.items() if pool.batch_size
+    }
+    for key, size in sizes.items():
+        yield Change(key, PHOTOS_BATCH * size, "twice desk's, for every row")
 
 
 def _ratio(recipe: Recipe, length: Span, desk: Span) -> float:
