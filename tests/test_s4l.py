@@ -12,6 +12,7 @@ import pytest
 import torch
 import torchvision
 from handmade import image
+from scipy.special import log_softmax
 from small_runs import drawn_images, on_cpu
 from torch import Tensor
 from torch.nn.functional import conv2d
@@ -48,10 +49,6 @@ def pools(tmp_path: Path) -> dict[str, ImageSet]:
 
 def built(recipe: Recipe, pools: dict[str, ImageSet]) -> Method:
     return build_method(recipe, given_of(pools, {}))
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 
 
 @pytest.mark.parametrize("w", [1.0, 0.3])
